@@ -1,0 +1,133 @@
+//! What happens on the way back: what the handler said, then one `Set-Cookie` for each account
+//! that changed, and the mark that keeps shared caches away from it.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use http::header::{HeaderValue, LOCATION};
+use http::{Response, StatusCode};
+use pin_project_lite::pin_project;
+
+use crate::cache;
+use crate::config::Config;
+use crate::consent::Permission;
+use crate::keep::cookie::Jar;
+use crate::ledger::Ledger;
+use crate::respond::Word;
+use crate::visit::Visit;
+
+pin_project! {
+    /// The future of [`ReferralService`](crate::ReferralService).
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ResponseFuture<F> {
+        #[pin]
+        inner: F,
+        way_back: Option<WayBack>,
+    }
+}
+
+impl<F> ResponseFuture<F> {
+    /// Without a way back, the response is somebody else's business.
+    pub(crate) fn new(inner: F, way_back: Option<WayBack>) -> Self {
+        Self { inner, way_back }
+    }
+}
+
+impl<F, R, E> Future for ResponseFuture<F>
+where
+    F: Future<Output = Result<Response<R>, E>>,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let mut result = ready!(this.inner.poll(cx));
+        if let (Ok(response), Some(way_back)) = (&mut result, this.way_back.take()) {
+            way_back.leave(response);
+        }
+        Poll::Ready(result)
+    }
+}
+
+impl<F: fmt::Debug> fmt::Debug for ResponseFuture<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture")
+            .field("inner", &self.inner)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the way back has to know of the way in.
+pub(crate) struct WayBack {
+    config: Arc<Config>,
+    permission: Permission,
+    pub(crate) jar: Jar,
+    /// The request's query has a parameter of ours.
+    pub(crate) has_parameter: bool,
+    /// What was decided on the way in, if anything.
+    pub(crate) ledger: Option<Ledger>,
+    /// The URL without our parameters, if the browser is to go there.
+    pub(crate) clean_url: Option<HeaderValue>,
+}
+
+impl WayBack {
+    pub(crate) fn new(config: Arc<Config>, permission: Permission) -> Self {
+        Self {
+            config,
+            permission,
+            jar: Jar::default(),
+            has_parameter: false,
+            ledger: None,
+            clean_url: None,
+        }
+    }
+
+    /// What handlers get to see of the way in; `None` if there is nothing of ours.
+    pub(crate) fn visit(&self) -> Option<Visit> {
+        if self.ledger.is_none() && self.jar.is_empty() {
+            return None;
+        }
+        Some(Visit::new(
+            Arc::clone(&self.config),
+            self.jar.clone(),
+            self.ledger.clone(),
+        ))
+    }
+
+    fn leave<R>(self, response: &mut Response<R>) {
+        if response.status().is_informational() {
+            return;
+        }
+        let word = Word::take(response.extensions_mut());
+        if self.ledger.is_none() && word.is_none() {
+            return;
+        }
+        let config = &*self.config;
+        let mut ledger = self
+            .ledger
+            .unwrap_or_else(|| Ledger::open(config, &self.jar));
+        if let Some(word) = word {
+            word.apply(config, self.permission, &mut ledger);
+        }
+
+        let written = ledger.write(config, response.headers_mut());
+        if written || self.has_parameter {
+            cache::make_private(response.headers_mut());
+        }
+        if let Some(location) = self.clean_url
+            && response.status().is_success()
+            && ledger.keeps_anything()
+        {
+            *response.status_mut() = StatusCode::SEE_OTHER;
+            response.headers_mut().insert(LOCATION, location);
+        }
+        if !ledger.decisions().is_empty() {
+            response.extensions_mut().insert(ledger.into_decisions());
+        }
+    }
+}

@@ -1,0 +1,454 @@
+//! The signed cookie, read and written. Reading takes cookies as bytes and never parses what isn't
+//! ours; one function writes, for keeping and for forgetting alike.
+
+use std::fmt::Write as _;
+
+use http::header::{COOKIE, HeaderMap, HeaderValue};
+use memchr::memmem::Finder;
+use memchr::{memchr, memmem};
+use smol_str::{SmolStr, format_smolstr};
+
+use super::{check_age, seconds_left};
+use crate::error::ConfigError;
+use crate::keyring::Keyring;
+use crate::program::Program;
+use crate::reason::Reason;
+use crate::referral::{Referral, UnixMillis};
+use crate::seal::{self, Buffer, MAX_SEALED_LEN, Purpose, Seal, SealError};
+
+/// Every `Set-Cookie` of ours is shorter than this, name and attributes included.
+const MAX_SET_COOKIE_LEN: usize = 1024;
+/// The most cookies of one name that are verified in one request.
+const MAX_VERIFIED: usize = 8;
+const MAX_NAME_LEN: usize = 24;
+const MAX_DOMAIN_LEN: usize = 253;
+
+/// Keeps referrals in a signed cookie: no server, no set-up, scales with the web tier.
+///
+/// The cookie is `__Host-referral` (and `__Host-referral-NAME` for a program that isn't called
+/// `default`), `HttpOnly`, `Secure`, `SameSite=Lax`, `Path=/`, and lives for what is left of the
+/// window. `HttpOnly` can't be switched off, and `SameSite=Strict` isn't offered: landings come
+/// from other sites, and browsers don't send a `Strict` cookie with them.
+///
+/// The value is signed, not encrypted: the visitor can read it and can't change it. A signature
+/// proves that this service stored the value, then, unaltered; it doesn't prove that the visitor
+/// was really referred.
+///
+/// ```
+/// use tower_referral::{Keyring, ReferralLayer, SignedCookie, SigningKey};
+///
+/// let keyring = Keyring::new(SigningKey::generate("local")?);
+/// let referrals = ReferralLayer::builder(SignedCookie::new(keyring).domain("example.com")).build()?;
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a cookie does nothing until it is given to `ReferralLayer::builder`"]
+pub struct SignedCookie {
+    keyring: Keyring,
+    name: SmolStr,
+    domain: Option<SmolStr>,
+    plain_http: bool,
+}
+
+impl SignedCookie {
+    /// The cookie's name without its prefix, unless [`name`](Self::name) says otherwise.
+    pub const DEFAULT_NAME: &'static str = "referral";
+
+    /// A cookie under the keys of `keyring`.
+    pub fn new(keyring: Keyring) -> Self {
+        Self {
+            keyring,
+            name: Self::DEFAULT_NAME.into(),
+            domain: None,
+            plain_http: false,
+        }
+    }
+
+    /// The cookie's name: 1 to 24 characters of `A-Z a-z 0-9 - _ .`. The prefix `__Host-` or
+    /// `__Secure-` ([RFC 6265bis section 4.1.3]) is added where it fits.
+    ///
+    /// [RFC 6265bis section 4.1.3]: https://www.ietf.org/archive/id/draft-ietf-httpbis-rfc6265bis-20.html#section-4.1.3
+    pub fn name(mut self, name: impl Into<SmolStr>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Shares the cookie with all sub-domains of `domain`, for instance `example.com` where
+    /// visitors land on `www.example.com` and pay on `app.example.com`.
+    ///
+    /// The cookie's prefix is then `__Secure-`, because `__Host-` promises that there is no
+    /// domain. Every host below `domain` can then delete and replay such a cookie, though none can
+    /// forge one.
+    pub fn domain(mut self, domain: impl Into<SmolStr>) -> Self {
+        self.domain = Some(domain.into());
+        self
+    }
+
+    /// Leaves out `Secure` and the prefix, for work over plain HTTP.
+    ///
+    /// Not for production: anyone on the way can then read and replay the cookie. Browsers take
+    /// the secure cookie from `http://localhost` too, Safari apart, so try without this first.
+    pub fn plain_http(mut self) -> Self {
+        self.plain_http = true;
+        self
+    }
+
+    /// The name with the prefix of the cookie's mode.
+    fn full_name(&self) -> Result<SmolStr, ConfigError> {
+        let prefix = match (self.plain_http, &self.domain) {
+            (true, _) => "",
+            (false, Some(_)) => "__Secure-",
+            (false, None) => "__Host-",
+        };
+        if let (Some(domain), true) = (&self.domain, has_prefix(&self.name, "__host-")) {
+            return Err(ConfigError::HostCookieWithDomain {
+                name: self.name.to_string(),
+                domain: domain.to_string(),
+            });
+        }
+        // The prefix that is added anyway may be written out.
+        let base = self.name.strip_prefix(prefix).unwrap_or(&self.name);
+        let is_name = (1..=MAX_NAME_LEN).contains(&base.len())
+            && base
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+        if !is_name || has_prefix(base, "__host-") || has_prefix(base, "__secure-") {
+            return Err(ConfigError::InvalidCookieName {
+                name: self.name.to_string(),
+            });
+        }
+        Ok(format_smolstr!("{prefix}{base}"))
+    }
+
+    /// Checks the configuration and prepares everything that doesn't depend on a request.
+    pub(crate) fn prepare(&self, programs: &[Program]) -> Result<Cookies, ConfigError> {
+        let base = self.full_name()?;
+        let mut attributes = String::from("; Path=/; HttpOnly; SameSite=Lax");
+        if !self.plain_http {
+            attributes.push_str("; Secure");
+        }
+        if let Some(domain) = &self.domain {
+            check_domain(domain)?;
+            attributes.push_str("; Domain=");
+            attributes.push_str(domain);
+        }
+        attributes.push_str("; Max-Age=");
+        let cookies = programs.iter().map(|program| {
+            let suffix = match program.name.as_str() {
+                Program::DEFAULT_NAME => SmolStr::default(),
+                name => format_smolstr!("-{name}"),
+            };
+            let name = format_smolstr!("{base}{suffix}");
+            let seal = Seal::new(&self.keyring, Purpose::Cookie { name: &name });
+            let longest_max_age = "34560000".len();
+            let max_sealed_len =
+                MAX_SET_COOKIE_LEN - 1 - name.len() - 1 - attributes.len() - longest_max_age;
+            let max_message_len = (0..max_sealed_len)
+                .rfind(|len| seal.sealed_len(*len) <= max_sealed_len.min(MAX_SEALED_LEN))
+                .unwrap_or(0);
+            ProgramCookie {
+                suffix,
+                name,
+                seal,
+                max_message_len,
+            }
+        });
+        Ok(Cookies {
+            finder: Finder::new(base.as_bytes()).into_owned(),
+            programs: cookies.collect(),
+            attributes,
+        })
+    }
+}
+
+fn has_prefix(name: &str, prefix: &str) -> bool {
+    // Browsers compare prefixes without regard to case (RFC 6265bis section 5.4).
+    name.get(..prefix.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+}
+
+fn check_domain(domain: &str) -> Result<(), ConfigError> {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    if domain.len() <= MAX_DOMAIN_LEN && domain.split('.').all(is_label) {
+        Ok(())
+    } else {
+        Err(ConfigError::InvalidDomain {
+            domain: domain.to_owned(),
+        })
+    }
+}
+
+/// Our cookies, ready to be found, verified and written. Programs go by their index.
+pub(crate) struct Cookies {
+    /// Finds the part of the name that the cookies of all programs have in common.
+    finder: Finder<'static>,
+    programs: Vec<ProgramCookie>,
+    /// Everything between the value and the number of `Max-Age`.
+    attributes: String,
+}
+
+struct ProgramCookie {
+    name: SmolStr,
+    suffix: SmolStr,
+    seal: Seal,
+    /// The longest message whose `Set-Cookie` stays within its bound.
+    max_message_len: usize,
+}
+
+/// The `Cookie` lines of one request that have a cookie of ours, put aside unverified.
+///
+/// Cloning a line shares its bytes. Nearly always there is exactly one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Jar {
+    first: Option<HeaderValue>,
+    more: Vec<HeaderValue>,
+}
+
+impl Jar {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    fn lines(&self) -> impl Iterator<Item = &[u8]> {
+        self.first
+            .iter()
+            .chain(&self.more)
+            .map(HeaderValue::as_bytes)
+    }
+}
+
+impl Cookies {
+    /// Puts aside the lines that have a cookie of ours.
+    pub(crate) fn put_aside(&self, headers: &HeaderMap) -> Jar {
+        let mut jar = Jar::default();
+        for line in headers.get_all(COOKIE) {
+            if self.ours(line.as_bytes()).next().is_some() {
+                if jar.first.is_none() {
+                    jar.first = Some(line.clone());
+                } else {
+                    jar.more.push(line.clone());
+                }
+            }
+        }
+        jar
+    }
+
+    /// Is there a cookie of this program, valid or not?
+    pub(crate) fn has(&self, jar: &Jar, program: usize) -> bool {
+        self.values(jar, program).next().is_some()
+    }
+
+    /// Verifies the cookies of a program. `Err` says why none of those that are there counts.
+    pub(crate) fn open(
+        &self,
+        jar: &Jar,
+        index: usize,
+        program: &Program,
+        now: UnixMillis,
+    ) -> Result<Option<Referral>, Reason> {
+        let cookie = &self.programs[index];
+        let mut fault = None;
+        let mut verified = 0;
+        let mut valid = None;
+        let mut more = Vec::new();
+        for value in self.values(jar, index) {
+            let opened = if is_well_formed(value) {
+                verified += 1;
+                cookie.open(value, program, now)
+            } else {
+                Err(Reason::Malformed)
+            };
+            match opened {
+                Ok(referral) if valid.is_none() => valid = Some(referral),
+                Ok(referral) => more.push(referral),
+                Err(reason) => fault = fault.or(Some(reason)),
+            }
+            if verified == MAX_VERIFIED {
+                break;
+            }
+        }
+        match valid {
+            None => fault.map_or(Ok(None), Err),
+            Some(only) if more.is_empty() => Ok(Some(only)),
+            Some(first) => {
+                more.insert(0, first);
+                Ok(program.attribution.pick(more))
+            }
+        }
+    }
+
+    /// Writes the cookie that keeps `referral`, or the one that forgets whatever is kept.
+    pub(crate) fn write(
+        &self,
+        index: usize,
+        referral: Option<&Referral>,
+        now: UnixMillis,
+    ) -> HeaderValue {
+        let cookie = &self.programs[index];
+        let mut line = String::with_capacity(256);
+        line.push_str(&cookie.name);
+        line.push('=');
+        let max_age = referral.map_or(0, |referral| {
+            let mut message = Vec::new();
+            seal::encode(referral, "", cookie.max_message_len, &mut message);
+            cookie.seal.seal(&message, &mut line);
+            seconds_left(referral, now)
+        });
+        line.push_str(&self.attributes);
+        let _ = write!(line, "{max_age}");
+        // Nothing but ASCII goes in; an empty value is what a page can best live with if that
+        // ever changed.
+        HeaderValue::try_from(line).unwrap_or(HeaderValue::from_static(""))
+    }
+
+    fn values<'a>(&'a self, jar: &'a Jar, program: usize) -> impl Iterator<Item = &'a [u8]> {
+        jar.lines()
+            .flat_map(|line| self.ours(line))
+            .filter_map(move |(index, value)| (index == program).then_some(value))
+    }
+
+    /// The cookies of ours in one line: the program's index and the value.
+    ///
+    /// Looks for the name first and only then at its surroundings: a hit counts if it is at the
+    /// start of a pair, which begins behind a `;` and any blanks and tabs, and if the name ends
+    /// with it, at the first `=`.
+    fn ours<'l>(&'l self, line: &'l [u8]) -> impl Iterator<Item = (usize, &'l [u8])> {
+        self.finder.find_iter(line).filter_map(|at| {
+            if !starts_pair(line, at) {
+                return None;
+            }
+            let rest = &line[at + self.finder.needle().len()..];
+            self.programs
+                .iter()
+                .enumerate()
+                .find_map(|(index, program)| {
+                    let value = rest
+                        .strip_prefix(program.suffix.as_bytes())?
+                        .strip_prefix(b"=")?;
+                    Some((index, trimmed_value(value)))
+                })
+        })
+    }
+}
+
+impl ProgramCookie {
+    fn open(&self, value: &[u8], program: &Program, now: UnixMillis) -> Result<Referral, Reason> {
+        let mut buffer = Buffer::new();
+        let message = self
+            .seal
+            .open(value, &mut buffer)
+            .map_err(|error| match error {
+                SealError::Malformed => Reason::Malformed,
+                SealError::UnknownKey => Reason::UnknownSigningKey,
+                SealError::BadSignature => Reason::BadSignature,
+            })?;
+        let mut referral = seal::decode(message, &program.key_rule).ok_or(Reason::Malformed)?;
+        referral.program = program.name.clone();
+        check_age(referral, program, now)
+    }
+}
+
+fn is_well_formed(value: &[u8]) -> bool {
+    value.len() <= MAX_SEALED_LEN
+        && value
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+}
+
+/// Does a cookie pair begin at `at`?
+fn starts_pair(line: &[u8], at: usize) -> bool {
+    line[..at]
+        .iter()
+        .rfind(|byte| !is_blank(**byte))
+        .is_none_or(|byte| *byte == b';')
+}
+
+/// The value at the start of `rest`: up to the next `;`, without the blanks and tabs at its end.
+fn trimmed_value(rest: &[u8]) -> &[u8] {
+    let value = &rest[..memchr(b';', rest).unwrap_or(rest.len())];
+    let end = value.iter().rposition(|byte| !is_blank(*byte));
+    &value[..end.map_or(0, |last| last + 1)]
+}
+
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
+}
+
+/// The values of the cookies called `name`, somebody else's, as bytes.
+pub(crate) fn foreign<'h>(headers: &'h HeaderMap, name: &'h str) -> impl Iterator<Item = &'h [u8]> {
+    headers
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .flat_map(move |line| {
+            memmem::find_iter(line, name).filter_map(move |at| {
+                let value = line[at + name.len()..].strip_prefix(b"=")?;
+                starts_pair(line, at).then(|| trimmed_value(value))
+            })
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SigningKey;
+    use crate::referral::Source;
+
+    fn keyring() -> Keyring {
+        let id = "k".repeat(SigningKey::MAX_ID_LEN);
+        Keyring::new(SigningKey::new(id, (0..32).collect::<Vec<u8>>()).unwrap())
+    }
+
+    #[test]
+    fn the_largest_referral_stays_under_one_kib_and_keeps_key_and_click_id() {
+        let program = Program::new("p".repeat(32))
+            .params(["aff"])
+            .key_rule(crate::KeyRule::printable_unicode());
+        let domain = [&*"d".repeat(63); 4].join(".");
+        let cookies = SignedCookie::new(keyring())
+            .name("n".repeat(MAX_NAME_LEN))
+            .domain(&domain[..MAX_DOMAIN_LEN])
+            .prepare(std::slice::from_ref(&program))
+            .unwrap();
+        let key = format!("x{}", "é".repeat(127));
+        let referral = Referral {
+            key: program.key_rule.parse(&key).unwrap(),
+            click_id: Some("c".repeat(128).parse().unwrap()),
+            program: program.name.clone(),
+            source: Source::Landing,
+            captured_at: 1_800_000_000_000,
+            window: 34_560_000,
+            parameter: Some("p".repeat(32).into()),
+            landing_path: Some("/".repeat(255).into()),
+            extra: vec![("n".repeat(32).into(), "v".repeat(128).into()); 16],
+        };
+        let line = cookies.write(0, Some(&referral), referral.captured_at);
+        assert!(line.len() < MAX_SET_COOKIE_LEN, "{} bytes", line.len());
+
+        let value = line.to_str().unwrap().split(';').next().unwrap();
+        let mut headers = HeaderMap::new();
+        headers.insert(COOKIE, HeaderValue::from_str(value).unwrap());
+        let jar = cookies.put_aside(&headers);
+        let kept = cookies.open(
+            &jar,
+            0,
+            &Program {
+                window: time::Duration::days(400),
+                ..program
+            },
+            referral.captured_at,
+        );
+        let kept = kept.unwrap().unwrap();
+        assert_eq!(
+            (&kept.key, &kept.click_id),
+            (&referral.key, &referral.click_id)
+        );
+    }
+}

@@ -1,0 +1,357 @@
+//! Is this request a landing, and what key does it carry? Pure, bounded reading of the query and
+//! of the Fetch Metadata headers; what becomes of the key is decided elsewhere.
+//!
+//! The reading rules, in one place:
+//!
+//! 1. The query only, split at `&`; at most its first 8 KiB and its first 64 pairs.
+//! 2. A pair is split at its first `=`; without one its value is empty.
+//! 3. Names are percent-decoded once and compared exactly.
+//! 4. Values are percent-decoded once and strictly: a `%` without two hexadecimal digits, or
+//!    anything that isn't UTF-8 then, is no value. A `+` is a `+`, because keys have them.
+//! 5. A value that is empty or no key is as if the pair weren't there.
+//! 6. The configured order decides between names, the query's order within one name.
+
+use std::borrow::Cow;
+
+use http::{HeaderMap, HeaderValue, Method, Uri};
+use memchr::memchr;
+use smol_str::SmolStr;
+
+use crate::keep::cookie::foreign;
+use crate::program::Program;
+use crate::reason::Reason;
+use crate::referral::{Referral, ReferralKey, Source, UnixMillis, is_printable};
+use crate::request::RequestRef;
+
+const MAX_QUERY_LEN: usize = 8 * 1024;
+const MAX_PAIRS: usize = 64;
+/// The longest value of an extra parameter, decoded, in bytes.
+const MAX_EXTRA_LEN: usize = 128;
+
+/// A key that was read for one program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) key: ReferralKey,
+    pub(crate) parameter: SmolStr,
+    pub(crate) extra: Vec<(SmolStr, SmolStr)>,
+}
+
+/// The longest path of a landing page that is kept, in bytes.
+const MAX_PATH_LEN: usize = 255;
+
+impl Found {
+    pub(crate) fn into_referral(
+        self,
+        program: &Program,
+        source: Source,
+        path: Option<&str>,
+        now: UnixMillis,
+    ) -> Referral {
+        Referral {
+            key: self.key,
+            click_id: None,
+            program: program.name.clone(),
+            source,
+            captured_at: now,
+            window: program.window_seconds(),
+            parameter: Some(self.parameter),
+            landing_path: path
+                .filter(|path| path.starts_with('/') && path.len() <= MAX_PATH_LEN)
+                .map(SmolStr::new),
+            extra: self.extra,
+        }
+    }
+}
+
+/// Does the query have any of our parameters, whatever its value?
+pub(crate) fn has_parameter(programs: &[Program], query: &str) -> bool {
+    pairs(query.as_bytes()).any(|pair| programs.iter().any(|program| program.is_ours(pair.name)))
+}
+
+/// The key that `query` carries for `program`. `Some(Err)` where a parameter is there and none of
+/// its values is a key.
+pub(crate) fn read(program: &Program, query: &[u8]) -> Option<Result<Found, Reason>> {
+    let mut seen = false;
+    for parameter in &program.params {
+        for pair in pairs(query).filter(|pair| name_is(pair.name, parameter)) {
+            seen = true;
+            if let Some(key) = decode(pair.value).and_then(|v| program.key_rule.parse(&v).ok()) {
+                return Some(Ok(Found {
+                    key,
+                    parameter: parameter.clone(),
+                    extra: read_extra(program, query),
+                }));
+            }
+        }
+    }
+    seen.then_some(Err(Reason::InvalidKey))
+}
+
+fn read_extra(program: &Program, query: &[u8]) -> Vec<(SmolStr, SmolStr)> {
+    let value_of = |name: &SmolStr| {
+        pairs(query)
+            .filter(|pair| name_is(pair.name, name))
+            .find_map(|pair| {
+                let value = decode(pair.value)?;
+                let value = value.replace('+', " ");
+                let valid = (1..=MAX_EXTRA_LEN).contains(&value.len()) && is_printable(&value);
+                valid.then(|| SmolStr::new(value))
+            })
+    };
+    program
+        .keep_params
+        .iter()
+        .filter_map(|name| Some((name.clone(), value_of(name)?)))
+        .collect()
+}
+
+/// The keys that other scripts keep in the cookies that the programs name, with the program's
+/// index. Such a cookie is read by the same rules as a parameter's value.
+pub(crate) fn read_scripts(programs: &[Program], headers: &HeaderMap) -> Vec<(usize, Found)> {
+    let read = |program: &Program| {
+        program.fallback_cookies.iter().find_map(|name| {
+            let key = foreign(headers, name)
+                .find_map(|value| program.key_rule.parse(&decode(value)?).ok())?;
+            Some(Found {
+                key,
+                parameter: name.clone(),
+                extra: Vec::new(),
+            })
+        })
+    };
+    programs
+        .iter()
+        .enumerate()
+        .filter_map(|(index, program)| Some((index, read(program)?)))
+        .collect()
+}
+
+impl Program {
+    fn is_ours(&self, raw_name: &[u8]) -> bool {
+        self.params.iter().any(|name| name_is(raw_name, name))
+    }
+}
+
+/// The query without our parameters, every other pair byte for byte; `None` if there are none of
+/// ours. Not bounded, so that nothing of ours stays behind the bounds of reading.
+pub(crate) fn without_parameters(programs: &[Program], query: &str) -> Option<String> {
+    let is_ours = |pair: &str| {
+        let name = pair.split('=').next().unwrap_or(pair);
+        programs
+            .iter()
+            .any(|program| program.is_ours(name.as_bytes()))
+    };
+    let others: Vec<_> = query.split('&').filter(|pair| !is_ours(pair)).collect();
+    let others = others.join("&");
+    (others.len() < query.len()).then_some(others)
+}
+
+/// The same URL without our parameters, relative, so that no `Host` header can bend it. `None`
+/// where there is nothing to take away, and where a browser would take the path for another host:
+/// it reads `//` and `/\` as the start of one (WHATWG URL, "relative slash state").
+pub(crate) fn clean_location(programs: &[Program], uri: &Uri) -> Option<HeaderValue> {
+    let (path, query) = (uri.path(), uri.query()?);
+    if !path.starts_with('/') || path[1..].starts_with(['/', '\\']) {
+        return None;
+    }
+    let others = without_parameters(programs, query)?;
+    let separator = if others.is_empty() { "" } else { "?" };
+    HeaderValue::from_bytes(format!("{path}{separator}{others}").as_bytes()).ok()
+}
+
+#[derive(Clone, Copy)]
+struct Pair<'q> {
+    name: &'q [u8],
+    value: &'q [u8],
+}
+
+/// The pairs of a query, within the bounds, undecoded. Empty ones (`&&`) aren't pairs.
+fn pairs(query: &[u8]) -> impl Iterator<Item = Pair<'_>> {
+    // A pair that the bound would cut isn't read at all: half a key is another key.
+    let mut rest = match query.get(..=MAX_QUERY_LEN) {
+        None => query,
+        Some(start) => &start[..memchr::memrchr(b'&', start).unwrap_or(0)],
+    };
+    std::iter::from_fn(move || {
+        loop {
+            if rest.is_empty() {
+                return None;
+            }
+            let (pair, after) = split_at_byte(rest, b'&');
+            rest = after;
+            if !pair.is_empty() {
+                let (name, value) = split_at_byte(pair, b'=');
+                return Some(Pair { name, value });
+            }
+        }
+    })
+    .take(MAX_PAIRS)
+}
+
+/// What is in front of the first `byte` and what is behind it.
+fn split_at_byte(text: &[u8], byte: u8) -> (&[u8], &[u8]) {
+    match memchr(byte, text) {
+        Some(at) => (&text[..at], &text[at + 1..]),
+        None => (text, &[]),
+    }
+}
+
+fn name_is(raw: &[u8], name: &str) -> bool {
+    raw == name.as_bytes()
+        || (memchr(b'%', raw).is_some() && decode(raw).is_some_and(|decoded| decoded == name))
+}
+
+/// Percent-decodes once and strictly.
+pub(crate) fn decode(raw: &[u8]) -> Option<Cow<'_, str>> {
+    if memchr(b'%', raw).is_none() {
+        return std::str::from_utf8(raw).ok().map(Cow::Borrowed);
+    }
+    let hex = |digit: &u8| char::from(*digit).to_digit(16).map(|value| value as u8);
+    let mut decoded = Vec::with_capacity(raw.len());
+    let mut rest = raw;
+    loop {
+        match rest {
+            [] => return String::from_utf8(decoded).ok().map(Cow::Owned),
+            [b'%', high, low, after @ ..] => {
+                decoded.push(hex(high)? << 4 | hex(low)?);
+                rest = after;
+            }
+            [b'%', ..] => return None,
+            [byte, after @ ..] => {
+                decoded.push(*byte);
+                rest = after;
+            }
+        }
+    }
+}
+
+/// A `GET` that can be a top-level page visit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PageVisit {
+    /// The link that led here is on this very site.
+    pub(crate) same_origin: bool,
+}
+
+impl PageVisit {
+    /// Reads method and [Fetch Metadata]. A header that the browser didn't send says nothing, and
+    /// one that it sent must say a page visit on every line: a hidden image or frame earns nobody
+    /// anything.
+    ///
+    /// [Fetch Metadata]: https://www.w3.org/TR/fetch-metadata/
+    pub(crate) fn of(request: RequestRef<'_>) -> Option<Self> {
+        let headers = request.headers();
+        if request.method() != Method::GET {
+            return None;
+        }
+        let dest = says(headers, "sec-fetch-dest", "document");
+        let mode = says(headers, "sec-fetch-mode", "navigate");
+        if dest == Some(false) || mode == Some(false) {
+            return None;
+        }
+        // Browsers from before Fetch Metadata mark prefetched subresources this way. Where the
+        // metadata is there, it has spoken: a speculative page visit is one all the same.
+        if dest.is_none() && is_old_prefetch(headers) {
+            return None;
+        }
+        Some(Self {
+            same_origin: says(headers, "sec-fetch-site", "same-origin") == Some(true),
+        })
+    }
+}
+
+/// Do all lines of the header say `value`? `None` without a line.
+fn says(headers: &HeaderMap, name: &str, value: &str) -> Option<bool> {
+    let mut lines = headers.get_all(name).iter().peekable();
+    lines.peek()?;
+    Some(lines.all(|line| line == value))
+}
+
+fn is_old_prefetch(headers: &HeaderMap) -> bool {
+    ["purpose", "x-moz"].into_iter().any(|name| {
+        headers
+            .get_all(name)
+            .iter()
+            .any(|value| value.as_bytes().eq_ignore_ascii_case(b"prefetch"))
+    })
+}
+
+/// Is `path` at or below `prefix`, by whole segments? Both are compared percent-decoded and
+/// without empty segments, so that a path which a router may treat alike is treated alike here.
+pub(crate) fn is_below(path: &str, prefix: &str) -> bool {
+    fn segments(path: &str) -> impl Iterator<Item = Cow<'_, str>> {
+        path.split('/')
+            .filter(|segment| !segment.is_empty())
+            .map(|segment| decode(segment.as_bytes()).unwrap_or(Cow::Borrowed(segment)))
+    }
+    let mut path = segments(path);
+    segments(prefix).all(|segment| path.next() == Some(segment))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(query: &str) -> Option<Result<String, Reason>> {
+        read(&Program::default(), query.as_bytes())
+            .map(|found| found.map(|found| format!("{}={}", found.parameter, found.key)))
+    }
+
+    #[test]
+    fn bounds_hold_to_the_byte_and_to_the_pair() {
+        let filler = |len: usize| "x".repeat(len);
+        let fits = format!("{}&aff=K", filler(MAX_QUERY_LEN - 6));
+        assert_eq!(fits.len(), MAX_QUERY_LEN);
+        assert_eq!(found(&fits), Some(Ok("aff=K".into())));
+        let cut = format!("{}&aff=KEY", filler(MAX_QUERY_LEN - 6));
+        assert_eq!(found(&cut), None, "half a key must not be read");
+        let behind = format!("{}&aff=K", filler(MAX_QUERY_LEN));
+        assert_eq!(found(&behind), None);
+        let ahead = format!("aff=K&{}", filler(MAX_QUERY_LEN));
+        assert_eq!(found(&ahead), Some(Ok("aff=K".into())));
+
+        assert_eq!(
+            found(&format!("{}aff=K", "a&".repeat(63))),
+            Some(Ok("aff=K".into()))
+        );
+        assert_eq!(found(&format!("{}aff=K", "a&".repeat(64))), None);
+        assert_eq!(
+            found(&format!("{}aff=K", "&".repeat(500))),
+            Some(Ok("aff=K".into()))
+        );
+    }
+
+    #[test]
+    fn decoding_is_strict_and_happens_once() {
+        assert_eq!(decode(b"a%41%c3%a9").as_deref(), Some("aAé"));
+        assert_eq!(decode(b"%2541").as_deref(), Some("%41"));
+        for broken in [&b"%"[..], b"%4", b"%4g", b"%+1", b"%c3", b"\xc3"] {
+            assert_eq!(decode(broken), None, "{broken:?}");
+        }
+    }
+
+    #[test]
+    fn what_remains_of_a_query_is_byte_for_byte() {
+        let programs = [Program::default()];
+        let clean = |query| without_parameters(&programs, query);
+        assert_eq!(clean("a=1&aff=K&b=%zz&ref"), Some("a=1&b=%zz".into()));
+        assert_eq!(clean("%61ff=K"), Some(String::new()));
+        assert_eq!(clean("&&aff=K&&x"), Some("&&&x".into()));
+        assert_eq!(clean("affx=K&xaff=K"), None);
+    }
+
+    #[test]
+    fn paths_compare_by_whole_segments() {
+        for path in [
+            "/checkout",
+            "/checkout/",
+            "/checkout/pay",
+            "//checkout",
+            "/%63heckout",
+        ] {
+            assert!(is_below(path, "/checkout"), "{path}");
+        }
+        for path in ["/", "/checkouts", "/shop/checkout", "/Checkout"] {
+            assert!(!is_below(path, "/checkout"), "{path}");
+        }
+    }
+}

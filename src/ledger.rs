@@ -1,0 +1,163 @@
+//! What is known about one visitor in the course of one request: for each program what is kept,
+//! what changed, and why. Every touch and every word of a handler goes through here, on the way in
+//! and on the way out, so that one set of rules decides over all of them.
+
+use http::header::{HeaderMap, SET_COOKIE};
+use smol_str::SmolStr;
+
+use crate::attribution::{Ruling, Touch};
+use crate::config::Config;
+use crate::consent::Permission;
+use crate::keep::cookie::Jar;
+use crate::reason::{Decisions, Reason};
+use crate::referral::{Referral, Source, UnixMillis};
+
+#[derive(Clone, Debug)]
+pub(crate) struct Ledger {
+    now: UnixMillis,
+    /// By the program's index.
+    accounts: Vec<Account>,
+    decisions: Decisions,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Account {
+    /// What is kept, or will be once the response is out.
+    kept: Option<Referral>,
+    /// What a handler is to see instead, though it may not be kept.
+    shown: Option<Referral>,
+    /// The browser doesn't hold what is kept.
+    changed: bool,
+}
+
+impl Ledger {
+    /// Verifies what the browser sent.
+    pub(crate) fn open(config: &Config, jar: &Jar) -> Self {
+        let now = config.now();
+        let mut decisions = Decisions::default();
+        let accounts = config.programs.iter().enumerate().map(|(index, program)| {
+            let kept = config.cookies.open(jar, index, program, now);
+            Account {
+                kept: kept.unwrap_or_else(|fault| {
+                    decisions.push(&program.name, fault);
+                    None
+                }),
+                ..Account::default()
+            }
+        });
+        Self {
+            now,
+            accounts: accounts.collect(),
+            decisions,
+        }
+    }
+
+    pub(crate) fn now(&self) -> UnixMillis {
+        self.now
+    }
+
+    pub(crate) fn decisions(&self) -> &Decisions {
+        &self.decisions
+    }
+
+    pub(crate) fn into_decisions(self) -> Decisions {
+        self.decisions
+    }
+
+    /// What a handler gets to see of a program.
+    pub(crate) fn shown(&self, index: usize) -> Option<&Referral> {
+        let account = self.accounts.get(index)?;
+        account.shown.as_ref().or(account.kept.as_ref())
+    }
+
+    /// What handlers get to see, in the configured order of the programs.
+    pub(crate) fn all_shown(&self) -> impl Iterator<Item = &Referral> {
+        (0..self.accounts.len()).filter_map(|index| self.shown(index))
+    }
+
+    pub(crate) fn is_kept(&self, index: usize) -> bool {
+        self.accounts[index].kept.is_some()
+    }
+
+    /// Notes why nothing came of a program's parameter or a handler's word.
+    pub(crate) fn note(&mut self, config: &Config, index: usize, reason: Reason) {
+        self.decisions.push(&config.programs[index].name, reason);
+    }
+
+    /// Notes that a handler named a program that isn't configured.
+    pub(crate) fn note_unknown(&mut self, program: &SmolStr) {
+        self.decisions.push(program, Reason::UnknownProgram);
+    }
+
+    pub(crate) fn keeps_anything(&self) -> bool {
+        self.accounts.iter().any(|account| account.kept.is_some())
+    }
+
+    /// A touch of the program: the one place where a referral is captured.
+    pub(crate) fn touch(
+        &mut self,
+        config: &Config,
+        index: usize,
+        touch: Touch,
+        permission: Permission,
+    ) {
+        let program = &config.programs[index];
+        let account = &mut self.accounts[index];
+        let reason = match permission {
+            Permission::Denied(reason) => reason,
+            Permission::Granted | Permission::NotYet => {
+                match program.attribution.decide(account.kept.as_ref(), &touch) {
+                    Ruling::Keep(reason) => reason,
+                    Ruling::Replace(_) if permission == Permission::NotYet => {
+                        account.shown = Some(touch.referral);
+                        Reason::NoConsent
+                    }
+                    Ruling::Replace(reason) => {
+                        account.shown = None;
+                        account.kept = Some(touch.referral);
+                        account.changed = true;
+                        reason
+                    }
+                }
+            }
+        };
+        self.decisions.push(&program.name, reason);
+    }
+
+    /// May another script's key take the place of what is kept? Asked beforehand, because such a
+    /// key comes with every request and is worth a note only if it changes something.
+    pub(crate) fn yields_to_script(&self, index: usize, script: &Referral) -> bool {
+        self.shown(index)
+            .is_none_or(|shown| shown.source == Source::Script && shown.key != script.key)
+    }
+
+    /// Shows a referral to the handler where nothing better is known, without keeping it.
+    pub(crate) fn show(&mut self, index: usize, referral: Referral) {
+        let account = &mut self.accounts[index];
+        if account.kept.is_none() && account.shown.is_none() {
+            account.shown = Some(referral);
+        }
+    }
+
+    /// Forgets whatever is kept for the program, even if the browser held it back this time.
+    pub(crate) fn forget(&mut self, config: &Config, index: usize, reason: Reason) {
+        self.accounts[index] = Account {
+            changed: true,
+            ..Account::default()
+        };
+        self.decisions.push(&config.programs[index].name, reason);
+    }
+
+    /// Appends a `Set-Cookie` for each program whose account changed. Says whether there was one.
+    pub(crate) fn write(&self, config: &Config, headers: &mut HeaderMap) -> bool {
+        let mut written = false;
+        for (index, account) in self.accounts.iter().enumerate() {
+            if account.changed {
+                let kept = account.kept.as_ref();
+                headers.append(SET_COOKIE, config.cookies.write(index, kept, self.now));
+                written = true;
+            }
+        }
+        written
+    }
+}

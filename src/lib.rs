@@ -1,0 +1,150 @@
+//! Server-side affiliate and refer-a-friend attribution, as one [Tower] layer for axum, hyper and
+//! anything else that speaks Tower.
+//!
+//! A visitor lands on `/pricing?aff=PARTNER_123`, signs up days later and pays later still. The
+//! layer captures the referral key from the landing request, keeps it for 30 days in a signed
+//! `HttpOnly` cookie, and hands it to the handlers that need it. It never breaks a page, never
+//! slows one down and never loses a referral.
+//!
+//! # Quick start
+//!
+//! ```no_run
+//! # #[cfg(feature = "axum")] {
+//! use axum::{Router, response::IntoResponse, routing::{get, post}};
+//! use tower_referral::{Keyring, ReferralKey, ReferralLayer, SignedCookie};
+//!
+//! async fn home() -> &'static str {
+//!     "Hello"
+//! }
+//!
+//! async fn sign_up(referral: Option<ReferralKey>) -> impl IntoResponse {
+//!     match referral {
+//!         Some(key) => format!("Thank you, and thanks to {key}."),
+//!         None => "Thank you.".to_owned(),
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // REFERRAL_KEY=2026-11:$(openssl rand -base64 32)
+//! let referrals = ReferralLayer::builder(SignedCookie::new(Keyring::from_env()?)).build()?;
+//!
+//! let app: Router = Router::new()
+//!     .route("/", get(home))
+//!     .route("/signup", post(sign_up))
+//!     .layer(referrals); // ?aff= and ?ref=, last touch, 30 days
+//! # Ok(())
+//! # }
+//! # }
+//! ```
+//!
+//! # What happens to a request
+//!
+//! 1. **In.** The layer scans the `Cookie` headers for its cookie's name and the query for its
+//!    parameters. Nothing there, as on nearly all requests: both the request and the response go
+//!    through untouched.
+//! 2. A **landing** is a `GET` that a browser makes as a page visit and whose query has a key: the
+//!    [`Program`]'s parameters name it, its [`KeyRule`] says what a key is, its [`Attribution`]
+//!    decides against what is kept.
+//! 3. The **handler** sees the result: [`ReferralKey`], [`Referral`] or [`Referrals`].
+//! 4. **Out.** If anything changed, by the landing or by the handler's own word ([`Capture`],
+//!    [`Forget`]), one `Set-Cookie` is appended, and the response is marked `private, no-cache`.
+//!
+//! # Where to put the layer
+//!
+//! Around everything that uses a referral, and inside whatever rewrites URLs or cookies. In axum,
+//! `Router::layer` covers the routes that were added *before* it: put it last. A handler outside
+//! the layer that asks for a referral answers `500` with a text that names `ReferralLayer`, at the
+//! first request, rather than quietly losing referrals. In a nested router, see
+//! [`Builder::original_uri`].
+//!
+//! # Without axum
+//!
+//! The layer speaks through the extensions of request and response, whatever the framework:
+//!
+//! ```
+//! use http::{Request, Response};
+//! use tower_referral::{Forget, MissingLayer, Referrals};
+//!
+//! async fn handle<B>(request: Request<B>) -> Result<Response<String>, MissingLayer> {
+//!     let referrals = Referrals::from_extensions(request.extensions()).await?;
+//!     let key = referrals.first().map(|referral| referral.key().to_string());
+//!     let mut response = Response::new(key.unwrap_or_default());
+//!     response.extensions_mut().insert(Forget);
+//!     Ok(response)
+//! }
+//! ```
+//!
+//! # Why wasn't this visit captured?
+//!
+//! Every decision has a [`Reason`]. It is in the response's extensions as [`Decisions`], in a
+//! handler's [`Referrals::decisions`], and in a `tracing` event of level `DEBUG` with the fields
+//! `program` and `reason` (feature `tracing`). Keys, click IDs and cookie values are never logged.
+//!
+//! # What it does not do
+//!
+//! - A page that a CDN answers never reaches the layer. Such landings are told to a
+//!   [`CaptureEndpoint`] by one line of script.
+//! - A signature proves that this service stored the value, unaltered, then; not that the visitor
+//!   was really referred.
+//! - Other sites put `?ref=` on links for their own ends. A [`KeyRule`] tells a key from a label.
+//! - Some laws require consent before such a cookie is set. [`Builder::consent`] is there for it;
+//!   whether it is needed is a lawyer's question.
+//!
+//! # Features
+//!
+//! | feature | default | what for |
+//! |---|---|---|
+//! | `axum` | yes | [`ReferralKey`], [`Referral`], [`Referrals`] as extractors; [`Capture`], [`Forget`] as response parts. Depends on `axum-core` only. |
+//! | `endpoint` | yes | [`CaptureEndpoint`], the ready-made `POST` endpoint for cached pages and single-page apps. |
+//! | `serde` | no | [`Referral`] as JSON and the like; [`ReferralKey`] and [`ClickId`] both ways. |
+//! | `tracing` | no | An event for every decision. |
+//!
+//! [Tower]: https://docs.rs/tower
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod attribution;
+mod cache;
+mod carry;
+mod config;
+mod consent;
+#[cfg(feature = "endpoint")]
+mod endpoint;
+mod error;
+#[cfg(feature = "axum")]
+mod extract;
+mod future;
+mod keep;
+mod keyring;
+mod landing;
+mod layer;
+mod ledger;
+mod program;
+mod reason;
+mod referral;
+mod request;
+mod respond;
+mod seal;
+mod service;
+mod visit;
+
+pub use crate::attribution::{Attribution, Rule, Verdict};
+pub use crate::carry::{Carry, CarryBuilder, CarryError, CarryToken};
+pub use crate::consent::Consent;
+#[cfg(feature = "endpoint")]
+pub use crate::endpoint::CaptureEndpoint;
+pub use crate::error::ConfigError;
+#[cfg(feature = "axum")]
+pub use crate::extract::ReferralRejection;
+pub use crate::future::ResponseFuture;
+pub use crate::keep::cookie::SignedCookie;
+pub use crate::keyring::{Keyring, KeyringError, SigningKey};
+pub use crate::layer::{Builder, ReferralLayer};
+pub use crate::program::Program;
+pub use crate::reason::{Decision, Decisions, Reason};
+pub use crate::referral::{
+    ClickId, InvalidClickId, InvalidKey, KeyRule, Referral, ReferralKey, Source,
+};
+pub use crate::request::RequestRef;
+pub use crate::respond::{Capture, Forget, ForgetProgram};
+pub use crate::service::ReferralService;
+pub use crate::visit::{MissingLayer, Referrals};

@@ -1,0 +1,177 @@
+//! Why the layer did what it did: one reason for each decision, for logs, tests and the person who
+//! asks why a visit wasn't captured.
+
+use std::fmt;
+
+use smol_str::SmolStr;
+
+/// Why the layer decided as it did.
+///
+/// [`as_str`](Self::as_str) gives the name in snake case, as it stands in `tracing` events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Reason {
+    // Captured.
+    /// The touch won and is kept.
+    Captured,
+    /// A rule of your own decided, with this reason.
+    Rule(&'static str),
+
+    // Nothing changed: the referral that is kept stays.
+    /// The key is the one that is kept already.
+    SameKey,
+    /// Another key came first, and the first touch counts.
+    KeptFirstTouch,
+    /// Another key is kept, and a link within the site (`Sec-Fetch-Site: same-origin`) replaces
+    /// nothing.
+    KeptSameOrigin,
+    /// Another key is kept, and a landing on a stand-down path replaces nothing.
+    KeptStandDown,
+    /// A landing's key is kept, and another script's cookie replaces nothing.
+    KeptHigherClaim,
+    /// A later referral is kept than the one that a carry token brought back.
+    KeptNewer,
+
+    // Not captured.
+    /// The parameter is there, but empty or not a key by the program's rule.
+    InvalidKey,
+    /// The request isn't a `GET` that a browser makes as a page visit.
+    NotAPageVisit,
+    /// The `skip` predicate said so.
+    Skipped,
+    /// The visitor denied consent or hasn't given it yet.
+    NoConsent,
+    /// The browser sent `Sec-GPC: 1`, and the layer honours it.
+    GlobalPrivacyControl,
+    /// The browser sent `DNT: 1`, and the layer honours it.
+    DoNotTrack,
+    /// A handler's `Capture` named a program that isn't configured.
+    UnknownProgram,
+
+    // Forgotten.
+    /// What was kept is deleted.
+    Forgotten,
+
+    // A cookie of ours that is as if absent.
+    /// The cookie isn't of our format: damaged, truncated or somebody else's.
+    Malformed,
+    /// The cookie was signed by a key that isn't on the keyring.
+    UnknownSigningKey,
+    /// The cookie wasn't signed by us, or for another cookie name.
+    BadSignature,
+    /// The referral's window has ended.
+    Expired,
+    /// The referral was captured over 300 seconds in the future.
+    FromTheFuture,
+}
+
+impl Reason {
+    /// The reason's name in snake case, or your own rule's reason.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Captured => "captured",
+            Self::Rule(reason) => reason,
+            Self::SameKey => "same_key",
+            Self::KeptFirstTouch => "kept_first_touch",
+            Self::KeptSameOrigin => "kept_same_origin",
+            Self::KeptStandDown => "kept_stand_down",
+            Self::KeptHigherClaim => "kept_higher_claim",
+            Self::KeptNewer => "kept_newer",
+            Self::InvalidKey => "invalid_key",
+            Self::NotAPageVisit => "not_a_page_visit",
+            Self::Skipped => "skipped",
+            Self::NoConsent => "no_consent",
+            Self::GlobalPrivacyControl => "global_privacy_control",
+            Self::DoNotTrack => "do_not_track",
+            Self::UnknownProgram => "unknown_program",
+            Self::Forgotten => "forgotten",
+            Self::Malformed => "malformed",
+            Self::UnknownSigningKey => "unknown_signing_key",
+            Self::BadSignature => "bad_signature",
+            Self::Expired => "expired",
+            Self::FromTheFuture => "from_the_future",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// One decision: which program it was about, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    pub(crate) program: SmolStr,
+    pub(crate) reason: Reason,
+}
+
+impl Decision {
+    /// The program's name.
+    #[must_use]
+    pub fn program(&self) -> &str {
+        &self.program
+    }
+
+    /// Why.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        self.reason
+    }
+}
+
+/// Everything that was decided in one request, in order.
+///
+/// The layer puts it into the extensions of the response whenever something was decided on the
+/// way in or out, for outer layers and tests to read. What a handler's extractor found in a cookie
+/// on a request without a landing is in [`Referrals::decisions`](crate::Referrals::decisions).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decisions(Vec<Decision>);
+
+impl Decisions {
+    /// The decisions, in order.
+    pub fn iter(&self) -> std::slice::Iter<'_, Decision> {
+        self.0.iter()
+    }
+
+    /// The last decision about `program`: the one that explains what is kept now.
+    #[must_use]
+    pub fn last_of(&self, program: &str) -> Option<Reason> {
+        let last = self
+            .0
+            .iter()
+            .rfind(|decision| decision.program == program)?;
+        Some(last.reason)
+    }
+
+    /// Was nothing decided?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Notes a decision, and tells `tracing` about it.
+    pub(crate) fn push(&mut self, program: &SmolStr, reason: Reason) {
+        #[cfg(feature = "tracing")]
+        tracing::debug!(
+            program = program.as_str(),
+            reason = reason.as_str(),
+            "referral"
+        );
+        self.0.push(Decision {
+            program: program.clone(),
+            reason,
+        });
+    }
+}
+
+impl<'a> IntoIterator for &'a Decisions {
+    type Item = &'a Decision;
+    type IntoIter = std::slice::Iter<'a, Decision>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}

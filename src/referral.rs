@@ -1,0 +1,487 @@
+//! What is kept about a visitor. Parsed once, valid ever after: a value of these types has passed
+//! its rule, wherever it came from.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use smol_str::SmolStr;
+use time::{Duration, OffsetDateTime};
+
+/// The code in a URL that names a partner or a referring customer.
+///
+/// 1 to 128 characters of `A-Z a-z 0-9 . _ ~ - @ + : =`, case kept; a program's [`KeyRule`] can
+/// narrow that, or widen it to printable Unicode. Cheap to clone.
+///
+/// `Debug` hides the key, because keys don't belong in logs; `Display` and
+/// [`as_str`](Self::as_str) show it. Both are safe in HTML text and attributes only after the
+/// escaping that your templates do anyway.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReferralKey(SmolStr);
+
+impl ReferralKey {
+    /// The longest key, in characters.
+    pub const MAX_CHARS: usize = 128;
+    /// The longest key, in bytes of UTF-8. Only a key of [`KeyRule::printable_unicode`] can
+    /// reach it.
+    pub const MAX_BYTES: usize = 255;
+
+    /// The key as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Reads a key by the default rule, [`KeyRule::ascii`].
+impl FromStr for ReferralKey {
+    type Err = InvalidKey;
+
+    fn from_str(text: &str) -> Result<Self, InvalidKey> {
+        KeyRule::ascii().parse(text)
+    }
+}
+
+impl AsRef<str> for ReferralKey {
+    fn as_ref(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl PartialEq<str> for ReferralKey {
+    fn eq(&self, other: &str) -> bool {
+        self.as_str() == other
+    }
+}
+
+impl PartialEq<&str> for ReferralKey {
+    fn eq(&self, other: &&str) -> bool {
+        self.as_str() == *other
+    }
+}
+
+impl fmt::Display for ReferralKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl fmt::Debug for ReferralKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ReferralKey(hidden)")
+    }
+}
+
+/// A text that isn't a referral key. It doesn't say which text: an invalid key is never echoed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InvalidKey;
+
+impl fmt::Display for InvalidKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "not a referral key: a key has 1 to 128 characters, by default of \
+             A-Z a-z 0-9 . _ ~ - @ + : =",
+        )
+    }
+}
+
+impl std::error::Error for InvalidKey {}
+
+/// Which texts are referral keys.
+///
+/// ```
+/// use tower_referral::KeyRule;
+///
+/// let rule = KeyRule::ascii().only_if(|key| key.starts_with("PARTNER_"));
+/// assert!(rule.parse("PARTNER_123").is_ok());
+/// assert!(rule.parse("footer").is_err());
+/// ```
+#[derive(Clone)]
+pub struct KeyRule {
+    charset: Charset,
+    only_if: Option<Arc<OnlyIf>>,
+}
+
+type OnlyIf = dyn Fn(&str) -> bool + Send + Sync;
+
+#[derive(Clone, Copy, Debug)]
+enum Charset {
+    Ascii,
+    PrintableUnicode,
+}
+
+impl KeyRule {
+    /// The default: 1 to 128 characters of `A-Z a-z 0-9 . _ ~ - @ + : =`.
+    #[must_use]
+    pub fn ascii() -> Self {
+        Self {
+            charset: Charset::Ascii,
+            only_if: None,
+        }
+    }
+
+    /// 1 to 128 printable Unicode characters and at most 255 bytes of UTF-8: whatever
+    /// [`str::escape_debug`] leaves as it is, without blanks. So no control, formatting or
+    /// bidirectional-override characters, no quotes and no backslash.
+    #[must_use]
+    pub fn printable_unicode() -> Self {
+        Self {
+            charset: Charset::PrintableUnicode,
+            ..Self::ascii()
+        }
+    }
+
+    /// Takes only the keys that `predicate` says yes to, for instance those that exist.
+    ///
+    /// It is asked on every landing, before the page is made, so it must be quick and must not
+    /// block. It decides over captures only: a key that is already kept stays kept.
+    #[must_use]
+    pub fn only_if(mut self, predicate: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
+        self.only_if = Some(match self.only_if.take() {
+            None => Arc::new(predicate),
+            Some(first) => Arc::new(move |key| first(key) && predicate(key)),
+        });
+        self
+    }
+
+    /// Reads a key by this rule.
+    ///
+    /// # Errors
+    ///
+    /// The text isn't a key by this rule.
+    pub fn parse(&self, text: &str) -> Result<ReferralKey, InvalidKey> {
+        let key = self.parse_kept(text)?;
+        match &self.only_if {
+            Some(only_if) if !only_if(text) => Err(InvalidKey),
+            _ => Ok(key),
+        }
+    }
+
+    /// Reads a key that was captured by this rule before: everything but `only_if`.
+    pub(crate) fn parse_kept(&self, text: &str) -> Result<ReferralKey, InvalidKey> {
+        let valid = match self.charset {
+            Charset::Ascii => text.len() <= ReferralKey::MAX_CHARS && text.bytes().all(is_key_byte),
+            Charset::PrintableUnicode => {
+                text.len() <= ReferralKey::MAX_BYTES
+                    && text.chars().count() <= ReferralKey::MAX_CHARS
+                    && is_printable(text)
+                    && !text.contains(' ')
+            }
+        };
+        if valid && !text.is_empty() {
+            Ok(ReferralKey(SmolStr::new(text)))
+        } else {
+            Err(InvalidKey)
+        }
+    }
+}
+
+impl Default for KeyRule {
+    fn default() -> Self {
+        Self::ascii()
+    }
+}
+
+impl fmt::Debug for KeyRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyRule")
+            .field("charset", &self.charset)
+            .field("only_if", &self.only_if.is_some())
+            .finish()
+    }
+}
+
+fn is_key_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'.' | b'_' | b'~' | b'-' | b'@' | b'+' | b':' | b'=')
+}
+
+/// Printable as the standard library sees it: nothing that `escape_debug` would escape.
+pub(crate) fn is_printable(text: &str) -> bool {
+    text.escape_debug().eq(text.chars())
+}
+
+/// The affiliate platform's identifier of a landing.
+///
+/// 1 to 128 characters of visible ASCII. `Debug` hides it; `Display` and
+/// [`as_str`](Self::as_str) show it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClickId(SmolStr);
+
+impl ClickId {
+    /// The longest click ID, in characters.
+    pub const MAX_LEN: usize = 128;
+
+    /// The click ID as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ClickId {
+    type Err = InvalidClickId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidClickId> {
+        if (1..=Self::MAX_LEN).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) {
+            Ok(Self(SmolStr::new(text)))
+        } else {
+            Err(InvalidClickId)
+        }
+    }
+}
+
+impl AsRef<str> for ClickId {
+    fn as_ref(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl PartialEq<&str> for ClickId {
+    fn eq(&self, other: &&str) -> bool {
+        self.as_str() == *other
+    }
+}
+
+impl fmt::Display for ClickId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl fmt::Debug for ClickId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ClickId(hidden)")
+    }
+}
+
+/// A text that isn't a click ID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InvalidClickId;
+
+impl fmt::Display for InvalidClickId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a click ID: a click ID has 1 to 128 characters of visible ASCII")
+    }
+}
+
+impl std::error::Error for InvalidClickId {}
+
+/// How a referral came to be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Source {
+    /// A page visit whose URL carried the key, seen by the layer or by the
+    /// [`CaptureEndpoint`](crate::CaptureEndpoint).
+    Landing,
+    /// A handler's [`Capture`](crate::Capture), for instance of a code that the visitor typed in.
+    Handler,
+    /// A cookie that another script keeps; see
+    /// [`Program::fallback_cookies`](crate::Program::fallback_cookies). Its claim is lower than
+    /// that of the other two.
+    Script,
+}
+
+impl Source {
+    /// The source in lower case: `landing`, `handler` or `script`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Landing => "landing",
+            Self::Handler => "handler",
+            Self::Script => "script",
+        }
+    }
+}
+
+/// Milliseconds since the Unix epoch: the precision of [`Referral::captured_at`].
+pub(crate) type UnixMillis = i64;
+
+/// What is kept about a visitor who was referred.
+///
+/// As an axum extractor it is the referral of the first configured program that holds one; see
+/// [`Referrals`](crate::Referrals) for several programs. `Debug` hides the key, the click ID and
+/// everything else that came from the URL.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Referral {
+    pub(crate) key: ReferralKey,
+    pub(crate) click_id: Option<ClickId>,
+    pub(crate) program: SmolStr,
+    pub(crate) source: Source,
+    pub(crate) captured_at: UnixMillis,
+    /// Seconds.
+    pub(crate) window: u32,
+    pub(crate) parameter: Option<SmolStr>,
+    /// Starts with `/`; at most 255 bytes.
+    pub(crate) landing_path: Option<SmolStr>,
+    pub(crate) extra: Vec<(SmolStr, SmolStr)>,
+}
+
+impl Referral {
+    /// Who referred the visitor.
+    #[must_use]
+    pub fn key(&self) -> &ReferralKey {
+        &self.key
+    }
+
+    /// The platform's identifier of the landing, once it is known.
+    #[must_use]
+    pub fn click_id(&self) -> Option<&ClickId> {
+        self.click_id.as_ref()
+    }
+
+    /// The name of the [`Program`](crate::Program) that the referral belongs to.
+    #[must_use]
+    pub fn program(&self) -> &str {
+        &self.program
+    }
+
+    /// How the referral came to be known.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        self.source
+    }
+
+    /// The URL parameter that carried the key; for [`Source::Script`] the name of the script's
+    /// cookie.
+    #[must_use]
+    pub fn parameter(&self) -> Option<&str> {
+        self.parameter.as_deref()
+    }
+
+    /// When the key was captured, to the millisecond. Seeing the same key again doesn't move it.
+    #[must_use]
+    pub fn captured_at(&self) -> OffsetDateTime {
+        from_unix_millis(self.captured_at)
+    }
+
+    /// How long the referral counts from [`captured_at`](Self::captured_at) on.
+    #[must_use]
+    pub fn window(&self) -> Duration {
+        Duration::seconds(self.window.into())
+    }
+
+    /// When the referral stops counting.
+    #[must_use]
+    pub fn expires_at(&self) -> OffsetDateTime {
+        self.captured_at() + self.window()
+    }
+
+    /// The page that the visitor landed on: its path and our parameter, nothing else, for
+    /// instance `/pricing?aff=PARTNER_123`. `None` where there was no landing, and where the
+    /// path has over 255 bytes or the cookie had no room for it.
+    #[must_use]
+    pub fn landing_page(&self) -> Option<String> {
+        let (path, parameter) = (self.landing_path.as_ref()?, self.parameter.as_ref()?);
+        let mut page = format!("{path}?{parameter}=");
+        for byte in self.key.as_str().bytes() {
+            match byte {
+                // Form decoders read a bare `+` as a blank.
+                b'+' => page.push_str("%2B"),
+                _ if is_key_byte(byte) => page.push(char::from(byte)),
+                _ => page.push_str(&format!("%{byte:02X}")),
+            }
+        }
+        Some(page)
+    }
+
+    /// The extra parameters that the program keeps, in the configured order, as far as the
+    /// landing carried them; see [`Program::keep_params`](crate::Program::keep_params).
+    pub fn extra(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.extra.iter().map(|(name, value)| (&**name, &**value))
+    }
+}
+
+impl fmt::Debug for Referral {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Referral")
+            .field("program", &self.program)
+            .field("source", &self.source)
+            .field("captured_at", &self.captured_at().unix_timestamp())
+            .field("window", &self.window)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The last instant that a referral can be captured at, the year 9000: far enough from the end of
+/// `OffsetDateTime`'s range that no sum with a window overflows.
+pub(crate) const MAX_UNIX_MILLIS: UnixMillis = 221_845_392_000_000;
+
+pub(crate) fn from_unix_millis(millis: UnixMillis) -> OffsetDateTime {
+    OffsetDateTime::UNIX_EPOCH + Duration::milliseconds(millis.clamp(0, MAX_UNIX_MILLIS))
+}
+
+pub(crate) fn to_unix_millis(time: OffsetDateTime) -> UnixMillis {
+    let millis = time.unix_timestamp_nanos() / 1_000_000;
+    UnixMillis::try_from(millis)
+        .unwrap_or(0)
+        .clamp(0, MAX_UNIX_MILLIS)
+}
+
+#[cfg(feature = "serde")]
+mod serde_impls {
+    use serde::de::{Deserialize, Deserializer, Error};
+    use serde::ser::{Serialize, SerializeMap, SerializeStruct, Serializer};
+    use time::format_description::well_known::Rfc3339;
+
+    use super::{ClickId, Referral, ReferralKey};
+
+    impl Serialize for ReferralKey {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.serialize_str(self.as_str())
+        }
+    }
+
+    /// By the default rule, as `FromStr`.
+    impl<'de> Deserialize<'de> for ReferralKey {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+            text.parse().map_err(D::Error::custom)
+        }
+    }
+
+    impl Serialize for ClickId {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.serialize_str(self.as_str())
+        }
+    }
+
+    impl<'de> Deserialize<'de> for ClickId {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+            text.parse().map_err(D::Error::custom)
+        }
+    }
+
+    /// `{"key", "click_id", "program", "parameter", "captured_at", "landing_page", "extra"}`, with
+    /// `captured_at` in RFC 3339 and `extra` as a map.
+    impl Serialize for Referral {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            struct Extra<'a>(&'a Referral);
+
+            impl Serialize for Extra<'_> {
+                fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                    let mut map = serializer.serialize_map(Some(self.0.extra.len()))?;
+                    for (name, value) in self.0.extra() {
+                        map.serialize_entry(name, value)?;
+                    }
+                    map.end()
+                }
+            }
+
+            let captured_at = self
+                .captured_at()
+                .format(&Rfc3339)
+                .map_err(serde::ser::Error::custom)?;
+            let mut referral = serializer.serialize_struct("Referral", 7)?;
+            referral.serialize_field("key", &self.key)?;
+            referral.serialize_field("click_id", &self.click_id)?;
+            referral.serialize_field("program", self.program())?;
+            referral.serialize_field("parameter", &self.parameter())?;
+            referral.serialize_field("captured_at", &captured_at)?;
+            referral.serialize_field("landing_page", &self.landing_page())?;
+            referral.serialize_field("extra", &Extra(self))?;
+            referral.end()
+        }
+    }
+}

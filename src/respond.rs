@@ -1,0 +1,299 @@
+//! What a handler says to the layer with its response: `Capture` and `Forget`. In axum they are
+//! parts of the response; anywhere else they go into the response's extensions.
+
+use http::Extensions;
+use smol_str::SmolStr;
+
+use crate::attribution::Touch;
+use crate::config::Config;
+use crate::consent::{Consent, Permission};
+use crate::keep::check_age;
+use crate::landing::Found;
+use crate::ledger::Ledger;
+use crate::program::Program;
+use crate::reason::Reason;
+use crate::referral::{Referral, ReferralKey, Source};
+
+/// Tells the layer to forget the visitor's referrals, of all programs.
+///
+/// ```
+/// # #[cfg(feature = "axum")] {
+/// use axum::response::IntoResponse;
+/// use tower_referral::Forget;
+///
+/// async fn thank_you() -> impl IntoResponse {
+///     (Forget, "Thank you for your order.")
+/// }
+/// # }
+/// ```
+///
+/// Without axum: `response.extensions_mut().insert(Forget)`. The cookie is deleted even if the
+/// browser didn't send it with this request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "`Forget` does nothing unless it is part of a response"]
+pub struct Forget;
+
+/// Tells the layer to forget the visitor's referral of one program, as [`Forget`] does for all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "`ForgetProgram` does nothing unless it is part of a response"]
+pub struct ForgetProgram(SmolStr);
+
+impl ForgetProgram {
+    /// Forgets the referral of the program of that name. A name that isn't configured is noted in
+    /// the response's [`Decisions`](crate::Decisions) and changes nothing.
+    pub fn new(program: impl Into<SmolStr>) -> Self {
+        Self(program.into())
+    }
+}
+
+/// Tells the layer to capture a referral, under the same attribution rule as a landing.
+///
+/// For a code that the visitor typed in, a key from a JSON body, or a carry token that came back.
+/// It comes after what the request's own URL carried, and after a [`Forget`] in the same response.
+///
+/// ```
+/// # #[cfg(feature = "axum")] {
+/// use axum::response::IntoResponse;
+/// use tower_referral::{Capture, ReferralKey};
+///
+/// async fn redeem(code: String) -> impl IntoResponse {
+///     match code.parse::<ReferralKey>() {
+///         Ok(key) => Ok((Capture::key(key), "Your friend will be told.")),
+///         Err(error) => Err(error.to_string()),
+///     }
+/// }
+/// # }
+/// ```
+///
+/// Without axum: `response.extensions_mut().insert(Capture::key(key))`.
+#[derive(Clone, Debug)]
+#[must_use = "`Capture` does nothing unless it is part of a response"]
+pub struct Capture {
+    captured: Vec<Captured>,
+    consent: Option<Consent>,
+}
+
+#[derive(Clone, Debug)]
+enum Captured {
+    /// A bare key, for the named or the first program.
+    Key(Option<SmolStr>, ReferralKey),
+    /// A referral that was captured before, from a carry token.
+    Referral(Referral),
+    /// A landing that only the page's script saw.
+    #[cfg_attr(not(feature = "endpoint"), expect(dead_code))]
+    Landing(SmolStr, Found, Option<SmolStr>),
+}
+
+impl Capture {
+    /// Captures a key for the first configured program.
+    pub fn key(key: ReferralKey) -> Self {
+        Self::of(Captured::Key(None, key))
+    }
+
+    /// Captures a key for the program of that name. A name that isn't configured is noted in the
+    /// response's [`Decisions`](crate::Decisions) and changes nothing.
+    pub fn key_for(program: impl Into<SmolStr>, key: ReferralKey) -> Self {
+        Self::of(Captured::Key(Some(program.into()), key))
+    }
+
+    /// Captures a referral that a [`CarryToken`](crate::CarryToken) brought back, with the moment
+    /// of its first capture. It never displaces one that was captured later.
+    pub fn referral(referral: Referral) -> Self {
+        Self::of(Captured::Referral(referral))
+    }
+
+    /// Says that the visitor has consented, or not, in this very request, whose headers can't say
+    /// so yet. For the handler that takes the consent banner's answer.
+    pub fn consent(mut self, consent: Consent) -> Self {
+        self.consent = Some(consent);
+        self
+    }
+
+    /// Captures another one as well, for services with several programs.
+    pub fn and(mut self, other: Self) -> Self {
+        self.captured.extend(other.captured);
+        self.consent = other.consent.or(self.consent);
+        self
+    }
+
+    #[cfg(feature = "endpoint")]
+    pub(crate) fn landing(program: SmolStr, found: Found, path: Option<SmolStr>) -> Self {
+        Self::of(Captured::Landing(program, found, path))
+    }
+
+    fn of(captured: Captured) -> Self {
+        Self {
+            captured: vec![captured],
+            consent: None,
+        }
+    }
+}
+
+/// Everything that a handler said in one response.
+pub(crate) struct Word {
+    forget: Option<Forget>,
+    forget_program: Option<ForgetProgram>,
+    capture: Option<Capture>,
+}
+
+impl Word {
+    /// Takes the handler's word out of the response.
+    pub(crate) fn take(extensions: &mut Extensions) -> Option<Self> {
+        if extensions.is_empty() {
+            return None;
+        }
+        let word = Self {
+            forget: extensions.remove(),
+            forget_program: extensions.remove(),
+            capture: extensions.remove(),
+        };
+        let is_silent =
+            word.forget.is_none() && word.forget_program.is_none() && word.capture.is_none();
+        (!is_silent).then_some(word)
+    }
+
+    pub(crate) fn apply(self, config: &Config, permission: Permission, ledger: &mut Ledger) {
+        if self.forget.is_some() {
+            for index in 0..config.programs.len() {
+                ledger.forget(config, index, Reason::Forgotten);
+            }
+        }
+        if let Some(ForgetProgram(name)) = self.forget_program
+            && let Some(index) = find(config, &name, ledger)
+        {
+            ledger.forget(config, index, Reason::Forgotten);
+        }
+        if let Some(capture) = self.capture {
+            let permission = capture
+                .consent
+                .map_or(permission, |consent| permission.or_consent(consent));
+            for captured in capture.captured {
+                captured.apply(config, permission, ledger);
+            }
+        }
+    }
+}
+
+impl Captured {
+    fn apply(self, config: &Config, permission: Permission, ledger: &mut Ledger) {
+        let name = match &self {
+            Self::Key(name, _) => name.clone(),
+            Self::Referral(referral) => Some(referral.program.clone()),
+            Self::Landing(name, ..) => Some(name.clone()),
+        };
+        let index = match name {
+            None => Some(0),
+            Some(name) => find(config, &name, ledger),
+        };
+        let Some(index) = index else { return };
+        match self.into_touch(config, &config.programs[index], ledger) {
+            Ok(touch) => ledger.touch(config, index, touch, permission),
+            Err(reason) => ledger.note(config, index, reason),
+        }
+    }
+
+    fn into_touch(
+        self,
+        config: &Config,
+        program: &Program,
+        ledger: &Ledger,
+    ) -> Result<Touch, Reason> {
+        let now = ledger.now();
+        match self {
+            Self::Key(_, key) => Ok(Touch::new(Referral {
+                key: valid_key(program, &key)?,
+                click_id: None,
+                program: program.name.clone(),
+                source: Source::Handler,
+                captured_at: now,
+                window: program.window_seconds(),
+                parameter: None,
+                landing_path: None,
+                extra: Vec::new(),
+            })),
+            Self::Referral(referral) => {
+                valid_key(program, &referral.key)?;
+                Ok(Touch {
+                    carried: true,
+                    ..Touch::new(check_age(referral, program, now)?)
+                })
+            }
+            Self::Landing(_, found, path) => {
+                let path = path.as_deref();
+                let stands_down = path.is_some_and(|path| config.stands_down(path));
+                Ok(Touch {
+                    fills_only: stands_down.then_some(Reason::KeptStandDown),
+                    ..Touch::new(found.into_referral(program, Source::Landing, path, now))
+                })
+            }
+        }
+    }
+}
+
+fn valid_key(program: &Program, key: &ReferralKey) -> Result<ReferralKey, Reason> {
+    program
+        .key_rule
+        .parse(key.as_str())
+        .map_err(|_| Reason::InvalidKey)
+}
+
+/// The index of the program of that name; notes one that isn't there.
+fn find(config: &Config, name: &SmolStr, ledger: &mut Ledger) -> Option<usize> {
+    let index = config
+        .programs
+        .iter()
+        .position(|program| program.name == *name);
+    if index.is_none() {
+        ledger.note_unknown(name);
+    }
+    index
+}
+
+#[cfg(feature = "axum")]
+mod axum {
+    use std::convert::Infallible;
+
+    use axum_core::response::{IntoResponseParts, ResponseParts};
+
+    use super::{Capture, Forget, ForgetProgram};
+
+    impl IntoResponseParts for Forget {
+        type Error = Infallible;
+
+        fn into_response_parts(
+            self,
+            mut parts: ResponseParts,
+        ) -> Result<ResponseParts, Infallible> {
+            parts.extensions_mut().insert(self);
+            Ok(parts)
+        }
+    }
+
+    impl IntoResponseParts for ForgetProgram {
+        type Error = Infallible;
+
+        fn into_response_parts(
+            self,
+            mut parts: ResponseParts,
+        ) -> Result<ResponseParts, Infallible> {
+            parts.extensions_mut().insert(self);
+            Ok(parts)
+        }
+    }
+
+    impl IntoResponseParts for Capture {
+        type Error = Infallible;
+
+        fn into_response_parts(
+            self,
+            mut parts: ResponseParts,
+        ) -> Result<ResponseParts, Infallible> {
+            let both = match parts.extensions_mut().remove::<Self>() {
+                None => self,
+                Some(earlier) => earlier.and(self),
+            };
+            parts.extensions_mut().insert(both);
+            Ok(parts)
+        }
+    }
+}

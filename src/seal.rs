@@ -1,0 +1,392 @@
+//! The one wire format, for cookies and carry tokens: how a referral becomes bytes, how bytes are
+//! signed, and the way back. It knows nothing of cookies, headers or clocks.
+//!
+//! ```text
+//! sealed   = base64url(envelope) base64url(tag)        unpadded; the tag is the last 43 characters
+//! envelope = version key-ID message                    version = 1; key-ID = length, bytes
+//! tag      = HMAC-SHA256(sub-key, message)             all 32 bytes
+//! sub-key  = HMAC-SHA256(secret, item("tower-referral") item(version) item(purpose)
+//!                                item(audience) item(key-ID))
+//! item(x)  = length of x as 16 bits, big-endian, then x
+//! ```
+//!
+//! Version, purpose, audience and key ID are bound by the sub-key, which is derived once when the
+//! layer is built, so that the message is all that a request has to hash: for a usual referral
+//! 55 bytes or fewer, which is a single block of SHA-256. Deriving keys with the same PRF from
+//! length-prefixed labels is the construction of NIST SP 800-108r1 section 4.1 with a counter of
+//! one.
+//!
+//! Every decoder here is strict: one sealed text for one referral, and anything else is no seal.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use constant_time_eq::constant_time_eq;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use smol_str::SmolStr;
+
+use crate::keyring::{Keyring, SigningKey};
+use crate::program::MAX_WINDOW_SECONDS;
+use crate::referral::{ClickId, KeyRule, MAX_UNIX_MILLIS, Referral, ReferralKey, Source};
+
+const VERSION: u8 = 1;
+/// 32 bytes in unpadded base64url.
+const TAG_LEN: usize = 43;
+/// The longest envelope that is ever written or read, in bytes.
+const MAX_ENVELOPE_LEN: usize = 768;
+/// The longest sealed text that is ever written or read, in characters.
+pub(crate) const MAX_SEALED_LEN: usize = encoded_len(MAX_ENVELOPE_LEN) + TAG_LEN;
+
+/// What a sealed value is for. A value sealed for one purpose or audience doesn't open for
+/// another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose<'a> {
+    /// A cookie; the audience is its whole name.
+    Cookie { name: &'a str },
+    /// A carry token.
+    Carry { purpose: &'a str, audience: &'a str },
+}
+
+/// The sub-keys of a keyring for one purpose.
+#[derive(Clone)]
+pub(crate) struct Seal {
+    signing: SubKey,
+    old: Vec<SubKey>,
+}
+
+#[derive(Clone)]
+struct SubKey {
+    /// Version and key ID, as every envelope under this key begins.
+    head: Vec<u8>,
+    /// Prepared: the key's own two blocks are hashed already.
+    mac: Hmac<Sha256>,
+}
+
+/// Why a text isn't a seal of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SealError {
+    /// Not of the format, or of another version of it.
+    Malformed,
+    /// Signed by a key that isn't on the keyring.
+    UnknownKey,
+    /// Not signed by us, or for another purpose.
+    BadSignature,
+}
+
+impl Seal {
+    pub(crate) fn new(keyring: &Keyring, purpose: Purpose<'_>) -> Self {
+        let mut sub_keys = keyring.keys().map(|key| SubKey::derive(key, purpose));
+        // A keyring always has its signing key, and names it first.
+        let signing = sub_keys
+            .next()
+            .unwrap_or_else(|| SubKey::derive(keyring.signing_key(), purpose));
+        Self {
+            signing,
+            old: sub_keys.collect(),
+        }
+    }
+
+    /// The length of the sealed text for a message of `len` bytes, in characters.
+    pub(crate) fn sealed_len(&self, len: usize) -> usize {
+        encoded_len(self.signing.head.len() + len) + TAG_LEN
+    }
+
+    /// Appends the sealed message to `out`.
+    pub(crate) fn seal(&self, message: &[u8], out: &mut String) {
+        let mut envelope = Vec::with_capacity(self.signing.head.len() + message.len());
+        envelope.extend_from_slice(&self.signing.head);
+        envelope.extend_from_slice(message);
+        URL_SAFE_NO_PAD.encode_string(&envelope, out);
+        out.push_str(as_text(&self.signing.tag(message)));
+    }
+
+    /// Verifies `sealed` and gives its message, decoded into `buffer`.
+    pub(crate) fn open<'b>(
+        &self,
+        sealed: &[u8],
+        buffer: &'b mut Buffer,
+    ) -> Result<&'b [u8], SealError> {
+        let envelope_len = sealed.len().checked_sub(TAG_LEN);
+        let (encoded, tag) = sealed.split_at(envelope_len.ok_or(SealError::Malformed)?);
+        let len = URL_SAFE_NO_PAD
+            .decode_slice(encoded, &mut buffer.0)
+            .map_err(|_| SealError::Malformed)?;
+        let envelope = &buffer.0[..len];
+        let sub_key = self.sub_key_of(envelope)?;
+        let message = &envelope[sub_key.head.len()..];
+        // Comparing encoded tags spares decoding one, and leaves exactly one text that passes.
+        if constant_time_eq(&sub_key.tag(message), tag) {
+            Ok(message)
+        } else {
+            Err(SealError::BadSignature)
+        }
+    }
+
+    /// The one key that the envelope names.
+    fn sub_key_of(&self, envelope: &[u8]) -> Result<&SubKey, SealError> {
+        match envelope {
+            [VERSION, id_len, rest @ ..]
+                if (1..=SigningKey::MAX_ID_LEN).contains(&usize::from(*id_len))
+                    && rest.len() >= usize::from(*id_len) => {}
+            _ => return Err(SealError::Malformed),
+        }
+        std::iter::once(&self.signing)
+            .chain(&self.old)
+            .find(|key| envelope.starts_with(&key.head))
+            .ok_or(SealError::UnknownKey)
+    }
+}
+
+impl SubKey {
+    fn derive(key: &SigningKey, purpose: Purpose<'_>) -> Self {
+        let id = key.id().as_bytes();
+        let [purpose, audience] = match purpose {
+            Purpose::Cookie { name } => ["cookie".to_owned(), name.to_owned()],
+            Purpose::Carry { purpose, audience } => {
+                [format!("carry:{purpose}"), audience.to_owned()]
+            }
+        };
+        let mut derivation = mac_with(key.secret());
+        for item in [
+            b"tower-referral",
+            &[VERSION][..],
+            purpose.as_bytes(),
+            audience.as_bytes(),
+            id,
+        ] {
+            // Purposes and audiences are at most 64 and 253 characters by their own rules.
+            derivation.update(&(item.len() as u16).to_be_bytes());
+            derivation.update(item);
+        }
+        let mut head = vec![VERSION, id.len() as u8];
+        head.extend_from_slice(id);
+        Self {
+            head,
+            mac: mac_with(&derivation.finalize().into_bytes()),
+        }
+    }
+
+    fn tag(&self, message: &[u8]) -> [u8; TAG_LEN] {
+        let mut mac = self.mac.clone();
+        mac.update(message);
+        let mut tag = [0; TAG_LEN];
+        // 32 bytes make 43 characters, so this can't fail.
+        let _ = URL_SAFE_NO_PAD.encode_slice(mac.finalize().into_bytes(), &mut tag);
+        tag
+    }
+}
+
+fn mac_with(key: &[u8]) -> Hmac<Sha256> {
+    <Hmac<Sha256> as KeyInit>::new_from_slice(key).expect("HMAC takes keys of any length")
+}
+
+fn as_text(tag: &[u8; TAG_LEN]) -> &str {
+    // Base64url is ASCII.
+    std::str::from_utf8(tag).unwrap_or_default()
+}
+
+const fn encoded_len(len: usize) -> usize {
+    (len * 4).div_ceil(3)
+}
+
+/// Room on the stack for a decoded envelope.
+pub(crate) struct Buffer([u8; MAX_ENVELOPE_LEN]);
+
+impl Buffer {
+    pub(crate) const fn new() -> Self {
+        Self([0; MAX_ENVELOPE_LEN])
+    }
+}
+
+// ===== A referral as a message =====
+//
+// captured-at   64 bits, milliseconds since the Unix epoch, big-endian
+// window        32 bits, seconds, big-endian
+// source        8 bits
+// program, key, click ID, parameter, landing path
+//               each: length as 8 bits, then UTF-8; an empty one is absent
+// extra         count as 8 bits, then for each: name, value, as above
+//
+// The program is empty in a cookie: the cookie's name, which the sub-key binds, says it.
+
+/// Appends the message for `referral` to `out`, leaving out what doesn't fit `max_len` bytes: first
+/// the extra parameters from the last one on, then the landing page, then the parameter's name.
+/// The key and the click ID are never left out, so the result can be longer than `max_len`.
+pub(crate) fn encode(referral: &Referral, program: &str, max_len: usize, out: &mut Vec<u8>) {
+    let field = |text: Option<&str>| 1 + text.map_or(0, str::len);
+    let click_id = referral.click_id.as_ref().map(ClickId::as_str);
+    let mut parameter = referral.parameter.as_deref();
+    let mut path = referral.landing_path.as_deref();
+    let mut extra = referral.extra.as_slice();
+
+    let mut len = 8
+        + 4
+        + 1
+        + 1
+        + field(Some(program))
+        + field(Some(referral.key.as_str()))
+        + field(click_id)
+        + field(parameter)
+        + field(path)
+        + extra
+            .iter()
+            .map(|(n, v)| 2 + n.len() + v.len())
+            .sum::<usize>();
+    while len > max_len {
+        if let [kept @ .., (name, value)] = extra {
+            len -= 2 + name.len() + value.len();
+            extra = kept;
+        } else if let Some(dropped) = path.take() {
+            len -= dropped.len();
+        } else if let Some(dropped) = parameter.take() {
+            len -= dropped.len();
+        } else {
+            break;
+        }
+    }
+
+    out.reserve(len);
+    out.extend_from_slice(&referral.captured_at.to_be_bytes());
+    out.extend_from_slice(&referral.window.to_be_bytes());
+    out.push(match referral.source {
+        Source::Landing => 1,
+        Source::Handler => 2,
+        Source::Script => 3,
+    });
+    let mut put = |text: &str| {
+        // Every field is at most 255 bytes by its own rule.
+        out.push(text.len() as u8);
+        out.extend_from_slice(text.as_bytes());
+    };
+    put(program);
+    put(referral.key.as_str());
+    put(click_id.unwrap_or_default());
+    put(parameter.unwrap_or_default());
+    put(path.unwrap_or_default());
+    out.push(extra.len() as u8);
+    for (name, value) in extra {
+        for text in [name, value] {
+            out.push(text.len() as u8);
+            out.extend_from_slice(text.as_bytes());
+        }
+    }
+}
+
+/// Reads a message back. `None` for anything that [`encode`] doesn't write, and for what
+/// has passed the signature but not the rules of the types it is read into.
+pub(crate) fn decode(message: &[u8], rule: &KeyRule) -> Option<Referral> {
+    let mut reader = Reader(message);
+    let captured_at = i64::from_be_bytes(reader.array()?);
+    let window = u32::from_be_bytes(reader.array()?);
+    let [source] = reader.array()?;
+    let referral = Referral {
+        captured_at: (0..=MAX_UNIX_MILLIS)
+            .contains(&captured_at)
+            .then_some(captured_at)?,
+        window: (1..=MAX_WINDOW_SECONDS)
+            .contains(&window)
+            .then_some(window)?,
+        source: match source {
+            1 => Source::Landing,
+            2 => Source::Handler,
+            3 => Source::Script,
+            _ => return None,
+        },
+        program: SmolStr::new(reader.text()?),
+        key: rule.parse_kept(reader.text()?).ok()?,
+        click_id: match reader.text()? {
+            "" => None,
+            text => Some(text.parse().ok()?),
+        },
+        parameter: some_unless_empty(reader.text()?),
+        landing_path: match reader.text()? {
+            "" => None,
+            path => Some(path.starts_with('/').then(|| SmolStr::new(path))?),
+        },
+        extra: {
+            let [count] = reader.array()?;
+            (0..count)
+                .map(|_| Some((SmolStr::new(reader.text()?), SmolStr::new(reader.text()?))))
+                .collect::<Option<_>>()?
+        },
+    };
+    reader.0.is_empty().then_some(referral)
+}
+
+fn some_unless_empty(text: &str) -> Option<SmolStr> {
+    (!text.is_empty()).then(|| SmolStr::new(text))
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (array, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*array)
+    }
+
+    fn text(&mut self) -> Option<&'a str> {
+        let [len] = self.array()?;
+        let (text, rest) = self.0.split_at_checked(len.into())?;
+        self.0 = rest;
+        std::str::from_utf8(text).ok()
+    }
+}
+
+// The longest key and click ID, and the longest key ID in front, fit an envelope with room for
+// the rest; what doesn't fit is dropped by `encode`.
+const _: () = assert!(
+    2 + SigningKey::MAX_ID_LEN + 64 + ReferralKey::MAX_BYTES + ClickId::MAX_LEN < MAX_ENVELOPE_LEN
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seal() -> Seal {
+        let key = SigningKey::new("k1", (0..32).collect::<Vec<u8>>()).unwrap();
+        Seal::new(&Keyring::new(key), Purpose::Cookie { name: "c" })
+    }
+
+    #[test]
+    fn the_usual_referral_is_one_block_of_sha_256() {
+        let referral = Referral {
+            key: "PARTNER_123".parse().unwrap(),
+            click_id: None,
+            program: SmolStr::default(),
+            source: Source::Landing,
+            captured_at: 1_800_000_000_000,
+            window: 2_592_000,
+            parameter: Some("aff".into()),
+            landing_path: Some("/pricing".into()),
+            extra: Vec::new(),
+        };
+        let mut message = Vec::new();
+        encode(&referral, "", MAX_ENVELOPE_LEN, &mut message);
+        assert!(message.len() <= 55, "{} bytes", message.len());
+        assert_eq!(decode(&message, &KeyRule::ascii()), Some(referral));
+    }
+
+    #[test]
+    fn nothing_but_the_sealed_text_opens() {
+        let mut sealed = String::new();
+        seal().seal(b"message", &mut sealed);
+        assert_eq!(sealed.len(), seal().sealed_len(7));
+        let mut buffer = Buffer::new();
+        assert_eq!(
+            seal().open(sealed.as_bytes(), &mut buffer),
+            Ok(&b"message"[..])
+        );
+        for at in 0..sealed.len() {
+            for byte in 0..=255 {
+                let mut forged = sealed.clone().into_bytes();
+                if forged[at] != byte {
+                    forged[at] = byte;
+                    assert!(seal().open(&forged, &mut buffer).is_err(), "{at}: {byte}");
+                }
+            }
+            assert!(seal().open(&sealed.as_bytes()[..at], &mut buffer).is_err());
+        }
+    }
+}
