@@ -3,6 +3,7 @@
 use http::Uri;
 use time::OffsetDateTime;
 
+use crate::click::Clicker;
 use crate::consent::ConsentRules;
 use crate::keep::cookie::Cookies;
 use crate::landing;
@@ -19,6 +20,7 @@ pub(crate) struct Config {
     pub(crate) programs: Vec<Program>,
     pub(crate) cookies: Cookies,
     pub(crate) consent: ConsentRules,
+    pub(crate) clicks: Option<Clicker>,
     pub(crate) skip: Option<Skip>,
     pub(crate) stand_down: Vec<String>,
     pub(crate) clean_url: bool,

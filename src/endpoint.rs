@@ -123,6 +123,10 @@ where
         return Err(Refusal::CrossOrigin);
     }
     let path = landing_path(request.headers(), host);
+    let facts = config
+        .clicks
+        .as_ref()
+        .and_then(|clicker| clicker.facts((&request).into()));
     let format = Format::of(request.headers()).ok_or(Refusal::MediaType)?;
     let body = Limited::new(request.into_body(), MAX_BODY_LEN)
         .collect()
@@ -141,7 +145,7 @@ where
     };
     find_all(config, &query)?
         .into_iter()
-        .map(|(program, found)| Capture::landing(program, found, path.clone()))
+        .map(|(program, found)| Capture::landing(program, found, path.clone(), facts.clone()))
         .reduce(Capture::and)
         .ok_or_else(|| Refusal::no_parameter(config))
 }

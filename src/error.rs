@@ -67,6 +67,18 @@ pub enum ConfigError {
         /// The path.
         path: String,
     },
+    /// The base URL of [`Clicks`](crate::Clicks) isn't a scheme and a host.
+    InvalidBaseUrl {
+        /// The URL.
+        url: String,
+    },
+    /// A platform's API key is empty or can't stand in a header. It isn't shown.
+    InvalidApiKey,
+    /// A platform's base URL is neither `https` nor plain `http` to this machine.
+    InvalidPlatformUrl {
+        /// The URL.
+        url: String,
+    },
     /// The purpose or audience of a carry token is too long or empty, or its life isn't a whole
     /// number of seconds from 1 second to 400 days.
     InvalidCarry,
@@ -128,6 +140,19 @@ impl fmt::Display for ConfigError {
                 f,
                 "stand-down path `{path}` matches no request: begin it with a slash, as in \
                  `/checkout`"
+            ),
+            Self::InvalidBaseUrl { url } => write!(
+                f,
+                "`{url}` is no base URL: use a scheme and a host, as in https://shop.example"
+            ),
+            Self::InvalidApiKey => f.write_str(
+                "the platform's API key is empty or has a character that no key has: copy it \
+                 again, without blanks or line ends",
+            ),
+            Self::InvalidPlatformUrl { url } => write!(
+                f,
+                "`{url}` can't be a platform's base URL: use https, or http on this machine \
+                 (127.0.0.1), so that the API key never crosses a network in the clear"
             ),
             Self::InvalidCarry => write!(
                 f,

@@ -7,13 +7,16 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use http::header::{HeaderValue, LOCATION};
 use http::{Response, StatusCode};
 use pin_project_lite::pin_project;
+use tokio::time::Sleep;
 
 use crate::cache;
+use crate::click::Pending;
 use crate::config::Config;
 use crate::consent::Permission;
 use crate::keep::cookie::Jar;
@@ -24,17 +27,31 @@ use crate::visit::Visit;
 pin_project! {
     /// The future of [`ReferralService`](crate::ReferralService).
     #[must_use = "futures do nothing unless polled"]
-    pub struct ResponseFuture<F> {
+    pub struct ResponseFuture<F>
+    where
+        F: Future,
+    {
         #[pin]
         inner: F,
         way_back: Option<WayBack>,
+        held: Option<Held<F::Output>>,
     }
 }
 
-impl<F> ResponseFuture<F> {
+/// A finished response that is held back for a click ID, within its budget.
+struct Held<T> {
+    result: T,
+    budget: Pin<Box<Sleep>>,
+}
+
+impl<F: Future> ResponseFuture<F> {
     /// Without a way back, the response is somebody else's business.
     pub(crate) fn new(inner: F, way_back: Option<WayBack>) -> Self {
-        Self { inner, way_back }
+        Self {
+            inner,
+            way_back,
+            held: None,
+        }
     }
 }
 
@@ -46,15 +63,41 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        let mut result = ready!(this.inner.poll(cx));
-        if let (Ok(response), Some(way_back)) = (&mut result, this.way_back.take()) {
-            way_back.leave(response);
+        if this.held.is_none() {
+            let result = ready!(this.inner.poll(cx));
+            let budget = this.way_back.as_ref().and_then(WayBack::click_budget);
+            match (budget, &result) {
+                (Some(budget), Ok(_)) => {
+                    let budget = Box::pin(tokio::time::sleep(budget));
+                    *this.held = Some(Held { result, budget });
+                }
+                _ => return Poll::Ready(finish(result, this.way_back.take())),
+            }
         }
-        Poll::Ready(result)
+        if let (Some(held), Some(way_back)) = (this.held.as_mut(), this.way_back.as_mut())
+            && way_back.poll_clicks(cx).is_pending()
+        {
+            ready!(held.budget.as_mut().poll(cx));
+        }
+        match this.held.take() {
+            Some(held) => Poll::Ready(finish(held.result, this.way_back.take())),
+            // Not to be reached: what is held was put there above, and is taken once.
+            None => Poll::Pending,
+        }
     }
 }
 
-impl<F: fmt::Debug> fmt::Debug for ResponseFuture<F> {
+fn finish<R, E>(
+    mut result: Result<Response<R>, E>,
+    way_back: Option<WayBack>,
+) -> Result<Response<R>, E> {
+    if let (Ok(response), Some(way_back)) = (&mut result, way_back) {
+        way_back.leave(response);
+    }
+    result
+}
+
+impl<F: Future + fmt::Debug> fmt::Debug for ResponseFuture<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseFuture")
             .field("inner", &self.inner)
@@ -71,6 +114,8 @@ pub(crate) struct WayBack {
     pub(crate) has_parameter: bool,
     /// What was decided on the way in, if anything.
     pub(crate) ledger: Option<Ledger>,
+    /// The clicks that were started on the way in, with the program's index.
+    pub(crate) clicks: Vec<(usize, Pending)>,
     /// The URL without our parameters, if the browser is to go there.
     pub(crate) clean_url: Option<HeaderValue>,
 }
@@ -83,8 +128,23 @@ impl WayBack {
             jar: Jar::default(),
             has_parameter: false,
             ledger: None,
+            clicks: Vec::new(),
             clean_url: None,
         }
+    }
+
+    /// How long the response may be held back, if there is anything to wait for.
+    fn click_budget(&self) -> Option<Duration> {
+        let wait = self.config.clicks.as_ref()?.wait();
+        (!self.clicks.is_empty() && !wait.is_zero()).then_some(wait)
+    }
+
+    /// Are all clicks over, whatever came of them?
+    fn poll_clicks(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        for (_, pending) in &mut self.clicks {
+            ready!(pending.poll_over(cx));
+        }
+        Poll::Ready(())
     }
 
     /// What handlers get to see of the way in; `None` if there is nothing of ours.
@@ -111,6 +171,12 @@ impl WayBack {
         let mut ledger = self
             .ledger
             .unwrap_or_else(|| Ledger::open(config, &self.jar));
+        for (index, pending) in self.clicks {
+            let touch = pending.touch();
+            if let Some(answer) = pending.close() {
+                ledger.answer(config, index, touch, answer);
+            }
+        }
         if let Some(word) = word {
             word.apply(config, self.permission, &mut ledger);
         }

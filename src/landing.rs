@@ -20,7 +20,7 @@ use smol_str::SmolStr;
 use crate::keep::cookie::foreign;
 use crate::program::Program;
 use crate::reason::Reason;
-use crate::referral::{Referral, ReferralKey, Source, UnixMillis, is_printable};
+use crate::referral::{Click, Referral, ReferralKey, Source, UnixMillis, is_printable};
 use crate::request::RequestRef;
 
 const MAX_QUERY_LEN: usize = 8 * 1024;
@@ -50,6 +50,7 @@ impl Found {
         Referral {
             key: self.key,
             click_id: None,
+            click: Click::None,
             program: program.name.clone(),
             source,
             captured_at: now,
@@ -230,6 +231,8 @@ pub(crate) fn decode(raw: &[u8]) -> Option<Cow<'_, str>> {
 pub(crate) struct PageVisit {
     /// The link that led here is on this very site.
     pub(crate) same_origin: bool,
+    /// The browser fetches the page ahead of time and may never show it.
+    pub(crate) speculative: bool,
 }
 
 impl PageVisit {
@@ -255,6 +258,9 @@ impl PageVisit {
         }
         Some(Self {
             same_origin: says(headers, "sec-fetch-site", "same-origin") == Some(true),
+            speculative: headers
+                .get("sec-purpose")
+                .is_some_and(|purpose| purpose.as_bytes().starts_with(b"prefetch")),
         })
     }
 }

@@ -1,11 +1,12 @@
 //! `ReferralLayer` and its builder: how the crate is configured. Cheap to clone.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use http::Uri;
 use time::OffsetDateTime;
 use tower_layer::Layer;
 
+use crate::click::{ClickCounts, Clicker, Clicks};
 use crate::config::{Clock, Config, OriginalUri, Skip};
 use crate::consent::{Consent, ConsentRules};
 use crate::error::ConfigError;
@@ -33,11 +34,33 @@ impl ReferralLayer {
             cookie,
             programs: Vec::new(),
             consent: ConsentRules::default(),
+            clicks: None,
             skip: None,
             stand_down: Vec::new(),
             clean_url: false,
             original_uri: None,
             clock: None,
+        }
+    }
+}
+
+impl ReferralLayer {
+    /// How many clicks were started, created, failed and dropped since the layer was built.
+    #[must_use]
+    pub fn click_counts(&self) -> ClickCounts {
+        self.config
+            .clicks
+            .as_ref()
+            .map(Clicker::counts)
+            .unwrap_or_default()
+    }
+
+    /// Waits for the clicks in flight, at most for `limit`: for a graceful shutdown, after the
+    /// server has stopped taking requests. Says whether all of them were over by then.
+    pub async fn drain_clicks(&self, limit: Duration) -> bool {
+        match &self.config.clicks {
+            None => true,
+            Some(clicker) => clicker.drain(limit).await,
         }
     }
 }
@@ -84,6 +107,7 @@ pub struct Builder {
     cookie: SignedCookie,
     programs: Vec<Program>,
     consent: ConsentRules,
+    clicks: Option<Clicks>,
     skip: Option<Skip>,
     stand_down: Vec<String>,
     clean_url: bool,
@@ -128,6 +152,12 @@ impl Builder {
         consent: impl Fn(RequestRef<'_>) -> Consent + Send + Sync + 'static,
     ) -> Self {
         self.consent.hook = Some(Box::new(consent));
+        self
+    }
+
+    /// Creates a click at the affiliate platform for every landing that wins.
+    pub fn clicks(mut self, clicks: Clicks) -> Self {
+        self.clicks = Some(clicks);
         self
     }
 
@@ -208,6 +238,7 @@ impl Builder {
             config: Arc::new(Config {
                 cookies,
                 consent: self.consent,
+                clicks: self.clicks.map(Clicks::prepare).transpose()?,
                 skip: self.skip,
                 stand_down: self.stand_down,
                 clean_url: self.clean_url,

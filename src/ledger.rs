@@ -6,11 +6,13 @@ use http::header::{HeaderMap, SET_COOKIE};
 use smol_str::SmolStr;
 
 use crate::attribution::{Ruling, Touch};
+use crate::click::{Answer, Clicker, Facts, Pending};
 use crate::config::Config;
 use crate::consent::Permission;
+use crate::keep::check_age;
 use crate::keep::cookie::Jar;
 use crate::reason::{Decisions, Reason};
-use crate::referral::{Referral, Source, UnixMillis};
+use crate::referral::{Click, Referral, Source, TouchId, UnixMillis};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Ledger {
@@ -18,6 +20,13 @@ pub(crate) struct Ledger {
     /// By the program's index.
     accounts: Vec<Account>,
     decisions: Decisions,
+}
+
+/// A touch that took a program's place.
+#[derive(Debug)]
+pub(crate) struct Win {
+    index: usize,
+    replaced: Option<Referral>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -93,16 +102,17 @@ impl Ledger {
         self.accounts.iter().any(|account| account.kept.is_some())
     }
 
-    /// A touch of the program: the one place where a referral is captured.
+    /// A touch of the program: the one place where a referral is captured. Says whether it is kept.
     pub(crate) fn touch(
         &mut self,
         config: &Config,
         index: usize,
         touch: Touch,
         permission: Permission,
-    ) {
+    ) -> Option<Win> {
         let program = &config.programs[index];
         let account = &mut self.accounts[index];
+        let mut win = None;
         let reason = match permission {
             Permission::Denied(reason) => reason,
             Permission::Granted | Permission::NotYet => {
@@ -114,11 +124,92 @@ impl Ledger {
                     }
                     Ruling::Replace(reason) => {
                         account.shown = None;
-                        account.kept = Some(touch.referral);
                         account.changed = true;
+                        win = Some(Win {
+                            index,
+                            replaced: account.kept.replace(touch.referral),
+                        });
                         reason
                     }
                 }
+            }
+        };
+        self.decisions.push(&program.name, reason);
+        win
+    }
+
+    /// Starts the click of a touch that won.
+    pub(crate) fn start_click(
+        &mut self,
+        clicker: &Clicker,
+        facts: Facts,
+        win: Win,
+    ) -> Option<(usize, Pending)> {
+        let account = &mut self.accounts[win.index];
+        let referral = account.kept.as_mut()?;
+        let pending = clicker.start(referral, facts, win.replaced)?;
+        referral.click = Click::Started(pending.touch());
+        Some((win.index, pending))
+    }
+
+    /// Leaves the click of a touch that won to the visitor's first real page view.
+    pub(crate) fn defer_click(&mut self, win: &Win) {
+        if let Some(referral) = &mut self.accounts[win.index].kept {
+            referral.click = Click::Due;
+        }
+    }
+
+    /// The programs whose clicks waited for a real page view, with nothing replaced.
+    pub(crate) fn take_due(&mut self) -> Vec<Win> {
+        let mut due = Vec::new();
+        for (index, account) in self.accounts.iter_mut().enumerate() {
+            if let Some(referral) = &mut account.kept
+                && referral.click == Click::Due
+            {
+                referral.click = Click::None;
+                account.changed = true;
+                due.push(Win {
+                    index,
+                    replaced: None,
+                });
+            }
+        }
+        due
+    }
+
+    /// Takes in what has come since for the clicks that were started earlier.
+    pub(crate) fn join_late_answers(&mut self, config: &Config, clicker: &Clicker) {
+        for index in 0..self.accounts.len() {
+            if let Some(referral) = &self.accounts[index].kept
+                && let Click::Started(touch) = referral.click
+                && let Some(answer) = clicker.late_answer(touch)
+            {
+                self.answer(config, index, touch, answer);
+            }
+        }
+    }
+
+    /// Takes in the platform's answer, if the touch is still the one that is kept.
+    pub(crate) fn answer(&mut self, config: &Config, index: usize, touch: TouchId, answer: Answer) {
+        let program = &config.programs[index];
+        let account = &mut self.accounts[index];
+        let Some(referral) = &mut account.kept else {
+            return;
+        };
+        if referral.click != Click::Started(touch) {
+            return;
+        }
+        account.changed = true;
+        let reason = match answer {
+            Answer::Click(click_id) => {
+                referral.click = Click::None;
+                referral.click_id = Some(click_id);
+                Reason::ClickJoined
+            }
+            Answer::Undo(replaced) => {
+                account.kept =
+                    replaced.and_then(|replaced| check_age(*replaced, program, self.now).ok());
+                Reason::UnknownKey
             }
         };
         self.decisions.push(&program.name, reason);

@@ -96,6 +96,9 @@
 //! |---|---|---|
 //! | `axum` | yes | [`ReferralKey`], [`Referral`], [`Referrals`] as extractors; [`Capture`], [`Forget`] as response parts. Depends on `axum-core` only. |
 //! | `endpoint` | yes | [`CaptureEndpoint`], the ready-made `POST` endpoint for cached pages and single-page apps. |
+//! | `partnac` | no | [`platform::Partnac`]: clicks at Partnac. |
+//! | `tapfiliate` | no | [`platform::Tapfiliate`]: clicks at Tapfiliate. |
+//! | `https` | no | [`platform::Https`]: a ready transport to the platforms, with rustls. |
 //! | `serde` | no | [`Referral`] as JSON and the like; [`ReferralKey`] and [`ClickId`] both ways. |
 //! | `tracing` | no | An event for every decision. |
 //!
@@ -105,8 +108,10 @@
 mod attribution;
 mod cache;
 mod carry;
+mod click;
 mod config;
 mod consent;
+mod crawler;
 #[cfg(feature = "endpoint")]
 mod endpoint;
 mod error;
@@ -118,6 +123,8 @@ mod keyring;
 mod landing;
 mod layer;
 mod ledger;
+#[cfg(feature = "platform")]
+pub mod platform;
 mod program;
 mod reason;
 mod referral;
@@ -129,7 +136,9 @@ mod visit;
 
 pub use crate::attribution::{Attribution, Rule, Verdict};
 pub use crate::carry::{Carry, CarryBuilder, CarryError, CarryToken};
+pub use crate::click::{ClickCounts, ClickRequest, Clicks, UnknownKey, trusted_header};
 pub use crate::consent::Consent;
+pub use crate::crawler::is_crawler;
 #[cfg(feature = "endpoint")]
 pub use crate::endpoint::CaptureEndpoint;
 pub use crate::error::ConfigError;

@@ -17,6 +17,9 @@ pub enum Reason {
     /// A rule of your own decided, with this reason.
     Rule(&'static str),
 
+    /// A click ID came for the referral that is kept, and joined it.
+    ClickJoined,
+
     // Nothing changed: the referral that is kept stays.
     /// The key is the one that is kept already.
     SameKey,
@@ -51,6 +54,8 @@ pub enum Reason {
     // Forgotten.
     /// What was kept is deleted.
     Forgotten,
+    /// The platform doesn't know the key, and the capture is taken back.
+    UnknownKey,
 
     // A cookie of ours that is as if absent.
     /// The cookie isn't of our format: damaged, truncated or somebody else's.
@@ -72,6 +77,7 @@ impl Reason {
         match self {
             Self::Captured => "captured",
             Self::Rule(reason) => reason,
+            Self::ClickJoined => "click_joined",
             Self::SameKey => "same_key",
             Self::KeptFirstTouch => "kept_first_touch",
             Self::KeptSameOrigin => "kept_same_origin",
@@ -86,6 +92,7 @@ impl Reason {
             Self::DoNotTrack => "do_not_track",
             Self::UnknownProgram => "unknown_program",
             Self::Forgotten => "forgotten",
+            Self::UnknownKey => "unknown_key",
             Self::Malformed => "malformed",
             Self::UnknownSigningKey => "unknown_signing_key",
             Self::BadSignature => "bad_signature",

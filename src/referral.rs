@@ -297,6 +297,22 @@ impl Source {
 /// Milliseconds since the Unix epoch: the precision of [`Referral::captured_at`].
 pub(crate) type UnixMillis = i64;
 
+/// Names one touch, at random, so that a late click ID finds the visitor it belongs to and nobody
+/// else. 64 bits: it is sealed, so nobody can try any, and few live at a time.
+pub(crate) type TouchId = [u8; 8];
+
+/// Where a touch is with its click.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Click {
+    /// None was ever started, nor will be.
+    #[default]
+    None,
+    /// Waits for the visitor's first real page view: the page was fetched ahead of time.
+    Due,
+    /// Was started for the touch of that name.
+    Started(TouchId),
+}
+
 /// What is kept about a visitor who was referred.
 ///
 /// As an axum extractor it is the referral of the first configured program that holds one; see
@@ -306,6 +322,7 @@ pub(crate) type UnixMillis = i64;
 pub struct Referral {
     pub(crate) key: ReferralKey,
     pub(crate) click_id: Option<ClickId>,
+    pub(crate) click: Click,
     pub(crate) program: SmolStr,
     pub(crate) source: Source,
     pub(crate) captured_at: UnixMillis,

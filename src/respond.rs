@@ -1,10 +1,13 @@
 //! What a handler says to the layer with its response: `Capture` and `Forget`. In axum they are
 //! parts of the response; anywhere else they go into the response's extensions.
 
+use std::fmt;
+
 use http::Extensions;
 use smol_str::SmolStr;
 
 use crate::attribution::Touch;
+use crate::click::Facts;
 use crate::config::Config;
 use crate::consent::{Consent, Permission};
 use crate::keep::check_age;
@@ -12,7 +15,7 @@ use crate::landing::Found;
 use crate::ledger::Ledger;
 use crate::program::Program;
 use crate::reason::Reason;
-use crate::referral::{Referral, ReferralKey, Source};
+use crate::referral::{Click, Referral, ReferralKey, Source};
 
 /// Tells the layer to forget the visitor's referrals, of all programs.
 ///
@@ -66,14 +69,14 @@ impl ForgetProgram {
 /// ```
 ///
 /// Without axum: `response.extensions_mut().insert(Capture::key(key))`.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use = "`Capture` does nothing unless it is part of a response"]
 pub struct Capture {
     captured: Vec<Captured>,
     consent: Option<Consent>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 enum Captured {
     /// A bare key, for the named or the first program.
     Key(Option<SmolStr>, ReferralKey),
@@ -81,7 +84,7 @@ enum Captured {
     Referral(Referral),
     /// A landing that only the page's script saw.
     #[cfg_attr(not(feature = "endpoint"), expect(dead_code))]
-    Landing(SmolStr, Found, Option<SmolStr>),
+    Landing(SmolStr, Found, Option<SmolStr>, Option<Facts>),
 }
 
 impl Capture {
@@ -117,8 +120,13 @@ impl Capture {
     }
 
     #[cfg(feature = "endpoint")]
-    pub(crate) fn landing(program: SmolStr, found: Found, path: Option<SmolStr>) -> Self {
-        Self::of(Captured::Landing(program, found, path))
+    pub(crate) fn landing(
+        program: SmolStr,
+        found: Found,
+        path: Option<SmolStr>,
+        facts: Option<Facts>,
+    ) -> Self {
+        Self::of(Captured::Landing(program, found, path, facts))
     }
 
     fn of(captured: Captured) -> Self {
@@ -126,6 +134,14 @@ impl Capture {
             captured: vec![captured],
             consent: None,
         }
+    }
+}
+
+impl fmt::Debug for Capture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Capture")
+            .field("consent", &self.consent)
+            .finish_non_exhaustive()
     }
 }
 
@@ -181,14 +197,24 @@ impl Captured {
             Self::Referral(referral) => Some(referral.program.clone()),
             Self::Landing(name, ..) => Some(name.clone()),
         };
+        let facts = match &self {
+            Self::Landing(_, _, _, facts) => facts.clone(),
+            Self::Key(..) | Self::Referral(_) => None,
+        };
         let index = match name {
             None => Some(0),
             Some(name) => find(config, &name, ledger),
         };
         let Some(index) = index else { return };
         match self.into_touch(config, &config.programs[index], ledger) {
-            Ok(touch) => ledger.touch(config, index, touch, permission),
             Err(reason) => ledger.note(config, index, reason),
+            Ok(touch) => {
+                let win = ledger.touch(config, index, touch, permission);
+                if let (Some(clicker), Some(facts), Some(win)) = (&config.clicks, facts, win) {
+                    // The response is on its way already, so the answer joins a later one.
+                    drop(ledger.start_click(clicker, facts, win));
+                }
+            }
         }
     }
 
@@ -203,6 +229,7 @@ impl Captured {
             Self::Key(_, key) => Ok(Touch::new(Referral {
                 key: valid_key(program, &key)?,
                 click_id: None,
+                click: Click::None,
                 program: program.name.clone(),
                 source: Source::Handler,
                 captured_at: now,
@@ -218,7 +245,7 @@ impl Captured {
                     ..Touch::new(check_age(referral, program, now)?)
                 })
             }
-            Self::Landing(_, found, path) => {
+            Self::Landing(_, found, path, _) => {
                 let path = path.as_deref();
                 let stands_down = path.is_some_and(|path| config.stands_down(path));
                 Ok(Touch {

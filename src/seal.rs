@@ -27,7 +27,7 @@ use smol_str::SmolStr;
 
 use crate::keyring::{Keyring, SigningKey};
 use crate::program::MAX_WINDOW_SECONDS;
-use crate::referral::{ClickId, KeyRule, MAX_UNIX_MILLIS, Referral, ReferralKey, Source};
+use crate::referral::{Click, ClickId, KeyRule, MAX_UNIX_MILLIS, Referral, ReferralKey, Source};
 
 const VERSION: u8 = 1;
 /// 32 bytes in unpadded base64url.
@@ -202,7 +202,8 @@ impl Buffer {
 //
 // captured-at   64 bits, milliseconds since the Unix epoch, big-endian
 // window        32 bits, seconds, big-endian
-// source        8 bits
+// source        8 bits: 1 landing, 2 handler, 3 script, 4 landing whose click is still due
+// touch         length as 8 bits, 0 or 8, then the random name of the touch whose click was started
 // program, key, click ID, parameter, landing path
 //               each: length as 8 bits, then UTF-8; an empty one is absent
 // extra         count as 8 bits, then for each: name, value, as above
@@ -219,9 +220,15 @@ pub(crate) fn encode(referral: &Referral, program: &str, max_len: usize, out: &m
     let mut path = referral.landing_path.as_deref();
     let mut extra = referral.extra.as_slice();
 
+    let touch: &[u8] = match &referral.click {
+        Click::Started(touch) => touch,
+        Click::None | Click::Due => &[],
+    };
     let mut len = 8
         + 4
         + 1
+        + 1
+        + touch.len()
         + 1
         + field(Some(program))
         + field(Some(referral.key.as_str()))
@@ -248,11 +255,14 @@ pub(crate) fn encode(referral: &Referral, program: &str, max_len: usize, out: &m
     out.reserve(len);
     out.extend_from_slice(&referral.captured_at.to_be_bytes());
     out.extend_from_slice(&referral.window.to_be_bytes());
-    out.push(match referral.source {
-        Source::Landing => 1,
-        Source::Handler => 2,
-        Source::Script => 3,
+    out.push(match (referral.source, referral.click) {
+        (Source::Landing, Click::Due) => 4,
+        (Source::Landing, _) => 1,
+        (Source::Handler, _) => 2,
+        (Source::Script, _) => 3,
     });
+    out.push(touch.len() as u8);
+    out.extend_from_slice(touch);
     let mut put = |text: &str| {
         // Every field is at most 255 bytes by its own rule.
         out.push(text.len() as u8);
@@ -278,7 +288,13 @@ pub(crate) fn decode(message: &[u8], rule: &KeyRule) -> Option<Referral> {
     let mut reader = Reader(message);
     let captured_at = i64::from_be_bytes(reader.array()?);
     let window = u32::from_be_bytes(reader.array()?);
-    let [source] = reader.array()?;
+    let [source, touch_len] = reader.array()?;
+    let click = match (source, touch_len) {
+        (4, 0) => Click::Due,
+        (_, 0) => Click::None,
+        (1..=3, 8) => Click::Started(reader.array()?),
+        _ => return None,
+    };
     let referral = Referral {
         captured_at: (0..=MAX_UNIX_MILLIS)
             .contains(&captured_at)
@@ -287,11 +303,12 @@ pub(crate) fn decode(message: &[u8], rule: &KeyRule) -> Option<Referral> {
             .contains(&window)
             .then_some(window)?,
         source: match source {
-            1 => Source::Landing,
+            1 | 4 => Source::Landing,
             2 => Source::Handler,
             3 => Source::Script,
             _ => return None,
         },
+        click,
         program: SmolStr::new(reader.text()?),
         key: rule.parse_kept(reader.text()?).ok()?,
         click_id: match reader.text()? {
@@ -354,6 +371,7 @@ mod tests {
         let referral = Referral {
             key: "PARTNER_123".parse().unwrap(),
             click_id: None,
+            click: Click::Started([7; 8]),
             program: SmolStr::default(),
             source: Source::Landing,
             captured_at: 1_800_000_000_000,

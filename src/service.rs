@@ -10,12 +10,13 @@ use http::{HeaderValue, Request, Response};
 use tower_service::Service;
 
 use crate::attribution::Touch;
+use crate::click::{Clicker, Pending};
 use crate::config::Config;
 use crate::consent::Permission;
 use crate::future::{ResponseFuture, WayBack};
 use crate::keep::cookie::Jar;
 use crate::landing::{self, Found, PageVisit};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Win};
 use crate::reason::Reason;
 use crate::referral::{Source, UnixMillis};
 use crate::request::RequestRef;
@@ -69,9 +70,11 @@ fn arrive(config: &Arc<Config>, request: RequestRef<'_>) -> WayBack {
     let ours = Ours::find(config, request);
     let mut way_back = WayBack::new(Arc::clone(config), permission);
     way_back.has_parameter = ours.query.is_some();
-    if ours.must_be_decided(permission) {
+    if ours.must_be_decided(config, permission) {
         let mut ledger = Ledger::open(config, &ours.jar);
-        way_back.clean_url = decide(config, request, permission, &ours, &mut ledger);
+        let decided = decide(config, request, permission, &ours, &mut ledger);
+        way_back.clean_url = decided.clean_url;
+        way_back.clicks = decided.clicks;
         way_back.ledger = Some(ledger);
     }
     way_back.jar = ours.jar;
@@ -104,23 +107,33 @@ impl<'r> Ours<'r> {
         }
     }
 
-    /// What a returning visitor has kept is verified only if a handler asks. Everything else is
-    /// decided before the inner service is called, so that its handler sees the result.
-    fn must_be_decided(&self, permission: Permission) -> bool {
-        self.query.is_some()
-            || !self.scripts.is_empty()
-            || (matches!(permission, Permission::Denied(_)) && !self.jar.is_empty())
+    /// What a returning visitor has kept is verified only if a handler asks, unless it has to be
+    /// forgotten or a click ID may have come for it. Everything else is decided before the inner
+    /// service is called, so that its handler sees the result.
+    fn must_be_decided(&self, config: &Config, permission: Permission) -> bool {
+        let must_open_jar = matches!(permission, Permission::Denied(_)) || config.clicks.is_some();
+        self.query.is_some() || !self.scripts.is_empty() || (must_open_jar && !self.jar.is_empty())
     }
 }
 
-/// Decides over a request that has something of ours. Gives the URL to redirect to, if any.
+/// What a decision leads to, beside what is in the ledger.
+#[derive(Default)]
+struct Decided {
+    /// The URL to redirect to.
+    clean_url: Option<HeaderValue>,
+    /// The clicks that were started, with the program's index.
+    clicks: Vec<(usize, Pending)>,
+}
+
+/// Decides over a request that has something of ours.
 fn decide(
     config: &Config,
     request: RequestRef<'_>,
     permission: Permission,
     ours: &Ours<'_>,
     ledger: &mut Ledger,
-) -> Option<HeaderValue> {
+) -> Decided {
+    let mut decided = Decided::default();
     let visit = if config.is_skipped(request) {
         Err(Reason::Skipped)
     } else {
@@ -129,6 +142,10 @@ fn decide(
         }
         PageVisit::of(request).ok_or(Reason::NotAPageVisit)
     };
+    if let Some(clicker) = &config.clicks {
+        ledger.join_late_answers(config, clicker);
+    }
+    let mut wins = Vec::new();
     let mut is_kept = false;
     for (index, program) in config.programs.iter().enumerate() {
         let read = ours
@@ -141,7 +158,7 @@ fn decide(
             }
             (Some(Ok(found)), Ok(visit)) => {
                 let touch = landing_touch(config, request, visit, index, found, ledger.now());
-                ledger.touch(config, index, touch, permission);
+                wins.extend(ledger.touch(config, index, touch, permission));
                 is_kept |= ledger.is_kept(index);
             }
         }
@@ -157,13 +174,42 @@ fn decide(
             if visit.is_err() {
                 ledger.show(*index, referral);
             } else if ledger.yields_to_script(*index, &referral) {
+                // The script tells its platform itself: there is no click to create.
                 ledger.touch(config, *index, Touch::new(referral), permission);
             }
         }
     }
-    (config.clean_url && is_kept)
-        .then(|| landing::clean_location(&config.programs, config.page_uri(request)))
-        .flatten()
+    if let (Some(clicker), Ok(visit), Permission::Granted) = (&config.clicks, visit, permission) {
+        decided.clicks = start_clicks(clicker, request, visit, wins, ledger);
+    }
+    if config.clean_url && is_kept {
+        decided.clean_url = landing::clean_location(&config.programs, config.page_uri(request));
+    }
+    decided
+}
+
+/// Starts the clicks of the touches that won, and of those that waited for a real page view.
+fn start_clicks(
+    clicker: &Clicker,
+    request: RequestRef<'_>,
+    visit: PageVisit,
+    mut wins: Vec<Win>,
+    ledger: &mut Ledger,
+) -> Vec<(usize, Pending)> {
+    if visit.speculative {
+        wins.iter().for_each(|win| ledger.defer_click(win));
+        return Vec::new();
+    }
+    wins.extend(ledger.take_due());
+    if wins.is_empty() {
+        return Vec::new();
+    }
+    let Some(facts) = clicker.facts(request) else {
+        return Vec::new();
+    };
+    wins.into_iter()
+        .filter_map(|win| ledger.start_click(clicker, facts.clone(), win))
+        .collect()
 }
 
 fn landing_touch(

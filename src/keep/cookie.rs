@@ -399,7 +399,7 @@ pub(crate) fn foreign<'h>(headers: &'h HeaderMap, name: &'h str) -> impl Iterato
 mod tests {
     use super::*;
     use crate::SigningKey;
-    use crate::referral::Source;
+    use crate::referral::{Click, Source};
 
     fn keyring() -> Keyring {
         let id = "k".repeat(SigningKey::MAX_ID_LEN);
@@ -421,6 +421,7 @@ mod tests {
         let referral = Referral {
             key: program.key_rule.parse(&key).unwrap(),
             click_id: Some("c".repeat(128).parse().unwrap()),
+            click: Click::Started([7; 8]),
             program: program.name.clone(),
             source: Source::Landing,
             captured_at: 1_800_000_000_000,
