@@ -1,0 +1,157 @@
+//! A small shop that does the whole job with `tower-referral`: it captures who referred a visitor,
+//! keeps it, and uses it at sign-up, at checkout and in the payment's webhook.
+//!
+//! ```sh
+//! cargo run --all-features --example storefront
+//! ```
+//!
+//! Start reading in `shop.rs`, which has the layer, the routes and the handlers. The rest is what
+//! any shop has: `options.rs` (command line), `consent.rs` (the banner), `books.rs` (what was
+//! sold), `fields.rs` and `answer.rs` (forms and JSON, in and out), `pages.rs` (HTML).
+
+mod answer;
+mod books;
+mod consent;
+mod fields;
+mod options;
+mod pages;
+mod shop;
+
+use std::error::Error;
+use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use clap::Parser;
+use tokio::net::TcpListener;
+use tower_referral::{Keyring, KeyringError, SigningKey};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::options::Options;
+
+/// The exit code for options and keys that can't work, the same as clap's own.
+const BAD_CONFIGURATION: u8 = 2;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let options = Options::parse();
+    log_to_stderr();
+    let (app, notice) = match configure(&options) {
+        Ok(configured) => configured,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(BAD_CONFIGURATION);
+        }
+    };
+    match serve(&options, app, notice).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: can't serve on {}: {error}", options.listen);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Makes the shop, and what there is to say about its signing key.
+fn configure(options: &Options) -> Result<(axum::Router, Option<&'static str>), Box<dyn Error>> {
+    options.refuse_unbuilt()?;
+    let (keyring, notice) = read_keyring()?;
+    Ok((shop::router(options, keyring)?, notice))
+}
+
+/// Reads the signing keys from the environment. Without any, a random one is good for a first
+/// look; a real service would rather not start, because what it signs is lost at every restart.
+fn read_keyring() -> Result<(Keyring, Option<&'static str>), KeyringError> {
+    match Keyring::from_env() {
+        Ok(keyring) => Ok((keyring, None)),
+        Err(KeyringError::Missing) => Ok((
+            Keyring::new(SigningKey::generate("local")?),
+            Some(
+                "REFERRAL_KEY is not set: signing with a random key, so referrals are lost when \
+                 this process ends. REFERRAL_OLD_KEYS is not read either.",
+            ),
+        )),
+        Err(error) => Err(error),
+    }
+}
+
+async fn serve(
+    options: &Options,
+    app: axum::Router,
+    notice: Option<&'static str>,
+) -> io::Result<()> {
+    let listener = TcpListener::bind(options.listen).await?;
+    let stopped = stop_signal()?;
+    announce(options, listener.local_addr()?, notice);
+    axum::serve(listener, app)
+        .with_graceful_shutdown(stopped)
+        .await
+}
+
+/// Says where the shop is and what to try. Nobody need be listening.
+fn announce(options: &Options, address: SocketAddr, notice: Option<&'static str>) {
+    let mut text = format!("listening on http://{address}\n\n");
+    let partner_link = format!("/pricing?{}=PARTNER_123", options.params[0]);
+    for (path, what) in [
+        (&*partner_link, "a partner's link"),
+        ("/", "the same visitor, later"),
+        ("/signup", "a sign-up that the partner gets credit for"),
+        ("/checkout", "a sale, by way of a payment's webhook"),
+        ("/api/referral", "what is known, as JSON"),
+    ] {
+        text.push_str(&format!("  http://{address}{path:<28} {what}\n"));
+    }
+    if let Some(notice) = notice {
+        text.push_str(&format!("\n{notice}\n"));
+    }
+    let mut stdout = io::stdout().lock();
+    let _ = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
+}
+
+/// Listens for Ctrl-C and SIGTERM from now on; the future resolves at the first of them.
+#[cfg(unix)]
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+/// Resolves at Ctrl-C.
+#[cfg(not(unix))]
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    Ok(async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending().await
+        }
+    })
+}
+
+/// Every decision of the layer is an event of level `DEBUG`. `RUST_LOG=tower_referral=off` and the
+/// like say otherwise.
+fn log_to_stderr() {
+    let default = Targets::new()
+        .with_default(LevelFilter::INFO)
+        .with_target("tower_referral", LevelFilter::DEBUG);
+    let targets = std::env::var("RUST_LOG")
+        .ok()
+        .and_then(|targets| targets.parse().ok())
+        .unwrap_or(default);
+    let to_stderr = tracing_subscriber::fmt::layer()
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal());
+    tracing_subscriber::registry()
+        .with(to_stderr)
+        .with(targets)
+        .init();
+}

@@ -1,0 +1,180 @@
+//! The command line. What can be asked for and isn't built yet is refused here, by name, so that
+//! nobody believes in an option that does nothing.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use clap::{Parser, ValueEnum};
+
+/// A small shop that knows who referred its visitors.
+///
+/// The signing keys come from REFERRAL_KEY (ID:BASE64, the one that signs) and REFERRAL_OLD_KEYS
+/// (comma-separated, verifying only).
+#[derive(Parser)]
+#[command(name = "storefront", max_term_width = 100)]
+pub(crate) struct Options {
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3000")]
+    pub(crate) listen: SocketAddr,
+
+    /// Which of two partners keeps the credit
+    #[arg(long, value_enum, default_value_t = Touch::Last)]
+    pub(crate) attribution: Touch,
+
+    /// How long a referral counts
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 30 * 24 * 60 * 60,
+        allow_negative_numbers = true
+    )]
+    pub(crate) window: u32,
+
+    /// A URL parameter that carries a key; repeat it in order of preference
+    #[arg(long = "param", value_name = "NAME", default_values = ["aff", "ref"])]
+    pub(crate) params: Vec<String>,
+
+    /// Share the cookie with all sub-domains of this domain
+    #[arg(long, value_name = "NAME")]
+    pub(crate) domain: Option<String>,
+
+    /// A cookie without `Secure` and prefix, for browsers that want HTTPS even for localhost
+    #[arg(long)]
+    pub(crate) plain_http: bool,
+
+    /// Where to keep a referral
+    #[arg(long, value_enum, default_value_t = Keep::Cookie)]
+    keep: Keep,
+
+    /// The store for `--keep server` and `--keep session`
+    #[arg(long, value_name = "URL", default_value = Options::MEMORY)]
+    store: String,
+
+    /// The affiliate platform to report to
+    #[arg(long, value_enum, default_value_t = Platform::None)]
+    platform: Platform,
+
+    /// The platform's base URL
+    #[arg(long, value_name = "URL")]
+    platform_url: Option<String>,
+
+    /// The platform's API key
+    #[arg(
+        long,
+        value_name = "KEY",
+        default_value = "sandbox",
+        env = "PLATFORM_API_KEY",
+        hide_env_values = true
+    )]
+    // Read by the parser only, as long as there is no platform to show it to.
+    api_key: String,
+
+    /// How long a landing may wait for its click ID
+    #[arg(long, value_name = "MILLIS", default_value_t = 0)]
+    click_wait: u64,
+
+    /// Whether to ask visitors for consent; with `cookie`, the cookie `consent` is `granted` or
+    /// `denied`
+    #[arg(long, value_enum, default_value_t = AskConsent::Off)]
+    pub(crate) consent: AskConsent,
+
+    /// Honour Global Privacy Control
+    #[arg(long)]
+    pub(crate) gpc: bool,
+
+    /// Redirect a landing to the URL without the parameter
+    #[arg(long)]
+    pub(crate) clean_url: bool,
+
+    /// A path where a landing never takes another partner's credit; repeat it for several
+    #[arg(long, value_name = "PATH")]
+    pub(crate) stand_down: Vec<String>,
+
+    /// Where reports wait until they are delivered
+    #[arg(long, value_name = "URL", default_value = Options::OFF)]
+    outbox: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Touch {
+    First,
+    Last,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AskConsent {
+    Off,
+    Cookie,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Keep {
+    Cookie,
+    Server,
+    Session,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Platform {
+    None,
+    Partnero,
+    PartneroFriends,
+    Partnac,
+    Tapfiliate,
+}
+
+impl Options {
+    const MEMORY: &str = "memory:";
+    const OFF: &str = "off";
+
+    /// Refuses what the command line knows and the shop can't do yet.
+    pub(crate) fn refuse_unbuilt(&self) -> Result<(), NotBuiltYet> {
+        let refuse_unless = |is_built: bool, option, works_today| {
+            if is_built {
+                Ok(())
+            } else {
+                Err(NotBuiltYet {
+                    option,
+                    works_today,
+                })
+            }
+        };
+        refuse_unless(
+            self.keep == Keep::Cookie,
+            "--keep server|session",
+            "--keep cookie",
+        )?;
+        refuse_unless(self.store == Self::MEMORY, "--store", "--store memory:")?;
+        refuse_unless(
+            self.platform == Platform::None,
+            "--platform",
+            "--platform none",
+        )?;
+        refuse_unless(
+            self.platform_url.is_none(),
+            "--platform-url",
+            "--platform none",
+        )?;
+        refuse_unless(self.click_wait == 0, "--click-wait", "--click-wait 0")?;
+        refuse_unless(self.outbox == Self::OFF, "--outbox", "--outbox off")
+    }
+}
+
+/// An option that the command line knows and the shop can't honour yet.
+#[derive(Debug)]
+pub(crate) struct NotBuiltYet {
+    option: &'static str,
+    works_today: &'static str,
+}
+
+impl fmt::Display for NotBuiltYet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} is not built yet: what works today is `{}`, the default",
+            self.option, self.works_today
+        )
+    }
+}
+
+impl std::error::Error for NotBuiltYet {}

@@ -1,0 +1,313 @@
+//! The shop: how the layer is set up, which routes there are, and where the handlers use a
+//! referral. This is the file to copy from.
+
+use std::sync::Arc;
+
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Request, State};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use rust_decimal::Decimal;
+use serde_json::json;
+use time::Duration;
+use tower_referral::{
+    Attribution, Carry, ConfigError, Forget, Keyring, MissingLayer, Program, Referral,
+    ReferralLayer, Referrals, SignedCookie,
+};
+
+use crate::answer::{Accept, Format, Problem};
+use crate::books::{Books, RefundError, Report};
+use crate::consent::{self, Banner};
+use crate::fields::Fields;
+use crate::options::{AskConsent, Options, Touch};
+use crate::pages;
+
+/// No form of ours is longer, in bytes.
+const MAX_BODY_LEN: usize = 16 * 1024;
+
+/// What the handlers share.
+#[derive(Debug)]
+pub(crate) struct Shop {
+    books: Books,
+    /// Carries a referral through the payment provider.
+    payments: Carry,
+    /// Carries a landing's referral through the consent banner.
+    pub(crate) landings: Carry,
+    /// The URL parameters that carry a key.
+    pub(crate) params: Vec<String>,
+    pub(crate) plain_http: bool,
+    asks_for_consent: bool,
+}
+
+pub(crate) fn router(options: &Options, keyring: Keyring) -> Result<Router, ConfigError> {
+    let referrals = referral_layer(options, keyring.clone())?;
+    let shop = Arc::new(Shop {
+        books: Books::default(),
+        payments: Carry::builder(keyring.clone())
+            .purpose("payment")
+            .audience("storefront")
+            .build()?,
+        landings: Carry::builder(keyring)
+            .purpose("consent")
+            .audience("storefront")
+            .life(Duration::hours(12))
+            .build()?,
+        params: options.params.clone(),
+        plain_http: options.plain_http,
+        asks_for_consent: options.consent == AskConsent::Cookie,
+    });
+
+    let mut routes = Router::new()
+        .route("/", get(async |visitor: Visitor| pages::home(&visitor)))
+        .route(
+            "/features",
+            get(async |visitor: Visitor| pages::features(&visitor)),
+        )
+        .route(
+            "/pricing",
+            get(async |visitor: Visitor| pages::pricing(&visitor)),
+        )
+        .route(
+            "/about",
+            get(async |visitor: Visitor| pages::about(&visitor)),
+        )
+        .route(
+            "/signup",
+            get(async |visitor: Visitor| pages::sign_up(&visitor)).post(sign_up),
+        )
+        .route(
+            "/checkout",
+            get(async |visitor: Visitor| pages::checkout(&visitor)).post(checkout),
+        )
+        .route("/webhooks/payment", post(payment_webhook))
+        .route("/refund", post(refund))
+        .route("/forget", post(forget_and_go_home))
+        .route("/api/referral", get(show_referral).delete(forget))
+        .route_service("/api/track-landing", referrals.capture_endpoint());
+    if shop.asks_for_consent {
+        routes = routes.route("/consent", post(consent::answer));
+    }
+    Ok(routes
+        .fallback(not_found)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(MAX_BODY_LEN))
+        .layer(middleware::from_fn(refuse_other_sites))
+        .with_state(shop)
+        // Last, because a layer covers only the routes that were added before it.
+        .layer(referrals))
+}
+
+fn referral_layer(options: &Options, keyring: Keyring) -> Result<ReferralLayer, ConfigError> {
+    let mut cookie = SignedCookie::new(keyring);
+    if let Some(domain) = &options.domain {
+        cookie = cookie.domain(domain);
+    }
+    if options.plain_http {
+        cookie = cookie.plain_http();
+    }
+
+    let program = Program::default()
+        .params(&options.params)
+        .window(Duration::seconds(options.window.into()))
+        .attribution(match options.attribution {
+            Touch::First => Attribution::FirstTouch,
+            Touch::Last => Attribution::LastTouch,
+        });
+
+    let mut layer = ReferralLayer::builder(cookie).program(program);
+    if options.consent == AskConsent::Cookie {
+        layer = layer.consent(|request| consent::choice(request.headers()));
+    }
+    if options.gpc {
+        layer = layer.global_privacy_control();
+    }
+    if options.clean_url {
+        layer = layer.clean_url();
+    }
+    for path in &options.stand_down {
+        layer = layer.stand_down(path);
+    }
+    layer.build()
+}
+
+/// What a page knows about whom it is shown to.
+#[derive(Debug)]
+pub(crate) struct Visitor {
+    pub(crate) shop: Arc<Shop>,
+    pub(crate) referrals: Referrals,
+    /// The consent banner, if the shop has one.
+    pub(crate) banner: Option<Banner>,
+}
+
+impl FromRequestParts<Arc<Shop>> for Visitor {
+    type Rejection = MissingLayer;
+
+    async fn from_request_parts(parts: &mut Parts, shop: &Arc<Shop>) -> Result<Self, MissingLayer> {
+        let referrals = Referrals::from_request_parts(parts, shop).await?;
+        let banner = shop
+            .asks_for_consent
+            .then(|| Banner::new(shop, &parts.headers, referrals.first()));
+        Ok(Self {
+            shop: Arc::clone(shop),
+            referrals,
+            banner,
+        })
+    }
+}
+
+/// `GET /api/referral`
+async fn show_referral(referral: Option<Referral>) -> impl IntoResponse {
+    let never_cached = [(header::CACHE_CONTROL, "no-store")];
+    (never_cached, Json(json!({ "referral": referral })))
+}
+
+/// `DELETE /api/referral`
+async fn forget() -> impl IntoResponse {
+    (Forget, StatusCode::NO_CONTENT)
+}
+
+/// `POST /forget`: the same for a button on a page.
+async fn forget_and_go_home() -> impl IntoResponse {
+    (Forget, Redirect::to("/"))
+}
+
+/// `POST /signup`
+async fn sign_up(
+    State(shop): State<Arc<Shop>>,
+    referral: Option<Referral>,
+    visitor: Visitor,
+    fields: Fields,
+) -> Result<Response, Problem> {
+    let customer = fields.text("customer", 128)?;
+    fields.optional_email("email")?;
+    fields.optional_text("name", 200)?;
+
+    let report = shop.books.sign_up(customer, referral.as_ref());
+    Ok(answer(&visitor, &fields, "Sign-up", &report))
+}
+
+/// `POST /checkout`: starts a payment. Here the visitor's cookie is at hand for the last time, so
+/// the referral goes along with the payment, as a carry token.
+async fn checkout(
+    referral: Option<Referral>,
+    visitor: Visitor,
+    fields: Fields,
+) -> Result<Response, Problem> {
+    let payment = Payment::read(&fields)?;
+    let token = referral.and_then(|referral| referral.carry_token(&visitor.shop.payments).ok());
+    // Here a real shop opens a session with its payment provider. Stripe, for one, silently drops
+    // a `client_reference_id` of more than 200 characters; a carry token is never that long.
+    let token = token.as_ref().map(|token| token.as_str());
+
+    Ok(match fields.accept.or(Format::Json) {
+        Format::Html => pages::payment(&visitor, &payment, token).into_response(),
+        Format::Json => {
+            let mut started = json!({ "order": payment.order });
+            if let Some(token) = token {
+                started["client_reference_id"] = token.into();
+            }
+            Json(started).into_response()
+        }
+    })
+}
+
+/// `POST /webhooks/payment`: the payment provider says that the money is there. It has no cookie
+/// of the visitor's; who referred them is in the token that it was given at checkout.
+///
+/// A real shop verifies the provider's signature first.
+async fn payment_webhook(visitor: Visitor, fields: Fields) -> Result<Response, Problem> {
+    let Payment { order, amount, .. } = Payment::read(&fields)?;
+    let shop = &visitor.shop;
+    // A token that doesn't open is as no referral: the sale itself is real all the same. One that
+    // opens counts even if the referral's window has ended since the checkout.
+    let referral = match fields.raw("client_reference_id")? {
+        None => Err("the payment carries no referral".to_owned()),
+        Some(token) => shop.payments.open(token).map_err(|error| error.to_string()),
+    };
+
+    let report = shop
+        .books
+        .sale(order, amount, referral.as_ref().map_err(String::as_str));
+    Ok(answer(&visitor, &fields, "Payment", &report))
+}
+
+/// `POST /refund`: a field `refund`, the provider's ID of it, tells two refunds of the same amount
+/// apart.
+async fn refund(visitor: Visitor, fields: Fields) -> Result<Response, Problem> {
+    let order = fields.text("order", 128)?;
+    let amount = fields.amount("amount")?;
+    let id = fields.optional_text("refund", 128)?;
+
+    match visitor.shop.books.refund(order, amount, id) {
+        Ok(report) => Ok(answer(&visitor, &fields, "Refund", &report)),
+        Err(RefundError::UnknownOrder) => Err(Problem::new(
+            fields.accept,
+            StatusCode::NOT_FOUND,
+            "there is no sale of that `order`: send the order's ID as the payment had it",
+        )),
+        Err(RefundError::MoreThanLeft { left }) => Err(fields.refuse(format!(
+            "`amount` is more than what is left of the sale, {left}: refund at most that"
+        ))),
+    }
+}
+
+/// What checkout and webhook are told about a payment.
+#[derive(Debug)]
+pub(crate) struct Payment<'f> {
+    pub(crate) customer: &'f str,
+    pub(crate) order: &'f str,
+    pub(crate) amount: Decimal,
+    pub(crate) currency: String,
+    pub(crate) coupon: Option<&'f str>,
+}
+
+impl<'f> Payment<'f> {
+    fn read(fields: &'f Fields) -> Result<Self, Problem> {
+        Ok(Self {
+            customer: fields.text("customer", 128)?,
+            order: fields.text("order", 128)?,
+            amount: fields.amount("amount")?,
+            currency: fields.currency("currency")?,
+            coupon: fields.optional_text("coupon", 64)?,
+        })
+    }
+}
+
+/// As the request came, so it is answered, unless it asks for something else.
+fn answer(visitor: &Visitor, fields: &Fields, what: &str, report: &Report) -> Response {
+    match fields.accept.or(fields.format) {
+        Format::Json => Json(report).into_response(),
+        Format::Html => pages::report(visitor, what, report).into_response(),
+    }
+}
+
+async fn not_found(accept: Accept, visitor: Visitor) -> Response {
+    match accept.or(Format::Html) {
+        Format::Json => {
+            Problem::new(accept, StatusCode::NOT_FOUND, "there is no such page").into_response()
+        }
+        Format::Html => (StatusCode::NOT_FOUND, pages::not_found(&visitor)).into_response(),
+    }
+}
+
+async fn wrong_method(accept: Accept) -> Problem {
+    let message = "wrong method: use one that the header Allow names";
+    Problem::new(accept, StatusCode::METHOD_NOT_ALLOWED, message)
+}
+
+/// Forms that other sites send in a visitor's name change nothing here. Without this, another site
+/// could give a visitor's consent, together with a referral of its own choice.
+///
+/// Browsers say where a request comes from; whoever doesn't is no browser.
+async fn refuse_other_sites(accept: Accept, request: Request, next: Next) -> Response {
+    let site = request.headers().get("sec-fetch-site");
+    let is_foreign = site.is_some_and(|site| site != "same-origin" && site != "none");
+    if is_foreign && !request.method().is_safe() {
+        let message = "this is for the shop's own pages only: open the shop and try again there";
+        return Problem::new(accept, StatusCode::FORBIDDEN, message).into_response();
+    }
+    next.run(request).await
+}
