@@ -1,0 +1,1290 @@
+//! The storefront as its visitors know it: the built example on a free port, driven over sockets
+//! with every byte of a request in the test's own hand.
+#![cfg(all(feature = "axum", feature = "endpoint", feature = "serde"))]
+
+use std::collections::BTreeMap;
+use std::env::consts::EXE_SUFFIX;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+const KEY_A: &str = "a:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+const KEY_B: &str = "b:Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA=";
+
+const ACCEPT_HTML: (&str, &str) = ("Accept", "text/html,application/xhtml+xml,*/*;q=0.8");
+const ACCEPT_JSON: (&str, &str) = ("Accept", "application/json");
+
+// --- Start and configuration -------------------------------------------------------------------
+
+#[test]
+fn the_first_line_says_where_it_listens_and_the_rest_what_to_open() {
+    let mut shop = Shop::start(&[]);
+    assert_eq!(shop.get("/").status, 200);
+    let rest = shop.stop();
+    assert!(rest.contains("/pricing?aff=PARTNER_123"), "{rest}");
+    assert!(rest.contains("REFERRAL_KEY is not set"), "{rest}");
+
+    let mut shop = Shop::start_with(&[], &[("REFERRAL_KEY", KEY_A)]);
+    assert!(!shop.stop().contains("REFERRAL_KEY"));
+}
+
+#[cfg(unix)]
+#[test]
+fn sigterm_ends_it_in_good_order() {
+    let mut shop = Shop::start(&[]);
+    let id = shop.child.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &id])
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert!(shop.child.wait().unwrap().success());
+}
+
+#[test]
+fn options_that_are_not_built_yet_are_refused_by_name() {
+    for (args, option) in [
+        (["--keep", "server"], "--keep"),
+        (["--keep", "session"], "--keep"),
+        (["--store", "sqlite://shop.db"], "--store"),
+        (["--click-wait", "50"], "--click-wait"),
+        (["--platform", "partnac"], "--platform"),
+        (["--platform", "partnero"], "--platform"),
+        (["--platform", "partnero-friends"], "--platform"),
+        (["--platform", "tapfiliate"], "--platform"),
+        (
+            ["--platform-url", "http://127.0.0.1:9/v1"],
+            "--platform-url",
+        ),
+        (["--outbox", "memory:"], "--outbox"),
+    ] {
+        let error = refusal(&args, &[]);
+        assert!(
+            error.starts_with(&format!("error: {option}")),
+            "{args:?}: {error}"
+        );
+        assert!(error.contains("not built yet"), "{args:?}: {error}");
+        assert!(error.contains("works today"), "{args:?}: {error}");
+    }
+}
+
+#[test]
+fn a_configuration_that_cannot_work_is_refused_with_the_mend() {
+    for (args, mend) in [
+        (&["--window", "0"][..], "from 1 second to 400 days"),
+        (&["--window", "34560001"], "from 1 second to 400 days"),
+        (&["--window", "-1"], "--window"),
+        (&["--window", "soon"], "--window"),
+        (&["--param", "a/b"], "`a/b`"),
+        (&["--param", ""], "can't be the name of a parameter"),
+        (&["--param", "aff", "--param", "aff"], "named twice"),
+        (
+            &["--domain", "https://shop.example"],
+            "use a host name such as",
+        ),
+        (&["--stand-down", "checkout"], "begin it with a slash"),
+        (&["--attribution", "both"], "--attribution"),
+        (&["--consent", "maybe"], "--consent"),
+        (&["--platform", "nobody"], "--platform"),
+        (&["--listen", "here"], "--listen"),
+        (&["--no-such-option"], "--no-such-option"),
+    ] {
+        let error = refusal(args, &[]);
+        assert!(error.starts_with("error: "), "{args:?}: {error}");
+        assert!(error.contains(mend), "{args:?}: {error}");
+    }
+}
+
+#[test]
+fn a_bad_key_is_refused_and_never_shown() {
+    for (variables, mend) in [
+        (&[("REFERRAL_KEY", "")][..], "no colon"),
+        (&[("REFERRAL_KEY", "a:c2VjcmV0")], "at least 32 are needed"),
+        (
+            &[("REFERRAL_KEY", KEY_A), ("REFERRAL_OLD_KEYS", "old")],
+            "REFERRAL_OLD_KEYS",
+        ),
+        (
+            &[("REFERRAL_KEY", KEY_A), ("REFERRAL_OLD_KEYS", KEY_A)],
+            "rename one",
+        ),
+    ] {
+        let error = refusal(&[], variables);
+        assert!(error.starts_with("error: "), "{variables:?}: {error}");
+        assert!(error.contains(mend), "{variables:?}: {error}");
+        assert!(!error.contains("c2VjcmV0") && !error.contains("AAECAw"));
+    }
+}
+
+#[test]
+fn a_port_in_use_is_an_error_and_no_panic() {
+    let shop = Shop::start(&[]);
+    let output = run(&["--listen", &shop.address.to_string()], &[]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.starts_with("error: can't serve on"), "{error}");
+}
+
+// --- Pages -------------------------------------------------------------------------------------
+
+#[test]
+fn pages_are_for_people_and_never_for_shared_caches() {
+    let shop = Shop::start(&[]);
+    for path in [
+        "/",
+        "/pricing",
+        "/features",
+        "/about",
+        "/signup",
+        "/checkout",
+    ] {
+        let page = shop.get(path);
+        assert_eq!(page.status, 200, "{path}");
+        page.assert_page();
+        assert_eq!(page.header("cache-control"), Some("private, no-cache"));
+        assert_eq!(page.header("set-cookie"), None, "{path}");
+        assert!(page.body.contains("Nobody referred you"), "{path}");
+        assert!(page.body.contains("/pricing?aff=PARTNER_123"), "{path}");
+        assert!(!page.body.contains("<script"), "{path}");
+    }
+}
+
+#[test]
+fn a_path_that_does_not_exist_is_a_page_of_its_own_and_still_a_landing() {
+    let shop = Shop::start(&[]);
+    let page = shop.get("/nope");
+    assert_eq!(page.status, 404);
+    page.assert_page();
+    assert_eq!(shop.request("POST", "/nope", &[], b"").status, 404);
+
+    let json = shop.request("GET", "/nope", &[ACCEPT_JSON], b"");
+    assert_eq!(json.status, 404);
+    assert!(json.error().contains("no such page"));
+
+    let mut visitor = shop.visitor();
+    assert_eq!(visitor.get("/gone?aff=PARTNER_123").status, 404);
+    assert_eq!(visitor.key(), Some("PARTNER_123".into()));
+}
+
+#[test]
+fn a_page_says_who_referred_the_visitor_and_why() {
+    let shop = Shop::start(&[]);
+    let mut visitor = shop.visitor();
+    let landing = visitor.get("/pricing?aff=PARTNER_123");
+    for text in [
+        "You were referred by <strong>PARTNER_123</strong>",
+        "just now",
+        "/pricing?aff=PARTNER_123",
+        "<code>captured</code>",
+        "Forget me",
+    ] {
+        assert!(landing.body.contains(text), "{text}: {}", landing.body);
+    }
+    let later = visitor.get("/about");
+    assert!(later.body.contains("PARTNER_123"));
+    assert!(later.body.contains("nothing new"));
+    assert_eq!(later.header("set-cookie"), None);
+}
+
+#[test]
+fn whatever_a_visitor_typed_is_escaped() {
+    let shop = Shop::start(&[]);
+    let page = shop.visitor().post(
+        "/checkout",
+        &[ACCEPT_HTML],
+        Form(&[
+            ("customer", "\"><script>alert(1)</script>"),
+            ("order", "<b>1</b>"),
+            ("amount", "1"),
+            ("currency", "EUR"),
+        ]),
+    );
+    assert_eq!(page.status, 200);
+    assert!(!page.body.contains("<script"), "{}", page.body);
+    assert!(page.body.contains("&lt;b&gt;1&lt;/b&gt;"), "{}", page.body);
+}
+
+// --- From landing to sign-up -------------------------------------------------------------------
+
+#[test]
+fn a_landing_is_known_to_the_api_and_credited_at_sign_up_once() {
+    let shop = Shop::start(&[]);
+    let mut visitor = shop.visitor();
+    let landing = visitor.get("/pricing?utm_source=x&aff=PARTNER_123");
+    let cookie = landing.header("set-cookie").unwrap();
+    assert!(cookie.starts_with("__Host-referral="), "{cookie}");
+    for attribute in [
+        "; Path=/",
+        "; HttpOnly",
+        "; SameSite=Lax",
+        "; Secure",
+        "; Max-Age=2592000",
+    ] {
+        assert!(cookie.contains(attribute), "{cookie}");
+    }
+
+    let answer = visitor.get("/api/referral");
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    let referral = answer.json()["referral"].clone();
+    let captured_at = referral["captured_at"].as_str().unwrap();
+    assert!(captured_at.ends_with('Z') && captured_at.as_bytes()[10] == b'T');
+    assert_eq!(
+        referral,
+        json!({
+            "key": "PARTNER_123",
+            "click_id": null,
+            "program": "default",
+            "parameter": "aff",
+            "captured_at": captured_at,
+            "landing_page": "/pricing?aff=PARTNER_123",
+            "extra": {},
+        })
+    );
+
+    let ada = json!({"customer": "cus_1", "email": "ada@example.com", "name": "Ada"});
+    let report = visitor.post("/signup", &[], Json(&ada)).report();
+    assert_eq!(report.0, "recorded");
+    assert!(report.1.contains("PARTNER_123"), "{}", report.1);
+    assert!(
+        report.1.contains("No platform is configured"),
+        "{}",
+        report.1
+    );
+    assert_eq!(
+        visitor.post("/signup", &[], Json(&ada)).report().0,
+        "duplicate"
+    );
+}
+
+#[test]
+fn a_sign_up_without_a_referral_is_fine_and_credited_to_nobody() {
+    let shop = Shop::start(&[]);
+    assert_eq!(
+        shop.get("/api/referral").json(),
+        json!({ "referral": null })
+    );
+    let customer = json!({"customer": "cus_1"});
+    let report = shop.visitor().post("/signup", &[], Json(&customer));
+    assert_eq!(report.report().0, "not_attributed");
+    let again = shop.visitor().post("/signup", &[], Json(&customer));
+    assert_eq!(again.report().0, "duplicate");
+}
+
+#[test]
+fn a_sign_up_is_answered_in_the_form_that_was_asked_for() {
+    let shop = Shop::start(&[]);
+    let mut visitor = shop.visitor();
+    let form = Form(&[("customer", "cus 1+é"), ("email", ""), ("other", "x")]);
+    visitor.post("/signup", &[], form).assert_page();
+    visitor.post("/signup", &[ACCEPT_HTML], form).assert_page();
+    let page = visitor.post("/signup", &[ACCEPT_HTML], Json(&json!({"customer": "1"})));
+    page.assert_page();
+    assert!(page.body.contains("not attributed"));
+    assert_eq!(
+        visitor.post("/signup", &[ACCEPT_JSON], form).report().0,
+        "duplicate"
+    );
+    let any = ("Accept", "*/*");
+    let body = json!({"customer": "cus 1+é"});
+    assert_eq!(
+        visitor.post("/signup", &[any], Json(&body)).report().0,
+        "duplicate"
+    );
+}
+
+#[test]
+fn last_touch_and_first_touch() {
+    for (attribution, key) in [
+        (None, "SECOND"),
+        (Some("last"), "SECOND"),
+        (Some("first"), "FIRST"),
+    ] {
+        let args: Vec<_> = attribution
+            .into_iter()
+            .flat_map(|a| ["--attribution", a])
+            .collect();
+        let shop = Shop::start(&args);
+        let mut visitor = shop.visitor();
+        visitor.get("/?aff=FIRST");
+        visitor.get("/?aff=SECOND");
+        assert_eq!(visitor.key().as_deref(), Some(key), "{attribution:?}");
+    }
+}
+
+#[test]
+fn configured_parameters_take_the_place_of_the_default_ones() {
+    let shop = Shop::start(&[]);
+    let mut visitor = shop.visitor();
+    visitor.get("/?ref=friend-7&aff=PARTNER_123");
+    assert_eq!(visitor.key().as_deref(), Some("PARTNER_123"));
+
+    let shop = Shop::start(&["--param", "via", "--param", "p"]);
+    let mut visitor = shop.visitor();
+    visitor.get("/?aff=PARTNER_123");
+    assert_eq!(visitor.key(), None);
+    let page = visitor.get("/?p=P&via=V");
+    assert!(page.body.contains("<strong>V</strong>"), "{}", page.body);
+    assert!(
+        shop.get("/").body.contains("/pricing?via="),
+        "the page shows links that work"
+    );
+}
+
+#[test]
+fn a_script_tells_of_a_landing_on_a_cached_page() {
+    let shop = Shop::start(&[]);
+    for body in [
+        Body::Json(json!({"aff": "PARTNER_123"})),
+        Body::Form("ref=x&aff=PARTNER_123".into()),
+    ] {
+        let mut visitor = shop.visitor();
+        let answer = visitor.post("/api/track-landing", &[], body);
+        assert_eq!(answer.status, 204);
+        assert_eq!(visitor.key().as_deref(), Some("PARTNER_123"));
+    }
+    let mut visitor = shop.visitor();
+    let answer = visitor.post("/api/track-landing", &[], Json(&json!({"other": "x"})));
+    assert_eq!(answer.status, 422);
+    assert!(answer.error().contains("aff, ref"));
+    assert_eq!(shop.get("/api/track-landing").status, 405);
+}
+
+// --- From checkout to refund -------------------------------------------------------------------
+
+#[test]
+fn a_sale_is_credited_by_a_webhook_without_a_cookie_and_once() {
+    let shop = Shop::start(&[]);
+    let mut visitor = shop.visitor();
+    visitor.get("/?aff=PARTNER_123");
+    let order = payment("order-1", "99.99");
+    let started = visitor.post("/checkout", &[], Json(&order)).json();
+    let token = started["client_reference_id"].as_str().unwrap();
+    assert_eq!(
+        started,
+        json!({"order": "order-1", "client_reference_id": token})
+    );
+    assert!(token.len() <= 200);
+    assert!(
+        token
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    );
+
+    let mut webhook = order;
+    webhook["client_reference_id"] = token.into();
+    let report = shop
+        .visitor()
+        .post("/webhooks/payment", &[], Json(&webhook))
+        .report();
+    assert_eq!(report.0, "recorded");
+    assert!(report.1.contains("PARTNER_123"), "{}", report.1);
+    let again = shop
+        .visitor()
+        .post("/webhooks/payment", &[], Json(&webhook));
+    assert_eq!(again.report().0, "duplicate");
+}
+
+#[test]
+fn a_checkout_is_json_unless_a_browser_asks_and_the_page_plays_the_webhook() {
+    let shop = Shop::start(&[]);
+    let mut visitor = shop.visitor();
+    visitor.get("/?aff=PARTNER_123");
+    let form = Form(&[
+        ("customer", "cus_1"),
+        ("order", "order-1"),
+        ("amount", "10.00"),
+        ("currency", "eur"),
+        ("coupon", "TEN"),
+    ]);
+    assert_eq!(
+        visitor.post("/checkout", &[], form).json()["order"],
+        "order-1"
+    );
+    let page = visitor.post("/checkout", &[ACCEPT_HTML], form);
+    page.assert_page();
+    let token = page.hidden("client_reference_id").unwrap();
+    let amount = page.hidden("amount").unwrap();
+    let currency = page.hidden("currency").unwrap();
+    assert_eq!((amount.as_str(), currency.as_str()), ("10.00", "EUR"));
+    let played = visitor.post(
+        "/webhooks/payment",
+        &[ACCEPT_HTML],
+        Form(&[
+            ("customer", "cus_1"),
+            ("order", "order-1"),
+            ("amount", &amount),
+            ("currency", &currency),
+            ("coupon", "TEN"),
+            ("client_reference_id", &token),
+        ]),
+    );
+    played.assert_page();
+    assert!(played.body.contains("Payment: recorded"), "{}", played.body);
+}
+
+#[test]
+fn a_payment_without_a_token_that_opens_is_credited_to_nobody() {
+    let shop = Shop::start(&[]);
+    let mut visitor = shop.visitor();
+    let started = visitor.post("/checkout", &[], Json(&payment("order-1", "5")));
+    assert_eq!(started.json(), json!({"order": "order-1"}));
+    visitor.get(&format!("/?aff={}", "k".repeat(128)));
+    assert!(visitor.key().is_some());
+    let started = visitor.post("/checkout", &[], Json(&payment("order-2", "5")));
+    assert_eq!(
+        started.json(),
+        json!({"order": "order-2"}),
+        "too long a token is left out"
+    );
+
+    let cookie = visitor.cookies["__Host-referral"].clone();
+    for (order, token, why) in [
+        ("order-1", Value::Null, "no referral"),
+        ("order-2", "".into(), "no referral"),
+        ("order-3", "nonsense".into(), "not a carry token"),
+        ("order-4", "a".repeat(5000).into(), "not a carry token"),
+        ("order-5", cookie.into(), "altered"),
+    ] {
+        let mut webhook = payment(order, "5");
+        webhook["client_reference_id"] = token;
+        // The visitor's own cookie is no payment's token, even where it comes along.
+        let (outcome, detail) = visitor
+            .post("/webhooks/payment", &[], Json(&webhook))
+            .report();
+        assert_eq!(outcome, "not_attributed", "{order}");
+        assert!(detail.contains(why), "{order}: {detail}");
+    }
+}
+
+#[test]
+fn refunds_are_booked_once_and_never_beyond_the_sale() {
+    let shop = Shop::start(&[]);
+    let mut visitor = shop.visitor();
+    visitor.get("/?aff=PARTNER_123");
+    visitor.pay("order-1", "100");
+    let mut refund = |body: Value| visitor.post("/refund", &[], Json(&body));
+
+    let unknown = refund(json!({"order": "order-9", "amount": "1"}));
+    assert_eq!(unknown.status, 404);
+    assert!(unknown.error().contains("`order`"));
+
+    let too_much = refund(json!({"order": "order-1", "amount": "100.01"}));
+    assert_eq!(too_much.status, 422);
+    assert!(too_much.error().contains("100"));
+
+    let part = json!({"order": "order-1", "amount": "30"});
+    let (outcome, detail) = refund(part.clone()).report();
+    assert_eq!(outcome, "recorded");
+    assert!(detail.contains("PARTNER_123"), "{detail}");
+    assert_eq!(refund(part).report().0, "duplicate");
+    let same = json!({"order": "order-1", "amount": "30.00"});
+    assert_eq!(refund(same).report().0, "duplicate");
+    let other = json!({"order": "order-1", "amount": 30, "refund": "re_2"});
+    assert_eq!(refund(other.clone()).report().0, "recorded");
+    assert_eq!(refund(other).report().0, "duplicate");
+
+    let beyond = refund(json!({"order": "order-1", "amount": "40.01"}));
+    assert_eq!(beyond.status, 422);
+    let rest = json!({"order": "order-1", "amount": "40"});
+    assert_eq!(refund(rest.clone()).report().0, "recorded");
+    assert_eq!(refund(rest).report().0, "duplicate");
+}
+
+#[test]
+fn a_refund_of_a_sale_that_was_credited_to_nobody_takes_nothing_back() {
+    let shop = Shop::start(&[]);
+    let mut visitor = shop.visitor();
+    visitor.pay("order-1", "100");
+    let refund = json!({"order": "order-1", "amount": "100"});
+    assert_eq!(
+        visitor.post("/refund", &[], Json(&refund)).report().0,
+        "not_attributed"
+    );
+}
+
+// --- Bad input ---------------------------------------------------------------------------------
+
+#[test]
+fn bad_input_says_what_to_mend() {
+    let shop = Shop::start(&[]);
+    let with = |name: &str, value: Value| {
+        let mut body = payment("order-1", "5");
+        body[name] = value;
+        body
+    };
+    let long = "x".repeat(129);
+    let mut cases = vec![
+        ("/signup", json!({}), "`customer`"),
+        ("/signup", json!({"customer": ""}), "`customer`"),
+        ("/signup", json!({"customer": "  \t"}), "`customer`"),
+        ("/signup", json!({"customer": null}), "`customer`"),
+        ("/signup", json!({"customer": ["a"]}), "`customer`"),
+        ("/signup", json!({"customer": true}), "`customer`"),
+        ("/signup", json!({"customer": "a\u{0}b"}), "`customer`"),
+        ("/signup", json!({"customer": long}), "at most 128"),
+        (
+            "/signup",
+            json!({"customer": "a", "email": "ada"}),
+            "`email`",
+        ),
+        (
+            "/signup",
+            json!({"customer": "a", "email": "@example.com"}),
+            "`email`",
+        ),
+        (
+            "/signup",
+            json!({"customer": "a", "name": "x".repeat(201)}),
+            "`name`",
+        ),
+        ("/refund", json!({"amount": "1"}), "`order`"),
+        ("/refund", json!({"order": "order-1"}), "`amount`"),
+        (
+            "/refund",
+            json!({"order": "order-1", "amount": "-1"}),
+            "`amount`",
+        ),
+    ];
+    for path in ["/checkout", "/webhooks/payment"] {
+        for name in ["customer", "order", "amount", "currency"] {
+            cases.push((path, with(name, Value::Null), "is missing"));
+            cases.push((path, with(name, "".into()), "is missing"));
+            cases.push((path, with(name, "x".repeat(129).into()), "at most"));
+        }
+        for amount in [
+            "0",
+            "0.00",
+            "-5",
+            "+5",
+            "1e3",
+            "1,50",
+            "1.5.0",
+            "1_000",
+            "5 EUR",
+            "NaN",
+            "0x10",
+            "1.00001",
+            "1000000001",
+            "٣",
+            ".",
+            "79228162514264337593543950336",
+        ] {
+            cases.push((path, with("amount", amount.into()), "`amount`"));
+        }
+        for amount in [json!(0), json!(-1), json!(1e30), json!(0.00001)] {
+            cases.push((path, with("amount", amount), "`amount`"));
+        }
+        for currency in ["E", "EURO", "E1R", "€€€", "É"] {
+            cases.push((path, with("currency", currency.into()), "`currency`"));
+        }
+        cases.push((path, with("coupon", "x".repeat(65).into()), "`coupon`"));
+    }
+    for (path, body, mend) in cases {
+        let answer = shop.visitor().post(path, &[], Json(&body));
+        assert_eq!(answer.status, 422, "{path} {body}: {}", answer.body);
+        let error = answer.error();
+        assert!(error.contains(mend), "{path} {body}: {error}");
+    }
+    assert_eq!(
+        shop.visitor()
+            .post("/webhooks/payment", &[], Json(&payment("order-1", "5")))
+            .report()
+            .0,
+        "not_attributed",
+        "nothing of it was booked"
+    );
+}
+
+#[test]
+fn amounts_may_be_text_or_number() {
+    let shop = Shop::start(&[]);
+    for (order, amount) in [
+        ("1", json!("99.99")),
+        ("2", json!(99.99)),
+        ("3", json!(5000)),
+        ("4", json!("0.001")),
+        ("5", json!("1000000000")),
+    ] {
+        let mut body = payment(order, "");
+        body["amount"] = amount;
+        let answer = shop.visitor().post("/webhooks/payment", &[], Json(&body));
+        assert_eq!(answer.status, 200, "{body}: {}", answer.body);
+    }
+}
+
+#[test]
+fn a_body_that_cannot_be_read_says_what_to_mend() {
+    let shop = Shop::start(&[]);
+    let json = ("Content-Type", "application/json");
+    let form = ("Content-Type", "application/x-www-form-urlencoded");
+    let too_long = vec![b'x'; 17 * 1024];
+    let long_form = [b"customer=", &*too_long].concat();
+    for (header, body, status) in [
+        (Some(json), &b"{\"customer\":"[..], 400),
+        (Some(json), b"", 400),
+        (Some(json), b"{\"customer\":\"a\"}x", 400),
+        (Some(json), b"{\"customer\":\"\xff\"}", 400),
+        (Some(json), b"[]", 422),
+        (Some(json), b"\"customer\"", 422),
+        (Some(json), &too_long, 413),
+        (Some(form), &long_form, 413),
+        (Some(form), b"", 422),
+        (Some(form), b"customer=a&customer=b&order=1&order=2", 422),
+        (
+            Some(form),
+            b"customer=%ff&order=%ff&amount=1&currency=EUR",
+            422,
+        ),
+        (Some(("Content-Type", "text/plain")), b"customer=a", 415),
+        (Some(("Content-Type", "multipart/form-data")), b"x", 415),
+        (None, b"customer=a", 415),
+    ] {
+        for path in ["/signup", "/checkout", "/webhooks/payment", "/refund"] {
+            let headers: Vec<_> = header.into_iter().collect();
+            let answer = shop.request("POST", path, &headers, body);
+            assert_eq!(answer.status, status, "{path} {header:?}: {}", answer.body);
+            assert!(!answer.error().is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_wrong_method_says_which_ones_there_are() {
+    let shop = Shop::start(&[]);
+    for (method, path, allow) in [
+        ("POST", "/", "GET,HEAD"),
+        ("POST", "/pricing", "GET,HEAD"),
+        ("PUT", "/signup", "GET,HEAD,POST"),
+        ("DELETE", "/checkout", "GET,HEAD,POST"),
+        ("GET", "/webhooks/payment", "POST"),
+        ("GET", "/refund", "POST"),
+        ("POST", "/api/referral", "GET,HEAD,DELETE"),
+    ] {
+        let answer = shop.request(method, path, &[], b"");
+        assert_eq!(answer.status, 405, "{method} {path}");
+        assert_eq!(answer.header("allow"), Some(allow), "{method} {path}");
+        assert!(answer.error().contains("Allow"), "{method} {path}");
+    }
+}
+
+#[test]
+fn a_browser_gets_a_problem_as_a_page() {
+    let shop = Shop::start(&[]);
+    let page = shop
+        .visitor()
+        .post("/signup", &[ACCEPT_HTML], Form(&[("customer", "")]));
+    assert_eq!(page.status, 422);
+    page.assert_page();
+    assert!(page.body.contains("`customer` is missing"), "{}", page.body);
+    let page = shop.request("POST", "/", &[ACCEPT_HTML], b"");
+    assert_eq!(page.status, 405);
+    page.assert_page();
+}
+
+#[test]
+fn other_sites_send_nothing_in_a_visitors_name() {
+    let shop = Shop::start(&["--consent", "cookie"]);
+    let foreign = ("Sec-Fetch-Site", "cross-site");
+    let mut visitor = shop.visitor();
+    for path in ["/signup", "/checkout", "/consent", "/forget"] {
+        let answer = visitor.post(path, &[foreign], Form(&[("answer", "granted")]));
+        assert_eq!(answer.status, 403, "{path}");
+        assert!(!answer.error().is_empty());
+    }
+    assert!(visitor.cookies.is_empty());
+    let ours = ("Sec-Fetch-Site", "same-origin");
+    let answer = visitor.post("/consent", &[ours], Form(&[("answer", "granted")]));
+    assert_eq!(answer.status, 303);
+}
+
+// --- Forgetting, consent and privacy -----------------------------------------------------------
+
+#[test]
+fn a_visitor_can_be_forgotten_by_a_program_and_by_a_button() {
+    let shop = Shop::start(&[]);
+    let mut visitor = shop.visitor();
+    visitor.get("/?aff=PARTNER_123");
+    let answer = visitor.request("DELETE", "/api/referral", &[], b"");
+    assert_eq!((answer.status, &*answer.body), (204, ""));
+    assert!(answer.header("set-cookie").unwrap().contains("; Max-Age=0"));
+    assert_eq!(visitor.key(), None);
+
+    visitor.get("/?aff=PARTNER_123");
+    let answer = visitor.post("/forget", &[ACCEPT_HTML], Form(&[]));
+    assert_eq!((answer.status, answer.header("location")), (303, Some("/")));
+    assert_eq!(visitor.key(), None);
+}
+
+#[test]
+fn until_the_visitor_agrees_the_page_alone_holds_the_referral() {
+    let shop = Shop::start(&["--consent", "cookie"]);
+    let mut visitor = shop.visitor();
+    let landing = visitor.get("/pricing?aff=PARTNER_123");
+    assert_eq!(landing.header("set-cookie"), None);
+    assert!(landing.body.contains("You were referred by"));
+    assert!(landing.body.contains("<code>no_consent</code>"));
+    assert_eq!(visitor.key(), None);
+
+    let token = landing.hidden("landing").unwrap();
+    let granted = visitor.post(
+        "/consent",
+        &[ACCEPT_HTML],
+        Form(&[("answer", "granted"), ("landing", &token)]),
+    );
+    assert_eq!(granted.status, 303);
+    assert_eq!(visitor.cookies["consent"], "granted");
+    let referral = visitor.get("/api/referral").json()["referral"].clone();
+    assert_eq!(referral["key"], "PARTNER_123");
+    assert_eq!(referral["landing_page"], "/pricing?aff=PARTNER_123");
+
+    let denied = visitor.post("/consent", &[ACCEPT_HTML], Form(&[("answer", "denied")]));
+    assert_eq!(denied.status, 303);
+    assert_eq!(visitor.cookies["consent"], "denied");
+    assert!(!visitor.cookies.contains_key("__Host-referral"));
+    visitor.get("/?aff=PARTNER_123");
+    assert_eq!(visitor.key(), None);
+}
+
+#[test]
+fn consent_that_was_given_elsewhere_is_honoured_and_so_is_refusal() {
+    let shop = Shop::start(&["--consent", "cookie"]);
+    let mut visitor = shop.visitor();
+    visitor.cookies.insert("consent".into(), "granted".into());
+    visitor.get("/?aff=PARTNER_123");
+    assert_eq!(visitor.key().as_deref(), Some("PARTNER_123"));
+    visitor.cookies.insert("consent".into(), "denied".into());
+    assert_eq!(visitor.key(), None);
+    assert!(!visitor.cookies.contains_key("__Host-referral"));
+}
+
+#[test]
+fn the_banner_takes_its_own_token_only() {
+    let shop = Shop::start(&["--consent", "cookie"]);
+    let mut visitor = shop.visitor();
+    visitor.cookies.insert("consent".into(), "granted".into());
+    visitor.get("/?aff=PARTNER_123");
+    let started = visitor.post("/checkout", &[], Json(&payment("order-1", "5")));
+    let token = started.json()["client_reference_id"].clone();
+
+    let mut other = shop.visitor();
+    for landing in [token.as_str().unwrap(), "nonsense", ""] {
+        let form = Form(&[("answer", "granted"), ("landing", landing)]);
+        assert_eq!(other.post("/consent", &[], form).status, 303);
+        assert_eq!(other.key(), None);
+    }
+    let answer = other.post("/consent", &[], Form(&[("answer", "maybe")]));
+    assert_eq!(answer.status, 422);
+    assert!(answer.error().contains("`answer`"));
+
+    let without_banner = Shop::start(&[]);
+    let answer = without_banner
+        .visitor()
+        .post("/consent", &[], Form(&[("answer", "granted")]));
+    assert_eq!(answer.status, 404);
+}
+
+#[test]
+fn global_privacy_control_is_honoured_if_the_shop_says_so() {
+    let gpc = ("Sec-GPC", "1");
+    let shop = Shop::start(&["--gpc"]);
+    let mut visitor = shop.visitor();
+    let landing = visitor.request("GET", "/?aff=PARTNER_123", &[gpc], b"");
+    assert!(landing.body.contains("<code>global_privacy_control</code>"));
+    assert!(visitor.cookies.is_empty());
+    visitor.get("/?aff=PARTNER_123");
+    assert_eq!(visitor.key().as_deref(), Some("PARTNER_123"));
+    visitor.request("GET", "/", &[gpc], b"");
+    assert!(visitor.cookies.is_empty(), "what is kept is forgotten");
+
+    let shop = Shop::start(&[]);
+    let mut visitor = shop.visitor();
+    visitor.request("GET", "/?aff=PARTNER_123", &[gpc], b"");
+    assert_eq!(visitor.key().as_deref(), Some("PARTNER_123"));
+}
+
+// --- Where a landing goes ----------------------------------------------------------------------
+
+#[test]
+fn the_url_is_cleaned_if_the_shop_says_so() {
+    let shop = Shop::start(&["--clean-url"]);
+    let mut visitor = shop.visitor();
+    let landing = visitor.get("/pricing?a=1&aff=PARTNER_123&b=%20");
+    assert_eq!(landing.status, 303);
+    assert_eq!(landing.header("location"), Some("/pricing?a=1&b=%20"));
+    assert_eq!(visitor.get("/pricing?a=1&b=%20").status, 200);
+    assert_eq!(visitor.key().as_deref(), Some("PARTNER_123"));
+}
+
+#[test]
+fn a_landing_at_the_till_takes_nobodys_credit() {
+    let shop = Shop::start(&["--stand-down", "/checkout", "--stand-down", "/signup"]);
+    let mut visitor = shop.visitor();
+    visitor.get("/?aff=PARTNER_123");
+    for path in ["/checkout?aff=COUPONS", "/signup?ref=COUPONS"] {
+        let page = visitor.get(path);
+        assert!(
+            page.body.contains("<code>kept_stand_down</code>"),
+            "{}",
+            page.body
+        );
+    }
+    assert_eq!(visitor.key().as_deref(), Some("PARTNER_123"));
+    let mut newcomer = shop.visitor();
+    newcomer.get("/checkout?aff=COUPONS");
+    assert_eq!(newcomer.key().as_deref(), Some("COUPONS"));
+}
+
+// --- The cookie --------------------------------------------------------------------------------
+
+#[test]
+fn the_cookie_is_as_the_options_say() {
+    for (args, start, attribute) in [
+        (
+            &["--domain", "shop.example"][..],
+            "__Secure-referral=",
+            "; Domain=shop.example",
+        ),
+        (&["--plain-http"], "referral=", "; HttpOnly"),
+        (&["--window", "60"], "__Host-referral=", "; Max-Age=60"),
+    ] {
+        let shop = Shop::start(args);
+        let landing = shop.get("/?aff=PARTNER_123");
+        let cookie = landing.header("set-cookie").unwrap();
+        assert!(cookie.starts_with(start), "{cookie}");
+        assert!(cookie.contains(attribute), "{cookie}");
+        assert_eq!(
+            cookie.contains("; Secure"),
+            !args.contains(&"--plain-http"),
+            "{cookie}"
+        );
+    }
+}
+
+#[test]
+fn the_window_ends_on_the_server_whatever_the_browser_does() {
+    let shop = Shop::start(&["--window", "2"]);
+    let mut visitor = shop.visitor();
+    visitor.get("/?aff=PARTNER_123");
+    let landed = Instant::now();
+    assert_eq!(visitor.key().as_deref(), Some("PARTNER_123"));
+    while visitor.key().is_some() {
+        assert!(landed.elapsed() < Duration::from_secs(10), "still there");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(visitor.get("/").body.contains("<code>expired</code>"));
+}
+
+#[test]
+fn keys_rotate_without_losing_a_referral() {
+    let old = Shop::start_with(&[], &[("REFERRAL_KEY", KEY_A)]);
+    let mut visitor = old.visitor();
+    visitor.get("/?aff=PARTNER_123");
+    let started = visitor.post("/checkout", &[], Json(&payment("order-1", "5")));
+    let mut webhook = payment("order-1", "5");
+    webhook["client_reference_id"] = started.json()["client_reference_id"].clone();
+
+    let new = Shop::start_with(
+        &[],
+        &[("REFERRAL_KEY", KEY_B), ("REFERRAL_OLD_KEYS", KEY_A)],
+    );
+    let mut visitor = visitor.moves_to(&new);
+    assert_eq!(visitor.key().as_deref(), Some("PARTNER_123"));
+    let report = visitor.post("/webhooks/payment", &[], Json(&webhook));
+    assert_eq!(report.report().0, "recorded");
+
+    let without_old = Shop::start_with(&[], &[("REFERRAL_KEY", KEY_B)]);
+    let mut visitor = visitor.moves_to(&without_old);
+    assert_eq!(visitor.key(), None);
+    let page = visitor.get("/");
+    assert!(page.body.contains("<code>unknown_signing_key</code>"));
+    let (outcome, detail) = visitor
+        .post("/webhooks/payment", &[], Json(&webhook))
+        .report();
+    assert_eq!(outcome, "not_attributed");
+    assert!(detail.contains("not on the keyring"), "{detail}");
+}
+
+#[test]
+fn a_forged_cookie_is_as_none_and_gives_way_to_the_next_landing() {
+    let shop = Shop::start(&[]);
+    let mut visitor = shop.visitor();
+    visitor.get("/?aff=PARTNER_123");
+    let good = visitor.cookies["__Host-referral"].clone();
+    for at in [0, good.len() / 4, good.len() / 2, good.len() - 1] {
+        let mut forged = good.clone().into_bytes();
+        forged[at] = if forged[at] == b'A' { b'B' } else { b'A' };
+        let forged = String::from_utf8(forged).unwrap();
+        visitor.cookies.insert("__Host-referral".into(), forged);
+        assert_eq!(visitor.get("/pricing").status, 200);
+        assert_eq!(visitor.key(), None, "altered at {at}");
+    }
+    visitor.get("/?aff=SECOND");
+    assert_eq!(visitor.key().as_deref(), Some("SECOND"));
+}
+
+#[test]
+fn odd_cookies_of_others_disturb_nothing() {
+    let shop = Shop::start(&["--consent", "cookie"]);
+    let mut visitor = shop.visitor();
+    visitor.cookies.insert("consent".into(), "granted".into());
+    visitor.get("/?aff=PARTNER_123");
+    let good = visitor.cookies["__Host-referral"].as_bytes();
+    for (before, after) in [
+        (&b"a=\xff\xfe; consent=granted; "[..], &b"; b=\"x"[..]),
+        (b"=; ; \t;consent=granted;x;", b";"),
+        (b"consent=granted; __Host-referral=junk; ", b"; x=1"),
+        (b"consent=granted; x__Host-referral=junk; ", b"\t"),
+        (b"a={\"b\": \"c;\"}; consent=granted;", b"; =="),
+    ] {
+        let line = [before, b"__Host-referral=", good, after].concat();
+        let answer = shop.raw("GET", "/api/referral", &[("Cookie", &line)], b"");
+        assert_eq!(answer.status, 200);
+        assert_eq!(
+            answer.json()["referral"]["key"],
+            "PARTNER_123",
+            "{}",
+            line.escape_ascii()
+        );
+    }
+}
+
+// --- The shop's process and its visitors -------------------------------------------------------
+
+/// A storefront of its own for each test; gone when dropped.
+struct Shop {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    address: SocketAddr,
+}
+
+impl Shop {
+    fn start(args: &[&str]) -> Self {
+        Self::start_with(args, &[])
+    }
+
+    fn start_with(args: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut child = command(args, variables)
+            .args(["--listen", "127.0.0.1:0"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        let address = line
+            .strip_prefix("listening on http://")
+            .and_then(|rest| rest.strip_suffix('\n'))
+            .unwrap_or_else(|| panic!("the first line is {line:?}"));
+        Self {
+            address: address.parse().unwrap(),
+            child,
+            stdout,
+        }
+    }
+
+    /// Ends the process and gives what it had to say after the first line.
+    fn stop(&mut self) -> String {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        let mut rest = String::new();
+        self.stdout.read_to_string(&mut rest).unwrap();
+        rest
+    }
+
+    fn visitor(&self) -> Visitor<'_> {
+        Visitor {
+            shop: self,
+            cookies: BTreeMap::new(),
+        }
+    }
+
+    fn get(&self, path: &str) -> Answer {
+        self.request("GET", path, &[], b"")
+    }
+
+    fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        let headers: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_bytes()))
+            .collect();
+        self.raw(method, path, &headers, body)
+    }
+
+    fn raw(&self, method: &str, path: &str, headers: &[(&str, &[u8])], body: &[u8]) -> Answer {
+        let mut request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {}\r\n",
+            self.address,
+            body.len()
+        )
+        .into_bytes();
+        for (name, value) in headers {
+            request.extend_from_slice(name.as_bytes());
+            request.extend_from_slice(b": ");
+            request.extend_from_slice(value);
+            request.extend_from_slice(b"\r\n");
+        }
+        request.extend_from_slice(b"\r\n");
+        request.extend_from_slice(body);
+
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
+        stream.write_all(&request).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        Answer::parse(&answer)
+    }
+}
+
+impl Drop for Shop {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn command(args: &[&str], variables: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(storefront());
+    command
+        .args(args)
+        .env_remove("REFERRAL_KEY")
+        .env_remove("REFERRAL_OLD_KEYS")
+        .env_remove("PLATFORM_API_KEY")
+        .env("RUST_LOG", "off")
+        .envs(variables.iter().copied())
+        .stdin(Stdio::null());
+    command
+}
+
+/// The example's binary. Cargo builds it before it runs the tests, unless it was asked for this
+/// test alone.
+fn storefront() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let target = test.parent().and_then(|deps| deps.parent()).unwrap();
+    let binary = target.join(format!("examples/storefront{EXE_SUFFIX}"));
+    assert!(
+        binary.exists(),
+        "build the storefront first: cargo build --all-features --example storefront"
+    );
+    binary
+}
+
+/// Runs the storefront with a configuration that it doesn't start with.
+fn run(args: &[&str], variables: &[(&str, &str)]) -> Output {
+    let mut child = command(args, variables)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if started.elapsed() > Duration::from_secs(10) {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            panic!("{args:?} {variables:?} should have been refused");
+        }
+        std::thread::yield_now();
+    }
+    child.wait_with_output().unwrap()
+}
+
+/// The error with which the storefront refuses a configuration.
+fn refusal(args: &[&str], variables: &[(&str, &str)]) -> String {
+    let output = run(args, variables);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {error}");
+    assert!(output.stdout.is_empty(), "{args:?}");
+    error
+}
+
+/// A browser, as far as cookies go.
+struct Visitor<'s> {
+    shop: &'s Shop,
+    cookies: BTreeMap<String, String>,
+}
+
+impl<'s> Visitor<'s> {
+    fn get(&mut self, path: &str) -> Answer {
+        self.request("GET", path, &[], b"")
+    }
+
+    fn post(&mut self, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
+        let (content_type, body) = match body.into() {
+            Body::Form(text) => ("application/x-www-form-urlencoded", text),
+            Body::Json(value) => ("application/json", value.to_string()),
+        };
+        let headers = [headers, &[("Content-Type", content_type)]].concat();
+        self.request("POST", path, &headers, body.as_bytes())
+    }
+
+    fn request(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Answer {
+        let cookies: Vec<_> = self
+            .cookies
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        let cookies = cookies.join("; ");
+        let mut headers = headers.to_vec();
+        if !cookies.is_empty() {
+            headers.push(("Cookie", &cookies));
+        }
+        let answer = self.shop.request(method, path, &headers, body);
+        self.remember(&answer);
+        answer
+    }
+
+    fn remember(&mut self, answer: &Answer) {
+        for line in answer.headers("set-cookie") {
+            let (pair, attributes) = line.split_once(';').unwrap_or((line, ""));
+            let (name, value) = pair.split_once('=').unwrap();
+            if attributes.split(';').any(|a| a.trim() == "Max-Age=0") {
+                self.cookies.remove(name);
+            } else {
+                self.cookies.insert(name.into(), value.into());
+            }
+        }
+    }
+
+    /// The referral's key, by the API.
+    fn key(&mut self) -> Option<String> {
+        let answer = self.get("/api/referral").json();
+        Some(answer["referral"].get("key")?.as_str().unwrap().to_owned())
+    }
+
+    /// Checks out, and plays the payment provider's webhook.
+    fn pay(&mut self, order: &str, amount: &str) {
+        let mut webhook = payment(order, amount);
+        let started = self.post("/checkout", &[], Json(&webhook)).json();
+        webhook["client_reference_id"] = started["client_reference_id"].clone();
+        let answer = self.post("/webhooks/payment", &[], Json(&webhook));
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    }
+
+    /// The same browser, where another process answers now.
+    fn moves_to(self, shop: &Shop) -> Visitor<'_> {
+        Visitor {
+            shop,
+            cookies: self.cookies,
+        }
+    }
+}
+
+fn payment(order: &str, amount: &str) -> Value {
+    json!({"customer": "cus_1", "order": order, "amount": amount, "currency": "EUR"})
+}
+
+enum Body {
+    Form(String),
+    Json(Value),
+}
+
+#[derive(Clone, Copy)]
+struct Form<'a>(&'a [(&'a str, &'a str)]);
+
+#[derive(Clone, Copy)]
+struct Json<'a>(&'a Value);
+
+impl From<Form<'_>> for Body {
+    fn from(form: Form<'_>) -> Self {
+        let encode = |text: &str| -> String {
+            let bytes = text.bytes();
+            bytes.map(|byte| format!("%{byte:02X}")).collect()
+        };
+        let pairs = form.0.iter();
+        let pairs: Vec<_> = pairs
+            .map(|(name, value)| format!("{}={}", encode(name), encode(value)))
+            .collect();
+        Self::Form(pairs.join("&"))
+    }
+}
+
+impl From<Json<'_>> for Body {
+    fn from(json: Json<'_>) -> Self {
+        Self::Json(json.0.clone())
+    }
+}
+
+struct Answer {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: String,
+}
+
+impl Answer {
+    fn parse(answer: &[u8]) -> Self {
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
+        let (head, body) = answer.split_at(end.expect("an answer has a head") + 4);
+        let head = std::str::from_utf8(head).unwrap();
+        let mut lines = head.trim_end().split("\r\n");
+        let status = lines.next().unwrap().split(' ').nth(1).unwrap();
+        let headers: Vec<_> = lines
+            .map(|line| line.split_once(": ").unwrap())
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+            .collect();
+        let answer = Self {
+            status: status.parse().unwrap(),
+            headers,
+            body: String::from_utf8(body.to_vec()).unwrap(),
+        };
+        assert_eq!(answer.header("transfer-encoding"), None);
+        answer
+    }
+
+    fn headers(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.headers
+            .iter()
+            .filter(move |header| header.0 == name)
+            .map(|header| header.1.as_str())
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers(name).next()
+    }
+
+    fn json(&self) -> Value {
+        assert_eq!(self.header("content-type"), Some("application/json"));
+        serde_json::from_str(&self.body).unwrap()
+    }
+
+    fn error(&self) -> String {
+        let json = self.json();
+        assert_eq!(json.as_object().unwrap().len(), 1, "{json}");
+        json["error"].as_str().unwrap().to_owned()
+    }
+
+    /// Outcome and detail.
+    fn report(&self) -> (String, String) {
+        assert_eq!(self.status, 200, "{}", self.body);
+        let json = self.json();
+        let text = |name: &str| json[name].as_str().unwrap().to_owned();
+        (text("outcome"), text("detail"))
+    }
+
+    fn assert_page(&self) {
+        let content_type = self.header("content-type").unwrap_or_default();
+        assert!(content_type.starts_with("text/html"), "{content_type}");
+        assert!(self.body.starts_with("<!DOCTYPE html>"));
+        assert!(self.header("content-security-policy").is_some());
+    }
+
+    /// The value of a hidden field of a form.
+    fn hidden(&self, name: &str) -> Option<String> {
+        let start = format!("<input type=\"hidden\" name=\"{name}\" value=\"");
+        let (_, rest) = self.body.split_once(&start)?;
+        Some(rest.split_once('"')?.0.to_owned())
+    }
+}
