@@ -508,9 +508,9 @@ fn count_drop(counter: &AtomicU64, reason: &'static str) {
     let dropped = counter.fetch_add(1, Ordering::Relaxed) + 1;
     #[cfg(feature = "tracing")]
     if dropped.is_power_of_two() {
-        tracing::warn!(reason, dropped, "click dropped");
+        tracing::warn!(target: "tower_referral", reason, dropped, "click dropped");
     } else {
-        tracing::debug!(reason, dropped, "click dropped");
+        tracing::debug!(target: "tower_referral", reason, dropped, "click dropped");
     }
     let _ = (dropped, reason);
 }
@@ -551,7 +551,7 @@ impl Desk {
         };
         counter.fetch_add(1, Ordering::Relaxed);
         #[cfg(feature = "tracing")]
-        tracing::debug!(outcome, "click");
+        tracing::debug!(target: "tower_referral", outcome, "click");
         let _ = outcome;
         answer
     }

@@ -70,7 +70,8 @@ impl SigningKey {
 
     /// Makes a key of 32 random bytes from the operating system.
     ///
-    /// What it seals is lost when the process ends, so this is for tests and local runs; a
+    /// What it seals is lost when the process ends (the next one's key of the same ID finds a
+    /// `bad_signature`), so this is for tests and local runs; a
     /// service that must keep referrals over a restart reads its key with
     /// [`Keyring::from_env`].
     ///

@@ -163,6 +163,7 @@ impl Decisions {
     pub(crate) fn push(&mut self, program: &SmolStr, reason: Reason) {
         #[cfg(feature = "tracing")]
         tracing::debug!(
+            target: "tower_referral",
             program = program.as_str(),
             reason = reason.as_str(),
             "referral"

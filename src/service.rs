@@ -182,7 +182,8 @@ fn decide(
     if let (Some(clicker), Ok(visit), Permission::Granted) = (&config.clicks, visit, permission) {
         decided.clicks = start_clicks(clicker, request, visit, wins, ledger);
     }
-    if config.clean_url && is_kept {
+    // Without consent the page has to be shown: it holds the referral until the visitor agrees.
+    if config.clean_url && is_kept && permission == Permission::Granted {
         decided.clean_url = landing::clean_location(&config.programs, config.page_uri(request));
     }
     decided
