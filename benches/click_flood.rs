@@ -1,0 +1,124 @@
+//! A flood: 1,000,000 landings, each with a key of its own, while the platform accepts connections
+//! and never answers. Checks, and prints, that memory stays bounded, that calls in flight stay
+//! within their bound, and that every page is a 200 with its cookie.
+//!
+//!     cargo bench --all-features --bench click_flood
+//!
+//! Ends with an error if a bound is broken. Memory is read from `/proc`, so on systems without it
+//! that one figure is left out, aloud.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use http::header::SET_COOKIE;
+use http::{Request, Response, StatusCode};
+use tokio::net::TcpListener;
+use tower::{Layer, Service, service_fn};
+use tower_referral::platform::{Client, Https, Partnac};
+use tower_referral::{Clicks, Keyring, ReferralLayer, SignedCookie, SigningKey};
+
+const LANDINGS: usize = 1_000_000;
+const MAX_IN_FLIGHT: usize = 64;
+const MAX_GROWTH: usize = 16 * 1024 * 1024;
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    // `cargo test --benches` passes `--test`: a flood is no test.
+    if std::env::args().any(|argument| argument == "--test") {
+        return Ok(());
+    }
+    let platform = silent_platform().await?;
+    let partnac = Partnac::new("key")?.base_url(format!("http://{}", platform.address))?;
+    let clicks = Clicks::new(Client::new(partnac, Https::new()).clicks());
+    let cookie = SignedCookie::new(Keyring::new(SigningKey::generate("flood")?));
+    let layer = ReferralLayer::builder(cookie).clicks(clicks).build()?;
+    let mut site = layer.layer(service_fn(async |_: Request<()>| {
+        Ok::<_, Infallible>(Response::new(()))
+    }));
+
+    let before = resident_bytes();
+    let start = Instant::now();
+    let mut pages = 0;
+    for visitor in 0..LANDINGS {
+        let request = Request::get(format!("/pricing?aff=PARTNER_{visitor}"))
+            .header("host", "shop.example")
+            .header(
+                "user-agent",
+                "Mozilla/5.0 (X11; Linux x86_64) Firefox/127.0",
+            )
+            .body(())?;
+        let response = site.call(request).await?;
+        let is_whole = response.status() == StatusCode::OK
+            && response.headers().get_all(SET_COOKIE).iter().count() == 1;
+        pages += usize::from(is_whole);
+        if visitor % 1000 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    let took = start.elapsed();
+    let grown = resident_bytes()
+        .zip(before)
+        .map(|(after, before)| after.saturating_sub(before));
+    let most_connections = platform.most.load(Ordering::SeqCst);
+    let in_flight_ended = layer.drain_clicks(Duration::from_secs(10)).await;
+    let counts = layer.click_counts();
+
+    println!("landings              {LANDINGS}");
+    println!("pages 200 with cookie {pages}");
+    println!("took                  {took:.1?}");
+    println!("clicks started        {}", counts.started);
+    println!("clicks dropped        {}", counts.dropped);
+    println!("clicks timed out      {}", counts.timed_out);
+    println!("connections at once   {most_connections}, bound {MAX_IN_FLIGHT}");
+    match grown {
+        Some(grown) => println!("memory grown          {} KiB", grown / 1024),
+        None => println!("memory grown          not measured: this system has no /proc"),
+    }
+
+    let held = pages == LANDINGS
+        && most_connections <= MAX_IN_FLIGHT
+        && counts.started + counts.dropped == LANDINGS as u64
+        && in_flight_ended
+        && grown.is_none_or(|grown| grown <= MAX_GROWTH);
+    if held {
+        println!("all bounds held");
+        Ok(())
+    } else {
+        Err("a bound was broken".into())
+    }
+}
+
+struct SilentPlatform {
+    address: std::net::SocketAddr,
+    /// The most connections that were open at once.
+    most: Arc<AtomicUsize>,
+}
+
+/// A platform that accepts every connection, reads what comes and never says a word.
+async fn silent_platform() -> std::io::Result<SilentPlatform> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    let most = Arc::new(AtomicUsize::new(0));
+    let open = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&most);
+    tokio::spawn(async move {
+        while let Ok((mut connection, _)) = listener.accept().await {
+            seen.fetch_max(open.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            let open = Arc::clone(&open);
+            tokio::spawn(async move {
+                let _ = tokio::io::copy(&mut connection, &mut tokio::io::sink()).await;
+                open.fetch_sub(1, Ordering::SeqCst);
+            });
+        }
+    });
+    Ok(SilentPlatform { address, most })
+}
+
+fn resident_bytes() -> Option<usize> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    let kib: usize = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib * 1024)
+}
