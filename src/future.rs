@@ -63,27 +63,29 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        if this.held.is_none() {
-            let result = ready!(this.inner.poll(cx));
-            let budget = this.way_back.as_ref().and_then(WayBack::click_budget);
-            match (budget, &result) {
-                (Some(budget), Ok(_)) => {
-                    let budget = Box::pin(tokio::time::sleep(budget));
-                    *this.held = Some(Held { result, budget });
+        let mut held = match this.held.take() {
+            Some(held) => held,
+            None => {
+                let result = ready!(this.inner.poll(cx));
+                let budget = this.way_back.as_ref().and_then(WayBack::click_budget);
+                match budget {
+                    Some(budget) if result.is_ok() => Held {
+                        result,
+                        budget: Box::pin(tokio::time::sleep(budget)),
+                    },
+                    _ => return Poll::Ready(finish(result, this.way_back.take())),
                 }
-                _ => return Poll::Ready(finish(result, this.way_back.take())),
             }
+        };
+        let waits_for_click = this
+            .way_back
+            .as_mut()
+            .is_some_and(|way_back| way_back.poll_clicks(cx).is_pending());
+        if waits_for_click && held.budget.as_mut().poll(cx).is_pending() {
+            *this.held = Some(held);
+            return Poll::Pending;
         }
-        if let (Some(held), Some(way_back)) = (this.held.as_mut(), this.way_back.as_mut())
-            && way_back.poll_clicks(cx).is_pending()
-        {
-            ready!(held.budget.as_mut().poll(cx));
-        }
-        match this.held.take() {
-            Some(held) => Poll::Ready(finish(held.result, this.way_back.take())),
-            // Not to be reached: what is held was put there above, and is taken once.
-            None => Poll::Pending,
-        }
+        Poll::Ready(finish(held.result, this.way_back.take()))
     }
 }
 

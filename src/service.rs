@@ -10,7 +10,7 @@ use http::{HeaderValue, Request, Response};
 use tower_service::Service;
 
 use crate::attribution::Touch;
-use crate::click::{Clicker, Pending};
+use crate::click::Pending;
 use crate::config::Config;
 use crate::consent::Permission;
 use crate::future::{ResponseFuture, WayBack};
@@ -18,7 +18,7 @@ use crate::keep::cookie::Jar;
 use crate::landing::{self, Found, PageVisit};
 use crate::ledger::{Ledger, Win};
 use crate::reason::Reason;
-use crate::referral::{Source, UnixMillis};
+use crate::referral::Source;
 use crate::request::RequestRef;
 use crate::visit::{NothingOfOurs, Visit};
 
@@ -64,18 +64,21 @@ where
     }
 }
 
-/// Looks for what is ours in a request, and decides over it as far as it must be decided now.
+/// The way in: looks for what is ours, and decides over it as far as it must be decided now.
 fn arrive(config: &Arc<Config>, request: RequestRef<'_>) -> WayBack {
     let permission = config.consent.permission(request);
     let ours = Ours::find(config, request);
     let mut way_back = WayBack::new(Arc::clone(config), permission);
     way_back.has_parameter = ours.query.is_some();
     if ours.must_be_decided(config, permission) {
-        let mut ledger = Ledger::open(config, &ours.jar);
-        let decided = decide(config, request, permission, &ours, &mut ledger);
-        way_back.clean_url = decided.clean_url;
-        way_back.clicks = decided.clicks;
-        way_back.ledger = Some(ledger);
+        let mut arrival = Arrival::new(config, request, permission, &ours);
+        arrival.forget_if_denied();
+        arrival.join_late_clicks();
+        let wins = arrival.take_landings();
+        arrival.take_scripts();
+        way_back.clicks = arrival.start_clicks(wins);
+        way_back.clean_url = arrival.clean_url();
+        way_back.ledger = Some(arrival.ledger);
     }
     way_back.jar = ours.jar;
     way_back
@@ -116,130 +119,154 @@ impl<'r> Ours<'r> {
     }
 }
 
-/// What a decision leads to, beside what is in the ledger.
-#[derive(Default)]
-struct Decided {
-    /// The URL to redirect to.
-    clean_url: Option<HeaderValue>,
-    /// The clicks that were started, with the program's index.
-    clicks: Vec<(usize, Pending)>,
-}
-
-/// Decides over a request that has something of ours.
-fn decide(
-    config: &Config,
-    request: RequestRef<'_>,
+/// A request that has something of ours, while it is decided over.
+struct Arrival<'r> {
+    config: &'r Config,
+    request: RequestRef<'r>,
+    ours: &'r Ours<'r>,
     permission: Permission,
-    ours: &Ours<'_>,
-    ledger: &mut Ledger,
-) -> Decided {
-    let mut decided = Decided::default();
-    let visit = if config.is_skipped(request) {
-        Err(Reason::Skipped)
-    } else {
-        if let Permission::Denied(reason) = permission {
-            forget_all(config, &ours.jar, reason, ledger);
-        }
-        PageVisit::of(request).ok_or(Reason::NotAPageVisit)
-    };
-    if let Some(clicker) = &config.clicks {
-        ledger.join_late_answers(config, clicker);
-    }
-    let mut wins = Vec::new();
-    let mut is_kept = false;
-    for (index, program) in config.programs.iter().enumerate() {
-        let read = ours
-            .query
-            .and_then(|query| landing::read(program, query.as_bytes()));
-        match (read, visit) {
-            (None, _) => {}
-            (Some(_), Err(reason)) | (Some(Err(reason)), Ok(_)) => {
-                ledger.note(config, index, reason);
-            }
-            (Some(Ok(found)), Ok(visit)) => {
-                let touch = landing_touch(config, request, visit, index, found, ledger.now());
-                wins.extend(ledger.touch(config, index, touch, permission));
-                is_kept |= ledger.is_kept(index);
-            }
+    /// A page visit, or why the request counts as none.
+    visit: Result<PageVisit, Reason>,
+    ledger: Ledger,
+    /// The visitor landed, and holds a referral of that program now, new or not.
+    landed: bool,
+}
+
+impl<'r> Arrival<'r> {
+    fn new(
+        config: &'r Config,
+        request: RequestRef<'r>,
+        permission: Permission,
+        ours: &'r Ours<'r>,
+    ) -> Self {
+        let visit = if config.is_skipped(request) {
+            Err(Reason::Skipped)
+        } else {
+            PageVisit::of(request).ok_or(Reason::NotAPageVisit)
+        };
+        Self {
+            config,
+            request,
+            ours,
+            permission,
+            visit,
+            ledger: Ledger::open(config, &ours.jar),
+            landed: false,
         }
     }
-    if matches!(permission, Permission::Granted | Permission::NotYet) {
-        for (index, found) in &ours.scripts {
-            let referral = found.clone().into_referral(
-                &config.programs[*index],
-                Source::Script,
-                None,
-                ledger.now(),
-            );
-            if visit.is_err() {
-                ledger.show(*index, referral);
-            } else if ledger.yields_to_script(*index, &referral) {
-                // The script tells its platform itself: there is no click to create.
-                ledger.touch(config, *index, Touch::new(referral), permission);
+
+    /// Where the visitor refuses, what the browser sent of ours is to go, valid or not.
+    fn forget_if_denied(&mut self) {
+        let Permission::Denied(reason) = self.permission else {
+            return;
+        };
+        if self.visit == Err(Reason::Skipped) {
+            return;
+        }
+        for index in 0..self.config.programs.len() {
+            if self.config.cookies.has(&self.ours.jar, index) {
+                self.ledger.forget(self.config, index, reason);
             }
         }
     }
-    if let (Some(clicker), Ok(visit), Permission::Granted) = (&config.clicks, visit, permission) {
-        decided.clicks = start_clicks(clicker, request, visit, wins, ledger);
-    }
-    // Without consent the page has to be shown: it holds the referral until the visitor agrees.
-    if config.clean_url && is_kept && permission == Permission::Granted {
-        decided.clean_url = landing::clean_location(&config.programs, config.page_uri(request));
-    }
-    decided
-}
 
-/// Starts the clicks of the touches that won, and of those that waited for a real page view.
-fn start_clicks(
-    clicker: &Clicker,
-    request: RequestRef<'_>,
-    visit: PageVisit,
-    mut wins: Vec<Win>,
-    ledger: &mut Ledger,
-) -> Vec<(usize, Pending)> {
-    if visit.speculative {
-        wins.iter().for_each(|win| ledger.defer_click(win));
-        return Vec::new();
-    }
-    wins.extend(ledger.take_due());
-    if wins.is_empty() {
-        return Vec::new();
-    }
-    let Some(facts) = clicker.facts(request) else {
-        return Vec::new();
-    };
-    wins.into_iter()
-        .filter_map(|win| ledger.start_click(clicker, facts.clone(), win))
-        .collect()
-}
-
-fn landing_touch(
-    config: &Config,
-    request: RequestRef<'_>,
-    visit: PageVisit,
-    index: usize,
-    found: Found,
-    now: UnixMillis,
-) -> Touch {
-    let path = config.page_uri(request).path();
-    let program = &config.programs[index];
-    let mut touch = Touch::new(found.into_referral(program, Source::Landing, Some(path), now));
-    touch.fills_only = if config.stands_down(path) {
-        Some(Reason::KeptStandDown)
-    } else if visit.same_origin {
-        Some(Reason::KeptSameOrigin)
-    } else {
-        None
-    };
-    touch
-}
-
-/// The visitor refuses: what the browser sent of ours is to go, valid or not.
-fn forget_all(config: &Config, jar: &Jar, reason: Reason, ledger: &mut Ledger) {
-    for index in 0..config.programs.len() {
-        if config.cookies.has(jar, index) {
-            ledger.forget(config, index, reason);
+    fn join_late_clicks(&mut self) {
+        if let Some(clicker) = &self.config.clicks {
+            self.ledger.join_late_answers(self.config, clicker);
         }
+    }
+
+    /// The keys in the query, program by program. Gives the touches that won.
+    fn take_landings(&mut self) -> Vec<Win> {
+        let mut wins = Vec::new();
+        let Some(query) = self.ours.query else {
+            return wins;
+        };
+        for (index, program) in self.config.programs.iter().enumerate() {
+            match (landing::read(program, query.as_bytes()), self.visit) {
+                (None, _) => {}
+                (Some(_), Err(reason)) | (Some(Err(reason)), Ok(_)) => {
+                    self.ledger.note(self.config, index, reason);
+                }
+                (Some(Ok(found)), Ok(visit)) => {
+                    let touch = self.landing_touch(visit, index, found);
+                    let win = self
+                        .ledger
+                        .touch(self.config, index, touch, self.permission);
+                    wins.extend(win);
+                    self.landed |= self.ledger.is_kept(index);
+                }
+            }
+        }
+        wins
+    }
+
+    fn landing_touch(&self, visit: PageVisit, index: usize, found: Found) -> Touch {
+        let path = self.config.page_uri(self.request).path();
+        let program = &self.config.programs[index];
+        let now = self.ledger.now();
+        let fills_only = if self.config.stands_down(path) {
+            Some(Reason::KeptStandDown)
+        } else if visit.same_origin {
+            Some(Reason::KeptSameOrigin)
+        } else {
+            None
+        };
+        Touch {
+            fills_only,
+            ..Touch::new(found.into_referral(program, Source::Landing, Some(path), now))
+        }
+    }
+
+    /// The keys that other scripts keep: a page visit stores them, any other request shows them.
+    /// The script tells its platform itself, so there is no click to create.
+    fn take_scripts(&mut self) {
+        if let Permission::Denied(_) = self.permission {
+            return;
+        }
+        for (index, found) in self.ours.scripts.iter().cloned() {
+            let program = &self.config.programs[index];
+            let referral = found.into_referral(program, Source::Script, None, self.ledger.now());
+            if self.visit.is_err() {
+                self.ledger.show(index, referral);
+            } else if self.ledger.yields_to_script(index, &referral) {
+                let touch = Touch::new(referral);
+                self.ledger
+                    .touch(self.config, index, touch, self.permission);
+            }
+        }
+    }
+
+    /// Starts the clicks of the touches that won, and of those that waited for a real page view.
+    fn start_clicks(&mut self, mut wins: Vec<Win>) -> Vec<(usize, Pending)> {
+        let (Some(clicker), Ok(visit), Permission::Granted) =
+            (&self.config.clicks, self.visit, self.permission)
+        else {
+            return Vec::new();
+        };
+        if visit.speculative {
+            wins.iter().for_each(|win| self.ledger.defer_click(win));
+            return Vec::new();
+        }
+        wins.extend(self.ledger.take_due());
+        if wins.is_empty() {
+            return Vec::new();
+        }
+        let Some(facts) = clicker.facts(self.request) else {
+            return Vec::new();
+        };
+        wins.into_iter()
+            .filter_map(|win| self.ledger.start_click(clicker, facts.clone(), win))
+            .collect()
+    }
+
+    /// The URL to send the browser to. Without consent the page has to be shown: it holds the
+    /// referral until the visitor agrees.
+    fn clean_url(&self) -> Option<HeaderValue> {
+        let is_wanted =
+            self.config.clean_url && self.landed && self.permission == Permission::Granted;
+        let uri = self.config.page_uri(self.request);
+        is_wanted.then(|| landing::clean_location(&self.config.programs, uri))?
     }
 }
 

@@ -1,0 +1,129 @@
+//! The calls themselves: one task for a winning touch, within the bounds, beside the page.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::timeout;
+
+use super::CreateClick;
+use super::facts::{Facts, FactsRule};
+use super::late::{Answer, ClickCounts, Desk};
+use crate::referral::{Referral, TouchId};
+use crate::request::RequestRef;
+
+/// The prepared form of [`Clicks`](super::Clicks), one for each layer.
+pub(crate) struct Clicker {
+    pub(super) service: Arc<dyn CreateClick>,
+    pub(super) facts: FactsRule,
+    pub(super) wait: Duration,
+    pub(super) time_limit: Duration,
+    pub(super) undo_unknown_keys: bool,
+    pub(super) max_in_flight: usize,
+    /// One for each call that may still be started.
+    pub(super) permits: Arc<Semaphore>,
+    pub(super) desk: Arc<Desk>,
+}
+
+/// A click on its way, as the response of its landing sees it.
+pub(crate) struct Pending {
+    touch: TouchId,
+    receiver: oneshot::Receiver<Answer>,
+    /// What came while the response was held back.
+    received: Option<Option<Answer>>,
+}
+
+impl Pending {
+    pub(crate) fn touch(&self) -> TouchId {
+        self.touch
+    }
+
+    /// Is the call over, whatever came of it?
+    pub(crate) fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.received.is_none() {
+            self.received = Some(ready!(Pin::new(&mut self.receiver).poll(cx)).ok());
+        }
+        Poll::Ready(())
+    }
+
+    /// The answer, if it has come by now. From here on it goes to the late ones.
+    pub(crate) fn close(mut self) -> Option<Answer> {
+        self.receiver.close();
+        self.received
+            .unwrap_or_else(|| self.receiver.try_recv().ok())
+    }
+}
+
+impl Clicker {
+    pub(crate) fn wait(&self) -> Duration {
+        self.wait
+    }
+
+    /// What the platform would be told of this request; `None` if of nothing.
+    pub(crate) fn facts(&self, request: RequestRef<'_>) -> Option<Facts> {
+        self.facts.read(request)
+    }
+
+    /// Starts the call for a winning touch. `replaced` is what the touch had replaced.
+    pub(crate) fn start(
+        &self,
+        referral: &Referral,
+        facts: Facts,
+        replaced: Option<Referral>,
+    ) -> Option<Pending> {
+        let mut touch = TouchId::default();
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+            self.desk.drop_click("too_many_in_flight");
+            return None;
+        };
+        // Outside a Tokio runtime there is nothing to spawn on, and Tower doesn't promise one.
+        let (Ok(runtime), Ok(())) = (Handle::try_current(), getrandom::fill(&mut touch)) else {
+            self.desk.drop_click("no_runtime");
+            return None;
+        };
+        self.desk.count_start();
+        let call = self.service.create(facts.into_request(referral));
+        let time_limit = self.time_limit;
+        let desk = Arc::clone(&self.desk);
+        let undo = self
+            .undo_unknown_keys
+            .then(|| Answer::Undo(replaced.map(Box::new)));
+        let (sender, receiver) = oneshot::channel();
+        runtime.spawn(async move {
+            let result = timeout(time_limit, call).await;
+            if let Some(answer) = desk.judge(result.ok(), undo)
+                && let Err(answer) = sender.send(answer)
+            {
+                // The landing's response is out already: the next request asks for it.
+                desk.keep(touch, answer);
+            }
+            drop(permit);
+        });
+        Some(Pending {
+            touch,
+            receiver,
+            received: None,
+        })
+    }
+
+    /// What has come for a touch since its landing.
+    pub(crate) fn late_answer(&self, touch: TouchId) -> Option<Answer> {
+        self.desk.look_up(touch)
+    }
+
+    pub(crate) fn counts(&self) -> ClickCounts {
+        self.desk.counts()
+    }
+
+    /// Waits until no call is in flight, up to the limit. Says whether that was reached.
+    pub(crate) async fn drain(&self, limit: Duration) -> bool {
+        let all = u32::try_from(self.max_in_flight).unwrap_or(u32::MAX);
+        timeout(limit, self.permits.acquire_many(all)).await.is_ok()
+    }
+}
