@@ -8,6 +8,7 @@
 //! that one figure is left out, aloud.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 use http::header::SET_COOKIE;
 use http::{Request, Response, StatusCode};
 use tokio::net::TcpListener;
-use tower::{Layer, Service, service_fn};
+use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_referral::platform::{Client, Https, Partnac};
 use tower_referral::{Clicks, Keyring, ReferralLayer, SignedCookie, SigningKey};
 
@@ -30,8 +31,18 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Ok(());
     }
     let platform = silent_platform().await?;
-    let partnac = Partnac::new("key")?.base_url(format!("http://{}", platform.address))?;
-    let clicks = Clicks::new(Client::new(partnac, Https::new()).clicks());
+    let partnac = Partnac::new("key")?.base_url(format!("http://{platform}"))?;
+    let service = Client::new(partnac, Https::new()).clicks();
+    let in_flight = InFlight::default();
+    let watched = in_flight.clone();
+    let clicks = Clicks::from_fn(move |request| {
+        let call = watched.enter();
+        let click_id = service.clone().oneshot(request);
+        async move {
+            let _call = call;
+            click_id.await
+        }
+    });
     let cookie = SignedCookie::new(Keyring::new(SigningKey::generate("flood")?));
     let layer = ReferralLayer::builder(cookie).clicks(clicks).build()?;
     let mut site = layer.layer(service_fn(async |_: Request<()>| {
@@ -61,7 +72,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let grown = resident_bytes()
         .zip(before)
         .map(|(after, before)| after.saturating_sub(before));
-    let most_connections = platform.most.load(Ordering::SeqCst);
+    let most_in_flight = in_flight.most.load(Ordering::SeqCst);
     let in_flight_ended = layer.drain_clicks(Duration::from_secs(10)).await;
     let counts = layer.click_counts();
 
@@ -71,14 +82,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("clicks started        {}", counts.started);
     println!("clicks dropped        {}", counts.dropped);
     println!("clicks timed out      {}", counts.timed_out);
-    println!("connections at once   {most_connections}, bound {MAX_IN_FLIGHT}");
+    println!("calls in flight       {most_in_flight} at most, bound {MAX_IN_FLIGHT}");
     match grown {
         Some(grown) => println!("memory grown          {} KiB", grown / 1024),
         None => println!("memory grown          not measured: this system has no /proc"),
     }
 
     let held = pages == LANDINGS
-        && most_connections <= MAX_IN_FLIGHT
+        && most_in_flight <= MAX_IN_FLIGHT
         && counts.started + counts.dropped == LANDINGS as u64
         && in_flight_ended
         && grown.is_none_or(|grown| grown <= MAX_GROWTH);
@@ -90,30 +101,42 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
 }
 
-struct SilentPlatform {
-    address: std::net::SocketAddr,
-    /// The most connections that were open at once.
+/// Counts the calls that are under way.
+#[derive(Clone, Default)]
+struct InFlight {
+    now: Arc<AtomicUsize>,
     most: Arc<AtomicUsize>,
 }
 
+/// A call under way, until it is dropped.
+struct Call(Arc<AtomicUsize>);
+
+impl InFlight {
+    fn enter(&self) -> Call {
+        let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(now, Ordering::SeqCst);
+        Call(Arc::clone(&self.now))
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// A platform that accepts every connection, reads what comes and never says a word.
-async fn silent_platform() -> std::io::Result<SilentPlatform> {
+async fn silent_platform() -> std::io::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
-    let most = Arc::new(AtomicUsize::new(0));
-    let open = Arc::new(AtomicUsize::new(0));
-    let seen = Arc::clone(&most);
     tokio::spawn(async move {
         while let Ok((mut connection, _)) = listener.accept().await {
-            seen.fetch_max(open.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-            let open = Arc::clone(&open);
             tokio::spawn(async move {
                 let _ = tokio::io::copy(&mut connection, &mut tokio::io::sink()).await;
-                open.fetch_sub(1, Ordering::SeqCst);
             });
         }
     });
-    Ok(SilentPlatform { address, most })
+    Ok(address)
 }
 
 fn resident_bytes() -> Option<usize> {
