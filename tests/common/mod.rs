@@ -1,0 +1,367 @@
+//! The stage of the behaviour tests: a shop behind the layer, a clock to move, and a browser that
+//! keeps cookies as browsers do.
+//!
+//! The browser reads `Set-Cookie` with the `cookie` crate, so that what we write is judged by
+//! somebody else's parser, and it drops what a real browser would drop. Every request is polled
+//! exactly once: in the cookie mode nothing of ours may ever wait.
+#![allow(dead_code, reason = "every test binary uses a part of it")]
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+use http::header::{COOKIE, HeaderMap, HeaderValue, SET_COOKIE};
+use http::{Request, Response};
+use time::{Duration, OffsetDateTime};
+use tower::{Layer as _, Service as _, service_fn};
+use tower_referral::{
+    Builder, Decisions, Keyring, Program, Referral, ReferralLayer, Referrals, SignedCookie,
+    SigningKey,
+};
+
+/// When every clock starts, in seconds: 15 January 2027.
+pub(crate) const START: i64 = 1_800_000_000;
+pub(crate) const DAY: Duration = Duration::days(1);
+pub(crate) const SECOND: Duration = Duration::seconds(1);
+pub(crate) const MILLISECOND: Duration = Duration::milliseconds(1);
+/// The cookie of the default program in the default mode.
+pub(crate) const COOKIE_NAME: &str = "__Host-referral";
+
+/// Polls once. Whatever isn't ready then has waited for something.
+pub(crate) fn at_once<F: Future>(future: F) -> F::Output {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("the request waited for something"),
+    }
+}
+
+pub(crate) fn secret(first: u8) -> Vec<u8> {
+    (first..first + 32).collect()
+}
+
+/// The key `k1`, whose secret is the bytes 0 to 31.
+pub(crate) fn keyring() -> Keyring {
+    Keyring::new(signing_key("k1", 0))
+}
+
+pub(crate) fn signing_key(id: &str, first: u8) -> SigningKey {
+    SigningKey::new(id, secret(first)).unwrap()
+}
+
+#[derive(Clone)]
+pub(crate) struct Clock(Arc<AtomicI64>);
+
+impl Clock {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(AtomicI64::new(START * 1000)))
+    }
+
+    pub(crate) fn now(&self) -> OffsetDateTime {
+        OffsetDateTime::UNIX_EPOCH + Duration::milliseconds(self.0.load(Ordering::SeqCst))
+    }
+
+    pub(crate) fn pass(&self, duration: Duration) {
+        let millis = i64::try_from(duration.whole_milliseconds()).unwrap();
+        self.0.fetch_add(millis, Ordering::SeqCst);
+    }
+
+    /// As the layer and the carry tokens want it.
+    pub(crate) fn reader(&self) -> impl Fn() -> OffsetDateTime + Send + Sync + 'static {
+        let clock = self.clone();
+        move || clock.now()
+    }
+}
+
+type Handler = dyn Fn(&Request<String>) -> Response<String> + Send + Sync;
+
+/// A shop behind the layer. Its handler notes what a handler can see, then answers.
+#[derive(Clone)]
+pub(crate) struct Shop {
+    pub(crate) layer: ReferralLayer,
+    pub(crate) clock: Clock,
+    handler: Arc<Handler>,
+}
+
+impl Shop {
+    /// The layer as it comes.
+    pub(crate) fn new() -> Self {
+        Self::with(|builder| builder)
+    }
+
+    pub(crate) fn with(configure: impl FnOnce(Builder) -> Builder) -> Self {
+        Self::keeping(SignedCookie::new(keyring()), configure)
+    }
+
+    pub(crate) fn program(program: Program) -> Self {
+        Self::with(|builder| builder.program(program))
+    }
+
+    pub(crate) fn keeping(
+        cookie: SignedCookie,
+        configure: impl FnOnce(Builder) -> Builder,
+    ) -> Self {
+        Self::at(Clock::new(), cookie, configure)
+    }
+
+    /// A shop whose clock is another one's: the same service after a restart.
+    pub(crate) fn at(
+        clock: Clock,
+        cookie: SignedCookie,
+        configure: impl FnOnce(Builder) -> Builder,
+    ) -> Self {
+        let builder = ReferralLayer::builder(cookie).clock(clock.reader());
+        Self {
+            layer: configure(builder).build().unwrap(),
+            clock,
+            handler: Arc::new(|_| Response::new("page".to_owned())),
+        }
+    }
+
+    pub(crate) fn answering(
+        mut self,
+        handler: impl Fn(&Request<String>) -> Response<String> + Send + Sync + 'static,
+    ) -> Self {
+        self.handler = Arc::new(handler);
+        self
+    }
+
+    pub(crate) fn visitor(&self) -> Browser {
+        Browser {
+            shop: self.clone(),
+            cookies: Vec::new(),
+        }
+    }
+
+    /// Sends a request as it stands.
+    pub(crate) fn send(&self, request: Request<String>) -> Page {
+        let seen = Arc::new(Mutex::new(None));
+        let mut service = self.layer.layer(service_fn(|request: Request<String>| {
+            let (handler, seen) = (Arc::clone(&self.handler), Arc::clone(&seen));
+            async move {
+                let referrals = Referrals::from_extensions(request.extensions()).await;
+                *seen.lock().unwrap() = Some(referrals.unwrap());
+                Ok::<_, Infallible>(handler(&request))
+            }
+        }));
+        let Ok(response) = at_once(service.call(request));
+        let seen = seen.lock().unwrap().take().expect("the handler was called");
+        Page { response, seen }
+    }
+
+    /// A cookie of a landing here and now: its value.
+    pub(crate) fn sealed(&self, uri: &str) -> String {
+        self.send(page_visit(uri)).kept_value()
+    }
+}
+
+/// A page visit from another site, as a current browser makes it.
+pub(crate) fn page_visit(uri: &str) -> Request<String> {
+    with_headers(
+        bare_get(uri),
+        &[
+            ("sec-fetch-site", "cross-site"),
+            ("sec-fetch-mode", "navigate"),
+            ("sec-fetch-dest", "document"),
+            ("sec-fetch-user", "?1"),
+        ],
+    )
+}
+
+/// A `GET` without any header.
+pub(crate) fn bare_get(uri: &str) -> Request<String> {
+    Request::get(uri).body(String::new()).unwrap()
+}
+
+pub(crate) fn with_headers(
+    mut request: Request<String>,
+    headers: &[(&'static str, &str)],
+) -> Request<String> {
+    for (name, value) in headers {
+        let value = HeaderValue::from_str(value).unwrap();
+        request.headers_mut().append(*name, value);
+    }
+    request
+}
+
+/// A page visit with a `Cookie` line as it stands.
+pub(crate) fn with_cookie_line(uri: &str, line: impl AsRef<[u8]>) -> Request<String> {
+    let mut request = page_visit(uri);
+    let line = HeaderValue::from_bytes(line.as_ref()).unwrap();
+    request.headers_mut().append(COOKIE, line);
+    request
+}
+
+/// What came back, and what the handler saw.
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub(crate) response: Response<String>,
+    pub(crate) seen: Referrals,
+}
+
+impl Page {
+    pub(crate) fn referral(&self) -> Option<&Referral> {
+        self.seen.first()
+    }
+
+    /// The key that the handler saw.
+    pub(crate) fn key(&self) -> Option<&str> {
+        self.referral().map(|referral| referral.key().as_str())
+    }
+
+    /// The key that the handler saw of one program.
+    pub(crate) fn key_of(&self, program: &str) -> Option<&str> {
+        self.seen
+            .get(program)
+            .map(|referral| referral.key().as_str())
+    }
+
+    pub(crate) fn decisions(&self) -> Decisions {
+        let decisions = self.response.extensions().get::<Decisions>();
+        decisions.cloned().unwrap_or_default()
+    }
+
+    /// Every decision that the response tells of, as `program: reason`.
+    pub(crate) fn reasons(&self) -> Vec<String> {
+        reasons(&self.decisions())
+    }
+
+    /// The last decision about the default program.
+    pub(crate) fn reason(&self) -> &'static str {
+        let last = self.decisions().last_of(Program::DEFAULT_NAME);
+        last.map_or("none", |reason| reason.as_str())
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let value = self.response.headers().get(name)?;
+        Some(value.to_str().unwrap())
+    }
+
+    pub(crate) fn set_cookies(&self) -> Vec<&str> {
+        let lines = self.response.headers().get_all(SET_COOKIE).iter();
+        lines.map(|line| line.to_str().unwrap()).collect()
+    }
+
+    /// The value of the one cookie that was set.
+    pub(crate) fn kept_value(&self) -> String {
+        let lines = self.set_cookies();
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        let cookie = cookie::Cookie::parse(lines[0]).unwrap();
+        cookie.value().to_owned()
+    }
+
+    /// Did the response change what is kept?
+    pub(crate) fn changed(&self) -> bool {
+        !self.set_cookies().is_empty()
+    }
+
+    pub(crate) fn is_private(&self) -> bool {
+        self.header("cache-control")
+            .is_some_and(|value| value.starts_with("private, no-cache"))
+    }
+}
+
+pub(crate) fn reasons(decisions: &Decisions) -> Vec<String> {
+    decisions
+        .iter()
+        .map(|decision| format!("{}: {}", decision.program(), decision.reason()))
+        .collect()
+}
+
+/// A visitor's browser: it keeps cookies until they expire by the shop's clock.
+#[derive(Clone)]
+pub(crate) struct Browser {
+    pub(crate) shop: Shop,
+    cookies: Vec<Held>,
+}
+
+#[derive(Clone)]
+struct Held {
+    name: String,
+    value: String,
+    expires: OffsetDateTime,
+}
+
+impl Browser {
+    /// Follows a link from another site.
+    pub(crate) fn visit(&mut self, uri: &str) -> Page {
+        self.send(page_visit(uri))
+    }
+
+    /// Sends a request with the cookies that are held, and keeps what comes back.
+    pub(crate) fn send(&mut self, mut request: Request<String>) -> Page {
+        let now = self.shop.clock.now();
+        self.cookies.retain(|held| held.expires > now);
+        if !self.cookies.is_empty() {
+            let pairs = self
+                .cookies
+                .iter()
+                .map(|held| format!("{}={}", held.name, held.value));
+            let line = pairs.collect::<Vec<_>>().join("; ");
+            request
+                .headers_mut()
+                .append(COOKIE, line.try_into().unwrap());
+        }
+        let page = self.shop.send(request);
+        self.take(page.response.headers());
+        page
+    }
+
+    /// Goes on with another shop: the same site after a restart or with another configuration.
+    pub(crate) fn moves_to(&mut self, shop: &Shop) {
+        self.shop = shop.clone();
+    }
+
+    /// Puts a cookie into the jar, as another script or an attacker would.
+    pub(crate) fn hold(&mut self, name: &str, value: &str) {
+        self.cookies.retain(|held| held.name != name);
+        self.cookies.push(Held {
+            name: name.to_owned(),
+            value: value.to_owned(),
+            expires: self.shop.clock.now() + Duration::days(4000),
+        });
+    }
+
+    pub(crate) fn held(&self, name: &str) -> Option<&str> {
+        let held = self.cookies.iter().find(|held| held.name == name)?;
+        Some(&held.value)
+    }
+
+    pub(crate) fn holds_nothing(&self) -> bool {
+        self.cookies.is_empty()
+    }
+
+    fn take(&mut self, headers: &HeaderMap) {
+        let now = self.shop.clock.now();
+        for line in headers.get_all(SET_COOKIE) {
+            let line = line.to_str().expect("Set-Cookie is ASCII");
+            assert!(line.len() < 1024, "{} bytes: {line}", line.len());
+            let cookie = cookie::Cookie::parse(line).expect("Set-Cookie parses");
+            assert_prefix(&cookie);
+            let max_age = cookie.max_age().expect("every cookie has a Max-Age");
+            self.cookies.retain(|held| held.name != cookie.name());
+            if max_age > Duration::ZERO {
+                self.cookies.push(Held {
+                    name: cookie.name().to_owned(),
+                    value: cookie.value().to_owned(),
+                    expires: now + max_age,
+                });
+            }
+        }
+    }
+}
+
+/// The rules of RFC 6265bis section 4.1.3: a browser drops a cookie that breaks them.
+fn assert_prefix(cookie: &cookie::Cookie<'_>) {
+    let name = cookie.name();
+    let is_secure = cookie.secure() == Some(true);
+    if name.starts_with("__Host-") {
+        assert!(is_secure, "{cookie}");
+        assert_eq!(cookie.path(), Some("/"), "{cookie}");
+        assert_eq!(cookie.domain(), None, "{cookie}");
+    } else if name.starts_with("__Secure-") {
+        assert!(is_secure, "{cookie}");
+    }
+}
