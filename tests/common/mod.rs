@@ -340,7 +340,8 @@ impl Browser {
             assert!(line.len() < 1024, "{} bytes: {line}", line.len());
             let cookie = cookie::Cookie::parse(line).expect("Set-Cookie parses");
             assert_prefix(&cookie);
-            let max_age = cookie.max_age().expect("every cookie has a Max-Age");
+            let session = Duration::days(4000);
+            let max_age = cookie.max_age().unwrap_or(session);
             self.cookies.retain(|held| held.name != cookie.name());
             if max_age > Duration::ZERO {
                 self.cookies.push(Held {
