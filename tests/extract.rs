@@ -1,0 +1,211 @@
+//! What handlers get: the extractors of axum, and the extensions without it.
+#![cfg(feature = "axum")]
+
+mod common;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::FromRequestParts as _;
+use axum::routing::get;
+use common::{DAY, Shop, at_once, keyring, page_visit};
+use http::{Request, StatusCode};
+use http_body_util::BodyExt as _;
+use tower::ServiceExt as _;
+use tower_referral::{
+    MissingLayer, Referral, ReferralKey, ReferralLayer, ReferralRejection, Referrals, SignedCookie,
+    Source,
+};
+
+fn app() -> Router {
+    Router::new()
+        .route("/key", get(async |key: ReferralKey| key.to_string()))
+        .route(
+            "/maybe-key",
+            get(async |key: Option<ReferralKey>| {
+                format!("{:?}", key.as_ref().map(ReferralKey::as_str))
+            }),
+        )
+        .route(
+            "/referral",
+            get(async |referral: Referral| referral.key().to_string()),
+        )
+        .route(
+            "/maybe-referral",
+            get(async |referral: Option<Referral>| format!("{}", referral.is_some())),
+        )
+        .route(
+            "/referrals",
+            get(async |referrals: Referrals| format!("{}", referrals.iter().count())),
+        )
+}
+
+fn ask(app: Router, uri: &str) -> (StatusCode, String) {
+    let request = Request::get(uri).body(Body::empty()).unwrap();
+    let Ok(response) = at_once(app.oneshot(request));
+    let status = response.status();
+    let body = at_once(response.into_body().collect()).unwrap().to_bytes();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+fn layer() -> ReferralLayer {
+    ReferralLayer::builder(SignedCookie::new(keyring()))
+        .build()
+        .unwrap()
+}
+
+#[test]
+fn behind_the_layer_an_option_never_fails_and_a_bare_one_says_what_is_missing() {
+    // (path, with a referral, without)
+    let cases = [
+        ("/key", (200, "K"), (400, "no referral")),
+        ("/referral", (200, "K"), (400, "no referral")),
+        ("/maybe-key", (200, "Some(\"K\")"), (200, "None")),
+        ("/maybe-referral", (200, "true"), (200, "false")),
+        ("/referrals", (200, "1"), (200, "0")),
+    ];
+    for (path, with, without) in cases {
+        for (uri, (status, text)) in [(format!("{path}?aff=K"), with), (path.to_owned(), without)] {
+            let (got, body) = ask(app().layer(layer()), &uri);
+            assert_eq!(got.as_u16(), status, "{uri}: {body}");
+            assert!(body.starts_with(text), "{uri}: {body}");
+        }
+    }
+}
+
+#[test]
+fn outside_the_layer_every_extractor_names_it() {
+    for path in [
+        "/key",
+        "/referral",
+        "/maybe-key",
+        "/maybe-referral",
+        "/referrals",
+    ] {
+        let (status, body) = ask(app(), &format!("{path}?aff=K"));
+        assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR, "{path}");
+        assert!(body.contains("ReferralLayer"), "{path}: {body}");
+        assert!(
+            body.contains(".layer("),
+            "{path}: it says what to do: {body}"
+        );
+    }
+    // A route that was added behind the layer isn't covered by it.
+    let late = Router::new()
+        .route("/early", get(async |_: Option<ReferralKey>| "early"))
+        .layer(layer())
+        .route("/late", get(async |_: Option<ReferralKey>| "late"));
+    assert_eq!(ask(late.clone(), "/early").0, StatusCode::OK);
+    assert_eq!(ask(late, "/late").0, StatusCode::INTERNAL_SERVER_ERROR);
+}
+
+#[test]
+fn the_rejections_are_errors_that_say_what_they_are() {
+    let (mut parts, ()) = Request::new(()).into_parts();
+    let rejection = at_once(ReferralKey::from_request_parts(&mut parts, &())).unwrap_err();
+    assert!(matches!(rejection, ReferralRejection::MissingLayer(_)));
+    let error: Box<dyn std::error::Error> = Box::new(rejection);
+    assert!(error.to_string().contains("ReferralLayer"));
+    let missing: MissingLayer = at_once(Referrals::from_extensions(&parts.extensions)).unwrap_err();
+    assert_eq!(missing.to_string(), error.to_string());
+}
+
+#[test]
+fn a_referral_tells_all_that_is_known_about_it() {
+    let shop = Shop::new();
+    let page = shop.send(page_visit("/pricing?ref=K"));
+    let referral = page.referral().unwrap();
+    assert_eq!(*referral.key(), "K");
+    assert!(referral.click_id().is_none());
+    assert_eq!(referral.program(), "default");
+    assert_eq!(referral.source(), Source::Landing);
+    assert_eq!(referral.source().as_str(), "landing");
+    assert_eq!(referral.parameter(), Some("ref"));
+    assert_eq!(referral.captured_at(), shop.clock.now());
+    assert_eq!(referral.window(), DAY * 30);
+    assert_eq!(referral.expires_at(), shop.clock.now() + DAY * 30);
+    assert_eq!(referral.landing_page().as_deref(), Some("/pricing?ref=K"));
+    assert_eq!(referral.extra().count(), 0);
+}
+
+#[test]
+fn a_returning_visitors_cookie_is_verified_when_a_handler_asks_and_says_why_it_does_not_count() {
+    let shop = Shop::new();
+    let mut visitor = shop.visitor();
+    visitor.hold(common::COOKIE_NAME, "forged");
+    let page = visitor.visit("/");
+    let reasons = common::reasons(page.seen.decisions());
+    assert_eq!(reasons, ["default: malformed"]);
+    assert!(
+        page.decisions().is_empty(),
+        "nothing was decided on the way in or out"
+    );
+}
+
+#[cfg(feature = "serde")]
+#[test]
+fn keys_and_referrals_as_json() {
+    let shop = Shop::program(tower_referral::Program::default().keep_params(["sub", "utm"]));
+    let page = shop.send(page_visit("/p?utm=b&sub=a&aff=K"));
+    let json = serde_json::to_value(page.referral().unwrap()).unwrap();
+    assert_eq!(
+        json,
+        serde_json::json!({
+            "key": "K",
+            "click_id": null,
+            "program": "default",
+            "parameter": "aff",
+            "captured_at": "2027-01-15T08:00:00Z",
+            "landing_page": "/p?aff=K",
+            "extra": {"sub": "a", "utm": "b"},
+        })
+    );
+    let key: ReferralKey = serde_json::from_str("\"K-1\"").unwrap();
+    assert_eq!(key, "K-1");
+    for bad in ["\"\"", "\"a b\"", "\"a\\u0000\"", "7", "null"] {
+        assert!(serde_json::from_str::<ReferralKey>(bad).is_err(), "{bad}");
+    }
+    for (text, valid) in [
+        ("\"abc-1/2\"", true),
+        ("\"\"", false),
+        ("\"a b\"", false),
+        ("\"a\\n\"", false),
+        ("\"é\"", false),
+    ] {
+        let parsed = serde_json::from_str::<tower_referral::ClickId>(text);
+        assert_eq!(parsed.is_ok(), valid, "{text}");
+    }
+    let error = serde_json::from_str::<ReferralKey>("\"<WICKED>\"").unwrap_err();
+    assert!(
+        !error.to_string().contains("WICKED"),
+        "an invalid key is never echoed"
+    );
+}
+
+#[test]
+fn keys_and_click_ids_are_checked_wherever_they_come_from() {
+    let long = "x".repeat(128);
+    let too_long = "x".repeat(129);
+    // (text, a key, a click ID)
+    let cases: &[(&str, bool, bool)] = &[
+        ("a", true, true),
+        ("azAZ09._~-@+:=", true, true),
+        ("a/b?c#d\"'\\", false, true),
+        ("", false, false),
+        ("a b", false, false),
+        ("a\t", false, false),
+        ("a\0", false, false),
+        ("a\r\nb", false, false),
+        ("a\u{7f}", false, false),
+        ("é", false, false),
+        (&long, true, true),
+        (&too_long, false, false),
+    ];
+    for (text, key, click_id) in cases {
+        assert_eq!(text.parse::<ReferralKey>().is_ok(), *key, "{text:?}");
+        assert_eq!(
+            text.parse::<tower_referral::ClickId>().is_ok(),
+            *click_id,
+            "{text:?}"
+        );
+    }
+}
