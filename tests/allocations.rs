@@ -1,0 +1,127 @@
+//! Nearly all traffic has nothing of ours: it must cost no memory of ours. Alone in its binary,
+//! because the profiler counts what the whole process allocates.
+
+use std::convert::Infallible;
+use std::future::{Future as _, Ready, ready};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use http::{Request, Response};
+use tower::{Layer as _, Service};
+use tower_referral::{Keyring, ReferralLayer, SignedCookie, SigningKey};
+
+#[global_allocator]
+static ALLOCATOR: dhat::Alloc = dhat::Alloc;
+
+#[derive(Clone, Copy)]
+struct NoSize;
+
+/// What any layer costs that marks a request: one entry without a size in the extensions.
+struct Marking<S>(S);
+
+impl<S: Service<Request<()>>> Service<Request<()>> for Marking<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<()>) -> S::Future {
+        request.extensions_mut().insert(NoSize);
+        self.0.call(request)
+    }
+}
+
+/// A handler that allocates nothing, and leaves the request's memory to the end.
+struct Handler;
+
+impl Service<Request<()>> for Handler {
+    type Response = Response<Request<()>>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<()>) -> Self::Future {
+        ready(Ok(Response::new(request)))
+    }
+}
+
+fn blocks<S>(service: &mut S, request: Request<()>) -> u64
+where
+    S: Service<Request<()>, Response = Response<Request<()>>, Error = Infallible>,
+{
+    let before = dhat::HeapStats::get();
+    let mut future = pin!(service.call(request));
+    let poll = future
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()));
+    let after = dhat::HeapStats::get();
+    assert!(poll.is_ready());
+    after.total_blocks - before.total_blocks
+}
+
+#[test]
+fn a_request_with_nothing_of_ours_allocates_nothing_of_ours() {
+    let profiler = dhat::Profiler::builder().testing().build();
+    let secret: Vec<u8> = (0..32).collect();
+    let keyring = Keyring::new(SigningKey::new("k1", secret).unwrap());
+    let layer = ReferralLayer::builder(SignedCookie::new(keyring))
+        .stand_down("/checkout")
+        .clean_url()
+        .global_privacy_control()
+        .consent(|_| tower_referral::Consent::Granted)
+        .skip(|_| false)
+        .build()
+        .unwrap();
+    let mut ours = layer.layer(Handler);
+    let mut baseline = Marking(Handler);
+
+    let plain = |uri: &str| Request::get(uri).body(()).unwrap();
+    let with = |uri: &str, name: &str, value: &[u8]| {
+        Request::get(uri).header(name, value).body(()).unwrap()
+    };
+    let cookies = "a=1; session=abcdef; __Host-other=x; referral=1; ".repeat(20);
+    let requests: Vec<(&str, Box<dyn Fn() -> Request<()>>)> = vec![
+        ("a page", Box::new(|| plain("/"))),
+        (
+            "a query",
+            Box::new(|| plain("/search?q=shoes&page=2&sort=price")),
+        ),
+        (
+            "values with percent signs",
+            Box::new(|| plain("/search?q=%C3%A9%20%zz")),
+        ),
+        (
+            "names with percent signs",
+            Box::new(|| plain("/search?filter%5Bsize%5D=9&%61=1")),
+        ),
+        (
+            "other cookies",
+            Box::new(|| with("/", "cookie", cookies.as_bytes())),
+        ),
+        (
+            "our cookie's name as a value",
+            Box::new(|| with("/", "cookie", b"x=__Host-referral=1")),
+        ),
+        ("raw bytes", Box::new(|| with("/", "cookie", b"x=\xff\xfe"))),
+        (
+            "fetch metadata",
+            Box::new(|| with("/", "sec-fetch-dest", b"document")),
+        ),
+    ];
+    for (case, request) in &requests {
+        let expected = blocks(&mut baseline, request());
+        let counted = blocks(&mut ours, request());
+        assert_eq!(counted, expected, "{case}");
+        assert!(expected > 0, "{case}: the extensions' map is counted");
+    }
+    // The counter counts: a landing does allocate.
+    let counted = blocks(&mut ours, plain("/?aff=K"));
+    assert!(counted > blocks(&mut baseline, plain("/?aff=K")));
+    drop(profiler);
+}
