@@ -92,7 +92,7 @@ impl Carry {
         if UnixMillis::from_be_bytes(*expiry) <= self.now() {
             return Err(CarryError::Expired);
         }
-        seal::decode(message, &KeyRule::printable_unicode()).ok_or(CarryError::Malformed)
+        seal::decode(message, &KeyRule::printable_unicode(), true).ok_or(CarryError::Malformed)
     }
 
     fn seal(&self, referral: &Referral) -> Result<CarryToken, CarryError> {
@@ -155,7 +155,8 @@ impl Referral {
     }
 
     /// Does the referral's carry token fit [`CarryBuilder::max_len`]? With the default of 200
-    /// characters, a key and a click ID of 60 characters together always do.
+    /// characters it does if the key, the click ID, the program's name and the signing key's ID
+    /// have 87 bytes together.
     #[must_use]
     pub fn fits_carry_token(&self, carry: &Carry) -> bool {
         carry.seal(self).is_ok()

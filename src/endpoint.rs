@@ -14,6 +14,7 @@ use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HOST, ORIGIN, REFERER};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use serde_json::{Map, Value};
 use smol_str::SmolStr;
 use tower_service::Service;
 
@@ -26,6 +27,8 @@ use crate::visit::{MissingLayer, Visit};
 
 /// The longest body that is read, in bytes.
 const MAX_BODY_LEN: usize = 8 * 1024;
+/// No key and no extra parameter is longer, in bytes.
+const MAX_VALUE_LEN: usize = 255;
 
 /// A service that captures a landing which only the page's script saw.
 ///
@@ -170,22 +173,27 @@ fn find_all(config: &Config, query: &[u8]) -> Result<Vec<(SmolStr, Found)>, Refu
 
 /// The parameters of a JSON object that mean something to us, as a query.
 fn query_of_json(config: &Config, body: &[u8]) -> Result<Vec<u8>, Refusal> {
-    let object: serde_json::Map<String, serde_json::Value> =
+    let object: Map<String, Value> =
         serde_json::from_slice(body).map_err(|_| Refusal::Unreadable)?;
     let mut query = Vec::new();
     for program in &config.programs {
         for name in program.params.iter().chain(&program.keep_params) {
             match object.get(name.as_str()) {
-                None | Some(serde_json::Value::Null) => {}
-                Some(serde_json::Value::String(value)) => {
+                None | Some(Value::Null) => {}
+                Some(Value::String(value)) => {
                     query.extend_from_slice(name.as_bytes());
                     query.push(b'=');
-                    for byte in value.bytes() {
+                    // What is too long to be anything is empty, lest it hide what is behind it.
+                    for byte in value.bytes().filter(|_| value.len() <= MAX_VALUE_LEN) {
                         query.extend_from_slice(format!("%{byte:02x}").as_bytes());
                     }
                     query.push(b'&');
                 }
-                Some(_) => return Err(Refusal::NotAString(name.clone())),
+                Some(_) if program.params.contains(name) => {
+                    return Err(Refusal::NotAString(name.clone()));
+                }
+                // A campaign's number that came as a number costs nobody a commission.
+                Some(_) => {}
             }
         }
     }

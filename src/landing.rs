@@ -20,13 +20,13 @@ use smol_str::SmolStr;
 use crate::keep::cookie::foreign;
 use crate::program::Program;
 use crate::reason::Reason;
-use crate::referral::{Click, Referral, ReferralKey, Source, UnixMillis, is_printable};
+use crate::referral::{
+    Click, Referral, ReferralKey, Source, UnixMillis, is_extra_value, is_landing_path,
+};
 use crate::request::RequestRef;
 
 const MAX_QUERY_LEN: usize = 8 * 1024;
 const MAX_PAIRS: usize = 64;
-/// The longest value of an extra parameter, decoded, in bytes.
-const MAX_EXTRA_LEN: usize = 128;
 
 /// A key that was read for one program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,9 +35,6 @@ pub(crate) struct Found {
     pub(crate) parameter: SmolStr,
     pub(crate) extra: Vec<(SmolStr, SmolStr)>,
 }
-
-/// The longest path of a landing page that is kept, in bytes.
-const MAX_PATH_LEN: usize = 255;
 
 impl Found {
     pub(crate) fn into_referral(
@@ -56,9 +53,7 @@ impl Found {
             captured_at: now,
             window: program.window_seconds(),
             parameter: Some(self.parameter),
-            landing_path: path
-                .filter(|path| path.starts_with('/') && path.len() <= MAX_PATH_LEN)
-                .map(SmolStr::new),
+            landing_path: path.filter(|path| is_landing_path(path)).map(SmolStr::new),
             extra: self.extra,
         }
     }
@@ -93,10 +88,13 @@ fn read_extra(program: &Program, query: &[u8]) -> Vec<(SmolStr, SmolStr)> {
         pairs(query)
             .filter(|pair| name_is(pair.name, name))
             .find_map(|pair| {
-                let value = decode(pair.value)?;
-                let value = value.replace('+', " ");
-                let valid = (1..=MAX_EXTRA_LEN).contains(&value.len()) && is_printable(&value);
-                valid.then(|| SmolStr::new(value))
+                let blanks: Vec<u8> = pair
+                    .value
+                    .iter()
+                    .map(|byte| if *byte == b'+' { b' ' } else { *byte })
+                    .collect();
+                let value = decode(&blanks)?;
+                is_extra_value(&value).then(|| SmolStr::new(value))
             })
     };
     program
@@ -197,9 +195,9 @@ fn split_at_byte(text: &[u8], byte: u8) -> (&[u8], &[u8]) {
     }
 }
 
+/// Compares a name as it stands in the query, without decoding it into memory of its own.
 fn name_is(raw: &[u8], name: &str) -> bool {
-    raw == name.as_bytes()
-        || (memchr(b'%', raw).is_some() && decode(raw).is_some_and(|decoded| decoded == name))
+    raw == name.as_bytes() || (memchr(b'%', raw).is_some() && bytes(raw).eq(name.bytes().map(Some)))
 }
 
 /// Percent-decodes once and strictly.
@@ -207,23 +205,27 @@ pub(crate) fn decode(raw: &[u8]) -> Option<Cow<'_, str>> {
     if memchr(b'%', raw).is_none() {
         return std::str::from_utf8(raw).ok().map(Cow::Borrowed);
     }
+    let decoded: Option<Vec<u8>> = bytes(raw).collect();
+    String::from_utf8(decoded?).ok().map(Cow::Owned)
+}
+
+/// The bytes that a percent-encoded text stands for; `None` for a `%` that begins no escape.
+fn bytes(raw: &[u8]) -> impl Iterator<Item = Option<u8>> {
     let hex = |digit: &u8| char::from(*digit).to_digit(16).map(|value| value as u8);
-    let mut decoded = Vec::with_capacity(raw.len());
     let mut rest = raw;
-    loop {
-        match rest {
-            [] => return String::from_utf8(decoded).ok().map(Cow::Owned),
+    std::iter::from_fn(move || {
+        let (byte, after) = match rest {
+            [] => return None,
             [b'%', high, low, after @ ..] => {
-                decoded.push(hex(high)? << 4 | hex(low)?);
-                rest = after;
+                let byte = hex(high).zip(hex(low)).map(|(high, low)| high << 4 | low);
+                (byte, after)
             }
-            [b'%', ..] => return None,
-            [byte, after @ ..] => {
-                decoded.push(*byte);
-                rest = after;
-            }
-        }
-    }
+            [b'%', after @ ..] => (None, after),
+            [byte, after @ ..] => (Some(*byte), after),
+        };
+        rest = after;
+        Some(byte)
+    })
 }
 
 /// A `GET` that can be a top-level page visit.

@@ -239,6 +239,22 @@ impl Ledger {
         self.decisions.push(&config.programs[index].name, reason);
     }
 
+    /// Forgets everything.
+    pub(crate) fn forget_all(&mut self, config: &Config, reason: Reason) {
+        for index in 0..self.accounts.len() {
+            self.forget(config, index, reason);
+        }
+    }
+
+    /// Forgets what there is to forget.
+    pub(crate) fn forget_kept(&mut self, config: &Config, reason: Reason) {
+        for index in 0..self.accounts.len() {
+            if self.is_kept(index) {
+                self.forget(config, index, reason);
+            }
+        }
+    }
+
     /// Appends a `Set-Cookie` for each program whose account changed. Says whether there was one.
     pub(crate) fn write(&self, config: &Config, headers: &mut HeaderMap) -> bool {
         let mut written = false;

@@ -128,7 +128,7 @@ impl Program {
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let program = || self.name.to_string();
-        if !is_name(&self.name, |b| matches!(b, b'-' | b'_')) {
+        if !is_program_name(&self.name) {
             return Err(ConfigError::InvalidProgramName { name: program() });
         }
         if self.params.is_empty() {
@@ -145,7 +145,7 @@ impl Program {
                 return Err(ConfigError::TooManyNames { program: program() });
             }
             for (at, name) in names.iter().enumerate() {
-                if !is_name(name, is_token_symbol) {
+                if !is_param_name(name) {
                     return Err(ConfigError::InvalidParam {
                         program: program(),
                         name: name.to_string(),
@@ -169,17 +169,24 @@ impl Default for Program {
     }
 }
 
+/// Names a cookie's suffix.
+pub(crate) fn is_program_name(name: &str) -> bool {
+    is_name(name, |byte| matches!(byte, b'-' | b'_'))
+}
+
+/// Stands for itself in a query, and is the name of a cookie to every browser.
+pub(crate) fn is_param_name(name: &str) -> bool {
+    is_name(name, |byte| {
+        matches!(
+            byte,
+            b'-' | b'_' | b'.' | b'~' | b'!' | b'*' | b'[' | b']' | b':' | b'@' | b'$'
+        )
+    })
+}
+
 fn is_name(name: &str, is_symbol: impl Fn(u8) -> bool) -> bool {
     (1..=MAX_NAME_LEN).contains(&name.len())
         && name
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || is_symbol(b))
-}
-
-/// Symbols that stand for themselves in a query and that browsers take in a cookie's name.
-fn is_token_symbol(byte: u8) -> bool {
-    matches!(
-        byte,
-        b'-' | b'_' | b'.' | b'~' | b'!' | b'*' | b'[' | b']' | b':' | b'@' | b'$'
-    )
 }

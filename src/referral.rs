@@ -196,8 +196,25 @@ fn is_key_byte(byte: u8) -> bool {
 }
 
 /// Printable as the standard library sees it: nothing that `escape_debug` would escape.
-pub(crate) fn is_printable(text: &str) -> bool {
+fn is_printable(text: &str) -> bool {
     text.escape_debug().eq(text.chars())
+}
+
+/// The longest value of an extra parameter, in bytes.
+const MAX_EXTRA_LEN: usize = 128;
+/// The longest path of a landing page, in bytes.
+const MAX_PATH_LEN: usize = 255;
+
+/// May this be kept as the value of an extra parameter?
+pub(crate) fn is_extra_value(text: &str) -> bool {
+    (1..=MAX_EXTRA_LEN).contains(&text.len()) && is_printable(text)
+}
+
+/// May this be kept as the path of a landing page?
+pub(crate) fn is_landing_path(text: &str) -> bool {
+    text.len() <= MAX_PATH_LEN
+        && text.starts_with('/')
+        && !text.contains(|c: char| c.is_control() || c.is_whitespace())
 }
 
 /// The affiliate platform's identifier of a landing.

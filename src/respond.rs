@@ -39,13 +39,19 @@ pub struct Forget;
 /// Tells the layer to forget the visitor's referral of one program, as [`Forget`] does for all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "`ForgetProgram` does nothing unless it is part of a response"]
-pub struct ForgetProgram(SmolStr);
+pub struct ForgetProgram(Vec<SmolStr>);
 
 impl ForgetProgram {
     /// Forgets the referral of the program of that name. A name that isn't configured is noted in
     /// the response's [`Decisions`](crate::Decisions) and changes nothing.
     pub fn new(program: impl Into<SmolStr>) -> Self {
-        Self(program.into())
+        Self(vec![program.into()])
+    }
+
+    /// Forgets another program's referral as well.
+    pub fn and(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
     }
 }
 
@@ -170,19 +176,20 @@ impl Word {
 
     pub(crate) fn apply(self, config: &Config, permission: Permission, ledger: &mut Ledger) {
         if self.forget.is_some() {
-            for index in 0..config.programs.len() {
+            ledger.forget_all(config, Reason::Forgotten);
+        }
+        for name in self.forget_program.into_iter().flat_map(|word| word.0) {
+            if let Some(index) = find(config, &name, ledger) {
                 ledger.forget(config, index, Reason::Forgotten);
             }
-        }
-        if let Some(ForgetProgram(name)) = self.forget_program
-            && let Some(index) = find(config, &name, ledger)
-        {
-            ledger.forget(config, index, Reason::Forgotten);
         }
         if let Some(capture) = self.capture {
             let permission = capture
                 .consent
                 .map_or(permission, |consent| permission.or_consent(consent));
+            if capture.consent == Some(Consent::Denied) {
+                ledger.forget_kept(config, Reason::NoConsent);
+            }
             for captured in capture.captured {
                 captured.apply(config, permission, ledger);
             }
@@ -303,7 +310,11 @@ mod axum {
             self,
             mut parts: ResponseParts,
         ) -> Result<ResponseParts, Infallible> {
-            parts.extensions_mut().insert(self);
+            let all = match parts.extensions_mut().remove::<Self>() {
+                None => self,
+                Some(earlier) => earlier.and(self),
+            };
+            parts.extensions_mut().insert(all);
             Ok(parts)
         }
     }

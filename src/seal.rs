@@ -26,8 +26,11 @@ use sha2::Sha256;
 use smol_str::SmolStr;
 
 use crate::keyring::{Keyring, SigningKey};
-use crate::program::MAX_WINDOW_SECONDS;
-use crate::referral::{Click, ClickId, KeyRule, MAX_UNIX_MILLIS, Referral, ReferralKey, Source};
+use crate::program::{MAX_WINDOW_SECONDS, is_param_name, is_program_name};
+use crate::referral::{
+    Click, ClickId, KeyRule, MAX_UNIX_MILLIS, Referral, ReferralKey, Source, is_extra_value,
+    is_landing_path,
+};
 
 const VERSION: u8 = 1;
 /// 32 bytes in unpadded base64url.
@@ -211,7 +214,7 @@ impl Buffer {
 // The program is empty in a cookie: the cookie's name, which the sub-key binds, says it.
 
 /// Appends the message for `referral` to `out`, leaving out what doesn't fit `max_len` bytes: first
-/// the extra parameters from the last one on, then the landing page, then the parameter's name.
+/// the extra parameters from the last one on, then the landing page, the parameter's name, the touch.
 /// The key and the click ID are never left out, so the result can be longer than `max_len`.
 pub(crate) fn encode(referral: &Referral, program: &str, max_len: usize, out: &mut Vec<u8>) {
     let field = |text: Option<&str>| 1 + text.map_or(0, str::len);
@@ -220,7 +223,7 @@ pub(crate) fn encode(referral: &Referral, program: &str, max_len: usize, out: &m
     let mut path = referral.landing_path.as_deref();
     let mut extra = referral.extra.as_slice();
 
-    let touch: &[u8] = match &referral.click {
+    let mut touch: &[u8] = match &referral.click {
         Click::Started(touch) => touch,
         Click::None | Click::Due => &[],
     };
@@ -248,6 +251,8 @@ pub(crate) fn encode(referral: &Referral, program: &str, max_len: usize, out: &m
         } else if let Some(dropped) = parameter.take() {
             len -= dropped.len();
         } else {
+            // Only a carry token can be this short of room.
+            touch = &[];
             break;
         }
     }
@@ -282,9 +287,9 @@ pub(crate) fn encode(referral: &Referral, program: &str, max_len: usize, out: &m
     }
 }
 
-/// Reads a message back. `None` for anything that [`encode`] doesn't write, and for what
-/// has passed the signature but not the rules of the types it is read into.
-pub(crate) fn decode(message: &[u8], rule: &KeyRule) -> Option<Referral> {
+/// Reads a message back. `None` for anything that [`encode`] doesn't write: what has passed the
+/// signature must pass the rules of every field again.
+pub(crate) fn decode(message: &[u8], rule: &KeyRule, names_program: bool) -> Option<Referral> {
     let mut reader = Reader(message);
     let captured_at = i64::from_be_bytes(reader.array()?);
     let window = u32::from_be_bytes(reader.array()?);
@@ -309,29 +314,34 @@ pub(crate) fn decode(message: &[u8], rule: &KeyRule) -> Option<Referral> {
             _ => return None,
         },
         click,
-        program: SmolStr::new(reader.text()?),
+        program: {
+            let name = reader.text()?;
+            let is_valid = if names_program {
+                is_program_name(name)
+            } else {
+                name.is_empty()
+            };
+            is_valid.then(|| SmolStr::new(name))?
+        },
         key: rule.parse_kept(reader.text()?).ok()?,
         click_id: match reader.text()? {
             "" => None,
             text => Some(text.parse().ok()?),
         },
-        parameter: some_unless_empty(reader.text()?),
-        landing_path: match reader.text()? {
-            "" => None,
-            path => Some(path.starts_with('/').then(|| SmolStr::new(path))?),
-        },
+        parameter: reader.optional(is_param_name)?,
+        landing_path: reader.optional(is_landing_path)?,
         extra: {
             let [count] = reader.array()?;
             (0..count)
-                .map(|_| Some((SmolStr::new(reader.text()?), SmolStr::new(reader.text()?))))
+                .map(|_| {
+                    let (name, value) = (reader.text()?, reader.text()?);
+                    (is_param_name(name) && is_extra_value(value))
+                        .then(|| (SmolStr::new(name), SmolStr::new(value)))
+                })
                 .collect::<Option<_>>()?
         },
     };
     reader.0.is_empty().then_some(referral)
-}
-
-fn some_unless_empty(text: &str) -> Option<SmolStr> {
-    (!text.is_empty()).then(|| SmolStr::new(text))
 }
 
 struct Reader<'a>(&'a [u8]);
@@ -348,6 +358,14 @@ impl<'a> Reader<'a> {
         let (text, rest) = self.0.split_at_checked(len.into())?;
         self.0 = rest;
         std::str::from_utf8(text).ok()
+    }
+
+    /// A text that may be absent, which an empty one is. `None` if it is neither that nor valid.
+    fn optional(&mut self, is_valid: impl Fn(&str) -> bool) -> Option<Option<SmolStr>> {
+        match self.text()? {
+            "" => Some(None),
+            text => is_valid(text).then(|| Some(SmolStr::new(text))),
+        }
     }
 }
 
@@ -383,7 +401,7 @@ mod tests {
         let mut message = Vec::new();
         encode(&referral, "", MAX_ENVELOPE_LEN, &mut message);
         assert!(message.len() <= 55, "{} bytes", message.len());
-        assert_eq!(decode(&message, &KeyRule::ascii()), Some(referral));
+        assert_eq!(decode(&message, &KeyRule::ascii(), false), Some(referral));
     }
 
     #[test]

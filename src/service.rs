@@ -205,7 +205,7 @@ impl<'r> Arrival<'r> {
         let path = self.config.page_uri(self.request).path();
         let program = &self.config.programs[index];
         let now = self.ledger.now();
-        let fills_only = if self.config.stands_down(path) {
+        let fills_only = if self.stands_down() {
             Some(Reason::KeptStandDown)
         } else if visit.same_origin {
             Some(Reason::KeptSameOrigin)
@@ -216,6 +216,11 @@ impl<'r> Arrival<'r> {
             fills_only,
             ..Touch::new(found.into_referral(program, Source::Landing, Some(path), now))
         }
+    }
+
+    fn stands_down(&self) -> bool {
+        let page = self.config.page_uri(self.request);
+        self.config.stands_down(page.path())
     }
 
     /// The keys that other scripts keep: a page visit stores them, any other request shows them.
@@ -230,7 +235,10 @@ impl<'r> Arrival<'r> {
             if self.visit.is_err() {
                 self.ledger.show(index, referral);
             } else if self.ledger.yields_to_script(index, &referral) {
-                let touch = Touch::new(referral);
+                let touch = Touch {
+                    fills_only: self.stands_down().then_some(Reason::KeptStandDown),
+                    ..Touch::new(referral)
+                };
                 self.ledger
                     .touch(self.config, index, touch, self.permission);
             }

@@ -77,18 +77,28 @@ fn a_token_is_one_run_of_letters_digits_hyphen_and_underscore_in_200_characters(
 }
 
 #[test]
-fn key_and_click_id_of_sixty_characters_together_always_fit() {
-    // The longest key ID and program name leave the least room.
-    let shop = Shop::program(Program::new("p".repeat(32)).params(["aff"]));
-    let keyring = Keyring::new(signing_key("sixteen-letters-", 0));
-    let carry = Carry::builder(keyring)
-        .clock(shop.clock.reader())
-        .build()
-        .unwrap();
-    let referral = landed(&shop, &format!("/p?aff={}", "K".repeat(60)));
-    let token = referral.carry_token(&carry);
-    assert!(token.is_ok(), "{:?}", token.unwrap_err());
-    assert!(referral.fits_carry_token(&carry));
+fn names_of_87_bytes_together_fit_and_88_do_not() {
+    for (key_id, program) in [
+        ("k", "p"),
+        ("2026-11", "default"),
+        ("sixteen-letters-", "partners"),
+    ] {
+        let shop = Shop::program(Program::new(program).params(["aff"]));
+        let carry = Carry::builder(Keyring::new(signing_key(key_id, 0)))
+            .clock(shop.clock.reader())
+            .build()
+            .unwrap();
+        let room = 87 - key_id.len() - program.len();
+        for (len, fits) in [(room, true), (room + 1, false)] {
+            let referral = landed(&shop, &format!("/p?aff={}", "K".repeat(len)));
+            assert_eq!(
+                referral.fits_carry_token(&carry),
+                fits,
+                "{key_id}, {program}, {len}"
+            );
+            assert_eq!(referral.carry_token(&carry).is_ok(), fits);
+        }
+    }
 }
 
 #[test]

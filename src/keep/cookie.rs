@@ -349,7 +349,8 @@ impl ProgramCookie {
                 SealError::UnknownKey => Reason::UnknownSigningKey,
                 SealError::BadSignature => Reason::BadSignature,
             })?;
-        let mut referral = seal::decode(message, &program.key_rule).ok_or(Reason::Malformed)?;
+        let mut referral =
+            seal::decode(message, &program.key_rule, false).ok_or(Reason::Malformed)?;
         referral.program = program.name.clone();
         check_age(referral, program, now)
     }

@@ -17,7 +17,7 @@ import sys
 
 FILE = pathlib.Path(__file__).with_name("vectors.json")
 SOURCES = {"landing": 1, "handler": 2, "script": 3}
-TAG_CHARACTERS = 43
+LANDING_WITH_CLICK_DUE = 4
 
 
 def b64(data):
@@ -47,13 +47,17 @@ def seal(key, purpose, audience, message, version=1):
 
 
 def message_of(referral, program):
-    source = referral["source"]
+    source = SOURCES.get(referral["source"], referral["source"])
+    # A click is absent, "due", or started for the touch of this random name.
+    click = referral.get("click") or ""
+    touch = b"" if click == "due" else bytes.fromhex(click)
     extra = referral["extra"]
     return b"".join(
         [
             struct.pack(">q", referral["captured_at_ms"]),
             struct.pack(">I", referral["window_s"]),
-            bytes([SOURCES.get(source, source)]),
+            bytes([LANDING_WITH_CLICK_DUE if click == "due" else source]),
+            struct.pack("B", len(touch)) + touch,
             short(program),
             short(referral["key"]),
             short(referral["click_id"]),
