@@ -86,7 +86,8 @@ fn a_request_with_nothing_of_ours_allocates_nothing_of_ours() {
         Request::get(uri).header(name, value).body(()).unwrap()
     };
     let cookies = "a=1; session=abcdef; __Host-other=x; referral=1; ".repeat(20);
-    let requests: Vec<(&str, Box<dyn Fn() -> Request<()>>)> = vec![
+    type Make<'m> = Box<dyn Fn() -> Request<()> + 'm>;
+    let requests: Vec<(&str, Make<'_>)> = vec![
         ("a page", Box::new(|| plain("/"))),
         (
             "a query",

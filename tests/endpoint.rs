@@ -13,9 +13,12 @@ use tower_referral::{
 
 type Body = Full<bytes::Bytes>;
 
-const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
-const JSON: (&str, &str) = ("content-type", "application/json");
-const SAME_ORIGIN: (&str, &str) = ("sec-fetch-site", "same-origin");
+/// The header's name and value.
+type Header<'h> = (&'static str, &'h str);
+
+const FORM: Header<'_> = ("content-type", "application/x-www-form-urlencoded");
+const JSON: Header<'_> = ("content-type", "application/json");
+const SAME_ORIGIN: Header<'_> = ("sec-fetch-site", "same-origin");
 
 struct Answer {
     status: u16,
@@ -30,7 +33,7 @@ fn layer(configure: impl FnOnce(Builder) -> Builder) -> ReferralLayer {
     configure(builder).build().unwrap()
 }
 
-fn request(headers: &[(&'static str, &str)], body: &str) -> Request<Body> {
+fn request(headers: &[Header<'_>], body: &str) -> Request<Body> {
     let mut request = Request::post("/api/track-landing")
         .header("host", "shop.example")
         .body(Full::from(body.to_owned()))
@@ -98,23 +101,57 @@ fn a_form_or_an_object_of_strings_is_captured_by_the_rules_of_a_landing() {
     let layer = layer(|b| b.program(Program::default().keep_params(["utm_source"])));
     // (media type, body, parameter, key, extra)
     #[rustfmt::skip]
-    let cases: &[((&str, &str), &str, &str, &str, Option<&str>)] = &[
+    type Case<'c> = (Header<'c>, &'c str, &'c str, &'c str, Option<&'c str>);
+    let cases: &[Case<'_>] = &[
         (FORM, "aff=K", "aff", "K", None),
         (FORM, "ref=R&aff=A&x=1", "aff", "A", None),
         (FORM, "aff=&ref=R", "ref", "R", None),
         (FORM, "aff=%zz&ref=R&y=%zz", "ref", "R", None),
         (FORM, "aff=a%2Bb", "aff", "a+b", None),
-        (FORM, "aff=K&utm_source=summer+sale", "aff", "K", Some("summer sale")),
-        (("content-type", "application/x-www-form-urlencoded;charset=UTF-8"), "aff=K", "aff", "K", None),
-        (("content-type", "Application/JSON; charset=utf-8"), r#"{"aff":"K"}"#, "aff", "K", None),
+        (
+            FORM,
+            "aff=K&utm_source=summer+sale",
+            "aff",
+            "K",
+            Some("summer sale"),
+        ),
+        (
+            (
+                "content-type",
+                "application/x-www-form-urlencoded;charset=UTF-8",
+            ),
+            "aff=K",
+            "aff",
+            "K",
+            None,
+        ),
+        (
+            ("content-type", "Application/JSON; charset=utf-8"),
+            r#"{"aff":"K"}"#,
+            "aff",
+            "K",
+            None,
+        ),
         (JSON, r#"{"aff":"K"}"#, "aff", "K", None),
-        (JSON, r#"{"ref":"R","aff":"A","x":{"y":[1]}}"#, "aff", "A", None),
+        (
+            JSON,
+            r#"{"ref":"R","aff":"A","x":{"y":[1]}}"#,
+            "aff",
+            "A",
+            None,
+        ),
         (JSON, r#"{"aff":null,"ref":"R"}"#, "ref", "R", None),
         (JSON, r#"{"aff":"","ref":"R"}"#, "ref", "R", None),
         (JSON, r#"{"aff":"a&ref=b","ref":"R"}"#, "ref", "R", None),
         (JSON, r#"{"aff":"%4b","ref":"R"}"#, "ref", "R", None),
         (JSON, r#"{"aff":"a+b="}"#, "aff", "a+b=", None),
-        (JSON, r#"{"aff":"K","utm_source":"news"}"#, "aff", "K", Some("news")),
+        (
+            JSON,
+            r#"{"aff":"K","utm_source":"news"}"#,
+            "aff",
+            "K",
+            Some("news"),
+        ),
     ];
     for (media_type, body, parameter, key, extra) in cases {
         let answer = tell(&layer, request(&[*media_type, SAME_ORIGIN], body));
@@ -183,7 +220,7 @@ fn anything_else_is_refused_with_a_reason_and_nothing_is_captured() {
 fn only_pages_of_the_same_origin_may_tell() {
     let layer = layer(|b| b);
     // (headers, allowed)
-    let cases: &[(&[(&'static str, &str)], bool)] = &[
+    let cases: &[(&[Header<'_>], bool)] = &[
         (&[SAME_ORIGIN], true),
         (&[("sec-fetch-site", "same-site")], false),
         (&[("sec-fetch-site", "cross-site")], false),

@@ -6,6 +6,8 @@ use common::{Shop, bare_get, page_visit, with_headers};
 use http::{Method, Request};
 use tower_referral::{KeyRule, Program};
 
+type Headers = &'static [(&'static str, &'static str)];
+
 const DOCUMENT: (&str, &str) = ("sec-fetch-dest", "document");
 const NAVIGATE: (&str, &str) = ("sec-fetch-mode", "navigate");
 
@@ -38,7 +40,7 @@ fn only_a_get_is_a_landing() {
 fn what_the_browser_says_about_itself_must_say_a_page_visit() {
     // (case, headers, captured)
     #[rustfmt::skip]
-    let cases: &[(&str, &[(&str, &str)], bool)] = &[
+    let cases: &[(&str, Headers, bool)] = &[
         ("an old browser, curl", &[], true),
         ("a link", &[DOCUMENT, NAVIGATE], true),
         ("only the destination", &[DOCUMENT], true),
