@@ -172,7 +172,7 @@ impl WayBack {
         let config = &*self.config;
         let mut ledger = self
             .ledger
-            .unwrap_or_else(|| Ledger::open(config, &self.jar));
+            .unwrap_or_else(|| Ledger::reopen(config, &self.jar));
         for (index, pending) in self.clicks {
             let touch = pending.touch();
             if let Some(answer) = pending.close() {

@@ -42,13 +42,20 @@ struct Account {
 impl Ledger {
     /// Verifies what the browser sent.
     pub(crate) fn open(config: &Config, jar: &Jar) -> Self {
+        let ledger = Self::reopen(config, jar);
+        ledger.decisions.tell();
+        ledger
+    }
+
+    /// Verifies it again on the way back. A handler that asked has been told of it already.
+    pub(crate) fn reopen(config: &Config, jar: &Jar) -> Self {
         let now = config.now();
         let mut decisions = Decisions::default();
         let accounts = config.programs.iter().enumerate().map(|(index, program)| {
             let kept = config.cookies.open(jar, index, program, now);
             Account {
                 kept: kept.unwrap_or_else(|fault| {
-                    decisions.push(&program.name, fault);
+                    decisions.push_untold(&program.name, fault);
                     None
                 }),
                 ..Account::default()

@@ -127,6 +127,17 @@ impl Decision {
     pub fn reason(&self) -> Reason {
         self.reason
     }
+
+    #[cfg_attr(not(feature = "tracing"), expect(clippy::unused_self))]
+    fn tell(&self) {
+        #[cfg(feature = "tracing")]
+        tracing::debug!(
+            target: "tower_referral",
+            program = self.program.as_str(),
+            reason = self.reason.as_str(),
+            "referral"
+        );
+    }
 }
 
 /// Everything that was decided in one request, in order.
@@ -161,17 +172,21 @@ impl Decisions {
 
     /// Notes a decision, and tells `tracing` about it.
     pub(crate) fn push(&mut self, program: &SmolStr, reason: Reason) {
-        #[cfg(feature = "tracing")]
-        tracing::debug!(
-            target: "tower_referral",
-            program = program.as_str(),
-            reason = reason.as_str(),
-            "referral"
-        );
+        self.push_untold(program, reason);
+        self.0.last().into_iter().for_each(Decision::tell);
+    }
+
+    /// Notes a decision.
+    pub(crate) fn push_untold(&mut self, program: &SmolStr, reason: Reason) {
         self.0.push(Decision {
             program: program.clone(),
             reason,
         });
+    }
+
+    /// Tells `tracing` about all of them.
+    pub(crate) fn tell(&self) {
+        self.0.iter().for_each(Decision::tell);
     }
 }
 

@@ -281,11 +281,11 @@ fn a_capture_on_its_way_from_the_endpoint_hides_what_came_from_the_url() {
 #[cfg(feature = "tracing")]
 mod events {
     use std::fmt::{Debug, Write as _};
-    use std::sync::{Arc, Mutex};
+    use std::sync::{Arc, Mutex, OnceLock};
 
     use tracing::field::{Field, Visit};
     use tracing::span::{Attributes, Id, Record};
-    use tracing::{Event, Level, Metadata, Subscriber};
+    use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
 
     use super::*;
 
@@ -324,6 +324,11 @@ mod events {
     }
 
     fn noted(act: impl FnOnce()) -> Vec<String> {
+        // As long as there is only one subscriber, `tracing` asks the thread that comes by an event
+        // first, be it another test's, and takes its word for all threads. So there are two.
+        static SECOND: OnceLock<Dispatch> = OnceLock::new();
+        SECOND.get_or_init(|| Dispatch::new(Notebook::default()));
+
         let notebook = Notebook::default();
         tracing::subscriber::with_default(notebook.clone(), act);
         std::mem::take(&mut *notebook.0.lock().unwrap())
