@@ -12,6 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HOST, ORIGIN, REFERER};
+use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use serde_json::{Map, Value};
@@ -248,7 +249,7 @@ fn is_same_origin(headers: &HeaderMap, host: Option<&str>) -> bool {
 /// The path of the page whose script is asking.
 fn landing_path(headers: &HeaderMap, host: Option<&str>) -> Option<SmolStr> {
     let page: Uri = headers.get(REFERER)?.to_str().ok()?.parse().ok()?;
-    let is_ours = page.authority().map(|authority| authority.as_str()) == host;
+    let is_ours = page.authority().map(Authority::as_str) == host;
     is_ours.then(|| SmolStr::new(page.path()))
 }
 

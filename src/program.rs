@@ -105,7 +105,7 @@ impl Program {
         self
     }
 
-    /// Cookies in which another script keeps a key, URL-encoded and unsigned, as PartneroJS does
+    /// Cookies in which another script keeps a key, URL-encoded and unsigned, as `PartneroJS` does
     /// in `partnero_partner` and `partnero_referral`; at most 16.
     ///
     /// Such a key is a touch with a lower claim than a landing: it fills an empty slot, gives way
