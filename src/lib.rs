@@ -157,3 +157,7 @@ pub use crate::request::RequestRef;
 pub use crate::respond::{Capture, Forget, ForgetProgram};
 pub use crate::service::ReferralService;
 pub use crate::visit::{MissingLayer, Referrals};
+
+#[cfg(all(doctest, feature = "axum", feature = "endpoint"))]
+#[doc = include_str!("../README.md")]
+struct ReadmeDoctests;
