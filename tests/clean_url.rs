@@ -7,7 +7,7 @@ use http::{Response, StatusCode};
 use tower_referral::{Attribution, Capture, Consent, Forget, Program};
 
 fn shop() -> Shop {
-    Shop::with(|builder| builder.clean_url())
+    Shop::with(tower_referral::Builder::clean_url)
 }
 
 #[test]

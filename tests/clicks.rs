@@ -128,7 +128,12 @@ where
         self.decisions = response
             .extensions()
             .get::<Decisions>()
-            .map(|decisions| decisions.iter().map(|decision| decision.reason()).collect())
+            .map(|decisions| {
+                decisions
+                    .iter()
+                    .map(tower_referral::Decision::reason)
+                    .collect()
+            })
             .unwrap_or_default();
         (response.into_body(), took)
     }

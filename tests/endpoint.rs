@@ -318,7 +318,7 @@ fn attribution_and_consent_decide_as_over_a_landing() {
         );
         assert_eq!(answer.reasons, [format!("default: {reason}")]);
     }
-    let gpc = layer(|b| b.global_privacy_control());
+    let gpc = layer(Builder::global_privacy_control);
     let answer = tell(
         &gpc,
         request(&[FORM, SAME_ORIGIN, ("sec-gpc", "1")], "aff=K"),

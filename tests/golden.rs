@@ -338,7 +338,7 @@ fn taken(vector: &Invalid) -> (Option<String>, Option<&'static str>) {
     let reason = page.seen.decisions().last_of(Program::DEFAULT_NAME);
     (
         page.key().map(str::to_owned),
-        reason.map(|reason| reason.as_str()),
+        reason.map(tower_referral::Reason::as_str),
     )
 }
 

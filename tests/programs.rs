@@ -86,7 +86,7 @@ fn the_configured_order_decides_which_one_is_first() {
     let programs: Vec<_> = page
         .seen
         .iter()
-        .map(|referral| referral.program())
+        .map(tower_referral::Referral::program)
         .collect();
     assert_eq!(programs, ["partners", "friends"]);
     assert!(page.seen.get("nobody").is_none());

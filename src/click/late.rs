@@ -59,7 +59,8 @@ fn count_drop(counter: &AtomicU64, reason: &'static str) {
 }
 
 fn is_unknown_key(error: &(dyn std::error::Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<UnknownKey>())
+    std::iter::successors(Some(error), |error| error.source())
+        .any(<dyn std::error::Error + 'static>::is::<UnknownKey>)
 }
 
 /// What the platform said, for the touch it was asked about.

@@ -147,7 +147,7 @@ where
 
 fn fate_of(error: &(dyn std::error::Error + 'static)) -> Error {
     let never_left = std::iter::successors(Some(error), |error| error.source())
-        .any(|error| error.is::<NotSent>());
+        .any(<dyn std::error::Error + 'static>::is::<NotSent>);
     if never_left {
         Error::NotSent
     } else {
