@@ -42,8 +42,9 @@ const MAX_VALUE_LEN: usize = 255;
 ///
 /// It takes a `POST` of the landing's parameters, as a form or as a JSON object of strings, from
 /// pages of the same origin only, and answers `204 No Content` if there was a key, whatever the
-/// attribution rule made of it. Anything else is a 4xx with `{"error": "…"}`. The landing page is
-/// taken from `Referer`.
+/// attribution rule made of it. Anything else is a 4xx with `{"error": "…"}`. The landing page, and
+/// with it whether the visitor was at the till ([`Builder::stand_down`](crate::Builder::stand_down)),
+/// is taken from `Referer`.
 ///
 /// It belongs behind the layer:
 ///
@@ -179,23 +180,19 @@ fn query_of_json(config: &Config, body: &[u8]) -> Result<Vec<u8>, Refusal> {
     let mut query = Vec::new();
     for program in &config.programs {
         for name in program.params.iter().chain(&program.keep_params) {
-            match object.get(name.as_str()) {
-                None | Some(Value::Null) => {}
-                Some(Value::String(value)) => {
-                    query.extend_from_slice(name.as_bytes());
-                    query.push(b'=');
-                    // What is too long to be anything is empty, lest it hide what is behind it.
-                    for byte in value.bytes().filter(|_| value.len() <= MAX_VALUE_LEN) {
-                        query.extend_from_slice(format!("%{byte:02x}").as_bytes());
-                    }
-                    query.push(b'&');
-                }
-                Some(_) if program.params.contains(name) => {
-                    return Err(Refusal::NotAString(name.clone()));
-                }
-                // A campaign's number that came as a number costs nobody a commission.
-                Some(_) => {}
+            let Some(value) = object.get(name.as_str()) else {
+                continue;
+            };
+            // What can't be anything, being no string or too long, is empty: it neither stands in
+            // the way of the other parameters nor pushes them out of bounds.
+            let value = value.as_str().unwrap_or_default();
+            let value = if value.len() > MAX_VALUE_LEN { "" } else { value };
+            query.extend_from_slice(name.as_bytes());
+            query.push(b'=');
+            for byte in value.bytes() {
+                query.extend_from_slice(format!("%{byte:02x}").as_bytes());
             }
+            query.push(b'&');
         }
     }
     Ok(query)
@@ -261,7 +258,6 @@ enum Refusal {
     MediaType,
     TooLarge,
     Unreadable,
-    NotAString(SmolStr),
     NoParameter(String),
     InvalidKey,
 }
@@ -285,9 +281,7 @@ impl Refusal {
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Unreadable => StatusCode::BAD_REQUEST,
-            Self::NotAString(_) | Self::NoParameter(_) | Self::InvalidKey => {
-                StatusCode::UNPROCESSABLE_ENTITY
-            }
+            Self::NoParameter(_) | Self::InvalidKey => StatusCode::UNPROCESSABLE_ENTITY,
         }
     }
 
@@ -320,10 +314,10 @@ impl fmt::Display for Refusal {
             Self::Unreadable => {
                 f.write_str("the body can't be read: send one complete JSON object or form")
             }
-            Self::NotAString(name) => write!(f, "`{name}` must be a string"),
             Self::NoParameter(names) => write!(f, "send the landing's parameter, one of: {names}"),
             Self::InvalidKey => f.write_str(
-                "the parameter is no referral key: send its value as it stood in the URL",
+                "the parameter is no referral key: send its value as it stood in the URL, as a \
+                 string",
             ),
         }
     }

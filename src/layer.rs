@@ -127,8 +127,8 @@ impl Builder {
 
     /// Requests on which nothing is captured, for instance an admin area.
     ///
-    /// What is kept stays readable there, and a handler's own word ([`Capture`](crate::Capture),
-    /// [`Forget`](crate::Forget)) still counts.
+    /// What is kept stays readable there, unless the visitor refuses consent, and a handler's own
+    /// word ([`Capture`](crate::Capture), [`Forget`](crate::Forget)) still counts.
     pub fn skip(mut self, skip: impl Fn(RequestRef<'_>) -> bool + Send + Sync + 'static) -> Self {
         self.skip = Some(Box::new(skip));
         self

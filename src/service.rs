@@ -160,9 +160,6 @@ impl<'r> Arrival<'r> {
         let Permission::Denied(reason) = self.permission else {
             return;
         };
-        if self.visit == Err(Reason::Skipped) {
-            return;
-        }
         for index in 0..self.config.programs.len() {
             if self.config.cookies.has(&self.ours.jar, index) {
                 self.ledger.forget(self.config, index, reason);

@@ -396,23 +396,4 @@ mod events {
         );
         assert!(lines[0].contains("reason=\"malformed\""), "{lines:#?}");
     }
-
-    #[test]
-    fn a_word_over_a_broken_cookie_tells_of_it_once() {
-        let shop = saying(Shop::new(), Forget);
-        let lines = noted(|| {
-            // The handler asks, and the way back has to know too.
-            shop.send(with_cookie_line("/", cookie("HIDDENVALUE")));
-        });
-        let broken = lines
-            .iter()
-            .filter(|line| line.contains("malformed"))
-            .count();
-        assert_eq!(broken, 1, "{lines:#?}");
-        let expired = lines
-            .iter()
-            .filter(|line| line.contains("forgotten"))
-            .count();
-        assert_eq!(expired, 1, "{lines:#?}");
-    }
 }
