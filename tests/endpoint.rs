@@ -193,7 +193,7 @@ fn anything_else_is_refused_with_a_reason_and_nothing_is_captured() {
         ("too large", request(&[FORM, SAME_ORIGIN], &large), 413, "8192"),
         ("broken JSON", request(&[JSON, SAME_ORIGIN], "{\"aff\":"), 400, "complete"),
         ("a JSON array", request(&[JSON, SAME_ORIGIN], "[\"aff\"]"), 400, "complete"),
-        ("a number", request(&[JSON, SAME_ORIGIN], "{\"aff\":7}"), 422, "`aff`"),
+        ("a number", request(&[JSON, SAME_ORIGIN], "{\"aff\":7}"), 422, "string"),
         ("no parameter", request(&[FORM, SAME_ORIGIN], "x=1"), 422, "aff, ref"),
         ("an empty form", request(&[FORM, SAME_ORIGIN], ""), 422, "aff, ref"),
         ("no key", request(&[FORM, SAME_ORIGIN], "aff=%3CWICKED%3E"), 422, "no referral key"),

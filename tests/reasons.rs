@@ -49,6 +49,8 @@ fn landed(shop: &Shop) -> Referral {
 
 /// Every reason, and a request that is decided for it.
 fn cases() -> Vec<(Reason, Page)> {
+    #[cfg(feature = "tracing")]
+    events::listen();
     let first_touch = || Program::default().attribution(Attribution::FirstTouch);
     let rule = |verdict: Verdict| {
         Shop::program(Program::default().attribution(Attribution::rule(move |_, _| verdict)))
@@ -128,13 +130,12 @@ fn cases() -> Vec<(Reason, Page)> {
         ),
         (
             Reason::GlobalPrivacyControl,
-            Shop::with(tower_referral::Builder::global_privacy_control)
+            Shop::with(|b| b.global_privacy_control())
                 .send(with_headers(landing(), &[("sec-gpc", "1")])),
         ),
         (
             Reason::DoNotTrack,
-            Shop::with(tower_referral::Builder::do_not_track)
-                .send(with_headers(landing(), &[("dnt", "1")])),
+            Shop::with(|b| b.do_not_track()).send(with_headers(landing(), &[("dnt", "1")])),
         ),
         (
             Reason::UnknownProgram,
@@ -170,10 +171,7 @@ fn every_reason_is_reached_and_has_a_name_of_its_own() {
     let mut names = BTreeSet::new();
     for (reason, page) in cases() {
         let decisions = page.decisions();
-        let found: Vec<_> = decisions
-            .iter()
-            .map(tower_referral::Decision::reason)
-            .collect();
+        let found: Vec<_> = decisions.iter().map(|decision| decision.reason()).collect();
         assert!(found.contains(&reason), "{reason}: {:?}", page.reasons());
         assert_eq!(reason.to_string(), reason.as_str());
         let is_snake = |b: u8| b.is_ascii_lowercase() || b == b'_';
@@ -256,6 +254,8 @@ fn no_debug_output_shows_what_is_hidden() {
 fn a_capture_on_its_way_from_the_endpoint_hides_what_came_from_the_url() {
     use tower::{Layer as _, Service as _};
 
+    #[cfg(feature = "tracing")]
+    events::listen();
     let shop = Shop::program(Program::default().keep_params(["x"]));
     let request = Request::post("/track")
         .header("content-type", "application/x-www-form-urlencoded")
@@ -284,18 +284,29 @@ fn a_capture_on_its_way_from_the_endpoint_hides_what_came_from_the_url() {
 
 #[cfg(feature = "tracing")]
 mod events {
+    use std::cell::RefCell;
     use std::fmt::{Debug, Write as _};
-    use std::sync::{Arc, Mutex, OnceLock};
+    use std::sync::Once;
 
     use tracing::field::{Field, Visit};
     use tracing::span::{Attributes, Id, Record};
-    use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
+    use tracing::{Event, Level, Metadata, Subscriber};
 
     use super::*;
 
-    /// Writes down every event: level, target and fields.
-    #[derive(Clone, Default)]
-    struct Notebook(Arc<Mutex<Vec<String>>>);
+    thread_local! {
+        static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+    }
+
+    /// Writes down every event of this thread: target and fields.
+    struct Notebook;
+
+    /// Listens for the whole process, once and before anything happens: a subscriber that comes
+    /// while another thread meets an event for the first time may never hear of it.
+    pub(super) fn listen() {
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| tracing::subscriber::set_global_default(Notebook).unwrap());
+    }
 
     struct Line(String);
 
@@ -315,7 +326,7 @@ mod events {
             assert_eq!(*metadata.level(), Level::DEBUG);
             let mut line = Line(metadata.target().to_owned());
             event.record(&mut line);
-            self.0.lock().unwrap().push(line.0);
+            LINES.with_borrow_mut(|lines| lines.push(line.0));
         }
 
         fn new_span(&self, _: &Attributes<'_>) -> Id {
@@ -328,14 +339,10 @@ mod events {
     }
 
     fn noted(act: impl FnOnce()) -> Vec<String> {
-        // As long as there is only one subscriber, `tracing` asks the thread that comes by an event
-        // first, be it another test's, and takes its word for all threads. So there are two.
-        static SECOND: OnceLock<Dispatch> = OnceLock::new();
-        SECOND.get_or_init(|| Dispatch::new(Notebook::default()));
-
-        let notebook = Notebook::default();
-        tracing::subscriber::with_default(notebook.clone(), act);
-        std::mem::take(&mut *notebook.0.lock().unwrap())
+        listen();
+        LINES.take();
+        act();
+        LINES.take()
     }
 
     #[test]
