@@ -469,6 +469,8 @@ fn the_landing_page_is_the_path_and_our_parameter_and_nothing_else() {
         ),
         ("/?ref=K", Some("/?ref=K")),
         ("/a%20b?aff=K", Some("/a%20b?aff=K")),
+        // Raw UTF-8, with a control character of it: what is captured must be read again.
+        ("/ü\u{85}'*?aff=K", Some("/ü\u{85}'*?aff=K")),
         ("/?aff=a%2Bb", Some("/?aff=a%2Bb")),
         ("/?aff=a%26b%3D%23", Some("/?aff=a%26b=%23")),
         ("/?aff=%C3%A9", Some("/?aff=%C3%A9")),
