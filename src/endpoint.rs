@@ -186,7 +186,11 @@ fn query_of_json(config: &Config, body: &[u8]) -> Result<Vec<u8>, Refusal> {
             // What can't be anything, being no string or too long, is empty: it neither stands in
             // the way of the other parameters nor pushes them out of bounds.
             let value = value.as_str().unwrap_or_default();
-            let value = if value.len() > MAX_VALUE_LEN { "" } else { value };
+            let value = if value.len() > MAX_VALUE_LEN {
+                ""
+            } else {
+                value
+            };
             query.extend_from_slice(name.as_bytes());
             query.push(b'=');
             for byte in value.bytes() {

@@ -210,11 +210,12 @@ pub(crate) fn is_extra_value(text: &str) -> bool {
     (1..=MAX_EXTRA_LEN).contains(&text.len()) && is_printable(text)
 }
 
-/// May this be kept as the path of a landing page?
+/// May this be kept as the path of a landing page? Any that `http::Uri` can hold, if it isn't too
+/// long.
 pub(crate) fn is_landing_path(text: &str) -> bool {
     text.len() <= MAX_PATH_LEN
         && text.starts_with('/')
-        && !text.contains(|c: char| c.is_control() || c.is_whitespace())
+        && text.bytes().all(|byte| byte > b' ' && byte != 0x7f)
 }
 
 /// The affiliate platform's identifier of a landing.

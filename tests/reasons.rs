@@ -130,12 +130,13 @@ fn cases() -> Vec<(Reason, Page)> {
         ),
         (
             Reason::GlobalPrivacyControl,
-            Shop::with(|b| b.global_privacy_control())
+            Shop::with(tower_referral::Builder::global_privacy_control)
                 .send(with_headers(landing(), &[("sec-gpc", "1")])),
         ),
         (
             Reason::DoNotTrack,
-            Shop::with(|b| b.do_not_track()).send(with_headers(landing(), &[("dnt", "1")])),
+            Shop::with(tower_referral::Builder::do_not_track)
+                .send(with_headers(landing(), &[("dnt", "1")])),
         ),
         (
             Reason::UnknownProgram,
@@ -171,7 +172,10 @@ fn every_reason_is_reached_and_has_a_name_of_its_own() {
     let mut names = BTreeSet::new();
     for (reason, page) in cases() {
         let decisions = page.decisions();
-        let found: Vec<_> = decisions.iter().map(|decision| decision.reason()).collect();
+        let found: Vec<_> = decisions
+            .iter()
+            .map(tower_referral::Decision::reason)
+            .collect();
         assert!(found.contains(&reason), "{reason}: {:?}", page.reasons());
         assert_eq!(reason.to_string(), reason.as_str());
         let is_snake = |b: u8| b.is_ascii_lowercase() || b == b'_';
@@ -402,5 +406,16 @@ mod events {
             "a broken cookie that a handler asked about: {lines:#?}"
         );
         assert!(lines[0].contains("reason=\"malformed\""), "{lines:#?}");
+    }
+
+    #[test]
+    fn a_word_over_a_broken_cookie_tells_of_it_once() {
+        let shop = saying(Shop::new(), Forget);
+        // The handler asks, and the way back has to know too.
+        let lines = noted(|| drop(shop.send(with_cookie_line("/", cookie("HIDDENVALUE")))));
+        for reason in ["malformed", "forgotten"] {
+            let told = lines.iter().filter(|line| line.contains(reason)).count();
+            assert_eq!(told, 1, "{reason}: {lines:#?}");
+        }
     }
 }
