@@ -34,7 +34,7 @@ pin_project! {
         #[pin]
         inner: F,
         way_back: Option<WayBack>,
-        held: Option<Held<F::Output>>,
+        held: Option<Box<Held<F::Output>>>,
     }
 }
 
@@ -69,10 +69,10 @@ where
                 let result = ready!(this.inner.poll(cx));
                 let budget = this.way_back.as_ref().and_then(WayBack::click_budget);
                 match budget {
-                    Some(budget) if result.is_ok() => Held {
+                    Some(budget) if result.is_ok() => Box::new(Held {
                         result,
                         budget: Box::pin(tokio::time::sleep(budget)),
-                    },
+                    }),
                     _ => return Poll::Ready(finish(result, this.way_back.take())),
                 }
             }
@@ -114,9 +114,15 @@ pub(crate) struct WayBack {
     pub(crate) jar: Jar,
     /// The request's query has a parameter of ours.
     pub(crate) has_parameter: bool,
-    /// What was decided on the way in, if anything.
-    pub(crate) ledger: Option<Ledger>,
-    /// The clicks that were started on the way in, with the program's index.
+    /// What was decided on the way in, if anything. Boxed, because nearly every request goes
+    /// without, and all of them move this about.
+    pub(crate) decided: Option<Box<Decided>>,
+}
+
+/// What came of the way in.
+pub(crate) struct Decided {
+    pub(crate) ledger: Ledger,
+    /// The clicks that were started, with the program's index.
     pub(crate) clicks: Vec<(usize, Pending)>,
     /// The URL without our parameters, if the browser is to go there.
     pub(crate) clean_url: Option<HeaderValue>,
@@ -129,36 +135,35 @@ impl WayBack {
             permission,
             jar: Jar::default(),
             has_parameter: false,
-            ledger: None,
-            clicks: Vec::new(),
-            clean_url: None,
+            decided: None,
         }
     }
 
     /// How long the response may be held back, if there is anything to wait for.
     fn click_budget(&self) -> Option<Duration> {
         let wait = self.config.clicks.as_ref()?.wait();
-        (!self.clicks.is_empty() && !wait.is_zero()).then_some(wait)
+        let has_clicks = !self.decided.as_ref()?.clicks.is_empty();
+        (has_clicks && !wait.is_zero()).then_some(wait)
     }
 
     /// Are all clicks over, whatever came of them?
     fn poll_clicks(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        for (_, pending) in &mut self.clicks {
-            ready!(pending.poll_over(cx));
+        if let Some(decided) = &mut self.decided {
+            for (_, pending) in &mut decided.clicks {
+                ready!(pending.poll_over(cx));
+            }
         }
         Poll::Ready(())
     }
 
     /// What handlers get to see of the way in; `None` if there is nothing of ours.
     pub(crate) fn visit(&self) -> Option<Visit> {
-        if self.ledger.is_none() && self.jar.is_empty() {
+        if self.decided.is_none() && self.jar.is_empty() {
             return None;
         }
-        Some(Visit::new(
-            Arc::clone(&self.config),
-            self.jar.clone(),
-            self.ledger.clone(),
-        ))
+        let ledger = self.decided.as_ref().map(|decided| decided.ledger.clone());
+        let config = Arc::clone(&self.config);
+        Some(Visit::new(config, self.jar.clone(), ledger))
     }
 
     fn leave<R>(self, response: &mut Response<R>) {
@@ -166,14 +171,23 @@ impl WayBack {
             return;
         }
         let word = Word::take(response.extensions_mut());
-        if self.ledger.is_none() && word.is_none() {
+        if self.decided.is_none() && word.is_none() {
             return;
         }
         let config = &*self.config;
-        let mut ledger = self
-            .ledger
-            .unwrap_or_else(|| Ledger::reopen(config, &self.jar));
-        for (index, pending) in self.clicks {
+        let Decided {
+            mut ledger,
+            clicks,
+            clean_url,
+        } = match self.decided {
+            Some(decided) => *decided,
+            None => Decided {
+                ledger: Ledger::reopen(config, &self.jar),
+                clicks: Vec::new(),
+                clean_url: None,
+            },
+        };
+        for (index, pending) in clicks {
             let touch = pending.touch();
             if let Some(answer) = pending.close() {
                 ledger.answer(config, index, touch, answer);
@@ -187,7 +201,7 @@ impl WayBack {
         if written || self.has_parameter {
             cache::make_private(response.headers_mut());
         }
-        if let Some(location) = self.clean_url
+        if let Some(location) = clean_url
             && response.status().is_success()
             && ledger.keeps_anything()
         {

@@ -13,7 +13,7 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, HeaderValue, Method, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use memchr::memchr;
 use smol_str::SmolStr;
 
@@ -228,6 +228,13 @@ fn bytes(raw: &[u8]) -> impl Iterator<Item = Option<u8>> {
     })
 }
 
+static SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
+static SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+static SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+static SEC_PURPOSE: HeaderName = HeaderName::from_static("sec-purpose");
+static PURPOSE: HeaderName = HeaderName::from_static("purpose");
+static X_MOZ: HeaderName = HeaderName::from_static("x-moz");
+
 /// A `GET` that can be a top-level page visit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PageVisit {
@@ -248,8 +255,8 @@ impl PageVisit {
         if request.method() != Method::GET {
             return None;
         }
-        let dest = says(headers, "sec-fetch-dest", "document");
-        let mode = says(headers, "sec-fetch-mode", "navigate");
+        let dest = says(headers, &SEC_FETCH_DEST, "document");
+        let mode = says(headers, &SEC_FETCH_MODE, "navigate");
         if dest == Some(false) || mode == Some(false) {
             return None;
         }
@@ -259,23 +266,23 @@ impl PageVisit {
             return None;
         }
         Some(Self {
-            same_origin: says(headers, "sec-fetch-site", "same-origin") == Some(true),
+            same_origin: says(headers, &SEC_FETCH_SITE, "same-origin") == Some(true),
             speculative: headers
-                .get("sec-purpose")
+                .get(&SEC_PURPOSE)
                 .is_some_and(|purpose| purpose.as_bytes().starts_with(b"prefetch")),
         })
     }
 }
 
 /// Do all lines of the header say `value`? `None` without a line.
-fn says(headers: &HeaderMap, name: &str, value: &str) -> Option<bool> {
+fn says(headers: &HeaderMap, name: &HeaderName, value: &str) -> Option<bool> {
     let mut lines = headers.get_all(name).iter().peekable();
     lines.peek()?;
     Some(lines.all(|line| line == value))
 }
 
 fn is_old_prefetch(headers: &HeaderMap) -> bool {
-    ["purpose", "x-moz"].into_iter().any(|name| {
+    [&PURPOSE, &X_MOZ].into_iter().any(|name| {
         headers
             .get_all(name)
             .iter()

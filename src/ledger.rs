@@ -34,7 +34,7 @@ struct Account {
     /// What is kept, or will be once the response is out.
     kept: Option<Referral>,
     /// What a handler is to see instead, though it may not be kept.
-    shown: Option<Referral>,
+    shown: Option<Box<Referral>>,
     /// The browser doesn't hold what is kept.
     changed: bool,
 }
@@ -83,7 +83,7 @@ impl Ledger {
     /// What a handler gets to see of a program.
     pub(crate) fn shown(&self, index: usize) -> Option<&Referral> {
         let account = self.accounts.get(index)?;
-        account.shown.as_ref().or(account.kept.as_ref())
+        account.shown.as_deref().or(account.kept.as_ref())
     }
 
     /// What handlers get to see, in the configured order of the programs.
@@ -126,7 +126,7 @@ impl Ledger {
                 match program.attribution.decide(account.kept.as_ref(), &touch) {
                     Ruling::Keep(reason) => reason,
                     Ruling::Replace(_) if permission == Permission::NotYet => {
-                        account.shown = Some(touch.referral);
+                        account.shown = Some(Box::new(touch.referral));
                         Reason::NoConsent
                     }
                     Ruling::Replace(reason) => {
@@ -233,7 +233,7 @@ impl Ledger {
     pub(crate) fn show(&mut self, index: usize, referral: Referral) {
         let account = &mut self.accounts[index];
         if account.kept.is_none() && account.shown.is_none() {
-            account.shown = Some(referral);
+            account.shown = Some(Box::new(referral));
         }
     }
 

@@ -13,7 +13,7 @@ use crate::attribution::Touch;
 use crate::click::Pending;
 use crate::config::Config;
 use crate::consent::Permission;
-use crate::future::{ResponseFuture, WayBack};
+use crate::future::{Decided, ResponseFuture, WayBack};
 use crate::keep::cookie::Jar;
 use crate::landing::{self, Found, PageVisit};
 use crate::ledger::{Ledger, Win};
@@ -71,14 +71,8 @@ fn arrive(config: &Arc<Config>, request: RequestRef<'_>) -> WayBack {
     let mut way_back = WayBack::new(Arc::clone(config), permission);
     way_back.has_parameter = ours.query.is_some();
     if ours.must_be_decided(config, permission) {
-        let mut arrival = Arrival::new(config, request, permission, &ours);
-        arrival.forget_if_denied();
-        arrival.join_late_clicks();
-        let wins = arrival.take_landings();
-        arrival.take_scripts();
-        way_back.clicks = arrival.start_clicks(wins);
-        way_back.clean_url = arrival.clean_url();
-        way_back.ledger = Some(arrival.ledger);
+        let arrival = Arrival::new(config, request, permission, &ours);
+        way_back.decided = Some(Box::new(arrival.decide()));
     }
     way_back.jar = ours.jar;
     way_back
@@ -152,6 +146,18 @@ impl<'r> Arrival<'r> {
             visit,
             ledger: Ledger::open(config, &ours.jar),
             landed: false,
+        }
+    }
+
+    fn decide(mut self) -> Decided {
+        self.forget_if_denied();
+        self.join_late_clicks();
+        let wins = self.take_landings();
+        self.take_scripts();
+        Decided {
+            clicks: self.start_clicks(wins),
+            clean_url: self.clean_url(),
+            ledger: self.ledger,
         }
     }
 
