@@ -1,11 +1,18 @@
 //! The storefront as its visitors know it: the built example on a free port, driven over sockets
 //! with every byte of a request in the test's own hand.
-#![cfg(all(feature = "axum", feature = "endpoint", feature = "serde"))]
+#![cfg(all(
+    feature = "axum",
+    feature = "endpoint",
+    feature = "https",
+    feature = "partnac",
+    feature = "serde",
+    feature = "tapfiliate"
+))]
 
 use std::collections::BTreeMap;
 use std::env::consts::EXE_SUFFIX;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -36,14 +43,7 @@ fn the_first_line_says_where_it_listens_and_the_rest_what_to_open() {
 #[test]
 fn sigterm_ends_it_in_good_order() {
     let mut shop = Shop::start(&[]);
-    let id = shop.child.id().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-TERM", &id])
-            .status()
-            .unwrap()
-            .success()
-    );
+    shop.terminate();
     assert!(shop.child.wait().unwrap().success());
 }
 
@@ -53,15 +53,8 @@ fn options_that_are_not_built_yet_are_refused_by_name() {
         (["--keep", "server"], "--keep"),
         (["--keep", "session"], "--keep"),
         (["--store", "sqlite://shop.db"], "--store"),
-        (["--click-wait", "50"], "--click-wait"),
-        (["--platform", "partnac"], "--platform"),
         (["--platform", "partnero"], "--platform"),
         (["--platform", "partnero-friends"], "--platform"),
-        (["--platform", "tapfiliate"], "--platform"),
-        (
-            ["--platform-url", "http://127.0.0.1:9/v1"],
-            "--platform-url",
-        ),
         (["--outbox", "memory:"], "--outbox"),
     ] {
         let error = refusal(&args, &[]);
@@ -92,6 +85,20 @@ fn a_configuration_that_cannot_work_is_refused_with_the_mend() {
         (&["--attribution", "both"], "--attribution"),
         (&["--consent", "maybe"], "--consent"),
         (&["--platform", "nobody"], "--platform"),
+        (
+            &["--platform", "none", "--platform-url", "http://127.0.0.1:9"],
+            "leave out the URL",
+        ),
+        (&["--platform-url", "nonsense"], "base URL: use https"),
+        (
+            &["--platform-url", "http://api.partnac.com/v1/tracking"],
+            "never crosses a network in the clear",
+        ),
+        (
+            &["--platform", "tapfiliate", "--platform-url", ""],
+            "base URL: use https",
+        ),
+        (&["--click-wait", "soon"], "--click-wait"),
         (&["--listen", "here"], "--listen"),
         (&["--no-such-option"], "--no-such-option"),
     ] {
@@ -119,6 +126,22 @@ fn a_bad_key_is_refused_and_never_shown() {
         assert!(error.starts_with("error: "), "{variables:?}: {error}");
         assert!(error.contains(mend), "{variables:?}: {error}");
         assert!(!error.contains("c2VjcmV0") && !error.contains("AAECAw"));
+    }
+}
+
+#[test]
+fn a_bad_api_key_is_refused_and_never_shown() {
+    for platform in ["partnac", "tapfiliate"] {
+        for key in ["", "two words", "line\nend", "gr\u{fc}n"] {
+            for (args, variables) in [
+                (&["--platform", platform, "--api-key", key][..], &[][..]),
+                (&["--platform", platform], &[("PLATFORM_API_KEY", key)]),
+            ] {
+                let error = refusal(args, variables);
+                assert!(error.starts_with("error: the platform's API key"));
+                assert!(key.is_empty() || !error.contains(key), "{error}");
+            }
+        }
     }
 }
 
@@ -954,6 +977,343 @@ fn odd_cookies_of_others_disturb_nothing() {
     }
 }
 
+// --- Clicks ------------------------------------------------------------------------------------
+
+/// Far longer than a click to the sandbox takes, so a landing has its answer when it is out.
+const LONG_WAIT: [&str; 2] = ["--click-wait", "60000"];
+
+#[test]
+fn by_default_a_sandbox_plays_partnac_and_the_click_id_shows_everywhere() {
+    let mut shop = Shop::start_as_told(&LONG_WAIT, &[]);
+    let sandbox = shop.sandbox();
+    let mut visitor = shop.browser();
+    let blog = [("Referer", "https://blog.example/lamps?draft=1")];
+    let landing = visitor.request("GET", "/pricing?utm_source=x&aff=PARTNER_123", &blog, b"");
+    assert!(landing.body.contains("on its way"), "{}", landing.body);
+    assert_eq!(visitor.click_id().as_deref(), Some("clk_000001"));
+    let page = visitor.get("/about");
+    assert!(
+        page.body.contains("<code>clk_000001</code>"),
+        "{}",
+        page.body
+    );
+    assert!(!page.body.contains("on its way"));
+
+    let calls = sandbox.calls();
+    assert_eq!(calls.len(), 1);
+    assert_eq!(calls[0]["call"], "POST /v1/tracking/clicks");
+    assert_eq!(calls[0]["status"], 201);
+    assert_eq!(
+        serde_json::from_str::<Value>(calls[0]["body"].as_str().unwrap()).unwrap(),
+        json!({
+            "partnership_code": "PARTNER_123",
+            "click_url": format!("https://{}/pricing?aff=PARTNER_123", shop.address),
+            "referrer_url": "https://blog.example",
+        })
+    );
+
+    let (outcome, detail) = visitor
+        .post("/signup", &[], Json(&json!({"customer": "cus_1"})))
+        .report();
+    assert_eq!(outcome, "recorded");
+    assert!(
+        detail.contains("Reporting to Partnac is not built yet"),
+        "{detail}"
+    );
+    assert!(
+        detail.contains("the shop's own books, for PARTNER_123"),
+        "{detail}"
+    );
+}
+
+#[test]
+fn tapfiliate_has_a_sandbox_too() {
+    let args = [&["--platform", "tapfiliate"], &LONG_WAIT[..]].concat();
+    let mut shop = Shop::start_as_told(&args, &[("PLATFORM_API_KEY", "secret-key")]);
+    let sandbox = shop.sandbox();
+    let mut visitor = shop.browser();
+    visitor.get("/pricing?aff=PARTNER_123");
+    assert_eq!(visitor.click_id().as_deref(), Some("000001-0afe3c"));
+
+    let calls = sandbox.calls();
+    assert_eq!(calls.len(), 1);
+    assert_eq!(calls[0]["call"], "POST /1.6/clicks/");
+    assert_eq!(
+        serde_json::from_str::<Value>(calls[0]["body"].as_str().unwrap()).unwrap(),
+        json!({
+            "referral_code": "PARTNER_123",
+            "landing_page": format!("https://{}/pricing?aff=PARTNER_123", shop.address),
+        })
+    );
+    let page = send(sandbox.0, "GET", "/", &[], b"");
+    assert!(page.body.contains("A sandbox for Tapfiliate"));
+    assert!(page.body.contains("1 call received"), "{}", page.body);
+    assert!(!page.body.contains("secret-key"));
+}
+
+#[test]
+fn the_referral_goes_on_without_waiting_and_the_click_id_joins_later() {
+    let mut shop = Shop::start_as_told(&[], &[]);
+    let sandbox = shop.sandbox();
+    let mut visitor = shop.browser();
+    visitor.get("/?aff=PARTNER_1");
+    assert_eq!(visitor.awaits_click_id(), "clk_000001");
+    // The same link once more, and a page, are no new touch.
+    visitor.get("/?aff=PARTNER_1");
+    visitor.get("/");
+    // A cached page's script tells of a landing too.
+    let mut other = shop.browser();
+    let body = json!({"aff": "PARTNER_2"});
+    assert_eq!(
+        other.post("/api/track-landing", &[], Json(&body)).status,
+        204
+    );
+    assert_eq!(other.awaits_click_id(), "clk_000002");
+    assert_eq!(sandbox.calls().len(), 2);
+    assert_eq!(visitor.click_id().as_deref(), Some("clk_000001"));
+}
+
+#[test]
+fn the_page_waits_for_nobody_and_says_so() {
+    let platform = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/v1/tracking", platform.local_addr().unwrap());
+    let shop = Shop::start_as_told(&["--platform-url", &url], &[]);
+    let mut visitor = shop.browser();
+    // Nobody has taken the platform's call, and nobody will before this page is here.
+    let landing = visitor.get("/?aff=PARTNER_123");
+    assert_eq!(landing.status, 200);
+    assert!(landing.body.contains("on its way"), "{}", landing.body);
+    assert_eq!(visitor.key().as_deref(), Some("PARTNER_123"));
+    assert_eq!(visitor.click_id(), None);
+
+    let call = answer_one(&platform, r#"{"id": "late-1"}"#);
+    assert!(
+        call.starts_with("POST /v1/tracking/clicks HTTP/1.1\r\n"),
+        "{call}"
+    );
+    assert!(call.contains("Bearer sandbox"), "{call}");
+    assert_eq!(visitor.awaits_click_id(), "late-1");
+}
+
+#[test]
+fn a_platform_that_is_not_there_costs_nobody_the_credit() {
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let url = format!("http://{port}/1.6/");
+    for args in [
+        &["--platform", "tapfiliate", "--platform-url", &url][..],
+        &["--platform-url", &url],
+    ] {
+        let args = [args, &LONG_WAIT].concat();
+        let shop = Shop::start_as_told(&args, &[]);
+        let mut visitor = shop.browser();
+        assert_eq!(visitor.get("/?aff=PARTNER_123").status, 200);
+        assert_eq!(visitor.click_id(), None);
+        let customer = json!({"customer": "cus_1"});
+        let (outcome, detail) = visitor.post("/signup", &[], Json(&customer)).report();
+        assert_eq!(outcome, "recorded");
+        assert!(detail.contains("PARTNER_123"), "{detail}");
+    }
+}
+
+#[test]
+fn a_key_that_the_platform_does_not_know_stays_kept() {
+    for platform in ["partnac", "tapfiliate"] {
+        let args = [&["--platform", platform], &LONG_WAIT[..]].concat();
+        let mut shop = Shop::start_as_told(&args, &[]);
+        let sandbox = shop.sandbox();
+        let mut visitor = shop.browser();
+        visitor.get("/?aff=UNKNOWN-1");
+        assert_eq!(visitor.key().as_deref(), Some("UNKNOWN-1"));
+        assert_eq!(visitor.click_id(), None);
+        assert_eq!(sandbox.calls()[0]["status"], 404);
+    }
+}
+
+#[test]
+fn tools_and_the_undecided_create_no_click_and_the_page_says_why() {
+    let mut shop = Shop::start_as_told(&LONG_WAIT, &[]);
+    let sandbox = shop.sandbox();
+    let tool = shop.visitor().get("/?aff=PARTNER_123");
+    assert!(tool.body.contains("tools and crawlers"), "{}", tool.body);
+    assert_eq!(sandbox.calls(), [Value::Null; 0]);
+
+    let args = [&["--consent", "cookie"], &LONG_WAIT[..]].concat();
+    let mut shop = Shop::start_as_told(&args, &[]);
+    let sandbox = shop.sandbox();
+    let mut visitor = shop.browser();
+    let landing = visitor.get("/?aff=PARTNER_123");
+    assert!(
+        landing.body.contains("nothing until you agree"),
+        "{}",
+        landing.body
+    );
+    assert_eq!(sandbox.calls(), [Value::Null; 0]);
+    visitor.cookies.insert("consent".into(), "granted".into());
+    visitor.get("/?aff=PARTNER_123");
+    assert_eq!(visitor.click_id().as_deref(), Some("clk_000001"));
+}
+
+#[test]
+fn without_a_platform_there_is_no_word_of_clicks() {
+    let mut shop = Shop::start(&["--click-wait", "50"]);
+    let mut visitor = shop.browser();
+    let landing = visitor.get("/?aff=PARTNER_123");
+    assert!(!landing.body.contains("Click ID"), "{}", landing.body);
+    assert!(!shop.stop().contains("sandbox"));
+}
+
+#[cfg(unix)]
+#[test]
+fn the_end_waits_for_clicks_that_are_under_way() {
+    let platform = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/v1/tracking", platform.local_addr().unwrap());
+    let mut shop = Shop::start_as_told(&["--platform-url", &url], &[]);
+    shop.browser().get("/?aff=PARTNER_123");
+    let mut call = accept(&platform);
+    shop.terminate();
+    // The server is gone when nobody answers at its port any more; the process is still there.
+    while TcpStream::connect(shop.address).is_ok() {
+        std::thread::yield_now();
+    }
+    assert!(
+        shop.child.try_wait().unwrap().is_none(),
+        "it left a click behind"
+    );
+    read_call(&mut call);
+    call.write_all(b"HTTP/1.1 201 Created\r\nContent-Length: 10\r\n\r\n{\"id\": 1 }")
+        .unwrap();
+    assert!(shop.child.wait().unwrap().success());
+}
+
+#[test]
+fn the_sandbox_is_strict() {
+    let bearer = ("Authorization", "Bearer sandbox");
+    let json = ("Content-Type", "application/json");
+    let click = r#"{"partnership_code": "P", "click_url": "https://x"}"#;
+    let mut shop = Shop::start_as_told(&[], &[]);
+    let sandbox = shop.sandbox();
+    let path = "/v1/tracking/clicks";
+    for (path, headers, body, status) in [
+        (path, &[bearer, json][..], click, 201),
+        (path, &[json], click, 401),
+        (path, &[("Authorization", "Bearer other"), json], click, 401),
+        (path, &[bearer], click, 415),
+        (path, &[bearer, json], "[]", 400),
+        (path, &[bearer, json], r#"{"partnership_code": "P"}"#, 422),
+        (
+            path,
+            &[bearer, json],
+            r#"{"partnership_code": "", "click_url": "x"}"#,
+            422,
+        ),
+        (
+            path,
+            &[bearer, json],
+            r#"{"partnership_code": 1, "click_url": "x"}"#,
+            422,
+        ),
+        (
+            path,
+            &[bearer, json],
+            r#"{"partnership_code": "P", "click_url": "x", "ip": "x"}"#,
+            422,
+        ),
+        (
+            path,
+            &[bearer, json],
+            r#"{"partnership_code": "P", "click_url": "x", "ip_address": null}"#,
+            422,
+        ),
+        (
+            path,
+            &[bearer, json],
+            r#"{"partnership_code": "P", "click_url": "x", "screen_width": 800}"#,
+            201,
+        ),
+        ("/v1/tracking/clicks/", &[bearer, json], click, 404),
+        ("/1.6/clicks/", &[bearer, json], click, 404),
+    ] {
+        assert_eq!(
+            sandbox.post(path, headers, body).status,
+            status,
+            "{path} {body}"
+        );
+    }
+    assert_eq!(sandbox.calls().len(), 13);
+
+    let mut shop = Shop::start_as_told(&["--platform", "tapfiliate"], &[]);
+    let sandbox = shop.sandbox();
+    let key = ("X-Api-Key", "sandbox");
+    let click = r#"{"referral_code": "P"}"#;
+    let path = "/1.6/clicks/";
+    for (path, headers, body, status) in [
+        (path, &[key, json][..], click, 201),
+        (path, &[json], click, 401),
+        (path, &[bearer, json], click, 401),
+        (
+            path,
+            &[key, json],
+            r#"{"referral_code": "P", "meta_data": "x"}"#,
+            422,
+        ),
+        ("/1.6/clicks", &[key, json], click, 404),
+    ] {
+        assert_eq!(
+            sandbox.post(path, headers, body).status,
+            status,
+            "{path} {body}"
+        );
+    }
+    let page = sandbox.post(path, &[json], click);
+    assert!(page.body.starts_with("<!DOCTYPE html>"));
+    let shown = send(sandbox.0, "GET", "/", &[], b"");
+    assert!(
+        !shown.body.contains("<title>Unauthorized"),
+        "escaped: {}",
+        shown.body
+    );
+}
+
+/// Takes one call and answers it.
+fn answer_one(platform: &TcpListener, json: &str) -> String {
+    let mut call = accept(platform);
+    let text = read_call(&mut call);
+    let length = json.len();
+    let answer = format!("HTTP/1.1 201 Created\r\nContent-Length: {length}\r\n\r\n{json}");
+    call.write_all(answer.as_bytes()).unwrap();
+    text
+}
+
+fn accept(platform: &TcpListener) -> TcpStream {
+    platform.set_nonblocking(true).unwrap();
+    let started = Instant::now();
+    loop {
+        if let Ok((call, _)) = platform.accept() {
+            call.set_nonblocking(false).unwrap();
+            return call;
+        }
+        assert!(started.elapsed() < Duration::from_secs(10), "no call came");
+        std::thread::yield_now();
+    }
+}
+
+/// Reads a call up to the end of its body, a JSON object without others in it.
+fn read_call(call: &mut TcpStream) -> String {
+    call.set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    let mut bytes = Vec::new();
+    while bytes.last() != Some(&b'}') {
+        let mut some = [0; 4096];
+        let count = call.read(&mut some).unwrap();
+        assert_ne!(count, 0, "the call ended early");
+        bytes.extend_from_slice(&some[..count]);
+    }
+    String::from_utf8(bytes).unwrap()
+}
+
 // --- The shop's process and its visitors -------------------------------------------------------
 
 /// A storefront of its own for each test; gone when dropped.
@@ -964,11 +1324,17 @@ struct Shop {
 }
 
 impl Shop {
+    /// A shop without a platform.
     fn start(args: &[&str]) -> Self {
         Self::start_with(args, &[])
     }
 
     fn start_with(args: &[&str], variables: &[(&str, &str)]) -> Self {
+        Self::start_as_told(&[&["--platform", "none"], args].concat(), variables)
+    }
+
+    /// A shop with the platform that the arguments name, or the default one.
+    fn start_as_told(args: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut child = command(args, variables)
             .args(["--listen", "127.0.0.1:0"])
             .stdout(Stdio::piped())
@@ -988,6 +1354,27 @@ impl Shop {
         }
     }
 
+    /// Where the sandbox is that plays the platform, by what the shop says at its start.
+    fn sandbox(&mut self) -> Sandbox {
+        let mut line = String::new();
+        while !line.contains("A sandbox in this process plays") {
+            line.clear();
+            assert_ne!(self.stdout.read_line(&mut line).unwrap(), 0, "no sandbox");
+        }
+        line.clear();
+        self.stdout.read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("http://").unwrap();
+        Sandbox(address.trim_end_matches('/').parse().unwrap())
+    }
+
+    /// Asks it to stop, as a service manager does.
+    #[cfg(unix)]
+    fn terminate(&self) {
+        let id = self.child.id().to_string();
+        let kill = Command::new("kill").args(["-TERM", &id]).status();
+        assert!(kill.unwrap().success());
+    }
+
     /// Ends the process and gives what it had to say after the first line.
     fn stop(&mut self) -> String {
         self.child.kill().unwrap();
@@ -1000,7 +1387,18 @@ impl Shop {
     fn visitor(&self) -> Visitor<'_> {
         Visitor {
             shop: self,
+            user_agent: None,
             cookies: BTreeMap::new(),
+        }
+    }
+
+    /// A visitor whom the platform is told of.
+    fn browser(&self) -> Visitor<'_> {
+        Visitor {
+            user_agent: Some(
+                "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0",
+            ),
+            ..self.visitor()
         }
     }
 
@@ -1017,29 +1415,7 @@ impl Shop {
     }
 
     fn raw(&self, method: &str, path: &str, headers: &[(&str, &[u8])], body: &[u8]) -> Answer {
-        let mut request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {}\r\n",
-            self.address,
-            body.len()
-        )
-        .into_bytes();
-        for (name, value) in headers {
-            request.extend_from_slice(name.as_bytes());
-            request.extend_from_slice(b": ");
-            request.extend_from_slice(value);
-            request.extend_from_slice(b"\r\n");
-        }
-        request.extend_from_slice(b"\r\n");
-        request.extend_from_slice(body);
-
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(10)))
-            .unwrap();
-        stream.write_all(&request).unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).unwrap();
-        Answer::parse(&answer)
+        send(self.address, method, path, headers, body)
     }
 }
 
@@ -1048,6 +1424,59 @@ impl Drop for Shop {
         // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Sends one request on a connection of its own.
+fn send(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &[u8])],
+    body: &[u8],
+) -> Answer {
+    let mut request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {}\r\n",
+        address,
+        body.len()
+    )
+    .into_bytes();
+    for (name, value) in headers {
+        request.extend_from_slice(name.as_bytes());
+        request.extend_from_slice(b": ");
+        request.extend_from_slice(value);
+        request.extend_from_slice(b"\r\n");
+    }
+    request.extend_from_slice(b"\r\n");
+    request.extend_from_slice(body);
+
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    stream.write_all(&request).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    Answer::parse(&answer)
+}
+
+/// The stand-in for the platform in a shop's process.
+struct Sandbox(SocketAddr);
+
+impl Sandbox {
+    /// What it received, the newest first.
+    fn calls(&self) -> Vec<Value> {
+        let accept = [("Accept", &b"application/json"[..])];
+        let answer = send(self.0, "GET", "/", &accept, b"");
+        answer.json().as_array().unwrap().clone()
+    }
+
+    fn post(&self, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let headers: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_bytes()))
+            .collect();
+        send(self.0, "POST", path, &headers, body.as_bytes())
     }
 }
 
@@ -1105,9 +1534,10 @@ fn refusal(args: &[&str], variables: &[(&str, &str)]) -> String {
     error
 }
 
-/// A browser, as far as cookies go.
+/// A browser, as far as cookies go, and the name it gives itself.
 struct Visitor<'s> {
     shop: &'s Shop,
+    user_agent: Option<&'static str>,
     cookies: BTreeMap<String, String>,
 }
 
@@ -1142,6 +1572,9 @@ impl<'s> Visitor<'s> {
         if !cookies.is_empty() {
             headers.push(("Cookie", &cookies));
         }
+        if let Some(user_agent) = self.user_agent {
+            headers.push(("User-Agent", user_agent));
+        }
         let answer = self.shop.request(method, path, &headers, body);
         self.remember(&answer);
         answer
@@ -1165,6 +1598,23 @@ impl<'s> Visitor<'s> {
         Some(answer["referral"].get("key")?.as_str().unwrap().to_owned())
     }
 
+    /// The referral's click ID, by the API.
+    fn click_id(&mut self) -> Option<String> {
+        let answer = self.get("/api/referral").json();
+        Some(answer["referral"]["click_id"].as_str()?.to_owned())
+    }
+
+    /// Looks again and again until the click ID is there.
+    fn awaits_click_id(&mut self) -> String {
+        let started = Instant::now();
+        loop {
+            if let Some(click_id) = self.click_id() {
+                return click_id;
+            }
+            assert!(started.elapsed() < Duration::from_secs(10), "no click ID");
+        }
+    }
+
     /// Checks out, and plays the payment provider's webhook.
     fn pay(&mut self, order: &str, amount: &str) {
         let mut webhook = payment(order, amount);
@@ -1176,10 +1626,7 @@ impl<'s> Visitor<'s> {
 
     /// The same browser, where another process answers now.
     fn moves_to(self, shop: &Shop) -> Visitor<'_> {
-        Visitor {
-            shop,
-            cookies: self.cookies,
-        }
+        Visitor { shop, ..self }
     }
 }
 

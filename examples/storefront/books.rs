@@ -9,8 +9,12 @@ use rust_decimal::Decimal;
 use serde::Serialize;
 use tower_referral::{Referral, ReferralKey};
 
-#[derive(Debug, Default)]
-pub(crate) struct Books(Mutex<Pages>);
+#[derive(Debug)]
+pub(crate) struct Books {
+    pages: Mutex<Pages>,
+    /// Why there is nobody else to tell.
+    why_here: String,
+}
 
 #[derive(Debug, Default)]
 struct Pages {
@@ -62,13 +66,24 @@ pub(crate) enum RefundError {
 }
 
 impl Books {
+    /// `platform` is the name of the one that should be told, if there is any.
+    pub(crate) fn new(platform: Option<&str>) -> Self {
+        Self {
+            pages: Mutex::default(),
+            why_here: match platform {
+                None => "No platform is configured".to_owned(),
+                Some(name) => format!("Reporting to {name} is not built yet"),
+            },
+        }
+    }
+
     /// Books a customer's sign-up. The first time decides.
     pub(crate) fn sign_up(&self, customer: &str, referral: Option<&Referral>) -> Report {
         match self.open().sign_ups.entry(customer.to_owned()) {
             Entry::Occupied(_) => duplicate("This customer has signed up before."),
             Entry::Vacant(entry) => {
                 let credit = entry.insert(credit_of(referral));
-                credited(credit, "the sign-up", "this visitor has no referral")
+                self.credited(credit, "the sign-up", "this visitor has no referral")
             }
         }
     }
@@ -88,7 +103,7 @@ impl Books {
                     amount,
                     refunds: Vec::new(),
                 });
-                credited(&sale.credit, "the sale", referral.err().unwrap_or_default())
+                self.credited(&sale.credit, "the sale", referral.err().unwrap_or_default())
             }
         }
     }
@@ -124,36 +139,37 @@ impl Books {
             id: id.map(str::to_owned),
             amount,
         });
-        Ok(credited(
+        Ok(self.credited(
             &sale.credit,
             "the refund",
             "the sale was credited to nobody, so there is nothing to take back",
         ))
     }
 
+    fn credited(&self, credit: &Credit, what: &str, why_not: &str) -> Report {
+        match credit {
+            Some(key) => Report {
+                outcome: Outcome::Recorded,
+                detail: format!(
+                    "{}, so {what} is in the shop's own books, for {key}.",
+                    self.why_here
+                ),
+            },
+            None => Report {
+                outcome: Outcome::NotAttributed,
+                detail: format!("Nobody is credited with {what}: {why_not}."),
+            },
+        }
+    }
+
     /// A handler that panicked with the books open leaves them as they were between two entries.
     fn open(&self) -> MutexGuard<'_, Pages> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 fn credit_of(referral: Option<&Referral>) -> Credit {
     referral.map(|referral| referral.key().clone())
-}
-
-fn credited(credit: &Credit, what: &str, why_not: &str) -> Report {
-    match credit {
-        Some(key) => Report {
-            outcome: Outcome::Recorded,
-            detail: format!(
-                "No platform is configured, so {what} is in the shop's own books, for {key}."
-            ),
-        },
-        None => Report {
-            outcome: Outcome::NotAttributed,
-            detail: format!("Nobody is credited with {what}: {why_not}."),
-        },
-    }
 }
 
 fn duplicate(detail: &str) -> Report {

@@ -7,7 +7,13 @@
 //!
 //! Start reading in `shop.rs`, which has the layer, the routes and the handlers. The rest is what
 //! any shop has: `options.rs` (command line), `consent.rs` (the banner), `books.rs` (what was
-//! sold), `fields.rs` and `answer.rs` (forms and JSON, in and out), `pages.rs` (HTML).
+//! sold), `fields.rs` and `answer.rs` (forms and JSON, in and out), `pages.rs` (HTML). And
+//! `sandbox.rs` plays the affiliate platform until there is an account with a real one:
+//!
+//! ```sh
+//! PLATFORM_API_KEY=… cargo run --all-features --example storefront -- \
+//!     --platform tapfiliate --platform-url https://api.tapfiliate.com/1.6
+//! ```
 
 mod answer;
 mod books;
@@ -15,37 +21,42 @@ mod consent;
 mod fields;
 mod options;
 mod pages;
+mod sandbox;
 mod shop;
 
 use std::error::Error;
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use tokio::net::TcpListener;
-use tower_referral::{Keyring, KeyringError, SigningKey};
+use tower_referral::{Keyring, KeyringError, ReferralLayer, SigningKey};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::options::Options;
+use crate::options::{Options, Platform};
+use crate::sandbox::Sandbox;
 
 /// The exit code for options and keys that can't work, the same as clap's own.
 const BAD_CONFIGURATION: u8 = 2;
+/// How long the end waits for clicks that are under way.
+const DRAIN_LIMIT: Duration = Duration::from_secs(3);
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let options = Options::parse();
     log_to_stderr();
-    let (app, notice) = match configure(&options) {
+    let configured = match configure(&options).await {
         Ok(configured) => configured,
         Err(error) => {
             eprintln!("error: {error}");
             return ExitCode::from(BAD_CONFIGURATION);
         }
     };
-    match serve(&options, app, notice).await {
+    match serve(&options, configured).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: can't serve on {}: {error}", options.listen);
@@ -54,11 +65,33 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Makes the shop, and what there is to say about its signing key.
-fn configure(options: &Options) -> Result<(axum::Router, Option<&'static str>), Box<dyn Error>> {
-    options.refuse_unbuilt()?;
+/// A shop that is ready to open.
+struct Configured {
+    app: axum::Router,
+    referrals: ReferralLayer,
+    /// What there is to say about the signing key.
+    notice: Option<&'static str>,
+    sandbox: Option<Sandbox>,
+}
+
+async fn configure(options: &Options) -> Result<Configured, Box<dyn Error>> {
+    options.check()?;
     let (keyring, notice) = read_keyring()?;
-    Ok((shop::router(options, keyring)?, notice))
+    let needs_sandbox = options.platform != Platform::None && options.platform_url.is_none();
+    let sandbox = if needs_sandbox {
+        Some(Sandbox::start(options.platform, &options.api_key).await?)
+    } else {
+        None
+    };
+    let sandbox_url = sandbox.as_ref().map(|sandbox| &*sandbox.base_url);
+    let platform_url = options.platform_url.as_deref().or(sandbox_url);
+    let (app, referrals) = shop::open(options, keyring, platform_url)?;
+    Ok(Configured {
+        app,
+        referrals,
+        notice,
+        sandbox,
+    })
 }
 
 /// Reads the signing keys from the environment. Without any, a random one is good for a first
@@ -77,21 +110,22 @@ fn read_keyring() -> Result<(Keyring, Option<&'static str>), KeyringError> {
     }
 }
 
-async fn serve(
-    options: &Options,
-    app: axum::Router,
-    notice: Option<&'static str>,
-) -> io::Result<()> {
+async fn serve(options: &Options, configured: Configured) -> io::Result<()> {
     let listener = TcpListener::bind(options.listen).await?;
     let stopped = stop_signal()?;
-    announce(options, listener.local_addr()?, notice);
-    axum::serve(listener, app)
+    announce(options, listener.local_addr()?, &configured);
+    axum::serve(listener, configured.app)
         .with_graceful_shutdown(stopped)
-        .await
+        .await?;
+    // The pages are out; what the platform is being told is still worth a moment.
+    if !configured.referrals.drain_clicks(DRAIN_LIMIT).await {
+        tracing::warn!("clicks were still under way at the end: look at the platform for them");
+    }
+    Ok(())
 }
 
 /// Says where the shop is and what to try. Nobody need be listening.
-fn announce(options: &Options, address: SocketAddr, notice: Option<&'static str>) {
+fn announce(options: &Options, address: SocketAddr, configured: &Configured) {
     let mut text = format!("listening on http://{address}\n\n");
     let partner_link = format!("/pricing?{}=PARTNER_123", options.params[0]);
     for (path, what) in [
@@ -103,7 +137,15 @@ fn announce(options: &Options, address: SocketAddr, notice: Option<&'static str>
     ] {
         text.push_str(&format!("  http://{address}{path:<28} {what}\n"));
     }
-    if let Some(notice) = notice {
+    if let Some(sandbox) = &configured.sandbox {
+        let name = options.platform.name().unwrap_or_default();
+        text.push_str(&format!(
+            "\nA sandbox in this process plays {name}; what it receives is shown at\n  \
+             http://{}/\n",
+            sandbox.address
+        ));
+    }
+    if let Some(notice) = configured.notice {
         text.push_str(&format!("\n{notice}\n"));
     }
     let mut stdout = io::stdout().lock();

@@ -50,13 +50,13 @@ pub(crate) struct Options {
     #[arg(long, value_name = "URL", default_value = Options::MEMORY)]
     store: String,
 
-    /// The affiliate platform to report to
-    #[arg(long, value_enum, default_value_t = Platform::None)]
-    platform: Platform,
+    /// The affiliate platform that hears of landings
+    #[arg(long, value_enum, default_value_t = Platform::Partnac)]
+    pub(crate) platform: Platform,
 
-    /// The platform's base URL
+    /// The platform's base URL; without it, a sandbox in this process plays the platform
     #[arg(long, value_name = "URL")]
-    platform_url: Option<String>,
+    pub(crate) platform_url: Option<String>,
 
     /// The platform's API key
     #[arg(
@@ -66,12 +66,11 @@ pub(crate) struct Options {
         env = "PLATFORM_API_KEY",
         hide_env_values = true
     )]
-    // Read by the parser only, as long as there is no platform to show it to.
-    api_key: String,
+    pub(crate) api_key: String,
 
     /// How long a landing may wait for its click ID
     #[arg(long, value_name = "MILLIS", default_value_t = 0)]
-    click_wait: u64,
+    pub(crate) click_wait: u64,
 
     /// Whether to ask visitors for consent; with `cookie`, the cookie `consent` is `granted` or
     /// `denied`
@@ -115,7 +114,7 @@ enum Keep {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Platform {
+pub(crate) enum Platform {
     None,
     Partnero,
     PartneroFriends,
@@ -123,17 +122,29 @@ enum Platform {
     Tapfiliate,
 }
 
+impl Platform {
+    /// What people call it; `None` if there is no platform.
+    pub(crate) fn name(self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::Partnero | Self::PartneroFriends => Some("Partnero"),
+            Self::Partnac => Some("Partnac"),
+            Self::Tapfiliate => Some("Tapfiliate"),
+        }
+    }
+}
+
 impl Options {
     const MEMORY: &str = "memory:";
     const OFF: &str = "off";
 
-    /// Refuses what the command line knows and the shop can't do yet.
-    pub(crate) fn refuse_unbuilt(&self) -> Result<(), NotBuiltYet> {
+    /// Refuses what the command line knows and the shop can't do, or can't do yet.
+    pub(crate) fn check(&self) -> Result<(), BadOption> {
         let refuse_unless = |is_built: bool, option, works_today| {
             if is_built {
                 Ok(())
             } else {
-                Err(NotBuiltYet {
+                Err(BadOption::NotBuiltYet {
                     option,
                     works_today,
                 })
@@ -146,35 +157,47 @@ impl Options {
         )?;
         refuse_unless(self.store == Self::MEMORY, "--store", "--store memory:")?;
         refuse_unless(
-            self.platform == Platform::None,
-            "--platform",
-            "--platform none",
+            !matches!(
+                self.platform,
+                Platform::Partnero | Platform::PartneroFriends
+            ),
+            "--platform partnero|partnero-friends",
+            "--platform none|partnac|tapfiliate",
         )?;
-        refuse_unless(
-            self.platform_url.is_none(),
-            "--platform-url",
-            "--platform none",
-        )?;
-        refuse_unless(self.click_wait == 0, "--click-wait", "--click-wait 0")?;
-        refuse_unless(self.outbox == Self::OFF, "--outbox", "--outbox off")
+        refuse_unless(self.outbox == Self::OFF, "--outbox", "--outbox off")?;
+        if self.platform == Platform::None && self.platform_url.is_some() {
+            return Err(BadOption::UrlWithoutPlatform);
+        }
+        Ok(())
     }
 }
 
-/// An option that the command line knows and the shop can't honour yet.
+/// Options that the command line knows and the shop can't honour.
 #[derive(Debug)]
-pub(crate) struct NotBuiltYet {
-    option: &'static str,
-    works_today: &'static str,
+pub(crate) enum BadOption {
+    NotBuiltYet {
+        option: &'static str,
+        works_today: &'static str,
+    },
+    UrlWithoutPlatform,
 }
 
-impl fmt::Display for NotBuiltYet {
+impl fmt::Display for BadOption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} is not built yet: what works today is `{}`, the default",
-            self.option, self.works_today
-        )
+        match self {
+            Self::NotBuiltYet {
+                option,
+                works_today,
+            } => write!(
+                f,
+                "{option} is not built yet: what works today is `{works_today}`"
+            ),
+            Self::UrlWithoutPlatform => f.write_str(
+                "--platform-url is of no use with `--platform none`: name the platform that is \
+                 there, or leave out the URL",
+            ),
+        }
     }
 }
 
-impl std::error::Error for NotBuiltYet {}
+impl std::error::Error for BadOption {}

@@ -11,13 +11,16 @@ use crate::books::{Outcome, Report};
 use crate::consent::Banner;
 use crate::shop::{Payment, Visitor};
 
-const STYLE: &str = include_str!("style.css");
+pub(crate) const STYLE: &str = include_str!("style.css");
 
 /// Nothing but what the page itself brings. `connect-src` is for calls typed into the browser's
 /// console.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; \
     img-src data:; connect-src 'self'; form-action 'self'; base-uri 'none'; \
     frame-ancestors 'none'";
+
+/// A click that hasn't been answered by now won't be.
+const CLICK_PATIENCE: Duration = Duration::seconds(5);
 
 /// A finished page.
 #[derive(Debug)]
@@ -252,7 +255,7 @@ fn referral_card(visitor: &Visitor) -> Markup {
         section.card {
             @match visitor.referrals.first() {
                 Some(referral) => {
-                    (referral_facts(referral, is_kept(visitor)))
+                    (referral_facts(visitor, referral))
                     @if is_kept(visitor) {
                         form method="post" action="/forget" { button.quiet { "Forget me" } }
                     }
@@ -264,8 +267,9 @@ fn referral_card(visitor: &Visitor) -> Markup {
     }
 }
 
-fn referral_facts(referral: &Referral, is_kept: bool) -> Markup {
+fn referral_facts(visitor: &Visitor, referral: &Referral) -> Markup {
     let now = OffsetDateTime::now_utc();
+    let is_kept = is_kept(visitor);
     html! {
         h2 { "You were referred by " strong { (referral.key()) } }
         dl {
@@ -281,6 +285,9 @@ fn referral_facts(referral: &Referral, is_kept: bool) -> Markup {
             @if let Some(click_id) = referral.click_id() {
                 dt { "Click ID" }
                 dd { code { (click_id) } }
+            } @else if visitor.shop.has_clicks {
+                dt { "Click ID" }
+                dd { (why_no_click_id(visitor, now - referral.captured_at())) }
             }
             dt { "Kept" }
             dd {
@@ -288,6 +295,20 @@ fn referral_facts(referral: &Referral, is_kept: bool) -> Markup {
                 @else { "not yet: it is known to this page only, until you agree" }
             }
         }
+    }
+}
+
+/// The platform is told beside the page, so the page can't know how it goes; but it knows when
+/// nothing can have been told, and when an answer should have come.
+fn why_no_click_id(visitor: &Visitor, age: Duration) -> &'static str {
+    if !is_kept(visitor) {
+        "none: the platform is told nothing until you agree"
+    } else if visitor.is_crawler {
+        "none yet: the platform isn't told of visits by tools and crawlers, and this looks like one"
+    } else if age < CLICK_PATIENCE {
+        "on its way: the platform was told beside this page, and a later page shows its answer"
+    } else {
+        "none has come: the key alone says whose the credit is"
     }
 }
 
@@ -331,6 +352,7 @@ fn decisions(visitor: &Visitor) -> Markup {
 fn in_words(reason: Reason) -> &'static str {
     match reason {
         Reason::Captured => "the link named who sent you, and the shop keeps that",
+        Reason::ClickJoined => "the platform's answer has come, and the shop keeps its click ID",
         Reason::SameKey => "the link names whom the shop has noted already",
         Reason::KeptFirstTouch => "somebody else referred you first, and the first one counts",
         Reason::KeptSameOrigin => "a link within the shop takes nobody's credit",

@@ -2,10 +2,11 @@
 //! referral. This is the file to copy from.
 
 use std::sync::Arc;
+use std::time::Duration as StdDuration;
 
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Request, State};
 use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
@@ -13,16 +14,17 @@ use axum::{Json, Router};
 use rust_decimal::Decimal;
 use serde_json::json;
 use time::Duration;
+use tower_referral::platform::{Client, Https, Partnac, Tapfiliate};
 use tower_referral::{
-    Attribution, Carry, ConfigError, Forget, Keyring, MissingLayer, Program, Referral,
-    ReferralLayer, Referrals, SignedCookie,
+    Attribution, Carry, Clicks, ConfigError, Forget, Keyring, MissingLayer, Program, Referral,
+    ReferralLayer, Referrals, SignedCookie, is_crawler,
 };
 
 use crate::answer::{Accept, Format, Problem};
 use crate::books::{Books, RefundError, Report};
 use crate::consent::{self, Banner};
 use crate::fields::Fields;
-use crate::options::{AskConsent, Options, Touch};
+use crate::options::{AskConsent, Options, Platform, Touch};
 use crate::pages;
 
 /// No form of ours is longer, in bytes.
@@ -39,13 +41,25 @@ pub(crate) struct Shop {
     /// The URL parameters that carry a key.
     pub(crate) params: Vec<String>,
     pub(crate) plain_http: bool,
+    /// A platform hears of landings.
+    pub(crate) has_clicks: bool,
     asks_for_consent: bool,
 }
 
-pub(crate) fn router(options: &Options, keyring: Keyring) -> Result<Router, ConfigError> {
-    let referrals = referral_layer(options, keyring.clone())?;
+/// Makes the shop's service, and gives the layer as well: at the end, whoever runs the service
+/// waits for the layer's clicks ([`ReferralLayer::drain_clicks`]).
+pub(crate) fn open(
+    options: &Options,
+    keyring: Keyring,
+    platform_url: Option<&str>,
+) -> Result<(Router, ReferralLayer), ConfigError> {
+    let clicks = platform_url
+        .and_then(|url| clicks(options, url).transpose())
+        .transpose()?;
+    let has_clicks = clicks.is_some();
+    let referrals = referral_layer(options, keyring.clone(), clicks)?;
     let shop = Arc::new(Shop {
-        books: Books::default(),
+        books: Books::new(options.platform.name()),
         payments: Carry::builder(keyring.clone())
             .purpose("payment")
             .audience("storefront")
@@ -57,6 +71,7 @@ pub(crate) fn router(options: &Options, keyring: Keyring) -> Result<Router, Conf
             .build()?,
         params: options.params.clone(),
         plain_http: options.plain_http,
+        has_clicks,
         asks_for_consent: options.consent == AskConsent::Cookie,
     });
 
@@ -90,17 +105,46 @@ pub(crate) fn router(options: &Options, keyring: Keyring) -> Result<Router, Conf
     if shop.asks_for_consent {
         routes = routes.route("/consent", post(consent::answer));
     }
-    Ok(routes
+    let app = routes
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MAX_BODY_LEN))
         .layer(middleware::from_fn(refuse_other_sites))
         .with_state(shop)
         // Last, because a layer covers only the routes that were added before it.
-        .layer(referrals))
+        .layer(referrals.clone());
+    Ok((app, referrals))
 }
 
-fn referral_layer(options: &Options, keyring: Keyring) -> Result<ReferralLayer, ConfigError> {
+/// The clicks that the layer creates at the platform, beside the pages.
+///
+/// Keys that the platform doesn't know stay kept (`undo_unknown_keys` is off): neither platform
+/// documents how it says so, and a referral that was taken back by mistake would cost a partner
+/// money, whereas a kept typo is credited to nobody.
+fn clicks(options: &Options, url: &str) -> Result<Option<Clicks>, ConfigError> {
+    let api_key = &options.api_key;
+    let clicks = match options.platform {
+        Platform::Partnac => {
+            let partnac = Partnac::new(api_key)?.base_url(url)?;
+            Clicks::new(Client::new(partnac, Https::new()).clicks())
+        }
+        Platform::Tapfiliate => {
+            let tapfiliate = Tapfiliate::new(api_key)?.base_url(url)?;
+            Clicks::new(Client::new(tapfiliate, Https::new()).clicks())
+        }
+        // Partnero takes clicks from its own script only.
+        Platform::None | Platform::Partnero | Platform::PartneroFriends => return Ok(None),
+    };
+    Ok(Some(
+        clicks.wait(StdDuration::from_millis(options.click_wait)),
+    ))
+}
+
+fn referral_layer(
+    options: &Options,
+    keyring: Keyring,
+    clicks: Option<Clicks>,
+) -> Result<ReferralLayer, ConfigError> {
     let mut cookie = SignedCookie::new(keyring);
     if let Some(domain) = &options.domain {
         cookie = cookie.domain(domain);
@@ -118,6 +162,9 @@ fn referral_layer(options: &Options, keyring: Keyring) -> Result<ReferralLayer, 
         });
 
     let mut layer = ReferralLayer::builder(cookie).program(program);
+    if let Some(clicks) = clicks {
+        layer = layer.clicks(clicks);
+    }
     if options.consent == AskConsent::Cookie {
         layer = layer.consent(|request| consent::choice(request.headers()));
     }
@@ -140,6 +187,8 @@ pub(crate) struct Visitor {
     pub(crate) referrals: Referrals,
     /// The consent banner, if the shop has one.
     pub(crate) banner: Option<Banner>,
+    /// Crawlers and tools create no click.
+    pub(crate) is_crawler: bool,
 }
 
 impl FromRequestParts<Arc<Shop>> for Visitor {
@@ -154,8 +203,15 @@ impl FromRequestParts<Arc<Shop>> for Visitor {
             shop: Arc::clone(shop),
             referrals,
             banner,
+            is_crawler: is_crawler(user_agent(&parts.headers)),
         })
     }
+}
+
+fn user_agent(headers: &HeaderMap) -> &[u8] {
+    headers
+        .get(header::USER_AGENT)
+        .map_or(&[], |value| value.as_bytes())
 }
 
 /// `GET /api/referral`
