@@ -8,7 +8,7 @@ use clap::{Parser, ValueEnum};
 
 /// A small shop that knows who referred its visitors.
 ///
-/// The signing keys come from REFERRAL_KEY (ID:BASE64, the one that signs) and REFERRAL_OLD_KEYS
+/// The signing keys come from `REFERRAL_KEY` (ID:BASE64, the one that signs) and `REFERRAL_OLD_KEYS`
 /// (comma-separated, verifying only).
 #[derive(Parser)]
 #[command(name = "storefront", max_term_width = 100)]

@@ -209,6 +209,10 @@ pub(crate) fn problem(status: StatusCode, message: &str) -> impl IntoResponse + 
 }
 
 /// A page of the shop: its own words, and what is known about the visitor's referral.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "so that its callers read as templates"
+)]
 fn page(visitor: &Visitor, title: &str, words: Markup) -> Page {
     document(
         title,

@@ -256,7 +256,7 @@ async fn checkout(
     let token = referral.and_then(|referral| referral.carry_token(&visitor.shop.payments).ok());
     // Here a real shop opens a session with its payment provider. Stripe, for one, silently drops
     // a `client_reference_id` of more than 200 characters; a carry token is never that long.
-    let token = token.as_ref().map(|token| token.as_str());
+    let token = token.as_ref().map(tower_referral::CarryToken::as_str);
 
     Ok(match fields.accept.or(Format::Json) {
         Format::Html => pages::payment(&visitor, &payment, token).into_response(),
