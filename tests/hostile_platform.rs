@@ -709,38 +709,45 @@ async fn a_kept_connection_that_breaks_costs_one_click_and_repeats_none() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn in_a_crowd_everyone_gets_their_own_click_id() {
+async fn in_a_crowd_everyone_gets_their_own_click_id_and_nobody_anothers() {
     const VISITORS: usize = 60;
-    /// The click ID is the partner's key, with a letter before it.
-    fn echo(body: &[u8]) -> Vec<u8> {
+    /// The click ID is the partner's key with a letter before it, or there is none.
+    fn echo_or_fail(body: &[u8]) -> Vec<u8> {
         let body: serde_json::Value = serde_json::from_slice(body).unwrap();
-        let json = format!(
-            r#"{{"id":"c{}"}}"#,
-            body["partnership_code"].as_str().unwrap()
-        );
+        let key = body["partnership_code"].as_str().unwrap();
+        let status = if key.starts_with("GOOD") { 200 } else { 500 };
+        let json = format!(r#"{{"id":"c{key}"}}"#);
         let length = json.len();
-        format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{json}").into_bytes()
+        format!("HTTP/1.1 {status} So\r\nContent-Length: {length}\r\n\r\n{json}").into_bytes()
     }
-    let server = FaultServer::start([Step::Read, Step::Wait, Step::Answer(echo)]).await;
+    let server = FaultServer::start([Step::Read, Step::Wait, Step::Answer(echo_or_fail)]).await;
     let url = format!("http://{}", server.address());
     let layer = layer(clicks(Platform::Partnac, &url).time_limit(LONG));
-    let mut crowd: Vec<_> = (0..VISITORS).map(|_| Browser::new(&layer)).collect();
-    for (number, visitor) in crowd.iter_mut().enumerate() {
-        visitor.land(&format!("/?aff=K{number}"), "crowd");
+    let mut crowd: Vec<_> = (0..VISITORS)
+        .map(|number| {
+            let luck = if number % 2 == 0 { "GOOD" } else { "BAD" };
+            (Browser::new(&layer), format!("{luck}{number}"))
+        })
+        .collect();
+    for (visitor, key) in &mut crowd {
+        visitor.land(&format!("/?aff={key}"), key);
     }
     assert_eq!(over(layer.click_counts()), 0, "nobody was answered yet");
     server.go_on();
     assert!(layer.drain_clicks(LONG).await);
-    for (number, visitor) in crowd.iter_mut().enumerate().rev() {
+    for (visitor, key) in crowd.iter_mut().rev() {
         visitor.open("/");
-        assert_eq!(visitor.seen, format!("K{number}/cK{number}"));
+        let click_id = if key.starts_with("GOOD") {
+            format!("c{key}")
+        } else {
+            "?".to_owned()
+        };
+        assert_eq!(visitor.seen, format!("{key}/{click_id}"));
     }
     assert_eq!(server.requests().len(), VISITORS);
     let counts = layer.click_counts();
-    assert_eq!(
-        (counts.started, counts.created),
-        (VISITORS as u64, VISITORS as u64)
-    );
+    assert_eq!(counts.started, VISITORS as u64);
+    assert_eq!((counts.created, counts.failed), (30, 30));
 }
 
 // --- The site and its visitors -----------------------------------------------------------------
