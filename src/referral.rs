@@ -371,6 +371,11 @@ impl Referral {
         &self.program
     }
 
+    /// Was this a landing whose click was never started, for want of consent?
+    pub(crate) fn awaits_click(&self) -> bool {
+        self.source == Source::Landing && self.click_id.is_none() && self.click == Click::None
+    }
+
     /// How the referral came to be known.
     #[must_use]
     pub fn source(&self) -> Source {

@@ -213,13 +213,18 @@ impl Captured {
             Some(name) => find(config, &name, ledger),
         };
         let Some(index) = index else { return };
+        let brings_landing = matches!(&self, Self::Referral(referral) if referral.awaits_click());
         match self.into_touch(config, &config.programs[index], ledger) {
             Err(reason) => ledger.note(config, index, reason),
             Ok(touch) => {
                 let win = ledger.touch(config, index, touch, permission);
-                if let (Some(clicker), Some(facts), Some(win)) = (&config.clicks, facts, win) {
-                    // The response is on its way already, so the answer joins a later one.
-                    drop(ledger.start_click(clicker, facts, win));
+                if let (Some(clicker), Some(win)) = (&config.clicks, win) {
+                    if let Some(facts) = facts {
+                        // The response is on its way already, so the answer joins a later one.
+                        drop(ledger.start_click(clicker, facts, win));
+                    } else if brings_landing {
+                        ledger.defer_click(&win);
+                    }
                 }
             }
         }

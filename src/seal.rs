@@ -220,7 +220,7 @@ impl Buffer {
 // The program is empty in a cookie: the cookie's name, which the sub-key binds, says it.
 
 /// Appends the message for `referral` to `out`, leaving out what doesn't fit `max_len` bytes: first
-/// the extra parameters from the last one on, then the landing page, the parameter's name, the touch.
+/// the extra parameters from the last one on, then the landing page, then the parameter's name.
 /// The key and the click ID are never left out, so the result can be longer than `max_len`.
 pub(crate) fn encode(referral: &Referral, program: &str, max_len: usize, out: &mut Vec<u8>) {
     let field = |text: Option<&str>| 1 + text.map_or(0, str::len);
@@ -229,7 +229,7 @@ pub(crate) fn encode(referral: &Referral, program: &str, max_len: usize, out: &m
     let mut path = referral.landing_path.as_deref();
     let mut extra = referral.extra.as_slice();
 
-    let mut touch: &[u8] = match &referral.click {
+    let touch: &[u8] = match &referral.click {
         Click::Started(touch) => touch,
         Click::None | Click::Due => &[],
     };
@@ -257,8 +257,6 @@ pub(crate) fn encode(referral: &Referral, program: &str, max_len: usize, out: &m
         } else if let Some(dropped) = parameter.take() {
             len -= dropped.len();
         } else {
-            // Only a carry token can be this short of room.
-            touch = &[];
             break;
         }
     }

@@ -22,9 +22,9 @@ use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_referral::platform::{Client, Partnac};
 use tower_referral::{
-    Attribution, Capture, ClickId, ClickRequest, Clicks, Consent, Decisions, Keyring, Program,
-    Reason, ReferralLayer, ReferralService, Referrals, SignedCookie, SigningKey, UnknownKey,
-    trusted_header,
+    Attribution, Capture, Carry, ClickId, ClickRequest, Clicks, Consent, Decisions, Keyring,
+    Program, Reason, ReferralLayer, ReferralService, Referrals, SignedCookie, SigningKey,
+    UnknownKey, trusted_header,
 };
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -516,6 +516,69 @@ async fn without_consent_nothing_is_sent() {
             "{consent:?}, GPC {gpc}"
         );
     }
+}
+
+/// The page holds the landing's token until the banner is answered; the platform hears of the
+/// landing once the visitor, who has agreed now, looks at a page.
+#[tokio::test(start_paused = true)]
+async fn a_landing_that_waited_for_consent_clicks_at_the_next_page_view() {
+    let (clicks, calls) = counting(Duration::ZERO);
+    let has_agreed = |headers: &HeaderMap| headers.contains_key("x-agreed");
+    let layer = ReferralLayer::builder(cookie())
+        .clicks(clicks)
+        .consent(move |request| {
+            if has_agreed(request.headers()) {
+                Consent::Granted
+            } else {
+                Consent::Unknown
+            }
+        })
+        .build()
+        .unwrap();
+    let key = SigningKey::new("test", (0..32).collect::<Vec<u8>>()).unwrap();
+    let carry = Carry::builder(Keyring::new(key)).build().unwrap();
+    let banner = service_fn(move |request: Request<()>| {
+        let carry = carry.clone();
+        async move {
+            let referrals = Referrals::from_extensions(request.extensions())
+                .await
+                .unwrap();
+            let token = referrals
+                .first()
+                .map(|r| r.carry_token(&carry).unwrap().to_string());
+            let mut response = Response::new(token.unwrap_or_default());
+            if let Some(token) = request.headers().get("x-token") {
+                let referral = carry.open(token.to_str().unwrap()).unwrap();
+                let capture = Capture::referral(referral).consent(Consent::Granted);
+                response.extensions_mut().insert(capture);
+            }
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let mut browser = Browser::new(&layer, banner);
+    let (token, _) = browser.open("/pricing?aff=K1").await;
+    settle().await;
+    assert_eq!(
+        (browser.cookie.as_ref(), calls.load(Ordering::SeqCst)),
+        (None, 0)
+    );
+
+    browser.headers.insert("x-token", token.parse().unwrap());
+    browser.open("/consent").await;
+    browser.headers.remove("x-token");
+    assert!(browser.cookie.is_some());
+    settle().await;
+    assert_eq!(
+        calls.load(Ordering::SeqCst),
+        0,
+        "the banner's answer is no page view"
+    );
+
+    browser.headers.insert("x-agreed", "1".parse().unwrap());
+    browser.open("/").await;
+    browser.open("/").await;
+    settle().await;
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test(start_paused = true)]

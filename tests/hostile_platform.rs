@@ -808,6 +808,7 @@ fn layer_without_clicks() -> ReferralLayer {
 }
 
 /// The page, with what its handler saw beside it.
+#[expect(clippy::needless_pass_by_value, reason = "a service takes its request")]
 fn page(request: Request<()>) -> Ready<Result<Response<String>, Infallible>> {
     let referrals = Referrals::from_extensions(request.extensions()).now_or_never();
     let referrals = referrals.unwrap().unwrap();
