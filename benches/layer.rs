@@ -11,6 +11,7 @@
 mod traffic;
 
 use std::fmt::Write as _;
+use std::future::ready;
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use http::{HeaderValue, Request};
 use memchr::memmem::Finder;
 use sha2::Sha256;
 use tower::{Layer, Service};
+use tower_referral::{ClickId, Clicks};
 
 use crate::traffic::{asking, bare, finish, referrals, route, routers, visits};
 
@@ -31,6 +33,7 @@ fn main() {
         .configure_from_args();
     plain(&mut criterion);
     axum(&mut criterion);
+    clicks(&mut criterion);
     hmac(&mut criterion);
     cookies(&mut criterion);
     criterion.final_summary();
@@ -81,6 +84,41 @@ fn axum(criterion: &mut Criterion) {
         }
         group.finish();
     }
+}
+
+/// A landing that creates a click, beside one that creates none. The click service answers at once,
+/// on a thread of the runtime, so that what is measured here is what the page's thread does: ask
+/// who is visiting, draw the touch's name, spawn one task.
+fn clicks(criterion: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_time()
+        .build()
+        .expect("a runtime");
+    let _in_runtime = runtime.enter();
+    let answering = |bound| {
+        let answer = |_| ready("clk_1".parse::<ClickId>());
+        let clicks = Clicks::from_fn(answer).max_in_flight(bound);
+        traffic::builder().clicks(clicks).build().expect("a layer")
+    };
+    let layers = [
+        ("without clicks", referrals()),
+        ("with clicks", answering(1 << 20)),
+        ("too many in flight", answering(0)),
+    ];
+    let [.., landing] = visits(&layers[0].1);
+    let mut group = criterion.benchmark_group("clicks/d landing");
+    for (name, layer) in layers {
+        let mut service = layer.layer(bare());
+        group.bench_function(name, |bencher| {
+            bencher.iter_batched(
+                || landing.request(),
+                |request| finish(service.call(request)),
+                BatchSize::SmallInput,
+            );
+        });
+    }
+    group.finish();
 }
 
 /// One HMAC-SHA256 of 55 bytes under a prepared key: the least that signing or verifying a usual

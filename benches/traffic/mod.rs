@@ -20,7 +20,9 @@ use http::request::Parts;
 use http::{Request, Response};
 use tower::layer::util::Identity;
 use tower::{Layer, Service, service_fn};
-use tower_referral::{Keyring, MissingLayer, ReferralKey, ReferralLayer, SignedCookie, SigningKey};
+use tower_referral::{
+    Builder, Keyring, MissingLayer, ReferralKey, ReferralLayer, SignedCookie, SigningKey,
+};
 
 /// What a browser sends with a page visit, apart from `Cookie`, with which they are twelve.
 const BROWSER: [(&str, &str); 11] = [
@@ -129,11 +131,14 @@ fn cookie_after(landing: &Visit, referrals: &ReferralLayer) -> String {
 
 /// The layer as the README's first example has it, with a fixed key.
 pub(crate) fn referrals() -> ReferralLayer {
+    builder().build().expect("a valid configuration")
+}
+
+/// What that layer is made by.
+pub(crate) fn builder() -> Builder {
     let secret: Vec<u8> = (0..32).collect();
     let key = SigningKey::new("2026-11", secret).expect("a valid key");
     ReferralLayer::builder(SignedCookie::new(Keyring::new(key)))
-        .build()
-        .expect("a valid configuration")
 }
 
 /// The bare service: takes a request and answers with an empty response.

@@ -66,17 +66,29 @@ impl Facts {
 }
 
 /// Scheme and host as the request gives them. Most servers don't see the scheme, and nearly all
-/// sites are on HTTPS.
+/// sites are on HTTPS, those on this very machine apart.
 fn own_base_url(uri: &Uri, headers: &HeaderMap) -> String {
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
     let authority = uri
         .authority()
         .cloned()
         .or_else(|| host?.parse::<Authority>().ok());
-    match authority {
-        Some(authority) => format!("{}://{authority}", uri.scheme_str().unwrap_or("https")),
-        None => "https://localhost".to_owned(),
-    }
+    let Some(authority) = authority else {
+        return "http://localhost".to_owned();
+    };
+    let scheme = uri.scheme_str().unwrap_or({
+        if is_this_machine(authority.host()) {
+            "http"
+        } else {
+            "https"
+        }
+    });
+    format!("{scheme}://{authority}")
+}
+
+pub(crate) fn is_this_machine(host: &str) -> bool {
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|ip| ip.is_loopback())
 }
 
 fn referrer_origin(headers: &HeaderMap) -> Option<String> {

@@ -25,6 +25,8 @@ use tower_service::Service;
 pub(crate) use self::clicker::{Clicker, Pending};
 pub(crate) use self::facts::Facts;
 use self::facts::FactsRule;
+#[cfg(any(feature = "partnac", feature = "tapfiliate"))]
+pub(crate) use self::facts::is_this_machine;
 pub(crate) use self::late::Answer;
 pub use self::late::ClickCounts;
 use self::late::Desk;
@@ -189,7 +191,7 @@ impl Clicks {
 
     /// Where the site is, for the landing URL: scheme and host, for instance
     /// `https://shop.example`. By default the request's own host, with `https` unless the
-    /// request says otherwise.
+    /// request says otherwise or the host is this very machine.
     pub fn base_url(mut self, url: impl Into<String>) -> Self {
         self.base_url = Some(url.into());
         self

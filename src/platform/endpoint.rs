@@ -1,13 +1,14 @@
 //! What every request to a platform has in common, and what their answers have: where the platform
 //! is, how it knows us, JSON both ways.
 
-use std::{fmt, net::IpAddr};
+use std::fmt;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Method, Request, Uri};
 use serde_json::Value;
 
+use crate::click::is_this_machine;
 use crate::error::ConfigError;
 use crate::referral::ClickId;
 
@@ -81,14 +82,9 @@ fn is_platform_url(url: &str) -> bool {
         return false;
     };
     let host = uri.host().unwrap_or_default();
-    let is_loopback = host == "localhost"
-        || host
-            .trim_matches(['[', ']'])
-            .parse::<IpAddr>()
-            .is_ok_and(|ip| ip.is_loopback());
     let is_safe = match uri.scheme_str() {
         Some("https") => !host.is_empty(),
-        Some("http") => is_loopback,
+        Some("http") => is_this_machine(host),
         _ => false,
     };
     is_safe && uri.query().is_none()
