@@ -45,8 +45,10 @@
 //! 2. A **landing** is a `GET` that a browser makes as a page visit and whose query has a key: the
 //!    [`Program`]'s parameters name it, its [`KeyRule`] says what a key is, its [`Attribution`]
 //!    decides against what is kept.
-//! 3. The **handler** sees the result: [`ReferralKey`], [`Referral`] or [`Referrals`].
-//! 4. **Out.** If anything changed, by the landing or by the handler's own word ([`Capture`],
+//! 3. If the touch wins, a **click** is created at the affiliate platform ([`Clicks`], optional), on
+//!    a task of its own: the page doesn't wait for it.
+//! 4. The **handler** sees the result: [`ReferralKey`], [`Referral`] or [`Referrals`].
+//! 5. **Out.** If anything changed, by the landing or by the handler's own word ([`Capture`],
 //!    [`Forget`]), one `Set-Cookie` is appended, and the response is marked `private, no-cache`.
 //!
 //! # Where to put the layer
@@ -98,6 +100,7 @@
 //! | `endpoint` | yes | [`CaptureEndpoint`], the ready-made `POST` endpoint for cached pages and single-page apps. |
 //! | `partnac` | no | [`platform::Partnac`]: clicks at Partnac. |
 //! | `tapfiliate` | no | [`platform::Tapfiliate`]: clicks at Tapfiliate. |
+//! | `platform` | no | [`platform`]: what the platforms have in common, for one of your own; each of the two above turns it on. |
 //! | `https` | no | [`platform::Https`]: a ready transport to the platforms, with rustls. |
 //! | `serde` | no | [`Referral`] as JSON and the like; [`ReferralKey`] and [`ClickId`] both ways. |
 //! | `tracing` | no | An event for every decision. |

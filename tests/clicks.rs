@@ -163,6 +163,8 @@ enum Fault {
     Fast,
     Slow,
     Silent,
+    /// No connection, no error: the name server never answers.
+    DnsHangs,
     NeverReady,
     Refusing,
     Resetting,
@@ -177,10 +179,11 @@ enum Fault {
     Panicking,
 }
 
-const FAULTS: [Fault; 15] = [
+const FAULTS: [Fault; 16] = [
     Fault::Fast,
     Fault::Slow,
     Fault::Silent,
+    Fault::DnsHangs,
     Fault::NeverReady,
     Fault::Refusing,
     Fault::Resetting,
@@ -243,7 +246,7 @@ impl Service<Request<Bytes>> for FaultyPlatform {
                     tokio::time::sleep(Duration::from_millis(1500)).await;
                     answer(201, r#"{"data": {"id": "slow"}}"#)
                 }
-                Fault::Silent | Fault::NeverReady => std::future::pending().await,
+                Fault::Silent | Fault::DnsHangs | Fault::NeverReady => std::future::pending().await,
                 Fault::Refusing => Err("connection refused".into()),
                 Fault::Resetting => broken(1, Duration::ZERO, Some("connection reset")),
                 Fault::Dribbling => broken(1000, Duration::from_millis(100), None),
@@ -296,7 +299,11 @@ async fn a_page_takes_its_own_time_whatever_the_platform_does() {
             assert_eq!(seen, "K1/?", "{fault:?}");
             let is_over_at_once = !matches!(
                 fault,
-                Fault::Slow | Fault::Silent | Fault::NeverReady | Fault::Dribbling
+                Fault::Slow
+                    | Fault::Silent
+                    | Fault::DnsHangs
+                    | Fault::NeverReady
+                    | Fault::Dribbling
             );
             let budget = if is_over_at_once {
                 Duration::ZERO

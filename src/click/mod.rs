@@ -163,6 +163,9 @@ impl Clicks {
 
     /// How long the head of a landing's response may be held back for the click ID, counted from
     /// when the inner service is done. Not at all by default.
+    ///
+    /// A time by Tokio's clock: it needs a runtime whose timer is enabled, as that of
+    /// `#[tokio::main]` is.
     pub fn wait(mut self, budget: Duration) -> Self {
         self.wait = budget;
         self
@@ -201,6 +204,18 @@ impl Clicks {
     /// that you name: axum's `ConnectInfo`, or a header that your own proxy sets
     /// ([`trusted_header`]). There is no default, because `X-Forwarded-For` holds whatever the
     /// visitor likes.
+    ///
+    /// ```
+    /// use std::net::SocketAddr;
+    /// use axum::extract::ConnectInfo;
+    /// # use tower_referral::{ClickId, ClickRequest, Clicks};
+    /// # async fn create_click(request: ClickRequest) -> Result<ClickId, std::io::Error> { unimplemented!() }
+    ///
+    /// let clicks = Clicks::from_fn(create_click).ip(|request| {
+    ///     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>()?;
+    ///     Some(peer.0.ip())
+    /// });
+    /// ```
     pub fn ip(
         mut self,
         source: impl Fn(RequestRef<'_>) -> Option<IpAddr> + Send + Sync + 'static,
