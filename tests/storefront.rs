@@ -13,9 +13,9 @@ use std::collections::BTreeMap;
 use std::env::consts::EXE_SUFFIX;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 
@@ -1007,7 +1007,7 @@ fn by_default_a_sandbox_plays_partnac_and_the_click_id_shows_everywhere() {
         serde_json::from_str::<Value>(calls[0]["body"].as_str().unwrap()).unwrap(),
         json!({
             "partnership_code": "PARTNER_123",
-            "click_url": format!("https://{}/pricing?aff=PARTNER_123", shop.address),
+            "click_url": format!("http://{}/pricing?aff=PARTNER_123", shop.address),
             "referrer_url": "https://blog.example",
         })
     );
@@ -1042,7 +1042,7 @@ fn tapfiliate_has_a_sandbox_too() {
         serde_json::from_str::<Value>(calls[0]["body"].as_str().unwrap()).unwrap(),
         json!({
             "referral_code": "PARTNER_123",
-            "landing_page": format!("https://{}/pricing?aff=PARTNER_123", shop.address),
+            "landing_page": format!("http://{}/pricing?aff=PARTNER_123", shop.address),
         })
     );
     let page = send(sandbox.0, "GET", "/", &[], b"");
@@ -1494,16 +1494,39 @@ fn command(args: &[&str], variables: &[(&str, &str)]) -> Command {
 }
 
 /// The example's binary. Cargo builds it before it runs the tests, unless it was asked for this
-/// test alone.
+/// test alone: then it may be missing, or be that of yesterday's sources.
 fn storefront() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let target = test.parent().and_then(|deps| deps.parent()).unwrap();
     let binary = target.join(format!("examples/storefront{EXE_SUFFIX}"));
+    let built = binary.metadata().and_then(|metadata| metadata.modified());
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let changed = ["src", "examples/storefront"].map(|folder| last_change(&root.join(folder)));
     assert!(
-        binary.exists(),
+        built.is_ok_and(|built| changed.iter().all(|changed| *changed <= built)),
         "build the storefront first: cargo build --all-features --example storefront"
     );
     binary
+}
+
+/// When anything below a folder was last changed.
+fn last_change(folder: &Path) -> SystemTime {
+    let entries = folder
+        .read_dir()
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    entries
+        .map(|path| {
+            if path.is_dir() {
+                last_change(&path)
+            } else {
+                path.metadata()
+                    .and_then(|metadata| metadata.modified())
+                    .unwrap()
+            }
+        })
+        .max()
+        .unwrap()
 }
 
 /// Runs the storefront with a configuration that it doesn't start with.
