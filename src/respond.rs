@@ -197,36 +197,48 @@ impl Word {
     }
 }
 
+/// When the platform hears of what a handler captured, if it wins.
+enum ClickDue {
+    Never,
+    Now(Facts),
+    AtTheNextPageView,
+}
+
 impl Captured {
     fn apply(self, config: &Config, permission: Permission, ledger: &mut Ledger) {
-        let name = match &self {
-            Self::Key(name, _) => name.clone(),
-            Self::Referral(referral) => Some(referral.program.clone()),
-            Self::Landing(name, ..) => Some(name.clone()),
-        };
-        let facts = match &self {
-            Self::Landing(_, _, _, facts) => facts.clone(),
-            Self::Key(..) | Self::Referral(_) => None,
-        };
-        let index = match name {
+        let index = match self.program() {
             None => Some(0),
-            Some(name) => find(config, &name, ledger),
+            Some(name) => find(config, name, ledger),
         };
         let Some(index) = index else { return };
-        let brings_landing = matches!(&self, Self::Referral(referral) if referral.awaits_click());
-        match self.into_touch(config, &config.programs[index], ledger) {
-            Err(reason) => ledger.note(config, index, reason),
-            Ok(touch) => {
-                let win = ledger.touch(config, index, touch, permission);
-                if let (Some(clicker), Some(win)) = (&config.clicks, win) {
-                    if let Some(facts) = facts {
-                        // The response is on its way already, so the answer joins a later one.
-                        drop(ledger.start_click(clicker, facts, win));
-                    } else if brings_landing {
-                        ledger.defer_click(&win);
-                    }
-                }
+        let click_due = self.click_due();
+        let win = match self.into_touch(config, &config.programs[index], ledger) {
+            Ok(touch) => ledger.touch(config, index, touch, permission),
+            Err(reason) => return ledger.note(config, index, reason),
+        };
+        match (&config.clicks, win, click_due) {
+            // The response is on its way already, so the answer joins a later one.
+            (Some(clicker), Some(win), ClickDue::Now(facts)) => {
+                drop(ledger.start_click(clicker, facts, win));
             }
+            (Some(_), Some(win), ClickDue::AtTheNextPageView) => ledger.defer_click(&win),
+            _ => {}
+        }
+    }
+
+    fn program(&self) -> Option<&SmolStr> {
+        match self {
+            Self::Key(name, _) => name.as_ref(),
+            Self::Referral(referral) => Some(&referral.program),
+            Self::Landing(name, ..) => Some(name),
+        }
+    }
+
+    fn click_due(&self) -> ClickDue {
+        match self {
+            Self::Landing(_, _, _, Some(facts)) => ClickDue::Now(facts.clone()),
+            Self::Referral(referral) if referral.awaits_click() => ClickDue::AtTheNextPageView,
+            _ => ClickDue::Never,
         }
     }
 
