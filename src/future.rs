@@ -73,7 +73,7 @@ where
                         result,
                         budget: Box::pin(tokio::time::sleep(budget)),
                     }),
-                    _ => return Poll::Ready(finish(result, this.way_back.take())),
+                    _ => return Poll::Ready(finish(result, this.way_back.as_mut())),
                 }
             }
         };
@@ -85,13 +85,13 @@ where
             *this.held = Some(held);
             return Poll::Pending;
         }
-        Poll::Ready(finish(held.result, this.way_back.take()))
+        Poll::Ready(finish(held.result, this.way_back.as_mut()))
     }
 }
 
 fn finish<R, E>(
     mut result: Result<Response<R>, E>,
-    way_back: Option<WayBack>,
+    way_back: Option<&mut WayBack>,
 ) -> Result<Response<R>, E> {
     if let (Ok(response), Some(way_back)) = (&mut result, way_back) {
         way_back.leave(response);
@@ -166,20 +166,23 @@ impl WayBack {
         Some(Visit::new(config, self.jar.clone(), ledger))
     }
 
-    fn leave<R>(self, response: &mut Response<R>) {
+    fn leave<R>(&mut self, response: &mut Response<R>) {
         if response.status().is_informational() {
             return;
         }
         let word = Word::take(response.extensions_mut());
-        if self.decided.is_none() && word.is_none() {
-            return;
+        if self.decided.is_some() || word.is_some() {
+            self.settle(word, response);
         }
+    }
+
+    fn settle<R>(&mut self, word: Option<Word>, response: &mut Response<R>) {
         let config = &*self.config;
         let Decided {
             mut ledger,
             clicks,
             clean_url,
-        } = match self.decided {
+        } = match self.decided.take() {
             Some(decided) => *decided,
             None => Decided {
                 ledger: Ledger::reopen(config, &self.jar),
