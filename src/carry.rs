@@ -112,7 +112,7 @@ impl Carry {
             });
         }
         let mut token = String::with_capacity(len);
-        self.seal.seal(&message, &mut token);
+        self.seal.seal(|out| out.extend(message), &mut token);
         Ok(CarryToken(token))
     }
 

@@ -121,7 +121,8 @@ pub(crate) struct WayBack {
 
 /// What came of the way in.
 pub(crate) struct Decided {
-    pub(crate) ledger: Ledger,
+    /// Shared with the handlers for as long as they hold the request.
+    pub(crate) ledger: Arc<Ledger>,
     /// The clicks that were started, with the program's index.
     pub(crate) clicks: Vec<(usize, Pending)>,
     /// The URL without our parameters, if the browser is to go there.
@@ -161,9 +162,12 @@ impl WayBack {
         if self.decided.is_none() && self.jar.is_empty() {
             return None;
         }
-        let ledger = self.decided.as_ref().map(|decided| decided.ledger.clone());
-        let config = Arc::clone(&self.config);
-        Some(Visit::new(config, self.jar.clone(), ledger))
+        let decided = self.decided.as_ref();
+        Some(Visit::new(
+            Arc::clone(&self.config),
+            self.jar.clone(),
+            decided.map(|decided| Arc::clone(&decided.ledger)),
+        ))
     }
 
     fn leave<R>(&mut self, response: &mut Response<R>) {
@@ -178,17 +182,13 @@ impl WayBack {
 
     fn settle<R>(&mut self, word: Option<Word>, response: &mut Response<R>) {
         let config = &*self.config;
-        let Decided {
-            mut ledger,
-            clicks,
-            clean_url,
-        } = match self.decided.take() {
-            Some(decided) => *decided,
-            None => Decided {
-                ledger: Ledger::reopen(config, &self.jar),
-                clicks: Vec::new(),
-                clean_url: None,
-            },
+        let (mut ledger, clicks, clean_url) = match self.decided.take() {
+            Some(decided) => (
+                Arc::unwrap_or_clone(decided.ledger),
+                decided.clicks,
+                decided.clean_url,
+            ),
+            None => (Ledger::reopen(config, &self.jar), Vec::new(), None),
         };
         for (index, pending) in clicks {
             let touch = pending.touch();

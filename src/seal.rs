@@ -35,6 +35,8 @@ use crate::referral::{
 const VERSION: u8 = 1;
 /// 32 bytes in unpadded base64url.
 const TAG_LEN: usize = 43;
+/// Room for most envelopes, in bytes.
+const USUAL_ENVELOPE_LEN: usize = 128;
 /// The longest envelope that is ever written or read, in bytes.
 const MAX_ENVELOPE_LEN: usize = 768;
 /// The longest sealed text that is ever written or read, in characters.
@@ -94,13 +96,15 @@ impl Seal {
         encoded_len(self.signing.head.len() + len) + TAG_LEN
     }
 
-    /// Appends the sealed message to `out`.
-    pub(crate) fn seal(&self, message: &[u8], out: &mut String) {
-        let mut envelope = Vec::with_capacity(self.signing.head.len() + message.len());
-        envelope.extend_from_slice(&self.signing.head);
-        envelope.extend_from_slice(message);
+    /// Appends the sealed message to `out`. `write` appends the message to what it is given.
+    pub(crate) fn seal(&self, write: impl FnOnce(&mut Vec<u8>), out: &mut String) {
+        let head = &self.signing.head;
+        let mut envelope = Vec::with_capacity(USUAL_ENVELOPE_LEN);
+        envelope.extend_from_slice(head);
+        write(&mut envelope);
+        let tag = self.signing.tag(&envelope[head.len()..]);
         URL_SAFE_NO_PAD.encode_string(&envelope, out);
-        out.push_str(as_text(&self.signing.tag(message)));
+        out.push_str(as_text(&tag));
     }
 
     /// Verifies `sealed` and gives its message, decoded into `buffer`.
@@ -411,7 +415,7 @@ mod tests {
     #[test]
     fn nothing_but_the_sealed_text_opens() {
         let mut sealed = String::new();
-        seal().seal(b"message", &mut sealed);
+        seal().seal(|out| out.extend_from_slice(b"message"), &mut sealed);
         assert_eq!(sealed.len(), seal().sealed_len(7));
         let mut buffer = Buffer::new();
         assert_eq!(

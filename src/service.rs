@@ -157,7 +157,7 @@ impl<'r> Arrival<'r> {
         Decided {
             clicks: self.start_clicks(wins),
             clean_url: self.clean_url(),
-            ledger: self.ledger,
+            ledger: Arc::new(self.ledger),
         }
     }
 

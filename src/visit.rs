@@ -16,8 +16,10 @@ use crate::referral::Referral;
 pub(crate) struct Visit {
     config: Arc<Config>,
     jar: Jar,
-    /// Filled on the way in if the request had to be decided over, else when a handler asks.
-    ledger: OnceLock<Ledger>,
+    /// What was decided on the way in, if anything.
+    decided: Option<Arc<Ledger>>,
+    /// What a handler that asked has found otherwise.
+    opened: OnceLock<Ledger>,
 }
 
 /// The mark on a request that passed through the layer and has nothing of ours. It has no size,
@@ -43,11 +45,12 @@ impl std::fmt::Display for MissingLayer {
 impl std::error::Error for MissingLayer {}
 
 impl Visit {
-    pub(crate) fn new(config: Arc<Config>, jar: Jar, ledger: Option<Ledger>) -> Self {
+    pub(crate) fn new(config: Arc<Config>, jar: Jar, decided: Option<Arc<Ledger>>) -> Self {
         Self {
             config,
             jar,
-            ledger: ledger.map_or_else(OnceLock::new, OnceLock::from),
+            decided,
+            opened: OnceLock::new(),
         }
     }
 
@@ -72,8 +75,10 @@ impl Visit {
     }
 
     fn ledger(&self) -> &Ledger {
-        self.ledger
-            .get_or_init(|| Ledger::open(&self.config, &self.jar))
+        self.decided.as_deref().unwrap_or_else(|| {
+            self.opened
+                .get_or_init(|| Ledger::open(&self.config, &self.jar))
+        })
     }
 }
 

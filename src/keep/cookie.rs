@@ -293,9 +293,8 @@ impl Cookies {
         line.push_str(&cookie.name);
         line.push('=');
         let max_age = referral.map_or(0, |referral| {
-            let mut message = Vec::new();
-            seal::encode(referral, "", cookie.max_message_len, &mut message);
-            cookie.seal.seal(&message, &mut line);
+            let encode = |out: &mut _| seal::encode(referral, "", cookie.max_message_len, out);
+            cookie.seal.seal(encode, &mut line);
             seconds_left(referral, now)
         });
         line.push_str(&self.attributes);
