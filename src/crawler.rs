@@ -41,26 +41,33 @@ fn is_robot(word: &[u8]) -> bool {
 }
 
 /// Products that a `User-Agent` begins with. A browser's begins with `Mozilla/5.0`.
-const PRODUCTS: [&str; 25] = [
+const PRODUCTS: [&str; 32] = [
     "aiohttp/",
     "apache-httpclient/",
     "axios/",
     "blackbox exporter/",
-    "curl/",
-    "facebookexternalhit/",
+    "curl",
+    "elb-healthchecker/",
     "facebookcatalog/",
+    "facebookexternalhit/",
     "go-http-client/",
     "got (",
+    "guzzlehttp/",
     "httpie/",
+    "insomnia/",
     "java/",
+    "k6/",
+    "kube-probe/",
     "libwww-perl/",
     "lwp::",
+    "meta-external",
     "node",
     "okhttp/",
     "php/",
     "postmanruntime/",
-    "python-requests/",
+    "prometheus/",
     "python-httpx/",
+    "python-requests/",
     "python-urllib/",
     "reqwest/",
     "ruby",
@@ -70,7 +77,7 @@ const PRODUCTS: [&str; 25] = [
 ];
 
 /// Names that no browser has anywhere in its `User-Agent`.
-const ANYWHERE: [&str; 15] = [
+const ANYWHERE: [&str; 20] = [
     "adsbot-google",
     "bingpreview",
     "chrome-lighthouse",
@@ -79,13 +86,18 @@ const ANYWHERE: [&str; 15] = [
     "google-inspectiontool",
     "google-read-aloud",
     "googleother",
+    "ia_archiver",
+    "iframely",
     "mediapartners-google",
+    "newrelicpinger",
     "pingdom",
     "site24x7",
     "skypeuripreview",
+    "slurp",
     "statuscake",
     "uptime-kuma",
     "uptimerobot",
+    "vkshare",
 ];
 
 #[cfg(test)]
@@ -111,6 +123,14 @@ mod tests {
             "python-requests/2.32",
             "Go-http-client/2.0",
             "Wget/1.21",
+            "curl",
+            "ELB-HealthChecker/2.0",
+            "kube-probe/1.29",
+            "Mozilla/5.0 (compatible; NewRelicPinger/1.0)",
+            "GuzzleHttp/7",
+            "meta-externalagent/1.1 (+https://developers.facebook.com/docs/sharing/webmasters/crawler)",
+            "Mozilla/5.0 (compatible; Yahoo! Slurp)",
+            "ia_archiver",
         ] {
             assert!(is_crawler(robot), "{robot}");
         }

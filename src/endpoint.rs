@@ -233,18 +233,16 @@ fn host<'r>(uri: &'r Uri, headers: &'r HeaderMap) -> Option<&'r str> {
 /// Does the request come from a page of this origin? Browsers say so in `Sec-Fetch-Site`, older
 /// ones in `Origin`; where there is neither, no browser's page is behind it.
 fn is_same_origin(headers: &HeaderMap, host: Option<&str>) -> bool {
-    if let Some(site) = headers.get("sec-fetch-site") {
-        return site == "same-origin";
-    }
-    let Some(origin) = headers.get(ORIGIN) else {
-        return true;
+    let authority_of = |origin: &HeaderValue| {
+        let (_, authority) = origin.to_str().ok()?.split_once("://")?;
+        Some(authority.to_owned())
     };
-    let authority = origin
-        .to_str()
-        .ok()
-        .and_then(|origin| origin.split_once("://"))
-        .map(|(_, authority)| authority);
-    authority.is_some() && authority == host
+    if headers.contains_key("sec-fetch-site") {
+        let mut sites = headers.get_all("sec-fetch-site").iter();
+        return sites.all(|site| site == "same-origin");
+    }
+    let mut origins = headers.get_all(ORIGIN).iter();
+    origins.all(|origin| authority_of(origin).is_some_and(|origin| host == Some(&*origin)))
 }
 
 /// The path of the page whose script is asking.

@@ -266,7 +266,10 @@ impl PageVisit {
             return None;
         }
         Some(Self {
-            same_origin: says(headers, &SEC_FETCH_SITE, "same-origin") == Some(true),
+            same_origin: headers
+                .get_all(&SEC_FETCH_SITE)
+                .iter()
+                .any(|site| site == "same-origin"),
             speculative: headers
                 .get(&SEC_PURPOSE)
                 .is_some_and(|purpose| purpose.as_bytes().starts_with(b"prefetch")),

@@ -152,43 +152,58 @@ impl Ledger {
         facts: Facts,
         win: Win,
     ) -> Option<(usize, Pending)> {
-        let account = &mut self.accounts[win.index];
-        let referral = account.kept.as_mut()?;
-        let pending = clicker.start(referral, facts, win.replaced)?;
-        referral.click = Click::Started(pending.touch());
+        let referral = self.accounts[win.index].kept.as_mut()?;
+        let touch = clicker.name_touch()?;
+        let pending = clicker.start(referral, touch, facts, win.replaced)?;
+        referral.click = Click::Started(touch);
         Some((win.index, pending))
     }
 
     /// Leaves the click of a touch that won to the visitor's first real page view.
-    pub(crate) fn defer_click(&mut self, win: &Win) {
-        if let Some(referral) = &mut self.accounts[win.index].kept {
-            referral.click = Click::Due;
+    pub(crate) fn defer_click(&mut self, clicker: &Clicker, win: &Win) {
+        if let Some(referral) = &mut self.accounts[win.index].kept
+            && let Some(touch) = clicker.name_touch()
+        {
+            referral.click = Click::Due(touch);
         }
     }
 
-    /// The programs whose clicks waited for a real page view, with nothing replaced.
-    pub(crate) fn take_due(&mut self) -> Vec<Win> {
-        let mut due = Vec::new();
+    pub(crate) fn has_due_clicks(&self) -> bool {
+        let mut kept = self
+            .accounts
+            .iter()
+            .filter_map(|account| account.kept.as_ref());
+        kept.any(|referral| matches!(referral.click, Click::Due(_)))
+    }
+
+    /// Starts the clicks that waited for a real page view. Of several views at once, in as many
+    /// tabs, the first one claims the click, and the others wait for its answer.
+    pub(crate) fn start_due_clicks(
+        &mut self,
+        clicker: &Clicker,
+        facts: &Facts,
+    ) -> Vec<(usize, Pending)> {
+        let mut started = Vec::new();
         for (index, account) in self.accounts.iter_mut().enumerate() {
             if let Some(referral) = &mut account.kept
-                && referral.click == Click::Due
+                && let Click::Due(touch) = referral.click
             {
-                referral.click = Click::None;
+                referral.click = Click::Started(touch);
                 account.changed = true;
-                due.push(Win {
-                    index,
-                    replaced: None,
-                });
+                if clicker.claim(touch) {
+                    let pending = clicker.start(referral, touch, facts.clone(), None);
+                    started.extend(pending.map(|pending| (index, pending)));
+                }
             }
         }
-        due
+        started
     }
 
     /// Takes in what has come since for the clicks that were started earlier.
     pub(crate) fn join_late_answers(&mut self, config: &Config, clicker: &Clicker) {
         for index in 0..self.accounts.len() {
             if let Some(referral) = &self.accounts[index].kept
-                && let Click::Started(touch) = referral.click
+                && let Click::Started(touch) | Click::Due(touch) = referral.click
                 && let Some(answer) = clicker.late_answer(touch)
             {
                 self.answer(config, index, touch, answer);
@@ -203,7 +218,7 @@ impl Ledger {
         let Some(referral) = &mut account.kept else {
             return;
         };
-        if referral.click != Click::Started(touch) {
+        if ![Click::Started(touch), Click::Due(touch)].contains(&referral.click) {
             return;
         }
         account.changed = true;

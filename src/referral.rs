@@ -325,8 +325,9 @@ pub(crate) enum Click {
     /// None was ever started, nor will be.
     #[default]
     None,
-    /// Waits for the visitor's first real page view: the page was fetched ahead of time.
-    Due,
+    /// Waits for the visitor's first real page view: the page was fetched ahead of time, or held
+    /// back for consent.
+    Due(TouchId),
     /// Was started for the touch of that name.
     Started(TouchId),
 }

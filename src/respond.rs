@@ -221,7 +221,9 @@ impl Captured {
             (Some(clicker), Some(win), ClickDue::Now(facts)) => {
                 drop(ledger.start_click(clicker, facts, win));
             }
-            (Some(_), Some(win), ClickDue::AtTheNextPageView) => ledger.defer_click(&win),
+            (Some(clicker), Some(win), ClickDue::AtTheNextPageView) => {
+                ledger.defer_click(clicker, &win);
+            }
             _ => {}
         }
     }

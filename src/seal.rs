@@ -217,6 +217,7 @@ impl Buffer {
 // window        32 bits, seconds, big-endian
 // source        8 bits: 1 landing, 2 handler, 3 script, 4 landing whose click is still due
 // touch         length as 8 bits, 0 or 8, then the random name of the touch whose click was started
+//               or is due
 // program, key, click ID, parameter, landing path
 //               each: length as 8 bits, then UTF-8; an empty one is absent
 // extra         count as 8 bits, then for each: name, value, as above
@@ -234,8 +235,8 @@ pub(crate) fn encode(referral: &Referral, program: &str, max_len: usize, out: &m
     let mut extra = referral.extra.as_slice();
 
     let touch: &[u8] = match &referral.click {
-        Click::Started(touch) => touch,
-        Click::None | Click::Due => &[],
+        Click::Started(touch) | Click::Due(touch) => touch,
+        Click::None => &[],
     };
     let mut len = 8
         + 4
@@ -269,7 +270,7 @@ pub(crate) fn encode(referral: &Referral, program: &str, max_len: usize, out: &m
     out.extend_from_slice(&referral.captured_at.to_be_bytes());
     out.extend_from_slice(&referral.window.to_be_bytes());
     out.push(match (referral.source, referral.click) {
-        (Source::Landing, Click::Due) => 4,
+        (Source::Landing, Click::Due(_)) => 4,
         (Source::Landing, _) => 1,
         (Source::Handler, _) => 2,
         (Source::Script, _) => 3,
@@ -303,8 +304,8 @@ pub(crate) fn decode(message: &[u8], rule: &KeyRule, names_program: bool) -> Opt
     let window = u32::from_be_bytes(reader.array()?);
     let [source, touch_len] = reader.array()?;
     let click = match (source, touch_len) {
-        (4, 0) => Click::Due,
-        (_, 0) => Click::None,
+        (1..=3, 0) => Click::None,
+        (4, 8) => Click::Due(reader.array()?),
         (1..=3, 8) => Click::Started(reader.array()?),
         _ => return None,
     };

@@ -173,8 +173,9 @@ impl<'r> Arrival<'r> {
         }
     }
 
+    /// What came late is written into the cookie, so it waits while consent is unknown.
     fn join_late_clicks(&mut self) {
-        if let Some(clicker) = &self.config.clicks {
+        if let (Some(clicker), Permission::Granted) = (&self.config.clicks, self.permission) {
             self.ledger.join_late_answers(self.config, clicker);
         }
     }
@@ -249,26 +250,29 @@ impl<'r> Arrival<'r> {
     }
 
     /// Starts the clicks of the touches that won, and of those that waited for a real page view.
-    fn start_clicks(&mut self, mut wins: Vec<Win>) -> Vec<(usize, Pending)> {
+    fn start_clicks(&mut self, wins: Vec<Win>) -> Vec<(usize, Pending)> {
         let (Some(clicker), Ok(visit), Permission::Granted) =
             (&self.config.clicks, self.visit, self.permission)
         else {
             return Vec::new();
         };
         if visit.speculative {
-            wins.iter().for_each(|win| self.ledger.defer_click(win));
+            for win in &wins {
+                self.ledger.defer_click(clicker, win);
+            }
             return Vec::new();
         }
-        wins.extend(self.ledger.take_due());
-        if wins.is_empty() {
+        if wins.is_empty() && !self.ledger.has_due_clicks() {
             return Vec::new();
         }
         let Some(facts) = clicker.facts(self.request) else {
             return Vec::new();
         };
-        wins.into_iter()
-            .filter_map(|win| self.ledger.start_click(clicker, facts.clone(), win))
-            .collect()
+        let mut started = self.ledger.start_due_clicks(clicker, &facts);
+        for win in wins {
+            started.extend(self.ledger.start_click(clicker, facts.clone(), win));
+        }
+        started
     }
 
     /// The URL to send the browser to. Without consent the page has to be shown: it holds the

@@ -476,6 +476,72 @@ async fn a_page_fetched_ahead_of_time_clicks_when_it_is_looked_at() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn several_tabs_at_once_make_one_due_click_and_all_learn_of_it() {
+    let (clicks, calls) = counting(Duration::from_secs(1));
+    let layer = layer(clicks);
+    let site = service_fn(page);
+    let mut browser = Browser::new(&layer, site);
+    let real = browser.headers.clone();
+    browser
+        .headers
+        .insert("sec-purpose", "prefetch".parse().unwrap());
+    browser.open("/pricing?aff=K1").await;
+
+    let mut crawler = Browser::new(&layer, site);
+    crawler.cookie = browser.cookie.clone();
+    crawler
+        .headers
+        .insert("user-agent", "curl/8.5.0".parse().unwrap());
+    crawler.open("/").await;
+    assert_eq!(
+        calls.load(Ordering::SeqCst),
+        0,
+        "a tool's view uses nothing up"
+    );
+
+    let mut tabs: Vec<_> = (0..5).map(|_| Browser::new(&layer, site)).collect();
+    for tab in &mut tabs {
+        tab.cookie = browser.cookie.clone();
+        tab.headers = real.clone();
+        tab.open("/").await;
+    }
+    settle().await;
+    for tab in &mut tabs {
+        assert_eq!(tab.open("/").await.0, "K1/c1");
+    }
+    // A tab whose answers were all lost comes with the first cookie of all.
+    tabs[0].cookie = browser.cookie.clone();
+    assert_eq!(tabs[0].open("/").await.0, "K1/c1");
+    settle().await;
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_click_id_is_not_written_while_consent_is_unknown() {
+    let (clicks, _) = counting(Duration::from_secs(1));
+    let layer = ReferralLayer::builder(cookie())
+        .clicks(clicks)
+        .consent(|request| {
+            if request.headers().contains_key("x-unknown") {
+                Consent::Unknown
+            } else {
+                Consent::Granted
+            }
+        })
+        .build()
+        .unwrap();
+    let mut browser = Browser::new(&layer, service_fn(page));
+    browser.open("/?aff=K1").await;
+    settle().await;
+    let landing_cookie = browser.cookie.clone();
+    browser.headers.insert("x-unknown", "1".parse().unwrap());
+    assert_eq!(browser.open("/").await.0, "K1/?");
+    assert_eq!(browser.cookie, landing_cookie);
+    browser.headers.remove("x-unknown");
+    assert_eq!(browser.open("/").await.0, "K1/c1");
+}
+
+#[tokio::test(start_paused = true)]
 async fn crawlers_are_captured_and_click_nothing_unless_the_user_says_otherwise() {
     let (clicks, calls) = counting(Duration::ZERO);
     let mut crawler = Browser::new(&layer(clicks), service_fn(page));

@@ -91,6 +91,22 @@ fn a_configuration_that_cannot_work_is_refused_with_the_mend() {
         ),
         (&["--platform-url", "nonsense"], "base URL: use https"),
         (
+            &["--platform-url", "http://127.0.0.1:99999/v1"],
+            "base URL: use https",
+        ),
+        (
+            &["--platform-url", "https://127.0.0.1:-1/v1"],
+            "base URL: use https",
+        ),
+        (
+            &["--platform-url", "http://u:p@127.0.0.1/v1"],
+            "base URL: use https",
+        ),
+        (
+            &["--platform-url", "https://127.0.0.1/v1#f"],
+            "base URL: use https",
+        ),
+        (
             &["--platform-url", "http://api.partnac.com/v1/tracking"],
             "never crosses a network in the clear",
         ),

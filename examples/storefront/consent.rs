@@ -39,14 +39,16 @@ pub(crate) fn choice(headers: &HeaderMap) -> Consent {
         .iter()
         .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
         .map(<[u8]>::trim_ascii);
+    let mut choice = Consent::Unknown;
     for cookie in cookies {
         match cookie {
-            b"consent=granted" => return Consent::Granted,
+            // Of two cookies that disagree, the refusal counts.
             b"consent=denied" => return Consent::Denied,
+            b"consent=granted" => choice = Consent::Granted,
             _ => {}
         }
     }
-    Consent::Unknown
+    choice
 }
 
 /// `POST /consent`: takes the banner's answer.

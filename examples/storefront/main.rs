@@ -32,6 +32,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tower_referral::{Keyring, KeyringError, ReferralLayer, SigningKey};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
@@ -39,6 +40,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::options::{Options, Platform};
 use crate::sandbox::Sandbox;
+
+/// How long requests under way may take after the shop was told to stop.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
 
 /// The exit code for options and keys that can't work, the same as clap's own.
 const BAD_CONFIGURATION: u8 = 2;
@@ -114,9 +118,22 @@ async fn serve(options: &Options, configured: Configured) -> io::Result<()> {
     let listener = TcpListener::bind(options.listen).await?;
     let stopped = stop_signal()?;
     announce(options, listener.local_addr()?, &configured);
-    axum::serve(listener, configured.app)
-        .with_graceful_shutdown(stopped)
-        .await?;
+    let (tell, told) = oneshot::channel();
+    let server = axum::serve(listener, configured.app).with_graceful_shutdown(async {
+        stopped.await;
+        let _ = tell.send(());
+    });
+    // A visitor who sends half a request and no more isn't waited for without end.
+    let patience = async {
+        match told.await {
+            Ok(()) => tokio::time::sleep(SHUTDOWN_LIMIT).await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        result = server.into_future() => result?,
+        () = patience => tracing::warn!("requests were still under way at the end"),
+    }
     // The pages are out; what the platform is being told is still worth a moment.
     if !configured.referrals.drain_clicks(DRAIN_LIMIT).await {
         tracing::warn!("clicks were still under way at the end: look at the platform for them");

@@ -70,20 +70,37 @@ impl Clicker {
         self.facts.read(request)
     }
 
+    /// Draws a name for a touch; `None` if the operating system has no randomness.
+    pub(crate) fn name_touch(&self) -> Option<TouchId> {
+        let mut touch = TouchId::default();
+        match getrandom::fill(&mut touch) {
+            Ok(()) => Some(touch),
+            Err(_) => {
+                self.desk.drop_click("no_randomness");
+                None
+            }
+        }
+    }
+
+    /// Claims a click that was due. Only the first claim is granted.
+    pub(crate) fn claim(&self, touch: TouchId) -> bool {
+        self.desk.claim(touch)
+    }
+
     /// Starts the call for a winning touch. `replaced` is what the touch had replaced.
     pub(crate) fn start(
         &self,
         referral: &Referral,
+        touch: TouchId,
         facts: Facts,
         replaced: Option<Referral>,
     ) -> Option<Pending> {
-        let mut touch = TouchId::default();
         let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
             self.desk.drop_click("too_many_in_flight");
             return None;
         };
         // Outside a Tokio runtime there is nothing to spawn on, and Tower doesn't promise one.
-        let (Ok(runtime), Ok(())) = (Handle::try_current(), getrandom::fill(&mut touch)) else {
+        let Ok(runtime) = Handle::try_current() else {
             self.desk.drop_click("no_runtime");
             return None;
         };

@@ -30,12 +30,14 @@ impl FactsRule {
         }
         let headers = request.headers();
         let ip = self.ip.as_ref().and_then(|source| source(request));
+        let own_url = own_base_url(request.uri(), headers);
+        // The capture endpoint is called by our own page, which says nothing about where the
+        // visitor came from.
+        let referrer =
+            referrer_origin(headers).filter(|origin| host_of(origin) != host_of(&own_url));
         Some(Facts {
-            base_url: match &self.base_url {
-                Some(url) => url.clone(),
-                None => own_base_url(request.uri(), headers),
-            },
-            referrer: referrer_origin(headers),
+            base_url: self.base_url.clone().unwrap_or(own_url),
+            referrer,
             ip: if self.whole_ip { ip } else { ip.map(masked) },
             user_agent: self.user_agent.then(|| text_of(headers)).flatten(),
         })
@@ -72,7 +74,8 @@ fn own_base_url(uri: &Uri, headers: &HeaderMap) -> String {
     let authority = uri
         .authority()
         .cloned()
-        .or_else(|| host?.parse::<Authority>().ok());
+        .or_else(|| host?.parse::<Authority>().ok())
+        .filter(|authority| !authority.as_str().contains('@'));
     let Some(authority) = authority else {
         return "http://localhost".to_owned();
     };
@@ -101,6 +104,10 @@ fn referrer_origin(headers: &HeaderMap) -> Option<String> {
         port.unwrap_or_default()
     );
     (origin.len() <= MAX_FACT_LEN).then_some(origin)
+}
+
+fn host_of(url: &str) -> Option<&str> {
+    url.split_once("://").map(|(_, host)| host)
 }
 
 fn text_of(headers: &HeaderMap) -> Option<String> {

@@ -84,7 +84,8 @@ pub(super) struct Desk {
 
 #[derive(Default)]
 struct Late {
-    answers: HashMap<TouchId, Answer>,
+    /// `None` for a due click that was claimed and has no answer yet.
+    answers: HashMap<TouchId, Option<Answer>>,
     /// In order of their coming, which is the order of their going.
     order: VecDeque<(Instant, TouchId)>,
 }
@@ -150,11 +151,26 @@ impl Desk {
     pub(super) fn keep(&self, touch: TouchId, answer: Answer) {
         let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
         late.drop_expired();
-        late.answers.insert(touch, answer);
-        late.order
-            .push_back((Instant::now() + self.keep_for, touch));
-        if late.order.len() > self.most {
-            late.drop_oldest();
+        self.insert(&mut late, touch, Some(answer));
+    }
+
+    /// Claims a due click for one of several page views. Says whether this is the first.
+    pub(super) fn claim(&self, touch: TouchId) -> bool {
+        let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+        late.drop_expired();
+        let is_first = !late.answers.contains_key(&touch);
+        if is_first {
+            self.insert(&mut late, touch, None);
+        }
+        is_first
+    }
+
+    fn insert(&self, late: &mut Late, touch: TouchId, answer: Option<Answer>) {
+        if late.answers.insert(touch, answer).is_none() {
+            let until = Instant::now() + self.keep_for;
+            late.order.push_back((until, touch));
+        }
+        if late.order.len() > self.most && late.drop_oldest() {
             count_drop(&self.counters.late_dropped, "too_many_late");
         }
     }
@@ -163,7 +179,7 @@ impl Desk {
     pub(super) fn look_up(&self, touch: TouchId) -> Option<Answer> {
         let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
         late.drop_expired();
-        late.answers.get(&touch).cloned()
+        late.answers.get(&touch).cloned().flatten()
     }
 }
 
@@ -175,9 +191,11 @@ impl Late {
         }
     }
 
-    fn drop_oldest(&mut self) {
-        if let Some((_, touch)) = self.order.pop_front() {
-            self.answers.remove(&touch);
-        }
+    /// Says whether an answer was lost by it.
+    fn drop_oldest(&mut self) -> bool {
+        let oldest = self.order.pop_front();
+        oldest
+            .and_then(|(_, touch)| self.answers.remove(&touch))
+            .is_some_and(|answer| answer.is_some())
     }
 }

@@ -94,10 +94,11 @@ impl std::error::Error for UnknownKey {}
 /// repeated here: whether it is safe to repeat one is for the service to know. Crawlers, link
 /// previews, monitors and HTTP tools create none ([`is_crawler`](crate::is_crawler)), nor do
 /// visitors without consent. A page that the browser fetches ahead of time creates its click when
-/// the visitor first really looks at a page.
+/// the visitor first really looks at a page; so does a landing that waited for consent.
 ///
-/// Late click IDs wait in this process's memory. With several web servers, a visitor whose next
-/// request reaches another one gets the click ID when a later request comes back here.
+/// Late click IDs wait in this process's memory, and so does the note that a deferred click was
+/// made, for the visitor who opens several pages at once. With several web servers, a visitor whose
+/// next request reaches another one gets the click ID when a later request comes back here.
 ///
 /// ```
 /// use tower_referral::{ClickId, ClickRequest, Clicks};
@@ -280,6 +281,7 @@ fn check_base_url(url: &str) -> Result<String, ConfigError> {
     let is_base = url.parse::<Uri>().is_ok_and(|uri| {
         matches!(uri.scheme_str(), Some("http" | "https"))
             && uri.path_and_query().is_none_or(|path| path == "/")
+            && !url.contains(['#', '@'])
     });
     if is_base {
         Ok(url.trim_end_matches('/').to_owned())

@@ -82,12 +82,19 @@ fn is_platform_url(url: &str) -> bool {
         return false;
     };
     let host = uri.host().unwrap_or_default();
+    // Neither a port out of range, which would become the default one, nor a user's name.
+    let authority = match uri.port_u16() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    };
+    let is_plain =
+        uri.authority().is_some_and(|given| *given == *authority) && !url.contains(['?', '#']);
     let is_safe = match uri.scheme_str() {
         Some("https") => !host.is_empty(),
         Some("http") => is_this_machine(host),
         _ => false,
     };
-    is_safe && uri.query().is_none()
+    is_safe && is_plain
 }
 
 /// The click ID in one of the properties of `json`, a string or a number.

@@ -48,15 +48,16 @@ def seal(key, purpose, audience, message, version=1):
 
 def message_of(referral, program):
     source = SOURCES.get(referral["source"], referral["source"])
-    # A click is absent, "due", or started for the touch of this random name.
+    # A click is absent, or started for the touch of a random name, or due for it.
     click = referral.get("click") or ""
-    touch = b"" if click == "due" else bytes.fromhex(click)
+    is_due = click.startswith("due:")
+    touch = bytes.fromhex(click.removeprefix("due:"))
     extra = referral["extra"]
     return b"".join(
         [
             struct.pack(">q", referral["captured_at_ms"]),
             struct.pack(">I", referral["window_s"]),
-            bytes([LANDING_WITH_CLICK_DUE if click == "due" else source]),
+            bytes([LANDING_WITH_CLICK_DUE if is_due else source]),
             struct.pack("B", len(touch)) + touch,
             short(program),
             short(referral["key"]),
