@@ -191,8 +191,10 @@ impl Ledger {
                 referral.click = Click::Started(touch);
                 account.changed = true;
                 if clicker.claim(touch) {
-                    let pending = clicker.start(referral, touch, facts.clone(), None);
-                    started.extend(pending.map(|pending| (index, pending)));
+                    match clicker.start(referral, touch, facts.clone(), None) {
+                        Some(pending) => started.push((index, pending)),
+                        None => referral.click = Click::None,
+                    }
                 }
             }
         }

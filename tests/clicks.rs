@@ -516,6 +516,54 @@ async fn several_tabs_at_once_make_one_due_click_and_all_learn_of_it() {
     assert_eq!(calls.load(Ordering::SeqCst), 1);
 }
 
+/// The browser's tabs share their cookies, and the last response wins, whatever it knows.
+#[tokio::test(start_paused = true)]
+async fn a_due_click_id_survives_a_tab_that_does_not_know_it_yet() {
+    let (clicks, calls) = counting(PAGE / 2);
+    let layer = layer(clicks);
+    let site = service_fn(page);
+    let mut browser = Browser::new(&layer, site);
+    let real = browser.headers.clone();
+    browser
+        .headers
+        .insert("sec-purpose", "prefetch".parse().unwrap());
+    browser.open("/pricing?aff=K1").await;
+    browser.headers = real.clone();
+
+    let mut other_tab = Browser::new(&layer, site);
+    other_tab.cookie = browser.cookie.clone();
+    other_tab.headers = real;
+    tokio::join!(browser.open("/a"), other_tab.open("/b"));
+    assert_eq!(
+        browser.decisions,
+        [Reason::ClickJoined],
+        "its page took longer than the click"
+    );
+    browser.cookie = other_tab.cookie;
+    assert_eq!(browser.open("/").await.0, "K1/c1");
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+}
+
+/// A due click that finds no room is dropped for good, and nothing waits for it any more.
+#[tokio::test(start_paused = true)]
+async fn a_due_click_that_is_dropped_is_over() {
+    let (clicks, calls) = counting(Duration::ZERO);
+    let layer = layer(clicks.max_in_flight(0));
+    let mut browser = Browser::new(&layer, service_fn(page));
+    browser
+        .headers
+        .insert("sec-purpose", "prefetch".parse().unwrap());
+    browser.open("/pricing?aff=K1").await;
+    browser.headers.remove("sec-purpose");
+    for _ in 0..3 {
+        assert_eq!(browser.open("/").await.0, "K1/?");
+    }
+    assert_eq!(
+        (calls.load(Ordering::SeqCst), layer.click_counts().dropped),
+        (0, 1)
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_late_click_id_is_not_written_while_consent_is_unknown() {
     let (clicks, _) = counting(Duration::from_secs(1));

@@ -114,11 +114,12 @@ impl Clicker {
         let (sender, receiver) = oneshot::channel();
         runtime.spawn(async move {
             let result = timeout(time_limit, call).await;
-            if let Some(answer) = desk.judge(result.ok(), undo)
-                && let Err(answer) = sender.send(answer)
-            {
-                // The landing's response is out already: the next request asks for it.
-                desk.keep(touch, answer);
+            if let Some(answer) = desk.judge(result.ok(), undo) {
+                desk.answer_claim(touch, &answer);
+                if let Err(answer) = sender.send(answer) {
+                    // The landing's response is out already: the next request asks for it.
+                    desk.keep(touch, answer);
+                }
             }
             drop(permit);
         });

@@ -165,6 +165,15 @@ impl Desk {
         is_first
     }
 
+    /// Keeps the answer to a click that was claimed, even if a response takes it along: a tab that
+    /// doesn't know it yet may write the browser's cookie after that one.
+    pub(super) fn answer_claim(&self, touch: TouchId, answer: &Answer) {
+        let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(claimed) = late.answers.get_mut(&touch) {
+            *claimed = Some(answer.clone());
+        }
+    }
+
     fn insert(&self, late: &mut Late, touch: TouchId, answer: Option<Answer>) {
         if late.answers.insert(touch, answer).is_none() {
             let until = Instant::now() + self.keep_for;
