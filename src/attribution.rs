@@ -139,15 +139,19 @@ impl Attribution {
         }
     }
 
-    /// Picks among several referrals that the browser sent for one program, as if they had come
-    /// in the order of their capture.
-    pub(crate) fn pick(&self, mut valid: Vec<Referral>) -> Option<Referral> {
-        valid.sort_by_key(|referral| referral.captured_at);
-        valid.into_iter().reduce(|kept, referral| {
-            let touch = Touch::new(referral);
-            match self.decide(Some(&kept), &touch) {
+    /// Picks among several things that the browser sent for one program, by their referrals, as if
+    /// these had come in the order of their capture.
+    pub(crate) fn pick<T>(
+        &self,
+        mut valid: Vec<T>,
+        referral: impl Fn(&T) -> &Referral,
+    ) -> Option<T> {
+        valid.sort_by_key(|one| referral(one).captured_at);
+        valid.into_iter().reduce(|kept, one| {
+            let touch = Touch::new(referral(&one).clone());
+            match self.decide(Some(referral(&kept)), &touch) {
                 Ruling::Keep(_) => kept,
-                Ruling::Replace(_) => touch.referral,
+                Ruling::Replace(_) => one,
             }
         })
     }

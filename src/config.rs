@@ -6,6 +6,8 @@ use time::OffsetDateTime;
 use crate::click::Clicker;
 use crate::consent::ConsentRules;
 use crate::keep::cookie::Cookies;
+use crate::keep::server::Records;
+use crate::keep::session::Mirror;
 use crate::landing;
 use crate::program::Program;
 use crate::referral::{UnixMillis, to_unix_millis};
@@ -19,6 +21,10 @@ pub(crate) struct Config {
     /// At least one; everything else names a program by its index here.
     pub(crate) programs: Vec<Program>,
     pub(crate) cookies: Cookies,
+    /// Where the cookie holds no more than a visitor's ID.
+    pub(crate) records: Option<Records>,
+    /// Where the application's session has a copy.
+    pub(crate) mirror: Option<Mirror>,
     pub(crate) consent: ConsentRules,
     pub(crate) clicks: Option<Clicker>,
     pub(crate) skip: Option<Skip>,

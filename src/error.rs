@@ -164,3 +164,24 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
+
+/// Why [`ReferralLayer::erase`](crate::ReferralLayer::erase) or
+/// [`look_up`](crate::ReferralLayer::look_up) came to nothing: the store didn't answer, or not in
+/// time. Its own words are in the text.
+#[derive(Clone, Debug)]
+#[cfg(feature = "_store")]
+pub struct StoreUnavailable(pub(crate) crate::keep::store::StoreFault);
+
+#[cfg(feature = "_store")]
+impl fmt::Display for StoreUnavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the session store can't be reached: {}; see that it is up and try again",
+            self.0
+        )
+    }
+}
+
+#[cfg(feature = "_store")]
+impl std::error::Error for StoreUnavailable {}

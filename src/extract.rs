@@ -9,7 +9,7 @@ use http::StatusCode;
 use http::request::Parts;
 
 use crate::referral::{Referral, ReferralKey};
-use crate::visit::{MissingLayer, Referrals, Visit};
+use crate::visit::{self, MissingLayer, Referrals};
 
 /// Why a required [`ReferralKey`] or [`Referral`] could not be extracted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,10 +60,8 @@ impl<S: Sync> OptionalFromRequestParts<S> for ReferralKey {
     type Rejection = MissingLayer;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, MissingLayer> {
-        let visit = Visit::of(&parts.extensions)?;
-        Ok(visit
-            .and_then(Visit::first)
-            .map(|referral| referral.key().clone()))
+        let ledger = visit::ledger_of(&parts.extensions).await?;
+        Ok(ledger.and_then(|ledger| Some(ledger.all_shown().next()?.key().clone())))
     }
 }
 
@@ -71,8 +69,8 @@ impl<S: Sync> OptionalFromRequestParts<S> for Referral {
     type Rejection = MissingLayer;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, MissingLayer> {
-        let visit = Visit::of(&parts.extensions)?;
-        Ok(visit.and_then(Visit::first).cloned())
+        let ledger = visit::ledger_of(&parts.extensions).await?;
+        Ok(ledger.and_then(|ledger| ledger.all_shown().next().cloned()))
     }
 }
 

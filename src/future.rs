@@ -3,7 +3,7 @@
 
 use std::{
     fmt,
-    future::Future,
+    future::{Future, poll_fn},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -13,16 +13,18 @@ use std::{
 use http::header::{HeaderValue, LOCATION};
 use http::{Response, StatusCode};
 use pin_project_lite::pin_project;
-use tokio::time::Sleep;
 
 use crate::cache;
-use crate::click::Pending;
+use crate::click::{Destination, Late, Pending};
 use crate::config::Config;
 use crate::consent::Permission;
 use crate::keep::cookie::Jar;
+use crate::keep::store::{AppSessionHandle, BoxFuture};
 use crate::ledger::Ledger;
+use crate::reading::Reading;
+use crate::referral::TouchId;
 use crate::respond::Word;
-use crate::visit::Visit;
+use crate::visitor::VisitorId;
 
 pin_project! {
     /// The future of [`ReferralService`](crate::ReferralService).
@@ -38,10 +40,11 @@ pin_project! {
     }
 }
 
-/// A finished response that is held back for a click ID, within its budget.
+/// A finished response that is held back, within a budget, until what is to be said in it is known.
 struct Held<T> {
     result: T,
-    budget: Pin<Box<Sleep>>,
+    config: Arc<Config>,
+    known: BoxFuture<'static, Settled>,
 }
 
 impl<F: Future> ResponseFuture<F> {
@@ -63,40 +66,44 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        let mut held = match this.held.take() {
-            Some(held) => held,
-            None => {
-                let result = ready!(this.inner.poll(cx));
-                let budget = this.way_back.as_ref().and_then(WayBack::click_budget);
-                match budget {
-                    Some(budget) if result.is_ok() => Box::new(Held {
-                        result,
-                        budget: Box::pin(tokio::time::sleep(budget)),
-                    }),
-                    _ => return Poll::Ready(finish(result, this.way_back.as_mut())),
-                }
+        if this.held.is_none() {
+            if let Some(way_back) = this.way_back {
+                way_back.poll_reading(cx);
             }
-        };
-        let waits_for_click = this
-            .way_back
-            .as_mut()
-            .is_some_and(|way_back| way_back.poll_clicks(cx).is_pending());
-        if waits_for_click && held.budget.as_mut().poll(cx).is_pending() {
-            *this.held = Some(held);
-            return Poll::Pending;
+            let mut result = ready!(this.inner.poll(cx));
+            let (Ok(response), Some(way_back)) = (&mut result, this.way_back.as_mut()) else {
+                return Poll::Ready(result);
+            };
+            if response.status().is_informational() {
+                return Poll::Ready(result);
+            }
+            let word = Word::take(response.extensions_mut());
+            if !way_back.must_wait(word.as_ref()) {
+                way_back.leave(word, response);
+                return Poll::Ready(result);
+            }
+            if let Some(way_back) = this.way_back.take() {
+                let config = Arc::clone(&way_back.config);
+                *this.held = Some(Box::new(Held {
+                    result,
+                    config,
+                    known: Box::pin(way_back.settle(word)),
+                }));
+            }
         }
-        Poll::Ready(finish(held.result, this.way_back.as_mut()))
+        if let Some(mut held) = this.held.take() {
+            match held.known.as_mut().poll(cx) {
+                Poll::Ready(settled) => {
+                    if let Ok(response) = &mut held.result {
+                        settled.write(&held.config, response);
+                    }
+                    return Poll::Ready(held.result);
+                }
+                Poll::Pending => *this.held = Some(held),
+            }
+        }
+        Poll::Pending
     }
-}
-
-fn finish<R, E>(
-    mut result: Result<Response<R>, E>,
-    way_back: Option<&mut WayBack>,
-) -> Result<Response<R>, E> {
-    if let (Ok(response), Some(way_back)) = (&mut result, way_back) {
-        way_back.leave(response);
-    }
-    result
 }
 
 impl<F: Future + fmt::Debug> fmt::Debug for ResponseFuture<F> {
@@ -117,6 +124,8 @@ pub(crate) struct WayBack {
     /// What was decided on the way in, if anything. Boxed, because nearly every request goes
     /// without, and all of them move this about.
     pub(crate) decided: Option<Box<Decided>>,
+    /// Boxed for the same reason.
+    elsewhere: Option<Box<Elsewhere>>,
 }
 
 /// What came of the way in.
@@ -129,6 +138,29 @@ pub(crate) struct Decided {
     pub(crate) clean_url: Option<HeaderValue>,
 }
 
+/// Where else than in the cookie something is kept of this visitor.
+enum Elsewhere {
+    Server {
+        reading: Arc<Reading>,
+        /// Reads beside the inner service, where the layer itself must know.
+        beside: Option<BoxFuture<'static, ()>>,
+    },
+    Session {
+        session: Box<dyn AppSessionHandle>,
+        /// The copy in the session is looked after even if nothing changed.
+        is_looked_after: bool,
+    },
+}
+
+/// What is to be said in the response.
+struct Settled {
+    has_parameter: bool,
+    ledger: Ledger,
+    /// Something was decided, or said, or joined.
+    is_news: bool,
+    clean_url: Option<HeaderValue>,
+}
+
 impl WayBack {
     pub(crate) fn new(config: Arc<Config>, permission: Permission) -> Self {
         Self {
@@ -137,82 +169,213 @@ impl WayBack {
             jar: Jar::default(),
             has_parameter: false,
             decided: None,
+            elsewhere: None,
         }
     }
 
-    /// How long the response may be held back, if there is anything to wait for.
+    /// Something on the server is to be read.
+    pub(crate) fn read(&mut self, reading: Arc<Reading>) {
+        let beside = reading.must_be_read().then(|| -> BoxFuture<'static, ()> {
+            let reading = Arc::clone(&reading);
+            Box::pin(async move {
+                reading.ledger().await;
+            })
+        });
+        self.elsewhere = Some(Box::new(Elsewhere::Server { reading, beside }));
+    }
+
+    /// The application's session is to have a copy.
+    pub(crate) fn reflect(&mut self, session: Box<dyn AppSessionHandle>, is_looked_after: bool) {
+        self.elsewhere = Some(Box::new(Elsewhere::Session {
+            session,
+            is_looked_after,
+        }));
+    }
+
+    /// Reads beside the inner service, so that a click starts early and the page waits the less.
+    fn poll_reading(&mut self, cx: &mut Context<'_>) {
+        if let Some(Elsewhere::Server { beside, .. }) = self.elsewhere.as_deref_mut()
+            && let Some(reading) = beside
+            && reading.as_mut().poll(cx).is_ready()
+        {
+            *beside = None;
+        }
+    }
+
+    /// Must something be waited for, within its budget, before it is known what to say?
+    fn must_wait(&self, word: Option<&Word>) -> bool {
+        let is_of_interest = word.is_some() || self.decided.is_some();
+        let elsewhere = match self.elsewhere.as_deref() {
+            None => false,
+            Some(Elsewhere::Server { reading, .. }) => {
+                let is_changed = |ledger: &Arc<Ledger>| ledger.is_changed();
+                word.is_some()
+                    || reading.must_be_read()
+                    || reading.read_by_now().is_some_and(is_changed)
+            }
+            Some(Elsewhere::Session {
+                is_looked_after, ..
+            }) => is_of_interest || (*is_looked_after && !self.jar.is_empty()),
+        };
+        let writes_to_server = self.config.records.is_some() && is_of_interest;
+        elsewhere || writes_to_server || self.click_budget().is_some()
+    }
+
+    /// How long the response may be held back, if there is a click to wait for.
     fn click_budget(&self) -> Option<Duration> {
         let wait = self.config.clicks.as_ref()?.wait();
         let has_clicks = !self.decided.as_ref()?.clicks.is_empty();
         (has_clicks && !wait.is_zero()).then_some(wait)
     }
 
-    /// Are all clicks over, whatever came of them?
-    fn poll_clicks(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(decided) = &mut self.decided {
+    /// Finishes a response at once.
+    fn leave<R>(&mut self, word: Option<Word>, response: &mut Response<R>) {
+        if self.decided.is_some() || word.is_some() {
+            let (settled, _) = self.decide(word);
+            settled.write(&self.config, response);
+        }
+    }
+
+    /// Finds out what is to be said in the response, with all that has to be waited for.
+    async fn settle(mut self, word: Option<Word>) -> Settled {
+        if let Some(Elsewhere::Server { reading, beside }) = self.elsewhere.as_deref_mut()
+            && (reading.must_be_read() || word.as_ref().is_some_and(Word::captures))
+        {
+            if let Some(beside) = beside.take() {
+                beside.await;
+            }
+            reading.ledger().await;
+            self.decided = reading.take_decided();
+        }
+        self.wait_for_clicks().await;
+        let (mut settled, late) = self.decide(word);
+        self.write_elsewhere(&mut settled, late).await;
+        settled
+    }
+
+    async fn wait_for_clicks(&mut self) {
+        let (Some(budget), Some(decided)) = (self.click_budget(), &mut self.decided) else {
+            return;
+        };
+        let over = poll_fn(|cx| {
             for (_, pending) in &mut decided.clicks {
                 ready!(pending.poll_over(cx));
             }
-        }
-        Poll::Ready(())
+            Poll::Ready(())
+        });
+        let _ = tokio::time::timeout(budget, over).await;
     }
 
-    /// What handlers get to see of the way in; `None` if there is nothing of ours.
-    pub(crate) fn visit(&self) -> Option<Visit> {
-        if self.decided.is_none() && self.jar.is_empty() {
-            return None;
-        }
-        let decided = self.decided.as_ref();
-        Some(Visit::new(
-            Arc::clone(&self.config),
-            self.jar.clone(),
-            decided.map(|decided| Arc::clone(&decided.ledger)),
-        ))
-    }
-
-    fn leave<R>(&mut self, response: &mut Response<R>) {
-        if response.status().is_informational() {
-            return;
-        }
-        let word = Word::take(response.extensions_mut());
-        if self.decided.is_some() || word.is_some() {
-            self.settle(word, response);
-        }
-    }
-
-    fn settle<R>(&mut self, word: Option<Word>, response: &mut Response<R>) {
+    /// Takes in the answers that have come, then what the handler said.
+    fn decide(&mut self, word: Option<Word>) -> (Settled, Vec<(usize, Late)>) {
         let config = &*self.config;
-        let (mut ledger, clicks, clean_url) = match self.decided.take() {
+        let is_looked_after = matches!(self.elsewhere.as_deref(), Some(Elsewhere::Session { .. }));
+        let is_news = !is_looked_after || word.is_some() || self.decided.is_some();
+        let (mut ledger, mut clicks, clean_url) = match self.decided.take() {
             Some(decided) => (
                 Arc::unwrap_or_clone(decided.ledger),
                 decided.clicks,
                 decided.clean_url,
             ),
-            None => (Ledger::reopen(config, &self.jar), Vec::new(), None),
+            None => (self.known(), Vec::new(), None),
         };
-        for (index, pending) in clicks {
-            let touch = pending.touch();
-            if let Some(answer) = pending.close() {
-                ledger.answer(config, index, touch, answer);
+        let mut late = Vec::new();
+        let mut close = |ledger: &mut Ledger, clicks: Vec<(usize, Pending)>| {
+            for (index, pending) in clicks {
+                let touch = pending.touch();
+                match pending.close() {
+                    Ok(answer) => ledger.answer(config, index, touch, answer),
+                    Err(unanswered) => late.push((index, unanswered)),
+                }
+            }
+        };
+        close(&mut ledger, std::mem::take(&mut clicks));
+        if let Some(word) = word {
+            clicks = word.apply(config, self.permission, &mut ledger);
+            close(&mut ledger, clicks);
+        }
+        let settled = Settled {
+            has_parameter: self.has_parameter,
+            ledger,
+            is_news,
+            clean_url,
+        };
+        (settled, late)
+    }
+
+    /// What is known without having decided anything. A handler that asked has been told already.
+    fn known(&self) -> Ledger {
+        match self.elsewhere.as_deref() {
+            Some(Elsewhere::Server { reading, .. }) => match reading.read_by_now() {
+                Some(ledger) => Ledger::clone(ledger),
+                None => reading.unread(),
+            },
+            _ => Ledger::reopen(&self.config, &self.jar),
+        }
+    }
+
+    /// Writes to the server or the session what is to be there, and says where late answers go.
+    async fn write_elsewhere(&mut self, settled: &mut Settled, late: Vec<(usize, Late)>) {
+        let ledger = &mut settled.ledger;
+        if let Some(records) = &self.config.records {
+            match self.elsewhere.as_deref() {
+                Some(Elsewhere::Server { reading, .. }) => {
+                    records.write(ledger, &self.config, &reading.budget).await;
+                }
+                _ => records.write(ledger, &self.config, &records.budget()).await,
+            }
+            for (index, late) in late {
+                if let Some(visitor) = ledger.awaits_on_server(index, late.touch()) {
+                    let record = (index, visitor, late.touch());
+                    late.send_to(to_record(Arc::clone(&self.config), record));
+                }
             }
         }
-        if let Some(word) = word {
-            word.apply(config, self.permission, &mut ledger);
+        if let (Some(mirror), Some(Elsewhere::Session { session, .. }), true) = (
+            &self.config.mirror,
+            self.elsewhere.as_deref(),
+            self.permission != Permission::NotYet,
+        ) {
+            mirror.reflect(ledger, &**session).await;
         }
+    }
+}
 
-        let written = ledger.write(config, response.headers_mut());
+/// Where a late answer goes whose referral is on the server: straight to its record.
+fn to_record(config: Arc<Config>, record: (usize, VisitorId, TouchId)) -> Destination {
+    Box::new(move |answer| {
+        Box::pin(async move {
+            let (index, visitor, touch) = record;
+            let is_written = match &config.records {
+                None => false,
+                Some(records) => {
+                    records
+                        .answer(&config, index, visitor, touch, &answer)
+                        .await
+                }
+            };
+            (!is_written).then_some(answer)
+        })
+    })
+}
+
+impl Settled {
+    fn write<R>(self, config: &Config, response: &mut Response<R>) {
+        let written = self.ledger.write(config, response.headers_mut());
         if written || self.has_parameter {
             cache::make_private(response.headers_mut());
         }
-        if let Some(location) = clean_url
+        if let Some(location) = self.clean_url
             && response.status().is_success()
-            && ledger.keeps_anything()
+            && self.ledger.keeps_anything()
         {
             *response.status_mut() = StatusCode::SEE_OTHER;
             response.headers_mut().insert(LOCATION, location);
         }
-        if !ledger.decisions().is_empty() {
-            response.extensions_mut().insert(ledger.into_decisions());
+        if self.is_news && !self.ledger.decisions().is_empty() {
+            response
+                .extensions_mut()
+                .insert(self.ledger.into_decisions());
         }
     }
 }

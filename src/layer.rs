@@ -10,10 +10,16 @@ use crate::click::{ClickCounts, Clicker, Clicks};
 use crate::config::{Clock, Config, OriginalUri, Skip};
 use crate::consent::{Consent, ConsentRules};
 use crate::error::ConfigError;
-use crate::keep::cookie::SignedCookie;
+#[cfg(feature = "_store")]
+use crate::error::StoreUnavailable;
+use crate::keep::Keep;
 use crate::program::Program;
+#[cfg(feature = "_store")]
+use crate::referral::Referral;
 use crate::request::RequestRef;
 use crate::service::ReferralService;
+#[cfg(feature = "_store")]
+use crate::visitor::VisitorId;
 
 /// The layer that captures, keeps and hands over referrals.
 ///
@@ -29,9 +35,9 @@ pub struct ReferralLayer {
 impl ReferralLayer {
     /// Starts a configuration. Without any further word the layer reads `?aff=` and `?ref=`, the
     /// last touch counts, for 30 days.
-    pub fn builder(cookie: SignedCookie) -> Builder {
+    pub fn builder(keep: impl Into<Keep>) -> Builder {
         Builder {
-            cookie,
+            keep: keep.into(),
             programs: Vec::new(),
             consent: ConsentRules::default(),
             clicks: None,
@@ -61,6 +67,56 @@ impl ReferralLayer {
         match &self.config.clicks {
             None => true,
             Some(clicker) => clicker.drain(limit).await,
+        }
+    }
+}
+
+/// Where referrals are kept on the server, by `ServerSide`. Anywhere else there is nothing under a
+/// visitor's ID.
+#[cfg(feature = "_store")]
+impl ReferralLayer {
+    /// Deletes what is kept under a visitor's ID, for requests to be forgotten that come without the
+    /// visitor's browser. What is not there is as good as deleted.
+    ///
+    /// Note the ID where you note the sign-up:
+    ///
+    /// ```
+    /// # #[cfg(feature = "axum")] {
+    /// use tower_referral::Referrals;
+    ///
+    /// async fn sign_up(referrals: Referrals) {
+    ///     for visitor in referrals.visitor_ids() {
+    ///         let column: String = visitor.to_string(); // beside the new customer's row
+    ///         // … and later: referrals.erase(column.parse()?).await?
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The store didn't answer, or not within its time limit. It may have deleted the record all
+    /// the same; deleting it again does no harm.
+    pub async fn erase(&self, visitor: VisitorId) -> Result<(), StoreUnavailable> {
+        match &self.config.records {
+            None => Ok(()),
+            Some(records) => records.erase(visitor).await.map_err(StoreUnavailable),
+        }
+    }
+
+    /// The referral that is kept under a visitor's ID: for a job that runs later, or for a sign-up
+    /// that couldn't be told of its referral because the store was down.
+    ///
+    /// # Errors
+    ///
+    /// The store didn't answer, or not within its time limit.
+    pub async fn look_up(&self, visitor: VisitorId) -> Result<Option<Referral>, StoreUnavailable> {
+        match &self.config.records {
+            None => Ok(None),
+            Some(records) => records
+                .look_up(&self.config, visitor)
+                .await
+                .map_err(StoreUnavailable),
         }
     }
 }
@@ -104,7 +160,7 @@ impl fmt::Debug for ReferralLayer {
 /// ```
 #[must_use = "a configuration does nothing until `build` makes a layer of it"]
 pub struct Builder {
-    cookie: SignedCookie,
+    keep: Keep,
     programs: Vec<Program>,
     consent: ConsentRules,
     clicks: Option<Clicks>,
@@ -233,10 +289,12 @@ impl Builder {
         if let Some(path) = self.stand_down.iter().find(|path| !path.starts_with('/')) {
             return Err(ConfigError::InvalidStandDown { path: path.clone() });
         }
-        let cookies = self.cookie.prepare(&programs)?;
+        let keeper = self.keep.prepare(&programs)?;
         Ok(ReferralLayer {
             config: Arc::new(Config {
-                cookies,
+                cookies: keeper.cookies,
+                records: keeper.records,
+                mirror: keeper.mirror,
                 consent: self.consent,
                 clicks: self.clicks.map(Clicks::prepare).transpose()?,
                 skip: self.skip,
@@ -277,7 +335,7 @@ fn check_programs(programs: &[Program]) -> Result<(), ConfigError> {
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
-            .field("cookie", &self.cookie)
+            .field("keep", &self.keep)
             .field("programs", &self.programs)
             .field("stand_down", &self.stand_down)
             .field("clean_url", &self.clean_url)

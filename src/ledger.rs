@@ -9,10 +9,11 @@ use crate::attribution::{Ruling, Touch};
 use crate::click::{Answer, Clicker, Facts, Pending};
 use crate::config::Config;
 use crate::consent::Permission;
-use crate::keep::check_age;
-use crate::keep::cookie::Jar;
+use crate::keep::cookie::{Held, HeldPass, Jar};
+use crate::keep::server::Shelf;
 use crate::reason::{Decisions, Reason};
 use crate::referral::{Click, Referral, Source, TouchId, UnixMillis};
+use crate::visitor::VisitorId;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Ledger {
@@ -37,6 +38,8 @@ struct Account {
     shown: Option<Box<Referral>>,
     /// The browser doesn't hold what is kept.
     changed: bool,
+    /// Where the referral is on the server, if it is kept there.
+    shelf: Option<Box<Shelf>>,
 }
 
 impl Ledger {
@@ -52,14 +55,20 @@ impl Ledger {
         let now = config.now();
         let mut decisions = Decisions::default();
         let accounts = config.programs.iter().enumerate().map(|(index, program)| {
-            let kept = config.cookies.open(jar, index, program, now);
-            Account {
-                kept: kept.unwrap_or_else(|fault| {
-                    decisions.push_untold(&program.name, fault);
-                    None
-                }),
-                ..Account::default()
+            let mut account = Account::default();
+            let fault = if config.records.is_none() {
+                let kept = config.cookies.open(jar, index, program, now);
+                kept.map(|kept| account.kept = kept).err()
+            } else {
+                let passes = config.cookies.open_passes(jar, index, program);
+                let fault = passes.as_ref().err().copied();
+                account.shelf = Some(Box::new(Shelf::new(passes.unwrap_or_default())));
+                fault
+            };
+            if let Some(fault) = fault {
+                decisions.push_untold(&program.name, fault);
             }
+            account
         });
         Self {
             now,
@@ -132,6 +141,10 @@ impl Ledger {
                     Ruling::Replace(reason) => {
                         account.shown = None;
                         account.changed = true;
+                        if let Some(shelf) = &mut account.shelf {
+                            shelf.fills_only = touch.fills_only.is_some();
+                            shelf.visitor = shelf.visitor.or_else(VisitorId::draw);
+                        }
                         win = Some(Win {
                             index,
                             replaced: account.kept.replace(touch.referral),
@@ -217,25 +230,15 @@ impl Ledger {
     pub(crate) fn answer(&mut self, config: &Config, index: usize, touch: TouchId, answer: Answer) {
         let program = &config.programs[index];
         let account = &mut self.accounts[index];
-        let Some(referral) = &mut account.kept else {
+        let is_awaited = |referral: &mut Referral| {
+            [Click::Started(touch), Click::Due(touch)].contains(&referral.click)
+        };
+        let Some(referral) = account.kept.take_if(is_awaited) else {
             return;
         };
-        if ![Click::Started(touch), Click::Due(touch)].contains(&referral.click) {
-            return;
-        }
         account.changed = true;
-        let reason = match answer {
-            Answer::Click(click_id) => {
-                referral.click = Click::None;
-                referral.click_id = Some(click_id);
-                Reason::ClickJoined
-            }
-            Answer::Undo(replaced) => {
-                account.kept =
-                    replaced.and_then(|replaced| check_age(*replaced, program, self.now).ok());
-                Reason::UnknownKey
-            }
-        };
+        let reason = answer.reason();
+        account.kept = answer.apply(referral, program, self.now);
         self.decisions.push(&program.name, reason);
     }
 
@@ -256,8 +259,10 @@ impl Ledger {
 
     /// Forgets whatever is kept for the program, even if the browser held it back this time.
     pub(crate) fn forget(&mut self, config: &Config, index: usize, reason: Reason) {
+        let account = std::mem::take(&mut self.accounts[index]);
         self.accounts[index] = Account {
             changed: true,
+            shelf: account.shelf.map(|shelf| Box::new(shelf.discard())),
             ..Account::default()
         };
         self.decisions.push(&config.programs[index].name, reason);
@@ -279,16 +284,86 @@ impl Ledger {
         }
     }
 
+    /// Does something wait for any next request, whatever it is about?
+    pub(crate) fn is_due(&self) -> bool {
+        self.shelves().any(Shelf::is_due)
+    }
+
+    fn shelves(&self) -> impl Iterator<Item = &Shelf> {
+        self.accounts
+            .iter()
+            .filter_map(|account| account.shelf.as_deref())
+    }
+
+    pub(crate) fn shelf_mut(&mut self, index: usize) -> Option<&mut Shelf> {
+        self.accounts[index].shelf.as_deref_mut()
+    }
+
+    /// What is to be kept of a program, and where, if that changed.
+    pub(crate) fn changed_shelf_mut(
+        &mut self,
+        index: usize,
+    ) -> Option<(Option<&Referral>, &mut Shelf)> {
+        let account = &mut self.accounts[index];
+        let shelf = account.shelf.as_deref_mut().filter(|_| account.changed)?;
+        Some((account.kept.as_ref(), shelf))
+    }
+
+    /// Takes in what the server has.
+    pub(crate) fn set_kept(&mut self, index: usize, kept: Option<Referral>, changed: bool) {
+        let account = &mut self.accounts[index];
+        account.kept = kept;
+        account.changed |= changed;
+    }
+
+    pub(crate) fn is_changed(&self) -> bool {
+        self.accounts.iter().any(|account| account.changed)
+    }
+
+    pub(crate) fn all_kept(&self) -> impl Iterator<Item = &Referral> {
+        self.accounts
+            .iter()
+            .filter_map(|account| account.kept.as_ref())
+    }
+
+    /// Under which the programs' referrals are, or will be, on the server.
+    pub(crate) fn visitors(&self) -> impl Iterator<Item = VisitorId> {
+        self.shelves().filter_map(|shelf| shelf.visitor)
+    }
+
+    /// The same, if it is there by now and waits for the click of this touch.
+    pub(crate) fn awaits_on_server(&self, index: usize, touch: TouchId) -> Option<VisitorId> {
+        let account = &self.accounts[index];
+        let kept = account.kept.as_ref()?;
+        let shelf = account.shelf.as_ref()?;
+        let is_there = kept.click == Click::Started(touch) && shelf.holds(kept);
+        shelf.visitor.filter(|_| is_there)
+    }
+
     /// Appends a `Set-Cookie` for each program whose account changed. Says whether there was one.
     pub(crate) fn write(&self, config: &Config, headers: &mut HeaderMap) -> bool {
         let mut written = false;
         for (index, account) in self.accounts.iter().enumerate() {
             if account.changed {
-                let kept = account.kept.as_ref();
-                headers.append(SET_COOKIE, config.cookies.write(index, kept, self.now));
+                let held = account.kept.as_ref().map(|referral| Held {
+                    referral,
+                    pass: account.pass(referral),
+                });
+                headers.append(SET_COOKIE, config.cookies.write(index, held, self.now));
                 written = true;
             }
         }
         written
+    }
+}
+
+impl Account {
+    fn pass(&self, kept: &Referral) -> Option<HeldPass> {
+        let shelf = self.shelf.as_ref()?;
+        Some(HeldPass {
+            visitor: shelf.visitor?,
+            carries: !shelf.holds(kept),
+            fills_only: shelf.fills_only,
+        })
     }
 }

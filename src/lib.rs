@@ -129,6 +129,7 @@ mod ledger;
 #[cfg(feature = "platform")]
 pub mod platform;
 mod program;
+mod reading;
 mod reason;
 mod referral;
 mod request;
@@ -136,6 +137,7 @@ mod respond;
 mod seal;
 mod service;
 mod visit;
+mod visitor;
 
 pub use crate::attribution::{Attribution, Rule, Verdict};
 pub use crate::carry::{Carry, CarryBuilder, CarryError, CarryToken};
@@ -145,10 +147,19 @@ pub use crate::crawler::is_crawler;
 #[cfg(feature = "endpoint")]
 pub use crate::endpoint::CaptureEndpoint;
 pub use crate::error::ConfigError;
+#[cfg(feature = "_store")]
+pub use crate::error::StoreUnavailable;
 #[cfg(feature = "axum")]
 pub use crate::extract::ReferralRejection;
 pub use crate::future::ResponseFuture;
+pub use crate::keep::Keep;
 pub use crate::keep::cookie::SignedCookie;
+#[cfg(feature = "_store")]
+pub use crate::keep::server::ServerSide;
+#[cfg(feature = "_store")]
+pub use crate::keep::session::AppSession;
+#[cfg(feature = "_store")]
+pub use crate::keep::store::AnySessionStore;
 pub use crate::keyring::{Keyring, KeyringError, SigningKey};
 pub use crate::layer::{Builder, ReferralLayer};
 pub use crate::program::Program;
@@ -160,6 +171,7 @@ pub use crate::request::RequestRef;
 pub use crate::respond::{Capture, Forget, ForgetProgram};
 pub use crate::service::ReferralService;
 pub use crate::visit::{MissingLayer, Referrals};
+pub use crate::visitor::{InvalidVisitorId, VisitorId};
 
 #[cfg(all(doctest, feature = "axum", feature = "endpoint"))]
 #[doc = include_str!("../README.md")]

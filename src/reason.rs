@@ -68,6 +68,11 @@ pub enum Reason {
     Expired,
     /// The referral was captured over 300 seconds in the future.
     FromTheFuture,
+
+    // The server's store.
+    /// The store gave no answer in time, or an error. What it has of this visitor couldn't be read,
+    /// or what is new couldn't be written and is carried by the cookie until it can.
+    StoreUnavailable,
 }
 
 impl Reason {
@@ -98,6 +103,7 @@ impl Reason {
             Self::BadSignature => "bad_signature",
             Self::Expired => "expired",
             Self::FromTheFuture => "from_the_future",
+            Self::StoreUnavailable => "store_unavailable",
         }
     }
 }

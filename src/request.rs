@@ -37,6 +37,18 @@ impl<'a> RequestRef<'a> {
     }
 }
 
+impl RequestRef<'_> {
+    /// A copy that lives on. It isn't cheap.
+    pub(crate) fn to_owned(self) -> Request<()> {
+        let mut copy = Request::new(());
+        *copy.method_mut() = self.method.clone();
+        *copy.uri_mut() = self.uri.clone();
+        *copy.headers_mut() = self.headers.clone();
+        *copy.extensions_mut() = self.extensions.clone();
+        copy
+    }
+}
+
 impl<'a, B> From<&'a Request<B>> for RequestRef<'a> {
     fn from(request: &'a Request<B>) -> Self {
         Self {

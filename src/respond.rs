@@ -7,7 +7,7 @@ use http::Extensions;
 use smol_str::SmolStr;
 
 use crate::attribution::Touch;
-use crate::click::Facts;
+use crate::click::{Facts, Pending};
 use crate::config::Config;
 use crate::consent::{Consent, Permission};
 use crate::keep::check_age;
@@ -174,7 +174,19 @@ impl Word {
         (!is_silent).then_some(word)
     }
 
-    pub(crate) fn apply(self, config: &Config, permission: Permission, ledger: &mut Ledger) {
+    /// Does it depend on what is kept?
+    pub(crate) fn captures(&self) -> bool {
+        self.capture.is_some()
+    }
+
+    /// Does what was said, and gives the clicks that it started, with the program's index.
+    pub(crate) fn apply(
+        self,
+        config: &Config,
+        permission: Permission,
+        ledger: &mut Ledger,
+    ) -> Vec<(usize, Pending)> {
+        let mut clicks = Vec::new();
         if self.forget.is_some() {
             ledger.forget_all(config, Reason::Forgotten);
         }
@@ -191,9 +203,10 @@ impl Word {
                 ledger.forget_kept(config, Reason::NoConsent);
             }
             for captured in capture.captured {
-                captured.apply(config, permission, ledger);
+                clicks.extend(captured.apply(config, permission, ledger));
             }
         }
+        clicks
     }
 }
 
@@ -205,26 +218,33 @@ enum ClickDue {
 }
 
 impl Captured {
-    fn apply(self, config: &Config, permission: Permission, ledger: &mut Ledger) {
+    fn apply(
+        self,
+        config: &Config,
+        permission: Permission,
+        ledger: &mut Ledger,
+    ) -> Option<(usize, Pending)> {
         let index = match self.program() {
-            None => Some(0),
-            Some(name) => find(config, name, ledger),
+            None => 0,
+            Some(name) => find(config, name, ledger)?,
         };
-        let Some(index) = index else { return };
         let click_due = self.click_due();
         let win = match self.into_touch(config, &config.programs[index], ledger) {
             Ok(touch) => ledger.touch(config, index, touch, permission),
-            Err(reason) => return ledger.note(config, index, reason),
+            Err(reason) => {
+                ledger.note(config, index, reason);
+                return None;
+            }
         };
         match (&config.clicks, win, click_due) {
-            // The response is on its way already, so the answer joins a later one.
             (Some(clicker), Some(win), ClickDue::Now(facts)) => {
-                drop(ledger.start_click(clicker, facts, win));
+                ledger.start_click(clicker, facts, win)
             }
             (Some(clicker), Some(win), ClickDue::AtTheNextPageView) => {
                 ledger.defer_click(clicker, &win);
+                None
             }
-            _ => {}
+            _ => None,
         }
     }
 

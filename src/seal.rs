@@ -31,6 +31,7 @@ use crate::referral::{
     Click, ClickId, KeyRule, MAX_UNIX_MILLIS, Referral, ReferralKey, Source, is_extra_value,
     is_landing_path,
 };
+use crate::visitor::VisitorId;
 
 const VERSION: u8 = 1;
 /// 32 bytes in unpadded base64url.
@@ -296,8 +297,91 @@ pub(crate) fn encode(referral: &Referral, program: &str, max_len: usize, out: &m
     }
 }
 
-/// Reads a message back. `None` for anything that [`encode`] doesn't write: what has passed the
-/// signature must pass the rules of every field again.
+// ===== A visitor as a message, where referrals are kept on the server =====
+//
+// flags         8 bits: 128, plus 1 if a click is due, 2 if a referral follows, 4 if that referral
+//               may only fill an empty place
+// ID            128 bits
+// referral      as above, if the flags say so
+//
+// No referral's message begins so: the first byte of its captured-at is zero.
+
+const VISITOR: u8 = 128;
+const CLICK_IS_DUE: u8 = 1;
+const CARRIES: u8 = 2;
+const FILLS_ONLY: u8 = 4;
+
+/// What a visitor's browser holds where referrals are kept on the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pass {
+    /// `None` for a referral that was kept before there was a server to keep it.
+    pub(crate) visitor: Option<VisitorId>,
+    /// A click waits for the visitor's first real page view.
+    pub(crate) click_is_due: bool,
+    /// What the server couldn't take yet.
+    pub(crate) carried: Option<Referral>,
+    /// What is carried replaces nothing that the server has.
+    pub(crate) fills_only: bool,
+}
+
+/// Appends the message for a visitor to `out`. What is carried is cut to `max_len` as by
+/// [`encode`].
+pub(crate) fn encode_visitor(
+    visitor: VisitorId,
+    click_is_due: bool,
+    carried: Option<(&Referral, bool)>,
+    max_len: usize,
+    out: &mut Vec<u8>,
+) {
+    let mut flags = VISITOR;
+    if click_is_due {
+        flags |= CLICK_IS_DUE;
+    }
+    if let Some((_, fills_only)) = carried {
+        flags |= CARRIES | if fills_only { FILLS_ONLY } else { 0 };
+    }
+    let id = visitor.to_bytes();
+    out.push(flags);
+    out.extend_from_slice(&id);
+    if let Some((referral, _)) = carried {
+        encode(referral, "", max_len.saturating_sub(1 + id.len()), out);
+    }
+}
+
+/// Reads a visitor's message back, or a bare referral's. `None` for anything that neither
+/// [`encode_visitor`] nor [`encode`] writes.
+pub(crate) fn decode_pass(message: &[u8], rule: &KeyRule) -> Option<Pass> {
+    let mut reader = Reader(message);
+    let [flags] = reader.array()?;
+    if flags & VISITOR == 0 {
+        return Some(Pass {
+            visitor: None,
+            click_is_due: false,
+            carried: Some(decode(message, rule, false)?),
+            fills_only: false,
+        });
+    }
+    let carries = flags & CARRIES != 0;
+    let is_known = flags & !(VISITOR | CLICK_IS_DUE | CARRIES | FILLS_ONLY) == 0;
+    if !is_known || (!carries && flags & FILLS_ONLY != 0) {
+        return None;
+    }
+    let visitor = VisitorId::from_bytes(reader.array()?);
+    let carried = match (carries, reader.0) {
+        (true, message) => Some(decode(message, rule, false)?),
+        (false, []) => None,
+        (false, _) => return None,
+    };
+    Some(Pass {
+        visitor: Some(visitor),
+        click_is_due: flags & CLICK_IS_DUE != 0,
+        carried,
+        fills_only: flags & FILLS_ONLY != 0,
+    })
+}
+
+/// Reads a referral's message back. `None` for anything that [`encode`] doesn't write: what has
+/// passed the signature must pass the rules of every field again.
 pub(crate) fn decode(message: &[u8], rule: &KeyRule, names_program: bool) -> Option<Referral> {
     let mut reader = Reader(message);
     let captured_at = i64::from_be_bytes(reader.array()?);

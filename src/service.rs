@@ -15,8 +15,11 @@ use crate::config::Config;
 use crate::consent::Permission;
 use crate::future::{Decided, ResponseFuture, WayBack};
 use crate::keep::cookie::Jar;
+use crate::keep::server::Records;
+use crate::keep::session::may_use_session;
 use crate::landing::{self, Found, PageVisit};
 use crate::ledger::{Ledger, Win};
+use crate::reading::{Decide, Reading};
 use crate::reason::Reason;
 use crate::referral::Source;
 use crate::request::RequestRef;
@@ -55,8 +58,8 @@ where
             // Two layers, one inside the other: the outer one does the work.
             return ResponseFuture::new(self.inner.call(request), None);
         }
-        let way_back = arrive(&self.config, RequestRef::from(&request));
-        match way_back.visit() {
+        let (way_back, visit) = arrive(&self.config, RequestRef::from(&request));
+        match visit {
             None => drop(request.extensions_mut().insert(NothingOfOurs)),
             Some(visit) => drop(request.extensions_mut().insert(visit)),
         }
@@ -64,18 +67,66 @@ where
     }
 }
 
-/// The way in: looks for what is ours, and decides over it as far as it must be decided now.
-fn arrive(config: &Arc<Config>, request: RequestRef<'_>) -> WayBack {
+/// The way in: looks for what is ours, and decides over it as far as it must be decided now. Gives
+/// what the way back needs to know, and what handlers get to see, if there is anything of ours.
+fn arrive(config: &Arc<Config>, request: RequestRef<'_>) -> (WayBack, Option<Visit>) {
     let permission = config.consent.permission(request);
     let ours = Ours::find(config, request);
     let mut way_back = WayBack::new(Arc::clone(config), permission);
     way_back.has_parameter = ours.query.is_some();
-    if ours.must_be_decided(config, permission) {
-        let arrival = Arrival::new(config, request, permission, &ours);
-        way_back.decided = Some(Box::new(arrival.decide()));
+    let mut visit = None;
+    if let Some(records) = &config.records
+        && !ours.jar.is_empty()
+    {
+        let reading = read_later(config, records, request, permission, &ours);
+        visit = Some(Visit::OnServer(Arc::clone(&reading)));
+        way_back.read(reading);
+    } else if ours.must_be_decided(config, permission) {
+        let ledger = Ledger::open(config, &ours.jar);
+        let decided = Arrival::new(config, request, permission, &ours, ledger).decide();
+        visit = Some(Visit::Decided(Arc::clone(&decided.ledger)));
+        way_back.decided = Some(Box::new(decided));
+    } else if !ours.jar.is_empty() {
+        visit = Some(Visit::unopened(Arc::clone(config), ours.jar.clone()));
+    }
+    if let Some(mirror) = &config.mirror {
+        match mirror.session(request.extensions()) {
+            Some(session) => way_back.reflect(session, may_use_session(request.headers())),
+            None => visit = Some(Visit::NoSession),
+        }
     }
     way_back.jar = ours.jar;
-    way_back
+    (way_back, visit)
+}
+
+/// What the browser sent stands for something on the server. If that must be known, the request is
+/// decided over once it is: by the same rules, on a copy of the request without its body.
+fn read_later(
+    config: &Arc<Config>,
+    records: &Records,
+    request: RequestRef<'_>,
+    permission: Permission,
+    ours: &Ours<'_>,
+) -> Arc<Reading> {
+    let ledger = Ledger::open(config, &ours.jar);
+    let is_denied = matches!(permission, Permission::Denied(_));
+    let must_be_decided =
+        ours.query.is_some() || !ours.scripts.is_empty() || is_denied || ledger.is_due();
+    let decide = must_be_decided.then(|| -> Decide {
+        let (config, copy) = (Arc::clone(config), request.to_owned());
+        Box::new(move |ledger| {
+            let request = RequestRef::from(&copy);
+            let ours = Ours::find(&config, request);
+            Arrival::new(&config, request, permission, &ours, ledger).decide()
+        })
+    });
+    Arc::new(Reading::new(
+        Arc::clone(config),
+        records,
+        permission,
+        ledger,
+        decide,
+    ))
 }
 
 /// What in a request is ours.
@@ -132,6 +183,7 @@ impl<'r> Arrival<'r> {
         request: RequestRef<'r>,
         permission: Permission,
         ours: &'r Ours<'r>,
+        ledger: Ledger,
     ) -> Self {
         let visit = if config.is_skipped(request) {
             Err(Reason::Skipped)
@@ -144,7 +196,7 @@ impl<'r> Arrival<'r> {
             ours,
             permission,
             visit,
-            ledger: Ledger::open(config, &ours.jar),
+            ledger,
             landed: false,
         }
     }

@@ -8,17 +8,28 @@ use http::Extensions;
 use crate::config::Config;
 use crate::keep::cookie::Jar;
 use crate::ledger::Ledger;
+use crate::reading::Reading;
 use crate::reason::Decisions;
 use crate::referral::Referral;
+use crate::visitor::VisitorId;
 
 /// A request that passed through the layer and has something of ours.
 #[derive(Clone)]
-pub(crate) struct Visit {
+pub(crate) enum Visit {
+    /// What was decided on the way in.
+    Decided(Arc<Ledger>),
+    /// The browser sent a cookie, which is verified when a handler asks.
+    Unopened(Unopened),
+    /// What the browser sent stands for something on the server.
+    OnServer(Arc<Reading>),
+    /// The application's session is to have a copy, and there is none in the request.
+    NoSession,
+}
+
+#[derive(Clone)]
+pub(crate) struct Unopened {
     config: Arc<Config>,
     jar: Jar,
-    /// What was decided on the way in, if anything.
-    decided: Option<Arc<Ledger>>,
-    /// What a handler that asked has found otherwise.
     opened: OnceLock<Ledger>,
 }
 
@@ -27,31 +38,46 @@ pub(crate) struct Visit {
 #[derive(Clone, Copy)]
 pub(crate) struct NothingOfOurs;
 
-/// The request didn't come through a [`ReferralLayer`](crate::ReferralLayer).
+/// The request didn't come through a layer that it should have come through:
+/// [`ReferralLayer`](crate::ReferralLayer), or, for `AppSession`, tower-sessions'
+/// `SessionManagerLayer`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct MissingLayer;
+pub struct MissingLayer(Missing);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Missing {
+    Referrals,
+    Sessions,
+}
 
 impl std::fmt::Display for MissingLayer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(
-            "this request did not pass through `tower_referral::ReferralLayer`: add \
-             `.layer(referrals)` to the router behind all routes that use a referral (in axum, a \
-             layer covers only the routes that were added before it)",
-        )
+        f.write_str(match self.0 {
+            Missing::Referrals => {
+                "this request did not pass through `tower_referral::ReferralLayer`: add \
+                 `.layer(referrals)` to the router behind all routes that use a referral (in \
+                 axum, a layer covers only the routes that were added before it)"
+            }
+            Missing::Sessions => {
+                "`tower_referral::AppSession` found no `tower_sessions::Session` in this request: \
+                 put `SessionManagerLayer` outside `ReferralLayer` (in axum, \
+                 `.layer(referrals).layer(session_manager)`), both of the same tower-sessions \
+                 version: 0.15 is tower-referral's feature `tower-sessions-0_15`, 0.14 is \
+                 `tower-sessions-0_14`"
+            }
+        })
     }
 }
 
 impl std::error::Error for MissingLayer {}
 
 impl Visit {
-    pub(crate) fn new(config: Arc<Config>, jar: Jar, decided: Option<Arc<Ledger>>) -> Self {
-        Self {
+    pub(crate) fn unopened(config: Arc<Config>, jar: Jar) -> Self {
+        Self::Unopened(Unopened {
             config,
             jar,
-            decided,
             opened: OnceLock::new(),
-        }
+        })
     }
 
     /// Did the request pass through a layer already?
@@ -62,23 +88,33 @@ impl Visit {
     /// What the layer left in the extensions. `Ok(None)` if there is nothing of ours.
     pub(crate) fn of(extensions: &Extensions) -> Result<Option<&Self>, MissingLayer> {
         match extensions.get::<Self>() {
+            Some(Self::NoSession) => Err(MissingLayer(Missing::Sessions)),
             Some(visit) => Ok(Some(visit)),
             None if extensions.get::<NothingOfOurs>().is_some() => Ok(None),
-            None => Err(MissingLayer),
+            None => Err(MissingLayer(Missing::Referrals)),
         }
     }
 
-    /// The referral of the first configured program that holds one.
-    #[cfg(feature = "axum")]
-    pub(crate) fn first(&self) -> Option<&Referral> {
-        self.ledger().all_shown().next()
+    /// What is known of the visitor, if anything.
+    pub(crate) async fn ledger(&self) -> Option<&Ledger> {
+        match self {
+            Self::Decided(ledger) => Some(ledger),
+            Self::Unopened(Unopened {
+                config,
+                jar,
+                opened,
+            }) => Some(opened.get_or_init(|| Ledger::open(config, jar))),
+            Self::OnServer(reading) => Some(reading.ledger().await),
+            Self::NoSession => None,
+        }
     }
+}
 
-    fn ledger(&self) -> &Ledger {
-        self.decided.as_deref().unwrap_or_else(|| {
-            self.opened
-                .get_or_init(|| Ledger::open(&self.config, &self.jar))
-        })
+/// What is known of the visitor behind a request, if anything.
+pub(crate) async fn ledger_of(extensions: &Extensions) -> Result<Option<&Ledger>, MissingLayer> {
+    match Visit::of(extensions)? {
+        Some(visit) => Ok(visit.ledger().await),
+        None => Ok(None),
     }
 }
 
@@ -89,6 +125,7 @@ impl Visit {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Referrals {
     referrals: Vec<Referral>,
+    visitors: Vec<VisitorId>,
     decisions: Decisions,
 }
 
@@ -99,10 +136,11 @@ impl Referrals {
     ///
     /// The request didn't come through a [`ReferralLayer`](crate::ReferralLayer).
     pub async fn from_extensions(extensions: &Extensions) -> Result<Self, MissingLayer> {
-        let visit = Visit::of(extensions)?;
-        Ok(visit.map_or_else(Self::default, |visit| Self {
-            referrals: visit.ledger().all_shown().cloned().collect(),
-            decisions: visit.ledger().decisions().clone(),
+        let ledger = ledger_of(extensions).await?;
+        Ok(ledger.map_or_else(Self::default, |ledger| Self {
+            referrals: ledger.all_shown().cloned().collect(),
+            visitors: ledger.visitors().collect(),
+            decisions: ledger.decisions().clone(),
         }))
     }
 
@@ -121,6 +159,14 @@ impl Referrals {
     /// All of them, in the configured order of the programs.
     pub fn iter(&self) -> std::slice::Iter<'_, Referral> {
         self.referrals.iter()
+    }
+
+    /// Under which they are on the server, in the configured order of the programs; none where they
+    /// are kept in a cookie. Each program's referral has an ID of its own. They are known even while
+    /// the store fails.
+    #[must_use]
+    pub fn visitor_ids(&self) -> &[VisitorId] {
+        &self.visitors
     }
 
     /// What was decided on this request's way in, and why.

@@ -12,9 +12,9 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
-use super::CreateClick;
 use super::facts::{Facts, FactsRule};
 use super::late::{Answer, ClickCounts, Desk};
+use super::{BoxFuture, CreateClick};
 use crate::referral::{Referral, TouchId};
 use crate::request::RequestRef;
 
@@ -37,7 +37,18 @@ pub(crate) struct Pending {
     receiver: oneshot::Receiver<Answer>,
     /// What came while the response was held back.
     received: Option<Option<Answer>>,
+    late: Late,
 }
+
+/// A click whose answer comes after the response. Dropped, it leaves the answer to the visitor's
+/// next request.
+pub(crate) struct Late {
+    touch: TouchId,
+    sender: oneshot::Sender<Destination>,
+}
+
+/// Where a late answer goes instead; it gives back what couldn't be taken there.
+pub(crate) type Destination = Box<dyn FnOnce(Answer) -> BoxFuture<Option<Answer>> + Send>;
 
 impl Pending {
     pub(crate) fn touch(&self) -> TouchId {
@@ -53,10 +64,23 @@ impl Pending {
     }
 
     /// The answer, if it has come by now. From here on it goes to the late ones.
-    pub(crate) fn close(mut self) -> Option<Answer> {
+    pub(crate) fn close(mut self) -> Result<Answer, Late> {
         self.receiver.close();
         self.received
             .unwrap_or_else(|| self.receiver.try_recv().ok())
+            .ok_or(self.late)
+    }
+}
+
+impl Late {
+    pub(crate) fn touch(&self) -> TouchId {
+        self.touch
+    }
+
+    /// Lets the answer go there when it comes.
+    pub(crate) fn send_to(self, destination: Destination) {
+        // Nobody listens if the call is over and has no answer.
+        let _ = self.sender.send(destination);
     }
 }
 
@@ -112,13 +136,19 @@ impl Clicker {
             .undo_unknown_keys
             .then(|| Answer::Undo(replaced.map(Box::new)));
         let (sender, receiver) = oneshot::channel();
+        let (late_sender, late) = oneshot::channel::<Destination>();
         runtime.spawn(async move {
             let result = timeout(time_limit, call).await;
             if let Some(answer) = desk.judge(result.ok(), undo) {
                 desk.answer_claim(touch, &answer);
                 if let Err(answer) = sender.send(answer) {
-                    // The landing's response is out already: the next request asks for it.
-                    desk.keep(touch, answer);
+                    // The landing's response is out already, or as good as out.
+                    let left = match late.await {
+                        Ok(destination) => destination(answer).await,
+                        Err(_) => Some(answer),
+                    };
+                    // The visitor's next request asks for it.
+                    left.into_iter().for_each(|answer| desk.keep(touch, answer));
                 }
             }
             drop(permit);
@@ -127,6 +157,10 @@ impl Clicker {
             touch,
             receiver,
             received: None,
+            late: Late {
+                touch,
+                sender: late_sender,
+            },
         })
     }
 

@@ -11,7 +11,10 @@ use std::{
 use tokio::time::Instant;
 
 use super::{BoxError, UnknownKey};
-use crate::referral::{ClickId, Referral, TouchId};
+use crate::keep::check_age;
+use crate::program::Program;
+use crate::reason::Reason;
+use crate::referral::{Click, ClickId, Referral, TouchId, UnixMillis};
 
 /// How many clicks a layer has seen since it was built.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,6 +72,34 @@ pub(crate) enum Answer {
     Click(ClickId),
     /// Take the capture back, and put back what it had replaced.
     Undo(Option<Box<Referral>>),
+}
+
+impl Answer {
+    pub(crate) fn reason(&self) -> Reason {
+        match self {
+            Self::Click(_) => Reason::ClickJoined,
+            Self::Undo(_) => Reason::UnknownKey,
+        }
+    }
+
+    /// What becomes of the referral that waited for this.
+    pub(crate) fn apply(
+        self,
+        mut referral: Referral,
+        program: &Program,
+        now: UnixMillis,
+    ) -> Option<Referral> {
+        match self {
+            Self::Click(click_id) => {
+                referral.click = Click::None;
+                referral.click_id = Some(click_id);
+                Some(referral)
+            }
+            Self::Undo(replaced) => {
+                replaced.and_then(|replaced| check_age(*replaced, program, now).ok())
+            }
+        }
+    }
 }
 
 /// Longer than any referral lives, and short enough to be added to any instant.

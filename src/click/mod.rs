@@ -22,7 +22,7 @@ use smol_str::SmolStr;
 use tokio::sync::Semaphore;
 use tower_service::Service;
 
-pub(crate) use self::clicker::{Clicker, Pending};
+pub(crate) use self::clicker::{Clicker, Destination, Late, Pending};
 pub(crate) use self::facts::Facts;
 use self::facts::FactsRule;
 #[cfg(any(feature = "partnac", feature = "tapfiliate"))]

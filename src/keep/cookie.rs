@@ -13,8 +13,9 @@ use crate::error::ConfigError;
 use crate::keyring::Keyring;
 use crate::program::Program;
 use crate::reason::Reason;
-use crate::referral::{Referral, UnixMillis};
-use crate::seal::{self, Buffer, MAX_SEALED_LEN, Purpose, Seal, SealError};
+use crate::referral::{Click, Referral, UnixMillis};
+use crate::seal::{self, Buffer, MAX_SEALED_LEN, Pass, Purpose, Seal, SealError};
+use crate::visitor::VisitorId;
 
 /// Every `Set-Cookie` of ours is shorter than this, name and attributes included.
 const MAX_SET_COOKIE_LEN: usize = 1024;
@@ -245,7 +246,8 @@ impl Cookies {
         self.values(jar, program).next().is_some()
     }
 
-    /// Verifies the cookies of a program. `Err` says why none of those that are there counts.
+    /// Verifies the cookies of a program, and gives the referral that counts. `Err` says why none
+    /// of those that are there does.
     pub(crate) fn open(
         &self,
         jar: &Jar,
@@ -253,49 +255,85 @@ impl Cookies {
         program: &Program,
         now: UnixMillis,
     ) -> Result<Option<Referral>, Reason> {
+        let (valid, more) = self.verify(jar, index, |message| {
+            let referral =
+                seal::decode(message, &program.key_rule, false).ok_or(Reason::Malformed)?;
+            check_age(named(referral, program), program, now)
+        })?;
+        match valid {
+            Some(first) if !more.is_empty() => {
+                let all = std::iter::once(first).chain(more).collect();
+                Ok(program.attribution.pick(all, |referral| referral))
+            }
+            only => Ok(only),
+        }
+    }
+
+    /// The same where referrals are kept on the server: all passes that are valid.
+    pub(crate) fn open_passes(
+        &self,
+        jar: &Jar,
+        index: usize,
+        program: &Program,
+    ) -> Result<Vec<Pass>, Reason> {
+        let (valid, more) = self.verify(jar, index, |message| {
+            let mut pass =
+                seal::decode_pass(message, &program.key_rule).ok_or(Reason::Malformed)?;
+            pass.carried = pass.carried.map(|referral| named(referral, program));
+            Ok(pass)
+        })?;
+        Ok(valid.into_iter().chain(more).collect())
+    }
+
+    /// Verifies the cookies of a program, and reads those that are ours. There is nearly always one
+    /// at most.
+    fn verify<T>(
+        &self,
+        jar: &Jar,
+        index: usize,
+        read: impl Fn(&[u8]) -> Result<T, Reason>,
+    ) -> Result<(Option<T>, Vec<T>), Reason> {
         let cookie = &self.programs[index];
         let mut fault = None;
         let mut verified = 0;
         let mut valid = None;
         let mut more = Vec::new();
         for value in self.values(jar, index) {
-            let opened = cookie.open(value, program, now);
+            let mut buffer = Buffer::new();
+            let opened = cookie.open(value, &mut buffer).and_then(&read);
             // What isn't even of the format costs no signature, and doesn't count.
-            verified += usize::from(opened != Err(Reason::Malformed));
+            verified += usize::from(!matches!(opened, Err(Reason::Malformed)));
             match opened {
-                Ok(referral) if valid.is_none() => valid = Some(referral),
-                Ok(referral) => more.push(referral),
+                Ok(one) if valid.is_none() => valid = Some(one),
+                Ok(one) => more.push(one),
                 Err(reason) => fault = fault.or(Some(reason)),
             }
             if verified == MAX_VERIFIED {
                 break;
             }
         }
-        match valid {
-            None => fault.map_or(Ok(None), Err),
-            Some(only) if more.is_empty() => Ok(Some(only)),
-            Some(first) => {
-                more.insert(0, first);
-                Ok(program.attribution.pick(more))
-            }
+        match (&valid, fault) {
+            (None, Some(fault)) => Err(fault),
+            _ => Ok((valid, more)),
         }
     }
 
-    /// Writes the cookie that keeps `referral`, or the one that forgets whatever is kept.
+    /// Writes the cookie that holds `held`, or the one that forgets whatever is held.
     pub(crate) fn write(
         &self,
         index: usize,
-        referral: Option<&Referral>,
+        held: Option<Held<'_>>,
         now: UnixMillis,
     ) -> HeaderValue {
         let cookie = &self.programs[index];
         let mut line = String::with_capacity(256);
         line.push_str(&cookie.name);
         line.push('=');
-        let max_age = referral.map_or(0, |referral| {
-            let encode = |out: &mut _| seal::encode(referral, "", cookie.max_message_len, out);
-            cookie.seal.seal(encode, &mut line);
-            seconds_left(referral, now)
+        let max_age = held.map_or(0, |held| {
+            cookie
+                .seal
+                .seal(|out| held.encode(cookie.max_message_len, out), &mut line);
+            seconds_left(held.referral, now)
         });
         line.push_str(&self.attributes);
         let _ = write!(line, "{max_age}");
@@ -335,20 +373,59 @@ impl Cookies {
 }
 
 impl ProgramCookie {
-    fn open(&self, value: &[u8], program: &Program, now: UnixMillis) -> Result<Referral, Reason> {
-        let mut buffer = Buffer::new();
-        let message = self
-            .seal
-            .open(value, &mut buffer)
-            .map_err(|error| match error {
-                SealError::Malformed => Reason::Malformed,
-                SealError::UnknownKey => Reason::UnknownSigningKey,
-                SealError::BadSignature => Reason::BadSignature,
-            })?;
-        let mut referral =
-            seal::decode(message, &program.key_rule, false).ok_or(Reason::Malformed)?;
-        referral.program = program.name.clone();
-        check_age(referral, program, now)
+    fn open<'b>(&self, value: &[u8], buffer: &'b mut Buffer) -> Result<&'b [u8], Reason> {
+        self.seal.open(value, buffer).map_err(|error| match error {
+            SealError::Malformed => Reason::Malformed,
+            SealError::UnknownKey => Reason::UnknownSigningKey,
+            SealError::BadSignature => Reason::BadSignature,
+        })
+    }
+}
+
+/// A cookie's message doesn't name the program: the cookie's name does.
+fn named(mut referral: Referral, program: &Program) -> Referral {
+    referral.program = program.name.clone();
+    referral
+}
+
+/// What a cookie is to hold.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Held<'a> {
+    /// Whose window is the cookie's life.
+    pub(crate) referral: &'a Referral,
+    /// Where referrals are kept on the server.
+    pub(crate) pass: Option<HeldPass>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HeldPass {
+    pub(crate) visitor: VisitorId,
+    /// The server doesn't have the referral yet.
+    pub(crate) carries: bool,
+    /// It replaces nothing that the server has.
+    pub(crate) fills_only: bool,
+}
+
+impl Held<'_> {
+    fn encode(self, max_len: usize, out: &mut Vec<u8>) {
+        match self.pass {
+            None => seal::encode(self.referral, "", max_len, out),
+            Some(pass) => {
+                let start = out.len();
+                seal::encode_visitor(
+                    pass.visitor,
+                    matches!(self.referral.click, Click::Due(_)),
+                    pass.carries.then_some((self.referral, pass.fills_only)),
+                    max_len,
+                    out,
+                );
+                // Of what can't both be held, the referral matters and the ID can be drawn anew.
+                if out.len() - start > max_len {
+                    out.truncate(start);
+                    seal::encode(self.referral, "", max_len, out);
+                }
+            }
+        }
     }
 }
 
@@ -389,7 +466,7 @@ pub(crate) fn foreign<'h>(headers: &'h HeaderMap, name: &'h str) -> impl Iterato
 mod tests {
     use super::*;
     use crate::SigningKey;
-    use crate::referral::{Click, Source};
+    use crate::referral::Source;
 
     fn keyring() -> Keyring {
         let id = "k".repeat(SigningKey::MAX_ID_LEN);
@@ -420,7 +497,11 @@ mod tests {
             landing_path: Some("/".repeat(255).into()),
             extra: vec![("n".repeat(32).into(), "v".repeat(128).into()); 16],
         };
-        let line = cookies.write(0, Some(&referral), referral.captured_at);
+        let held = Held {
+            referral: &referral,
+            pass: None,
+        };
+        let line = cookies.write(0, Some(held), referral.captured_at);
         assert!(line.len() < MAX_SET_COOKIE_LEN, "{} bytes", line.len());
 
         let value = line.to_str().unwrap().split(';').next().unwrap();

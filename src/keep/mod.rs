@@ -1,10 +1,86 @@
-//! Where a referral is kept, and how long it counts there.
+//! Where a referral is kept, one of three ways, and how long it counts there.
 
 pub(crate) mod cookie;
+pub(crate) mod server;
+pub(crate) mod session;
+pub(crate) mod store;
 
+use self::cookie::{Cookies, SignedCookie};
+use self::server::{Records, ServerSide};
+use self::session::{AppSession, Mirror};
+use crate::error::ConfigError;
 use crate::program::Program;
 use crate::reason::Reason;
 use crate::referral::{Referral, UnixMillis};
+
+/// Where referrals are kept: a [`SignedCookie`], which most services want, or, with a feature for
+/// the version of tower-sessions, `ServerSide` or `AppSession`.
+///
+/// Each of them turns into this by itself where [`ReferralLayer::builder`] takes it.
+///
+/// [`ReferralLayer::builder`]: crate::ReferralLayer::builder
+#[derive(Clone, Debug)]
+#[must_use = "it does nothing until it is given to `ReferralLayer::builder`"]
+pub struct Keep(Way);
+
+#[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "_store"), allow(dead_code))]
+enum Way {
+    Cookie(SignedCookie),
+    Server(ServerSide),
+    Session(AppSession),
+}
+
+impl From<SignedCookie> for Keep {
+    fn from(cookie: SignedCookie) -> Self {
+        Self(Way::Cookie(cookie))
+    }
+}
+
+#[cfg(feature = "_store")]
+impl From<ServerSide> for Keep {
+    fn from(server: ServerSide) -> Self {
+        Self(Way::Server(server))
+    }
+}
+
+#[cfg(feature = "_store")]
+impl From<AppSession> for Keep {
+    fn from(session: AppSession) -> Self {
+        Self(Way::Session(session))
+    }
+}
+
+/// The prepared form of [`Keep`].
+pub(crate) struct Keeper {
+    pub(crate) cookies: Cookies,
+    /// Where the cookie holds no more than a visitor's ID.
+    pub(crate) records: Option<Records>,
+    /// Where the application's session has a copy.
+    pub(crate) mirror: Option<Mirror>,
+}
+
+impl Keep {
+    /// Checks the configuration and prepares everything that doesn't depend on a request.
+    pub(crate) fn prepare(&self, programs: &[Program]) -> Result<Keeper, ConfigError> {
+        let cookie = match &self.0 {
+            Way::Cookie(cookie) => cookie,
+            Way::Server(server) => &server.cookie,
+            Way::Session(session) => &session.cookie,
+        };
+        Ok(Keeper {
+            cookies: cookie.prepare(programs)?,
+            records: match &self.0 {
+                Way::Server(server) => Some(server.prepare()),
+                Way::Cookie(_) | Way::Session(_) => None,
+            },
+            mirror: match &self.0 {
+                Way::Session(session) => Some(session.prepare()),
+                Way::Cookie(_) | Way::Server(_) => None,
+            },
+        })
+    }
+}
 
 /// How far in the future a capture may lie, in milliseconds: the clocks of several servers differ.
 const MAX_SKEW: UnixMillis = 300_000;

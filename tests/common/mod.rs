@@ -2,23 +2,24 @@
 //! keeps cookies as browsers do.
 //!
 //! The browser reads `Set-Cookie` with the `cookie` crate, so that what we write is judged by
-//! somebody else's parser, and it drops what a real browser would drop. Every request is polled
-//! exactly once: in the cookie mode nothing of ours may ever wait.
+//! somebody else's parser, and it drops what a real browser would drop. In the cookie's way every
+//! request is polled exactly once: nothing of ours may ever wait.
 #![allow(dead_code, reason = "every test binary uses a part of it")]
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use http::header::{COOKIE, HeaderMap, HeaderValue, SET_COOKIE};
-use http::{Request, Response};
+use http::{Extensions, Request, Response};
 use time::{Duration, OffsetDateTime};
 use tower::{Layer as _, Service as _, service_fn};
 use tower_referral::{
-    Builder, Decisions, Keyring, Program, Referral, ReferralLayer, Referrals, SignedCookie,
+    Builder, Decisions, Keep, Keyring, Program, Referral, ReferralLayer, Referrals, SignedCookie,
     SigningKey,
 };
 
@@ -36,6 +37,44 @@ pub(crate) fn at_once<F: Future>(future: F) -> F::Output {
         Poll::Ready(output) => output,
         Poll::Pending => panic!("the request waited for something"),
     }
+}
+
+/// How a test runs that is about a behaviour and not about one way to keep a referral.
+#[derive(Clone, Copy)]
+pub(crate) struct Stage {
+    pub(crate) keep: fn() -> Keep,
+    pub(crate) block_on: fn(Pin<&mut dyn Future<Output = ()>>),
+    /// Does to a request what layers outside ours do.
+    pub(crate) arriving: fn(&mut Extensions),
+}
+
+thread_local! {
+    /// Without one: in a signed cookie, where nothing of ours may ever wait.
+    pub(crate) static STAGE: Cell<Option<Stage>> = const { Cell::new(None) };
+}
+
+/// The way to keep a referral in this test.
+pub(crate) fn keep() -> Keep {
+    match STAGE.get() {
+        None => SignedCookie::new(keyring()).into(),
+        Some(stage) => (stage.keep)(),
+    }
+}
+
+pub(crate) fn run<F: Future>(future: F) -> F::Output {
+    let Some(stage) = STAGE.get() else {
+        return at_once(future);
+    };
+    let mut output = None;
+    (stage.block_on)(pin!(async { output = Some(future.await) }));
+    output.unwrap()
+}
+
+pub(crate) fn arriving<B>(mut request: Request<B>) -> Request<B> {
+    if let Some(stage) = STAGE.get() {
+        (stage.arriving)(request.extensions_mut());
+    }
+    request
 }
 
 pub(crate) fn secret(first: u8) -> Vec<u8> {
@@ -92,7 +131,7 @@ impl Shop {
     }
 
     pub(crate) fn with(configure: impl FnOnce(Builder) -> Builder) -> Self {
-        Self::keeping(SignedCookie::new(keyring()), configure)
+        Self::keeping(keep(), configure)
     }
 
     pub(crate) fn program(program: Program) -> Self {
@@ -100,19 +139,19 @@ impl Shop {
     }
 
     pub(crate) fn keeping(
-        cookie: SignedCookie,
+        keep: impl Into<Keep>,
         configure: impl FnOnce(Builder) -> Builder,
     ) -> Self {
-        Self::at(Clock::new(), cookie, configure)
+        Self::at(Clock::new(), keep, configure)
     }
 
     /// A shop whose clock is another one's: the same service after a restart.
     pub(crate) fn at(
         clock: Clock,
-        cookie: SignedCookie,
+        keep: impl Into<Keep>,
         configure: impl FnOnce(Builder) -> Builder,
     ) -> Self {
-        let builder = ReferralLayer::builder(cookie).clock(clock.reader());
+        let builder = ReferralLayer::builder(keep).clock(clock.reader());
         Self {
             layer: configure(builder).build().unwrap(),
             clock,
@@ -146,7 +185,7 @@ impl Shop {
                 Ok::<_, Infallible>(handler(&request))
             }
         }));
-        let Ok(response) = at_once(service.call(request));
+        let Ok(response) = run(service.call(arriving(request)));
         let seen = seen.lock().unwrap().take().expect("the handler was called");
         Page { response, seen }
     }

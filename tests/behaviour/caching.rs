@@ -1,9 +1,15 @@
 //! No shared cache may keep a response that carries our cookie, or that a landing got.
 
-mod common;
-
-use common::{Shop, page_visit, with_headers};
+use crate::common::{Shop, page_visit, with_headers};
 use http::{HeaderMap, Response, StatusCode};
+
+in_every_way! {
+    a_response_with_our_cookie_is_private_whatever_the_handler_said,
+    so_is_a_response_to_our_parameter_captured_or_not,
+    a_response_without_our_cookie_or_parameter_is_left_alone,
+    the_cookie_goes_on_every_final_status,
+    a_1xx_is_untouched,
+}
 
 /// The header lines that a handler sends, and what is left of them.
 type Lines = &'static [(&'static str, &'static str)];
@@ -49,7 +55,6 @@ const CASES: &[(Lines, &[&str])] = &[
     (&[("surrogate-control", "a"), ("surrogate-control", "b"), ("cdn-cache-control", "c")], &["cache-control: private, no-cache"]),
 ];
 
-#[test]
 fn a_response_with_our_cookie_is_private_whatever_the_handler_said() {
     for (sent, expected) in CASES {
         let page = answering(sent).send(page_visit("/?aff=K"));
@@ -62,7 +67,6 @@ fn a_response_with_our_cookie_is_private_whatever_the_handler_said() {
     }
 }
 
-#[test]
 fn so_is_a_response_to_our_parameter_captured_or_not() {
     // (case, request)
     let mut head = page_visit("/?aff=K");
@@ -102,7 +106,6 @@ fn so_is_a_response_to_our_parameter_captured_or_not() {
     assert!(!page.changed() && page.is_private());
 }
 
-#[test]
 fn a_response_without_our_cookie_or_parameter_is_left_alone() {
     for (sent, _) in CASES {
         let shop = answering(sent);
@@ -124,7 +127,6 @@ fn a_response_without_our_cookie_or_parameter_is_left_alone() {
     }
 }
 
-#[test]
 fn the_cookie_goes_on_every_final_status() {
     for status in [
         200, 201, 204, 206, 301, 302, 303, 304, 307, 308, 400, 401, 403, 404, 410, 418, 429, 500,
@@ -149,7 +151,6 @@ fn the_cookie_goes_on_every_final_status() {
     }
 }
 
-#[test]
 fn a_1xx_is_untouched() {
     for status in [100, 101, 102, 103] {
         let shop = Shop::new().answering(move |_| {

@@ -1,10 +1,19 @@
 //! Keys that another script keeps in a cookie of its own: a touch of a lower claim.
 
-mod common;
-
-use common::{COOKIE_NAME, DAY, Shop, bare_get, page_visit, with_headers};
+use crate::common::{COOKIE_NAME, DAY, Shop, bare_get, page_visit, with_headers};
 use http::{Request, Response};
 use tower_referral::{Attribution, Consent, Forget, Program, Source};
+
+in_every_way! {
+    a_scripts_cookie_fills_an_empty_slot,
+    it_is_read_by_the_rules_of_a_parameters_value,
+    it_gives_way_to_any_landing_and_never_replaces_one,
+    a_landing_beats_the_scripts_cookie_of_the_same_request,
+    between_two_scripts_keys_attribution_decides,
+    only_a_page_visit_captures_it_and_any_handler_sees_it,
+    consent_and_forgetting_count_for_it_too,
+    a_scripts_cookie_overwrites_nothing_on_a_stand_down_path,
+}
 
 fn program() -> Program {
     Program::default().fallback_cookies(["partnero_partner", "partnero_referral"])
@@ -14,7 +23,6 @@ fn shop() -> Shop {
     Shop::program(program())
 }
 
-#[test]
 fn a_scripts_cookie_fills_an_empty_slot() {
     let mut visitor = shop().visitor();
     visitor.hold("partnero_partner", "SCRIPT");
@@ -37,7 +45,6 @@ fn a_scripts_cookie_fills_an_empty_slot() {
     assert_eq!(page.header("cache-control"), None);
 }
 
-#[test]
 fn it_is_read_by_the_rules_of_a_parameters_value() {
     // (line, key)
     #[rustfmt::skip]
@@ -61,16 +68,15 @@ fn it_is_read_by_the_rules_of_a_parameters_value() {
         ("other=K", None),
     ];
     for (line, key) in cases {
-        let page = shop().send(common::with_cookie_line("/", line));
+        let page = shop().send(crate::common::with_cookie_line("/", line));
         assert_eq!(page.key(), *key, "{line}");
         assert_eq!(page.changed(), key.is_some(), "{line}");
     }
     let shop = Shop::new();
-    let page = shop.send(common::with_cookie_line("/", "partnero_partner=K"));
+    let page = shop.send(crate::common::with_cookie_line("/", "partnero_partner=K"));
     assert_eq!(page.key(), None, "not read unless it is named");
 }
 
-#[test]
 fn it_gives_way_to_any_landing_and_never_replaces_one() {
     for attribution in [
         Attribution::FirstTouch,
@@ -101,7 +107,6 @@ fn it_gives_way_to_any_landing_and_never_replaces_one() {
     }
 }
 
-#[test]
 fn a_landing_beats_the_scripts_cookie_of_the_same_request() {
     let mut visitor = shop().visitor();
     visitor.hold("partnero_partner", "SCRIPT");
@@ -111,7 +116,6 @@ fn a_landing_beats_the_scripts_cookie_of_the_same_request() {
     assert_eq!(page.set_cookies().len(), 1);
 }
 
-#[test]
 fn between_two_scripts_keys_attribution_decides() {
     for (attribution, key, reason) in [
         (Attribution::FirstTouch, "ONE", "kept_first_touch"),
@@ -126,7 +130,6 @@ fn between_two_scripts_keys_attribution_decides() {
     }
 }
 
-#[test]
 fn only_a_page_visit_captures_it_and_any_handler_sees_it() {
     let shop = Shop::with(|builder| {
         builder
@@ -162,7 +165,6 @@ fn only_a_page_visit_captures_it_and_any_handler_sees_it() {
     assert_eq!(page.key(), Some("LANDING"), "what is kept comes first");
 }
 
-#[test]
 fn consent_and_forgetting_count_for_it_too() {
     for (consent, key) in [(Consent::Denied, None), (Consent::Unknown, Some("SCRIPT"))] {
         let shop = Shop::with(|b| b.program(program()).consent(move |_| consent));
@@ -192,7 +194,6 @@ fn consent_and_forgetting_count_for_it_too() {
 
 /// A browser extension that writes the script's cookie at the till is the last-click hijack that
 /// stand-down paths are for.
-#[test]
 fn a_scripts_cookie_overwrites_nothing_on_a_stand_down_path() {
     let shop = Shop::with(|b| b.program(program()).stand_down("/checkout"));
     let mut visitor = shop.visitor();

@@ -1,20 +1,27 @@
 //! What handlers get: the extractors of axum, and the extensions without it.
 #![cfg(feature = "axum")]
 
-mod common;
-
+use crate::common::{DAY, Shop, arriving, keep, page_visit, run};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::FromRequestParts as _;
 use axum::routing::get;
-use common::{DAY, Shop, at_once, keyring, page_visit};
 use http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
 use tower::ServiceExt as _;
 use tower_referral::{
-    MissingLayer, Referral, ReferralKey, ReferralLayer, ReferralRejection, Referrals, SignedCookie,
-    Source,
+    MissingLayer, Referral, ReferralKey, ReferralLayer, ReferralRejection, Referrals, Source,
 };
+
+in_every_way! {
+    behind_the_layer_an_option_never_fails_and_a_bare_one_says_what_is_missing,
+    outside_the_layer_every_extractor_names_it,
+    the_rejections_are_errors_that_say_what_they_are,
+    a_referral_tells_all_that_is_known_about_it,
+    a_returning_visitors_cookie_is_verified_when_a_handler_asks_and_says_why_it_does_not_count,
+    keys_and_referrals_as_json,
+    keys_and_click_ids_are_checked_wherever_they_come_from,
+}
 
 fn app() -> Router {
     Router::new()
@@ -41,19 +48,16 @@ fn app() -> Router {
 
 fn ask(app: Router, uri: &str) -> (StatusCode, String) {
     let request = Request::get(uri).body(Body::empty()).unwrap();
-    let Ok(response) = at_once(app.oneshot(request));
+    let Ok(response) = run(app.oneshot(arriving(request)));
     let status = response.status();
-    let body = at_once(response.into_body().collect()).unwrap().to_bytes();
+    let body = run(response.into_body().collect()).unwrap().to_bytes();
     (status, String::from_utf8(body.to_vec()).unwrap())
 }
 
 fn layer() -> ReferralLayer {
-    ReferralLayer::builder(SignedCookie::new(keyring()))
-        .build()
-        .unwrap()
+    ReferralLayer::builder(keep()).build().unwrap()
 }
 
-#[test]
 fn behind_the_layer_an_option_never_fails_and_a_bare_one_says_what_is_missing() {
     // (path, with a referral, without)
     let cases = [
@@ -72,7 +76,6 @@ fn behind_the_layer_an_option_never_fails_and_a_bare_one_says_what_is_missing() 
     }
 }
 
-#[test]
 fn outside_the_layer_every_extractor_names_it() {
     for path in [
         "/key",
@@ -98,18 +101,16 @@ fn outside_the_layer_every_extractor_names_it() {
     assert_eq!(ask(late, "/late").0, StatusCode::INTERNAL_SERVER_ERROR);
 }
 
-#[test]
 fn the_rejections_are_errors_that_say_what_they_are() {
     let (mut parts, ()) = Request::new(()).into_parts();
-    let rejection = at_once(ReferralKey::from_request_parts(&mut parts, &())).unwrap_err();
+    let rejection = run(ReferralKey::from_request_parts(&mut parts, &())).unwrap_err();
     assert!(matches!(rejection, ReferralRejection::MissingLayer(_)));
     let error: Box<dyn std::error::Error> = Box::new(rejection);
     assert!(error.to_string().contains("ReferralLayer"));
-    let missing: MissingLayer = at_once(Referrals::from_extensions(&parts.extensions)).unwrap_err();
+    let missing: MissingLayer = run(Referrals::from_extensions(&parts.extensions)).unwrap_err();
     assert_eq!(missing.to_string(), error.to_string());
 }
 
-#[test]
 fn a_referral_tells_all_that_is_known_about_it() {
     let shop = Shop::new();
     let page = shop.send(page_visit("/pricing?ref=K"));
@@ -127,13 +128,12 @@ fn a_referral_tells_all_that_is_known_about_it() {
     assert_eq!(referral.extra().count(), 0);
 }
 
-#[test]
 fn a_returning_visitors_cookie_is_verified_when_a_handler_asks_and_says_why_it_does_not_count() {
     let shop = Shop::new();
     let mut visitor = shop.visitor();
-    visitor.hold(common::COOKIE_NAME, "forged");
+    visitor.hold(crate::common::COOKIE_NAME, "forged");
     let page = visitor.visit("/");
-    let reasons = common::reasons(page.seen.decisions());
+    let reasons = crate::common::reasons(page.seen.decisions());
     assert_eq!(reasons, ["default: malformed"]);
     assert!(
         page.decisions().is_empty(),
@@ -142,7 +142,6 @@ fn a_returning_visitors_cookie_is_verified_when_a_handler_asks_and_says_why_it_d
 }
 
 #[cfg(feature = "serde")]
-#[test]
 fn keys_and_referrals_as_json() {
     let shop = Shop::program(tower_referral::Program::default().keep_params(["sub", "utm"]));
     let page = shop.send(page_visit("/p?utm=b&sub=a&aff=K"));
@@ -181,7 +180,6 @@ fn keys_and_referrals_as_json() {
     );
 }
 
-#[test]
 fn keys_and_click_ids_are_checked_wherever_they_come_from() {
     let long = "x".repeat(128);
     let too_long = "x".repeat(129);

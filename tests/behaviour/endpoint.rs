@@ -1,15 +1,24 @@
 //! The capture endpoint: landings that only the page's script saw.
 #![cfg(feature = "endpoint")]
 
-mod common;
-
-use common::{COOKIE_NAME, Clock, at_once, keyring};
+use crate::common::{COOKIE_NAME, Clock, arriving, keep, run};
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use tower::{Layer as _, Service as _, ServiceExt as _};
-use tower_referral::{
-    Attribution, Builder, Decisions, Program, ReferralLayer, Referrals, SignedCookie,
-};
+use tower_referral::{Attribution, Builder, Decisions, Program, ReferralLayer, Referrals};
+
+in_every_way! {
+    a_form_or_an_object_of_strings_is_captured_by_the_rules_of_a_landing,
+    anything_else_is_refused_with_a_reason_and_nothing_is_captured,
+    only_pages_of_the_same_origin_may_tell,
+    the_landing_page_is_that_of_the_script_and_stand_down_paths_count,
+    attribution_and_consent_decide_as_over_a_landing,
+    several_programs_are_told_in_one_go,
+    outside_the_layer_it_says_so,
+    a_body_that_breaks_off_is_a_client_error,
+    a_parameter_that_is_no_string_does_not_disturb_the_key,
+    a_long_invalid_value_does_not_hide_the_key_behind_it,
+}
 
 type Body = Full<bytes::Bytes>;
 
@@ -29,7 +38,7 @@ struct Answer {
 }
 
 fn layer(configure: impl FnOnce(Builder) -> Builder) -> ReferralLayer {
-    let builder = ReferralLayer::builder(SignedCookie::new(keyring())).clock(Clock::new().reader());
+    let builder = ReferralLayer::builder(keep()).clock(Clock::new().reader());
     configure(builder).build().unwrap()
 }
 
@@ -46,9 +55,9 @@ fn request(headers: &[Header<'_>], body: &str) -> Request<Body> {
 
 fn tell(layer: &ReferralLayer, request: Request<Body>) -> Answer {
     let mut service = layer.layer(layer.capture_endpoint());
-    let Ok(response) = at_once(service.call(request));
+    let Ok(response) = run(service.call(arriving(request)));
     let (parts, body) = response.into_parts();
-    let body = at_once(body.collect()).unwrap().to_bytes();
+    let body = run(body.collect()).unwrap().to_bytes();
     let cookies: Vec<_> = parts.headers.get_all("set-cookie").iter().collect();
     assert!(cookies.len() <= 1);
     let decisions = parts
@@ -62,7 +71,7 @@ fn tell(layer: &ReferralLayer, request: Request<Body>) -> Answer {
             .first()
             .map(|line| line.to_str().unwrap().to_owned()),
         body: String::from_utf8(body.to_vec()).unwrap(),
-        reasons: common::reasons(&decisions),
+        reasons: crate::common::reasons(&decisions),
         private: parts
             .headers
             .get("cache-control")
@@ -92,11 +101,10 @@ fn kept(layer: &ReferralLayer, answer: &Answer) -> Referrals {
         }
     });
     let request = Request::get("/").header("cookie", pair).body(()).unwrap();
-    let Ok(_) = at_once(layer.layer(service).oneshot(request));
+    let Ok(_) = run(layer.layer(service).oneshot(arriving(request)));
     receive.recv().unwrap()
 }
 
-#[test]
 fn a_form_or_an_object_of_strings_is_captured_by_the_rules_of_a_landing() {
     let layer = layer(|b| b.program(Program::default().keep_params(["utm_source"])));
     // (media type, body, parameter, key, extra)
@@ -174,7 +182,6 @@ fn a_form_or_an_object_of_strings_is_captured_by_the_rules_of_a_landing() {
     }
 }
 
-#[test]
 fn anything_else_is_refused_with_a_reason_and_nothing_is_captured() {
     let layer = layer(|b| b);
     let method = |method: Method| {
@@ -208,15 +215,12 @@ fn anything_else_is_refused_with_a_reason_and_nothing_is_captured() {
         assert!(error.contains(word), "{case}: {error}");
         assert!(!answer.body.contains("WICKED"), "{case}: never echoed");
     }
-    let allowed = at_once(
-        layer
-            .layer(layer.capture_endpoint())
-            .call(method(Method::GET)),
-    );
+    let allowed = run(layer
+        .layer(layer.capture_endpoint())
+        .call(arriving(method(Method::GET))));
     assert_eq!(allowed.unwrap().headers()["allow"], "POST");
 }
 
-#[test]
 fn only_pages_of_the_same_origin_may_tell() {
     let layer = layer(|b| b);
     // (headers, allowed)
@@ -259,7 +263,6 @@ fn only_pages_of_the_same_origin_may_tell() {
     assert_eq!(tell(&layer, request).status, 204);
 }
 
-#[test]
 fn the_landing_page_is_that_of_the_script_and_stand_down_paths_count() {
     let layer = layer(|b| b.stand_down("/checkout"));
     // (referrer, landing page)
@@ -296,7 +299,6 @@ fn the_landing_page_is_that_of_the_script_and_stand_down_paths_count() {
     assert_eq!(answer.reasons, ["default: kept_stand_down"]);
 }
 
-#[test]
 fn attribution_and_consent_decide_as_over_a_landing() {
     let first_touch = layer(|b| b.program(Program::default().attribution(Attribution::FirstTouch)));
     let answer = tell(&first_touch, request(&[FORM, SAME_ORIGIN], "aff=FIRST"));
@@ -326,17 +328,18 @@ fn attribution_and_consent_decide_as_over_a_landing() {
     assert_eq!((answer.status, answer.cookie), (204, None));
 }
 
-#[test]
 fn several_programs_are_told_in_one_go() {
     let layer = layer(|b| {
         b.program(Program::new("partners").params(["aff"]))
             .program(Program::new("friends").params(["ref"]))
     });
     let mut service = layer.layer(layer.capture_endpoint());
-    let response = at_once(service.call(request(&[FORM, SAME_ORIGIN], "aff=P&ref=F"))).unwrap();
+    let response =
+        run(service.call(arriving(request(&[FORM, SAME_ORIGIN], "aff=P&ref=F")))).unwrap();
     assert_eq!(response.headers().get_all("set-cookie").iter().count(), 2);
     let mut service = layer.layer(layer.capture_endpoint());
-    let response = at_once(service.call(request(&[FORM, SAME_ORIGIN], "aff=%zz&ref=F"))).unwrap();
+    let response =
+        run(service.call(arriving(request(&[FORM, SAME_ORIGIN], "aff=%zz&ref=F")))).unwrap();
     assert_eq!(
         response.status(),
         204,
@@ -344,16 +347,14 @@ fn several_programs_are_told_in_one_go() {
     );
 }
 
-#[test]
 fn outside_the_layer_it_says_so() {
     let layer = layer(|b| b);
-    let response = at_once(layer.capture_endpoint().call(request(&[FORM], "aff=K"))).unwrap();
+    let response = run(layer.capture_endpoint().call(request(&[FORM], "aff=K"))).unwrap();
     assert_eq!(response.status(), 500);
-    let body = at_once(response.into_body().collect()).unwrap().to_bytes();
+    let body = run(response.into_body().collect()).unwrap().to_bytes();
     assert!(String::from_utf8_lossy(&body).contains("ReferralLayer"));
 }
 
-#[test]
 fn a_body_that_breaks_off_is_a_client_error() {
     use std::pin::Pin;
     use std::task::{Context, Poll};
@@ -372,13 +373,12 @@ fn a_body_that_breaks_off_is_a_client_error() {
     let layer = layer(|b| b);
     let (parts, _) = request(&[FORM, SAME_ORIGIN], "").into_parts();
     let mut service = layer.layer(layer.capture_endpoint());
-    let response = at_once(service.call(Request::from_parts(parts, Broken))).unwrap();
+    let response = run(service.call(arriving(Request::from_parts(parts, Broken)))).unwrap();
     assert_eq!(response.status(), 400);
 }
 
 /// Other parameters, however broken, never disturb ours: a partner isn't to lose a commission
 /// because a campaign's number came as a number.
-#[test]
 fn a_parameter_that_is_no_string_does_not_disturb_the_key() {
     let layer = layer(|b| b.program(Program::default().keep_params(["utm_id"])));
     for body in [
@@ -395,7 +395,6 @@ fn a_parameter_that_is_no_string_does_not_disturb_the_key() {
 }
 
 /// An invalid key is as if absent, however long: the other parameter is to be found behind it.
-#[test]
 fn a_long_invalid_value_does_not_hide_the_key_behind_it() {
     let layer = layer(|b| b);
     let long = "x".repeat(4000);

@@ -1,17 +1,32 @@
 //! Which requests are landings, and which key they carry.
 
-mod common;
-
-use common::{Shop, bare_get, page_visit, with_headers};
+use crate::common::{Shop, bare_get, page_visit, with_headers};
 use http::{Method, Request};
 use tower_referral::{KeyRule, Program};
+
+in_every_way! {
+    only_a_get_is_a_landing,
+    what_the_browser_says_about_itself_must_say_a_page_visit,
+    a_subresource_neither_overwrites_nor_forgets,
+    a_link_within_the_site_fills_an_empty_slot_and_never_overwrites,
+    stand_down_paths_fill_an_empty_slot_and_never_overwrite,
+    parameters_are_read_from_the_query_by_one_set_of_rules,
+    the_configured_order_decides_between_names,
+    a_key_is_nowhere_but_in_the_query,
+    an_invalid_key_neither_overwrites_nor_locks_nor_is_echoed,
+    reading_is_bounded_and_a_flood_of_others_does_not_disturb_ours,
+    a_key_rule_narrows_or_widens_what_a_key_is,
+    a_predicate_decides_over_captures_and_not_over_what_is_kept,
+    skipped_requests_capture_nothing_and_read_what_is_kept,
+    the_landing_page_is_the_path_and_our_parameter_and_nothing_else,
+    extra_parameters_are_kept_in_the_configured_order,
+}
 
 type Headers = &'static [(&'static str, &'static str)];
 
 const DOCUMENT: (&str, &str) = ("sec-fetch-dest", "document");
 const NAVIGATE: (&str, &str) = ("sec-fetch-mode", "navigate");
 
-#[test]
 fn only_a_get_is_a_landing() {
     let shop = Shop::new();
     for method in [
@@ -36,7 +51,6 @@ fn only_a_get_is_a_landing() {
     assert_eq!(shop.send(page_visit("/?aff=K")).key(), Some("K"));
 }
 
-#[test]
 fn what_the_browser_says_about_itself_must_say_a_page_visit() {
     // (case, headers, captured)
     #[rustfmt::skip]
@@ -88,7 +102,6 @@ fn what_the_browser_says_about_itself_must_say_a_page_visit() {
     }
 }
 
-#[test]
 fn a_subresource_neither_overwrites_nor_forgets() {
     let mut visitor = Shop::new().visitor();
     visitor.visit("/?aff=HONEST");
@@ -102,7 +115,6 @@ fn a_subresource_neither_overwrites_nor_forgets() {
     assert_eq!(visitor.visit("/").key(), Some("HONEST"));
 }
 
-#[test]
 fn a_link_within_the_site_fills_an_empty_slot_and_never_overwrites() {
     let within = |uri| {
         let headers = [DOCUMENT, NAVIGATE, ("sec-fetch-site", "same-origin")];
@@ -136,7 +148,6 @@ fn a_link_within_the_site_fills_an_empty_slot_and_never_overwrites() {
     );
 }
 
-#[test]
 fn stand_down_paths_fill_an_empty_slot_and_never_overwrite() {
     let shop = Shop::with(|builder| builder.stand_down("/checkout").stand_down("/pay/now/"));
     // (path, stands down)
@@ -177,7 +188,6 @@ fn stand_down_paths_fill_an_empty_slot_and_never_overwrite() {
     }
 }
 
-#[test]
 fn parameters_are_read_from_the_query_by_one_set_of_rules() {
     // (query, parameter and key, or the reason)
     let long = "K".repeat(128);
@@ -263,7 +273,6 @@ fn parameters_are_read_from_the_query_by_one_set_of_rules() {
     }
 }
 
-#[test]
 fn the_configured_order_decides_between_names() {
     let shop = Shop::program(Program::new("default").params(["via", "aff", "ref"]));
     for (query, key) in [
@@ -277,7 +286,6 @@ fn the_configured_order_decides_between_names() {
     }
 }
 
-#[test]
 fn a_key_is_nowhere_but_in_the_query() {
     let shop = Shop::new();
     let mut form = Request::post("/").body("aff=K".to_owned()).unwrap();
@@ -312,7 +320,6 @@ fn a_key_is_nowhere_but_in_the_query() {
     assert_eq!(page.key(), Some("K"), "a whole URL as request target");
 }
 
-#[test]
 fn an_invalid_key_neither_overwrites_nor_locks_nor_is_echoed() {
     let shop =
         Shop::program(Program::default().attribution(tower_referral::Attribution::FirstTouch));
@@ -329,7 +336,6 @@ fn an_invalid_key_neither_overwrites_nor_locks_nor_is_echoed() {
     }
 }
 
-#[test]
 fn reading_is_bounded_and_a_flood_of_others_does_not_disturb_ours() {
     let shop = Shop::new();
     // (case, query, key)
@@ -370,7 +376,6 @@ fn reading_is_bounded_and_a_flood_of_others_does_not_disturb_ours() {
     }
 }
 
-#[test]
 fn a_key_rule_narrows_or_widens_what_a_key_is() {
     let narrow = KeyRule::ascii().only_if(|key| key.starts_with("P_"));
     let narrower = narrow.clone().only_if(|key| key.len() == 4);
@@ -414,7 +419,6 @@ fn a_key_rule_narrows_or_widens_what_a_key_is() {
     }
 }
 
-#[test]
 fn a_predicate_decides_over_captures_and_not_over_what_is_kept() {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -431,7 +435,6 @@ fn a_predicate_decides_over_captures_and_not_over_what_is_kept() {
     assert!(!page.changed());
 }
 
-#[test]
 fn skipped_requests_capture_nothing_and_read_what_is_kept() {
     let shop = Shop::with(|builder| {
         builder.skip(|request| {
@@ -452,7 +455,6 @@ fn skipped_requests_capture_nothing_and_read_what_is_kept() {
     assert_eq!((page.key(), page.changed()), (Some("K"), false));
 }
 
-#[test]
 fn the_landing_page_is_the_path_and_our_parameter_and_nothing_else() {
     let shop = Shop::with(|builder| {
         builder.program(
@@ -493,7 +495,6 @@ fn the_landing_page_is_the_path_and_our_parameter_and_nothing_else() {
     }
 }
 
-#[test]
 fn extra_parameters_are_kept_in_the_configured_order() {
     let shop = Shop::program(Program::default().keep_params(["utm_source", "sub_id", "utm_term"]));
     let long = "v".repeat(128);

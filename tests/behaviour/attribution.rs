@@ -1,18 +1,24 @@
 //! Which of two touches keeps the credit.
 
-mod common;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::{DAY, MILLISECOND, Shop};
+use crate::common::{DAY, MILLISECOND, Shop};
 use tower_referral::{Attribution, Program, Reason, Verdict};
+
+in_every_way! {
+    last_touch_is_the_default_and_the_newer_key_wins,
+    first_touch_keeps_the_older_key_until_its_window_ends,
+    the_same_key_again_changes_nothing_whatever_the_rule,
+    no_key_changes_nothing,
+    a_rule_of_your_own_sees_both_and_names_its_reason,
+    the_winner_is_visible_to_the_handler_of_the_very_landing,
+}
 
 fn shop(attribution: Attribution) -> Shop {
     Shop::program(Program::default().attribution(attribution))
 }
 
-#[test]
 fn last_touch_is_the_default_and_the_newer_key_wins() {
     for shop in [Shop::new(), shop(Attribution::LastTouch)] {
         let mut visitor = shop.visitor();
@@ -27,7 +33,6 @@ fn last_touch_is_the_default_and_the_newer_key_wins() {
     }
 }
 
-#[test]
 fn first_touch_keeps_the_older_key_until_its_window_ends() {
     let shop = shop(Attribution::FirstTouch);
     let mut visitor = shop.visitor();
@@ -45,7 +50,6 @@ fn first_touch_keeps_the_older_key_until_its_window_ends() {
     assert_eq!((page.key(), page.reason()), (Some("B"), "captured"));
 }
 
-#[test]
 fn the_same_key_again_changes_nothing_whatever_the_rule() {
     let never = Attribution::rule(|_, _| panic!("the keys don't differ"));
     for (name, attribution) in [
@@ -72,7 +76,6 @@ fn the_same_key_again_changes_nothing_whatever_the_rule() {
     assert_eq!(visitor.visit("/?aff=k").key(), Some("k"), "case matters");
 }
 
-#[test]
 fn no_key_changes_nothing() {
     for attribution in [Attribution::FirstTouch, Attribution::LastTouch] {
         let mut visitor = shop(attribution).visitor();
@@ -85,7 +88,6 @@ fn no_key_changes_nothing() {
     }
 }
 
-#[test]
 fn a_rule_of_your_own_sees_both_and_names_its_reason() {
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
@@ -118,7 +120,6 @@ fn a_rule_of_your_own_sees_both_and_names_its_reason() {
     assert_eq!(asked.load(Ordering::SeqCst), 2);
 }
 
-#[test]
 fn the_winner_is_visible_to_the_handler_of_the_very_landing() {
     let mut visitor = Shop::new().visitor();
     for key in ["A", "B", "A"] {

@@ -1,13 +1,24 @@
 //! Consent and the privacy signals of browsers.
 
-mod common;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::{COOKIE_NAME, Shop, bare_get, page_visit, with_cookie_line, with_headers};
+use crate::common::{COOKIE_NAME, Shop, bare_get, page_visit, with_cookie_line, with_headers};
 use http::{Request, Response};
 use tower_referral::{Builder, Capture, Consent, RequestRef};
+
+in_every_way! {
+    denied_consent_captures_nothing_and_forgets_what_is_kept,
+    denied_consent_deletes_a_cookie_that_is_not_valid_either,
+    any_request_at_all_carries_the_refusal,
+    unknown_consent_writes_nothing_durable_and_shows_the_handler_the_landing,
+    the_privacy_signals_are_switches_of_their_own_off_by_default,
+    a_privacy_signal_weighs_more_than_any_consent,
+    a_handler_that_takes_the_banners_answer_speaks_for_this_very_request,
+    consent_that_a_handler_says_is_denied_forgets_what_is_kept,
+    the_hook_is_asked_once_a_request_and_sees_all_of_it_but_the_body,
+    unknown_consent_hides_nothing_that_is_kept_from_the_handler,
+}
 
 /// The banner's answer in the header `x-consent`; granted where it is absent.
 fn banner(request: RequestRef<'_>) -> Consent {
@@ -22,7 +33,6 @@ fn saying(consent: &str, uri: &str) -> Request<String> {
     with_headers(page_visit(uri), &[("x-consent", consent)])
 }
 
-#[test]
 fn denied_consent_captures_nothing_and_forgets_what_is_kept() {
     let shop = Shop::with(|builder| builder.consent(banner));
     let mut visitor = shop.visitor();
@@ -44,7 +54,6 @@ fn denied_consent_captures_nothing_and_forgets_what_is_kept() {
     assert!(visitor.holds_nothing());
 }
 
-#[test]
 fn denied_consent_deletes_a_cookie_that_is_not_valid_either() {
     let shop = Shop::with(|builder| builder.consent(banner));
     let mut visitor = shop.visitor();
@@ -55,7 +64,6 @@ fn denied_consent_deletes_a_cookie_that_is_not_valid_either() {
     }
 }
 
-#[test]
 fn any_request_at_all_carries_the_refusal() {
     let shop = Shop::with(|builder| builder.consent(banner));
     for method in ["POST", "HEAD", "DELETE"] {
@@ -68,7 +76,6 @@ fn any_request_at_all_carries_the_refusal() {
     }
 }
 
-#[test]
 fn unknown_consent_writes_nothing_durable_and_shows_the_handler_the_landing() {
     let shop = Shop::with(|builder| builder.consent(banner));
     let mut visitor = shop.visitor();
@@ -91,7 +98,6 @@ fn unknown_consent_writes_nothing_durable_and_shows_the_handler_the_landing() {
     assert_eq!(visitor.visit("/").key(), Some("KEPT"));
 }
 
-#[test]
 fn the_privacy_signals_are_switches_of_their_own_off_by_default() {
     let gpc = |b: Builder| b.global_privacy_control();
     let dnt = |b: Builder| b.do_not_track();
@@ -137,7 +143,6 @@ fn the_privacy_signals_are_switches_of_their_own_off_by_default() {
     }
 }
 
-#[test]
 fn a_privacy_signal_weighs_more_than_any_consent() {
     let shop =
         Shop::with(|b| b.global_privacy_control().consent(|_| Consent::Granted)).answering(|_| {
@@ -157,7 +162,6 @@ fn a_privacy_signal_weighs_more_than_any_consent() {
     );
 }
 
-#[test]
 fn a_handler_that_takes_the_banners_answer_speaks_for_this_very_request() {
     use Consent::{Denied, Granted, Unknown};
     // (what the request says, what the handler says, is the code captured)
@@ -190,7 +194,6 @@ fn a_handler_that_takes_the_banners_answer_speaks_for_this_very_request() {
     }
 }
 
-#[test]
 fn consent_that_a_handler_says_is_denied_forgets_what_is_kept() {
     let shop = Shop::new().answering(|request| {
         let mut response = Response::new(String::new());
@@ -209,7 +212,6 @@ fn consent_that_a_handler_says_is_denied_forgets_what_is_kept() {
     );
 }
 
-#[test]
 fn the_hook_is_asked_once_a_request_and_sees_all_of_it_but_the_body() {
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
@@ -229,7 +231,6 @@ fn the_hook_is_asked_once_a_request_and_sees_all_of_it_but_the_body() {
     assert_eq!(asked.load(Ordering::SeqCst), 1);
 }
 
-#[test]
 fn unknown_consent_hides_nothing_that_is_kept_from_the_handler() {
     let shop = Shop::with(|builder| builder.consent(|_| Consent::Unknown));
     let line = format!("{COOKIE_NAME}={}", Shop::new().sealed("/?aff=K"));

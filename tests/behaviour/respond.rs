@@ -1,13 +1,25 @@
 //! What a handler says to the layer: `Capture`, `Forget`, `ForgetProgram`.
 
-mod common;
-
-use common::{COOKIE_NAME, Clock, DAY, MILLISECOND, Shop, keyring, page_visit};
+use crate::common::{COOKIE_NAME, Clock, DAY, MILLISECOND, Shop, keep, keyring, page_visit};
 use http::{Request, Response};
 use tower_referral::{
-    Attribution, Capture, Carry, Forget, ForgetProgram, KeyRule, Program, Referral, SignedCookie,
-    Source,
+    Attribution, Capture, Carry, Forget, ForgetProgram, KeyRule, Program, Referral, Source,
 };
+
+in_every_way! {
+    a_typed_in_code_is_captured_under_the_same_rules_as_a_landing,
+    any_method_and_status_carries_a_word,
+    a_handlers_word_comes_after_the_requests_own_url,
+    forget_comes_before_capture_in_one_response,
+    forgetting_deletes_the_cookie_even_if_it_was_not_sent,
+    a_program_that_is_not_configured_is_noted_and_changes_nothing,
+    a_code_must_be_a_key_by_the_programs_rule,
+    skip_and_stand_down_are_about_landings_and_not_about_a_handlers_word,
+    a_referral_that_comes_back_keeps_its_moment_and_never_displaces_a_later_one,
+    a_referral_that_comes_back_too_late_or_too_early_is_none,
+    a_carry_token_brings_a_referral_over_the_consent_banner,
+    the_word_itself_does_not_leave_the_layer,
+}
 
 /// Answers `/say` with the word, and anything else without one.
 fn saying<T: Clone + Send + Sync + 'static>(shop: Shop, word: T) -> Shop {
@@ -24,7 +36,6 @@ fn code(key: &str) -> Capture {
     Capture::key(key.parse().unwrap())
 }
 
-#[test]
 fn a_typed_in_code_is_captured_under_the_same_rules_as_a_landing() {
     // (attribution, what was kept, reason, what is kept then)
     let cases = [
@@ -64,7 +75,6 @@ fn a_typed_in_code_is_captured_under_the_same_rules_as_a_landing() {
     assert_eq!(referral.captured_at(), shop.clock.now());
 }
 
-#[test]
 fn any_method_and_status_carries_a_word() {
     let shop = Shop::new().answering(|request| {
         let mut response = Response::new(String::new());
@@ -92,7 +102,6 @@ fn any_method_and_status_carries_a_word() {
     }
 }
 
-#[test]
 fn a_handlers_word_comes_after_the_requests_own_url() {
     let mut visitor = saying(Shop::new(), code("CODE")).visitor();
     let page = visitor.visit("/say?aff=URL");
@@ -113,7 +122,6 @@ fn a_handlers_word_comes_after_the_requests_own_url() {
     assert!(visitor.holds_nothing(), "the handler's word is the last");
 }
 
-#[test]
 fn forget_comes_before_capture_in_one_response() {
     let shop = Shop::program(Program::default().attribution(Attribution::FirstTouch)).answering(
         |request| {
@@ -137,7 +145,6 @@ fn forget_comes_before_capture_in_one_response() {
     assert_eq!(visitor.visit("/").key(), Some("CODE"));
 }
 
-#[test]
 fn forgetting_deletes_the_cookie_even_if_it_was_not_sent() {
     let page = saying(Shop::new(), Forget).send(page_visit("/say"));
     assert_eq!(page.set_cookies().len(), 1);
@@ -149,7 +156,6 @@ fn forgetting_deletes_the_cookie_even_if_it_was_not_sent() {
     assert_eq!(page.set_cookies().len(), 1);
 }
 
-#[test]
 fn a_program_that_is_not_configured_is_noted_and_changes_nothing() {
     let nobody = || Capture::key_for("nobody", "K".parse().unwrap());
     for page in [
@@ -162,7 +168,6 @@ fn a_program_that_is_not_configured_is_noted_and_changes_nothing() {
     }
 }
 
-#[test]
 fn a_code_must_be_a_key_by_the_programs_rule() {
     let rule = KeyRule::ascii().only_if(|key| key.starts_with("P_"));
     let shop = Shop::program(Program::default().key_rule(rule));
@@ -174,7 +179,6 @@ fn a_code_must_be_a_key_by_the_programs_rule() {
     assert_eq!(page.reason(), "captured");
 }
 
-#[test]
 fn skip_and_stand_down_are_about_landings_and_not_about_a_handlers_word() {
     let shop = Shop::with(|builder| builder.skip(|_| true).stand_down("/say"));
     let mut visitor = saying(shop, code("CODE")).visitor();
@@ -188,7 +192,6 @@ fn landed(shop: &Shop, key: &str) -> Referral {
     page.referral().unwrap().clone()
 }
 
-#[test]
 fn a_referral_that_comes_back_keeps_its_moment_and_never_displaces_a_later_one() {
     use Attribution::{FirstTouch, LastTouch};
     // (attribution, key and day of what is kept, day of what comes back, reason)
@@ -204,7 +207,7 @@ fn a_referral_that_comes_back_keeps_its_moment_and_never_displaces_a_later_one()
     for (attribution, kept, day, reason) in cases {
         let case = format!("{attribution:?}, {kept:?}");
         let clock = Clock::new();
-        let shop = Shop::at(clock.clone(), SignedCookie::new(keyring()), |builder| {
+        let shop = Shop::at(clock.clone(), keep(), |builder| {
             builder.program(Program::default().attribution(attribution))
         });
         let mut visitor = shop.visitor();
@@ -240,7 +243,6 @@ fn a_referral_that_comes_back_keeps_its_moment_and_never_displaces_a_later_one()
     }
 }
 
-#[test]
 fn a_referral_that_comes_back_too_late_or_too_early_is_none() {
     let shop = Shop::new();
     let back = landed(&shop, "BACK");
@@ -255,7 +257,7 @@ fn a_referral_that_comes_back_too_late_or_too_early_is_none() {
 
     for (ahead, reason) in [(300, "captured"), (301, "from_the_future")] {
         let early = Shop::new();
-        early.clock.pass(common::SECOND * ahead);
+        early.clock.pass(crate::common::SECOND * ahead);
         let back = landed(&early, "BACK");
         let page = saying(Shop::new(), Capture::referral(back)).send(page_visit("/say"));
         assert_eq!(page.reason(), reason, "{ahead} s");
@@ -273,7 +275,6 @@ fn a_referral_that_comes_back_too_late_or_too_early_is_none() {
     assert_eq!((page.reason(), page.changed()), ("invalid_key", false));
 }
 
-#[test]
 fn a_carry_token_brings_a_referral_over_the_consent_banner() {
     let clock = Clock::new();
     let carry = Carry::builder(keyring())
@@ -281,7 +282,7 @@ fn a_carry_token_brings_a_referral_over_the_consent_banner() {
         .build()
         .unwrap();
     let reader = carry.clone();
-    let shop = Shop::at(clock.clone(), SignedCookie::new(keyring()), |builder| {
+    let shop = Shop::at(clock.clone(), keep(), |builder| {
         builder.consent(|_| tower_referral::Consent::Unknown)
     })
     .answering(move |request| {
@@ -306,7 +307,6 @@ fn a_carry_token_brings_a_referral_over_the_consent_banner() {
     assert!(visitor.held(COOKIE_NAME).is_some());
 }
 
-#[test]
 fn the_word_itself_does_not_leave_the_layer() {
     let page = saying(Shop::new(), code("CODE")).send(page_visit("/say"));
     assert!(page.response.extensions().get::<Capture>().is_none());

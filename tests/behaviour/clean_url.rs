@@ -1,16 +1,27 @@
 //! The redirect to the same URL without our parameters.
 
-mod common;
-
-use common::{Shop, bare_get, page_visit, with_headers};
+use crate::common::{Shop, bare_get, page_visit, with_headers};
 use http::{Response, StatusCode};
 use tower_referral::{Attribution, Capture, Consent, Forget, Program};
+
+in_every_way! {
+    the_same_url_without_our_parameters_and_every_other_byte,
+    nothing_of_ours_stays_behind_the_bounds_of_reading,
+    a_visitor_who_refuses_cookies_is_not_sent_round_in_a_loop,
+    only_a_success_becomes_a_redirect,
+    a_page_that_is_no_landing_is_not_redirected,
+    where_nothing_is_kept_there_is_no_redirect,
+    a_landing_that_waits_for_consent_is_not_redirected_away,
+    the_same_key_again_is_redirected_too_without_a_cookie,
+    a_key_that_loses_under_first_touch_leaves_the_url_too,
+    the_handler_runs_first_and_its_word_counts,
+    the_browsers_own_uri_is_the_one_to_go_back_to,
+}
 
 fn shop() -> Shop {
     Shop::with(tower_referral::Builder::clean_url)
 }
 
-#[test]
 fn the_same_url_without_our_parameters_and_every_other_byte() {
     // (request target, location)
     #[rustfmt::skip]
@@ -53,7 +64,6 @@ fn the_same_url_without_our_parameters_and_every_other_byte() {
     }
 }
 
-#[test]
 fn nothing_of_ours_stays_behind_the_bounds_of_reading() {
     let flood = "a=1&".repeat(3000);
     let page = shop().send(page_visit(&format!("/?aff=K&{flood}aff=L&ref=M")));
@@ -61,7 +71,6 @@ fn nothing_of_ours_stays_behind_the_bounds_of_reading() {
     assert_eq!(page.header("location"), Some(&*expected));
 }
 
-#[test]
 fn a_visitor_who_refuses_cookies_is_not_sent_round_in_a_loop() {
     let shop = shop();
     let page = shop.send(page_visit("/p?aff=K&a=1"));
@@ -71,7 +80,6 @@ fn a_visitor_who_refuses_cookies_is_not_sent_round_in_a_loop() {
     assert_eq!(page.header("location"), None);
 }
 
-#[test]
 fn only_a_success_becomes_a_redirect() {
     for status in [
         200, 201, 204, 206, 301, 302, 304, 307, 400, 401, 403, 404, 500, 503,
@@ -96,7 +104,6 @@ fn only_a_success_becomes_a_redirect() {
     }
 }
 
-#[test]
 fn a_page_that_is_no_landing_is_not_redirected() {
     let mut post = page_visit("/?aff=K");
     *post.method_mut() = http::Method::POST;
@@ -110,7 +117,6 @@ fn a_page_that_is_no_landing_is_not_redirected() {
     }
 }
 
-#[test]
 fn where_nothing_is_kept_there_is_no_redirect() {
     for consent in [Consent::Denied, Consent::Unknown] {
         let shop = Shop::with(|b| b.clean_url().consent(move |_| consent));
@@ -137,7 +143,6 @@ fn where_nothing_is_kept_there_is_no_redirect() {
 
 /// The page is all that holds the new referral until the visitor consents: redirecting to a URL
 /// without it, because an older one is kept, would lose it.
-#[test]
 fn a_landing_that_waits_for_consent_is_not_redirected_away() {
     let shop = Shop::with(|b| {
         b.clean_url().consent(|request| {
@@ -160,7 +165,6 @@ fn a_landing_that_waits_for_consent_is_not_redirected_away() {
     assert_eq!(page.header("location"), None);
 }
 
-#[test]
 fn the_same_key_again_is_redirected_too_without_a_cookie() {
     let mut visitor = shop().visitor();
     visitor.visit("/?aff=K");
@@ -170,7 +174,6 @@ fn the_same_key_again_is_redirected_too_without_a_cookie() {
     assert!(!page.changed() && page.is_private());
 }
 
-#[test]
 fn a_key_that_loses_under_first_touch_leaves_the_url_too() {
     let shop = Shop::with(|b| {
         b.clean_url()
@@ -183,7 +186,6 @@ fn a_key_that_loses_under_first_touch_leaves_the_url_too() {
     assert_eq!(visitor.visit("/p").key(), Some("FIRST"));
 }
 
-#[test]
 fn the_handler_runs_first_and_its_word_counts() {
     let shop = shop().answering(|request| {
         let mut response = Response::new("made".to_owned());
@@ -205,7 +207,6 @@ fn the_handler_runs_first_and_its_word_counts() {
     assert_eq!(visitor.visit("/").key(), Some("CODE"));
 }
 
-#[test]
 fn the_browsers_own_uri_is_the_one_to_go_back_to() {
     let shop = Shop::with(|b| {
         b.clean_url()

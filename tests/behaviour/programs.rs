@@ -1,10 +1,19 @@
 //! Several programs side by side, each in a cookie of its own.
 
-mod common;
-
-use common::{COOKIE_NAME, DAY, Shop, page_visit, with_cookie_line};
+use crate::common::{COOKIE_NAME, DAY, Shop, page_visit, with_cookie_line};
 use http::Response;
 use tower_referral::{Attribution, Capture, Forget, ForgetProgram, KeyRule, Program};
+
+in_every_way! {
+    each_program_has_its_own_cookie_rule_and_window,
+    one_landing_can_serve_several_programs_with_one_cookie_each,
+    the_configured_order_decides_which_one_is_first,
+    one_programs_broken_key_or_cookie_leaves_the_others_alone,
+    a_cookie_counts_for_no_other_program,
+    names_that_begin_alike_are_told_apart,
+    key_rules_are_each_programs_own,
+    a_handler_speaks_of_one_program_or_of_all,
+}
 
 const PARTNERS: &str = "__Host-referral-partners";
 const FRIENDS: &str = "__Host-referral-friends";
@@ -21,7 +30,6 @@ fn shop() -> Shop {
     })
 }
 
-#[test]
 fn each_program_has_its_own_cookie_rule_and_window() {
     let shop = shop();
     let mut visitor = shop.visitor();
@@ -58,7 +66,6 @@ fn each_program_has_its_own_cookie_rule_and_window() {
     );
 }
 
-#[test]
 fn one_landing_can_serve_several_programs_with_one_cookie_each() {
     let mut visitor = shop().visitor();
     let page = visitor.visit("/?ref=F&aff=P");
@@ -75,7 +82,6 @@ fn one_landing_can_serve_several_programs_with_one_cookie_each() {
     );
 }
 
-#[test]
 fn the_configured_order_decides_which_one_is_first() {
     let mut visitor = shop().visitor();
     visitor.visit("/?ref=F");
@@ -92,7 +98,6 @@ fn the_configured_order_decides_which_one_is_first() {
     assert!(page.seen.get("nobody").is_none());
 }
 
-#[test]
 fn one_programs_broken_key_or_cookie_leaves_the_others_alone() {
     let shop = shop();
     let page = shop.send(page_visit("/?aff=%zz&ref=F"));
@@ -114,7 +119,6 @@ fn one_programs_broken_key_or_cookie_leaves_the_others_alone() {
     );
 }
 
-#[test]
 fn a_cookie_counts_for_no_other_program() {
     let shop = shop();
     let friend = shop.sealed("/?ref=F");
@@ -130,7 +134,6 @@ fn a_cookie_counts_for_no_other_program() {
     assert_eq!(default.key(), None);
 }
 
-#[test]
 fn names_that_begin_alike_are_told_apart() {
     let shop = Shop::with(|builder| {
         builder
@@ -148,7 +151,6 @@ fn names_that_begin_alike_are_told_apart() {
     }
 }
 
-#[test]
 fn key_rules_are_each_programs_own() {
     let shop = Shop::with(|builder| {
         builder
@@ -166,7 +168,6 @@ fn key_rules_are_each_programs_own() {
     );
 }
 
-#[test]
 fn a_handler_speaks_of_one_program_or_of_all() {
     let shop = shop().answering(|request| {
         let mut response = Response::new(String::new());
