@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Start reading in `shop.rs`, which has the layer, the routes and the handlers. The rest is what
-//! any shop has: `options.rs` (command line), `consent.rs` (the banner), `books.rs` (what was
+//! any shop has: `stores.rs` (where referrals are kept), `account.rs` (signing in), `options.rs` (command line), `consent.rs` (the banner), `books.rs` (what was
 //! sold), `fields.rs` and `answer.rs` (forms and JSON, in and out), `pages.rs` (HTML). And
 //! `sandbox.rs` plays the affiliate platform until there is an account with a real one:
 //!
@@ -15,6 +15,7 @@
 //!     --platform tapfiliate --platform-url https://api.tapfiliate.com/1.6
 //! ```
 
+mod account;
 mod answer;
 mod books;
 mod consent;
@@ -23,6 +24,7 @@ mod options;
 mod pages;
 mod sandbox;
 mod shop;
+mod stores;
 
 use std::error::Error;
 use std::io::{self, IsTerminal, Write};
@@ -38,7 +40,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::options::{Options, Platform};
+use crate::options::{KeepIn, Options, Platform};
 use crate::sandbox::Sandbox;
 
 /// How long requests under way may take after the shop was told to stop.
@@ -89,7 +91,8 @@ async fn configure(options: &Options) -> Result<Configured, Box<dyn Error>> {
     };
     let sandbox_url = sandbox.as_ref().map(|sandbox| &*sandbox.base_url);
     let platform_url = options.platform_url.as_deref().or(sandbox_url);
-    let (app, referrals) = shop::open(options, keyring, platform_url)?;
+    let kept = stores::open(options, keyring.clone()).await?;
+    let (app, referrals) = shop::open(options, kept, keyring, platform_url)?;
     Ok(Configured {
         app,
         referrals,
@@ -151,7 +154,10 @@ fn announce(options: &Options, address: SocketAddr, configured: &Configured) {
         ("/signup", "a sign-up that the partner gets credit for"),
         ("/checkout", "a sale, by way of a payment's webhook"),
         ("/api/referral", "what is known, as JSON"),
-    ] {
+    ]
+    .into_iter()
+    .chain((options.keep == KeepIn::Session).then_some(("/account", "a session of the shop's own")))
+    {
         text.push_str(&format!("  http://{address}{path:<28} {what}\n"));
     }
     if let Some(sandbox) = &configured.sandbox {

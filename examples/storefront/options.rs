@@ -43,12 +43,13 @@ pub(crate) struct Options {
     pub(crate) plain_http: bool,
 
     /// Where to keep a referral
-    #[arg(long, value_enum, default_value_t = Keep::Cookie)]
-    keep: Keep,
+    #[arg(long, value_enum, default_value_t = KeepIn::Cookie)]
+    pub(crate) keep: KeepIn,
 
-    /// The store for `--keep server` and `--keep session`
+    /// The store for `--keep server` and `--keep session`: `memory:`, `sqlite://FILE`,
+    /// `redis://HOST:PORT` or `postgres://USER@HOST/DATABASE`
     #[arg(long, value_name = "URL", default_value = Options::MEMORY)]
-    store: String,
+    pub(crate) store: String,
 
     /// The affiliate platform that hears of landings
     #[arg(long, value_enum, default_value_t = Platform::Partnac)]
@@ -107,9 +108,12 @@ pub(crate) enum AskConsent {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Keep {
+pub(crate) enum KeepIn {
+    /// A signed cookie
     Cookie,
+    /// A record on the server, under a random ID that the cookie holds
     Server,
+    /// A signed cookie, and a copy in the session of whoever signs in at /account
     Session,
 }
 
@@ -151,12 +155,6 @@ impl Options {
             }
         };
         refuse_unless(
-            self.keep == Keep::Cookie,
-            "--keep server|session",
-            "--keep cookie",
-        )?;
-        refuse_unless(self.store == Self::MEMORY, "--store", "--store memory:")?;
-        refuse_unless(
             !matches!(
                 self.platform,
                 Platform::Partnero | Platform::PartneroFriends
@@ -165,6 +163,9 @@ impl Options {
             "--platform none|partnac|tapfiliate",
         )?;
         refuse_unless(self.outbox == Self::OFF, "--outbox", "--outbox off")?;
+        if self.keep == KeepIn::Cookie && self.store != Self::MEMORY {
+            return Err(BadOption::StoreWithoutUse);
+        }
         if self.platform == Platform::None && self.platform_url.is_some() {
             return Err(BadOption::UrlWithoutPlatform);
         }
@@ -180,6 +181,7 @@ pub(crate) enum BadOption {
         works_today: &'static str,
     },
     UrlWithoutPlatform,
+    StoreWithoutUse,
 }
 
 impl fmt::Display for BadOption {
@@ -191,6 +193,10 @@ impl fmt::Display for BadOption {
             } => write!(
                 f,
                 "{option} is not built yet: what works today is `{works_today}`"
+            ),
+            Self::StoreWithoutUse => f.write_str(
+                "--store is of no use with `--keep cookie`: add `--keep server` or `--keep \
+                 session`, or leave out the store",
             ),
             Self::UrlWithoutPlatform => f.write_str(
                 "--platform-url is of no use with `--platform none`: name the platform that is \

@@ -7,6 +7,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use time::{Duration, OffsetDateTime};
 use tower_referral::{Consent, Reason, Referral};
 
+use crate::account::Account;
 use crate::books::{Outcome, Report};
 use crate::consent::Banner;
 use crate::shop::{Payment, Visitor};
@@ -140,6 +141,35 @@ pub(crate) fn checkout(visitor: &Visitor) -> Page {
     )
 }
 
+/// Who is signed in, and the copy of the referral in the session.
+pub(crate) fn account(visitor: &Visitor, account: &Account) -> Page {
+    page(
+        visitor,
+        "Account",
+        html! {
+            @match &account.customer {
+                Some(customer) => {
+                    p { "You are signed in as " strong { (customer) } "." }
+                    @match &account.referrals {
+                        Some(referrals) => {
+                            p { "Your session has a copy of who referred you:" }
+                            pre { code { (format!("{referrals:#}")) } }
+                        }
+                        None => p { "Your session has no referral." },
+                    }
+                    form method="post" action="/logout" { button.quiet { "Sign out" } }
+                }
+                None => {
+                    form method="post" action="/login" {
+                        (field("Customer ID", "customer", "text", "ada", true))
+                        button { "Sign in" }
+                    }
+                }
+            }
+        },
+    )
+}
+
 /// The checkout's answer: the payment is on its way, with or without a token.
 pub(crate) fn payment(visitor: &Visitor, payment: &Payment<'_>, token: Option<&str>) -> Page {
     page(
@@ -205,7 +235,7 @@ pub(crate) fn problem(status: StatusCode, message: &str) -> impl IntoResponse + 
         p.note.bad { (message) }
         p { a.button href="/" { "Back to the shop" } }
     };
-    (status, document("That didn't work", &body))
+    (status, document("That didn't work", &body, false))
 }
 
 /// A page of the shop: its own words, and what is known about the visitor's referral.
@@ -222,10 +252,11 @@ fn page(visitor: &Visitor, title: &str, words: Markup) -> Page {
             (words)
             (referral_card(visitor))
         },
+        visitor.shop.has_accounts,
     )
 }
 
-fn document(title: &str, main: &Markup) -> Page {
+fn document(title: &str, main: &Markup, has_accounts: bool) -> Page {
     Page(html! {
         (DOCTYPE)
         html lang="en" {
@@ -245,6 +276,7 @@ fn document(title: &str, main: &Markup) -> Page {
                         a href="/about" { "About" }
                         a href="/signup" { "Sign up" }
                         a href="/checkout" { "Checkout" }
+                        @if has_accounts { a href="/account" { "Account" } }
                     }
                 }
                 main { (main) }
@@ -375,6 +407,9 @@ fn in_words(reason: Reason) -> &'static str {
             "the shop doesn't have the key that signed the cookie, so it counts for nothing"
         }
         Reason::FromTheFuture => "the cookie is from the future, so it counts for nothing",
+        Reason::StoreUnavailable => {
+            "the shop's memory can't be reached just now, so your browser keeps what is new"
+        }
         // A newer version of the crate may know more.
         _ => "see the documentation of `Reason`",
     }

@@ -16,16 +16,18 @@ use serde_json::json;
 use time::Duration;
 use tower_referral::platform::{Client, Https, Partnac, Tapfiliate};
 use tower_referral::{
-    Attribution, Carry, Clicks, ConfigError, Forget, Keyring, MissingLayer, Program, Referral,
-    ReferralLayer, Referrals, SignedCookie, is_crawler,
+    Attribution, Carry, Clicks, ConfigError, Forget, Keep, Keyring, MissingLayer, Program,
+    Referral, ReferralLayer, Referrals, is_crawler,
 };
 
+use crate::account;
 use crate::answer::{Accept, Format, Problem};
 use crate::books::{Books, RefundError, Report};
 use crate::consent::{self, Banner};
 use crate::fields::Fields;
 use crate::options::{AskConsent, Options, Platform, Touch};
 use crate::pages;
+use crate::stores::Kept;
 
 /// No form of ours is longer, in bytes.
 const MAX_BODY_LEN: usize = 16 * 1024;
@@ -44,12 +46,15 @@ pub(crate) struct Shop {
     /// A platform hears of landings.
     pub(crate) has_clicks: bool,
     asks_for_consent: bool,
+    /// Visitors can sign in.
+    pub(crate) has_accounts: bool,
 }
 
 /// Makes the shop's service, and gives the layer as well: at the end, whoever runs the service
 /// waits for the layer's clicks ([`ReferralLayer::drain_clicks`]).
 pub(crate) fn open(
     options: &Options,
+    kept: Kept,
     keyring: Keyring,
     platform_url: Option<&str>,
 ) -> Result<(Router, ReferralLayer), ConfigError> {
@@ -57,7 +62,7 @@ pub(crate) fn open(
         .and_then(|url| clicks(options, url).transpose())
         .transpose()?;
     let has_clicks = clicks.is_some();
-    let referrals = referral_layer(options, keyring.clone(), clicks)?;
+    let referrals = referral_layer(options, kept.keep, clicks)?;
     let shop = Arc::new(Shop {
         books: Books::new(options.platform.name()),
         payments: Carry::builder(keyring.clone())
@@ -73,6 +78,7 @@ pub(crate) fn open(
         plain_http: options.plain_http,
         has_clicks,
         asks_for_consent: options.consent == AskConsent::Cookie,
+        has_accounts: kept.sessions.is_some(),
     });
 
     let mut routes = Router::new()
@@ -105,14 +111,25 @@ pub(crate) fn open(
     if shop.asks_for_consent {
         routes = routes.route("/consent", post(consent::answer));
     }
+    if shop.has_accounts {
+        routes = routes
+            .route("/account", get(account::show))
+            .route("/login", post(account::sign_in))
+            .route("/logout", post(account::sign_out));
+    }
     let app = routes
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MAX_BODY_LEN))
         .layer(middleware::from_fn(refuse_other_sites))
         .with_state(shop)
-        // Last, because a layer covers only the routes that were added before it.
+        // Last, because a layer covers only the routes that were added before it; but for the
+        // sessions, which have to be there when a request comes to ours.
         .layer(referrals.clone());
+    let app = match kept.sessions {
+        None => app,
+        Some(with_sessions) => with_sessions(app),
+    };
     Ok((app, referrals))
 }
 
@@ -142,17 +159,9 @@ fn clicks(options: &Options, url: &str) -> Result<Option<Clicks>, ConfigError> {
 
 fn referral_layer(
     options: &Options,
-    keyring: Keyring,
+    keep: Keep,
     clicks: Option<Clicks>,
 ) -> Result<ReferralLayer, ConfigError> {
-    let mut cookie = SignedCookie::new(keyring);
-    if let Some(domain) = &options.domain {
-        cookie = cookie.domain(domain);
-    }
-    if options.plain_http {
-        cookie = cookie.plain_http();
-    }
-
     let program = Program::default()
         .params(&options.params)
         .window(Duration::seconds(options.window.into()))
@@ -161,7 +170,7 @@ fn referral_layer(
             Touch::Last => Attribution::LastTouch,
         });
 
-    let mut layer = ReferralLayer::builder(cookie).program(program);
+    let mut layer = ReferralLayer::builder(keep).program(program);
     if let Some(clicks) = clicks {
         layer = layer.clicks(clicks);
     }

@@ -162,6 +162,13 @@ impl SignedCookie {
     }
 }
 
+/// A cookie as it comes.
+impl From<Keyring> for SignedCookie {
+    fn from(keyring: Keyring) -> Self {
+        Self::new(keyring)
+    }
+}
+
 fn has_prefix(name: &str, prefix: &str) -> bool {
     // Browsers compare prefixes without regard to case (RFC 6265bis section 5.4).
     name.get(..prefix.len())

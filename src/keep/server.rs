@@ -86,36 +86,19 @@ pub struct ServerSide {
 
 #[cfg(feature = "_store")]
 impl ServerSide {
-    /// Keeps records in `store`, and signs the visitor's ID with `keyring`.
+    /// Keeps records in `store`, and the visitor's ID in a cookie: give a [`Keyring`](crate::Keyring) for the cookie
+    /// as it comes, or a [`SignedCookie`] for one with a domain or another name.
     ///
     /// `Version` is inferred; see [`AnySessionStore`](super::store::AnySessionStore).
     pub fn new<Version>(
         store: impl super::store::AnySessionStore<Version>,
-        keyring: crate::keyring::Keyring,
+        cookie: impl Into<SignedCookie>,
     ) -> Self {
         Self {
-            cookie: SignedCookie::new(keyring),
+            cookie: cookie.into(),
             store: store.into_store().0,
             time_limit: DEFAULT_TIME_LIMIT,
         }
-    }
-
-    /// The cookie's name; see [`SignedCookie::name`].
-    pub fn name(mut self, name: impl Into<smol_str::SmolStr>) -> Self {
-        self.cookie = self.cookie.name(name);
-        self
-    }
-
-    /// Shares the cookie with all sub-domains of `domain`; see [`SignedCookie::domain`].
-    pub fn domain(mut self, domain: impl Into<smol_str::SmolStr>) -> Self {
-        self.cookie = self.cookie.domain(domain);
-        self
-    }
-
-    /// Leaves out `Secure` and the prefix; see [`SignedCookie::plain_http`].
-    pub fn plain_http(mut self) -> Self {
-        self.cookie = self.cookie.plain_http();
-        self
     }
 
     /// How long one request may wait for the store, over all its calls; 250 ms without this.

@@ -66,38 +66,21 @@ impl AppSession {
     /// Where the copy is in the session.
     pub const KEY: &'static str = super::store::KEY;
 
-    /// Keeps referrals in a cookie signed with `keyring`, and puts a copy into the sessions of
-    /// `store`, which is the one that `SessionManagerLayer` has.
+    /// Puts the copies into the sessions of `store`, which is the one that `SessionManagerLayer`
+    /// has. For the cookie, give a [`Keyring`](crate::Keyring), or a [`SignedCookie`] if it has a domain or another
+    /// name.
     ///
     /// `Version` is inferred; see [`AnySessionStore`](super::store::AnySessionStore).
     pub fn new<Version>(
         store: impl super::store::AnySessionStore<Version>,
-        keyring: crate::keyring::Keyring,
+        cookie: impl Into<SignedCookie>,
     ) -> Self {
         Self {
-            cookie: SignedCookie::new(keyring),
+            cookie: cookie.into(),
             store: store.into_store().0,
             time_limit: super::server::DEFAULT_TIME_LIMIT,
             always_save: false,
         }
-    }
-
-    /// The cookie's name; see [`SignedCookie::name`].
-    pub fn name(mut self, name: impl Into<smol_str::SmolStr>) -> Self {
-        self.cookie = self.cookie.name(name);
-        self
-    }
-
-    /// Shares the cookie with all sub-domains of `domain`; see [`SignedCookie::domain`].
-    pub fn domain(mut self, domain: impl Into<smol_str::SmolStr>) -> Self {
-        self.cookie = self.cookie.domain(domain);
-        self
-    }
-
-    /// Leaves out `Secure` and the prefix; see [`SignedCookie::plain_http`].
-    pub fn plain_http(mut self) -> Self {
-        self.cookie = self.cookie.plain_http();
-        self
     }
 
     /// How long one request may wait for the store; 250 ms without this.
