@@ -3,7 +3,7 @@
 //!
 //! A visitor lands on `/pricing?aff=PARTNER_123`, signs up days later and pays later still. The
 //! layer captures the referral key from the landing request, keeps it for 30 days in a signed
-//! `HttpOnly` cookie, and hands it to the handlers that need it. It never breaks a page, never
+//! `HttpOnly` cookie or on the server, and hands it to the handlers that need it. It never breaks a page, never
 //! slows one down and never loses a referral.
 //!
 //! # Quick start
@@ -59,6 +59,35 @@
 //! first request, rather than quietly losing referrals. In a nested router, see
 //! [`Builder::original_uri`].
 //!
+//! # Where a referral is kept
+//!
+//! - [`SignedCookie`]: in a signed cookie. No server, no set-up, scales with the web tier; what most
+//!   services want.
+//! - `ServerSide` (features `tower-sessions-0_14`, `tower-sessions-0_15`): a record in any store of
+//!   tower-sessions, under a random ID that the cookie holds. For services that want nothing else in
+//!   the browser, and to erase a referral without it.
+//! - `AppSession` (the same features): in the signed cookie, with a copy in the application's own
+//!   tower-sessions session, for code that reads it there.
+//!
+//! Extractors and response parts are the same in all three. A page never fails by a store and never
+//! waits for one longer than its time limit; a referral that the store can't take is carried by
+//! the cookie until it can.
+//!
+//! A store works with the version of tower-sessions that it was made for. Enable the feature of that
+//! version; both may be on.
+//!
+//! | store | newest | tower-sessions | feature |
+//! |---|---|---|---|
+//! | `tower_sessions::MemoryStore` | 0.15.0 | 0.15 | `tower-sessions-0_15` |
+//! | `tower-sessions-sqlx-store` (SQLite, PostgreSQL, MySQL) | 0.15.0 | 0.14 | `tower-sessions-0_14` |
+//! | `tower-sessions-redis-store` | 0.16.0 | 0.14 | `tower-sessions-0_14` |
+//! | `tower-sessions-moka-store` | 0.15.0 | 0.14 | `tower-sessions-0_14` |
+//! | an application with `axum-login` | 0.18.0 | 0.14 | `tower-sessions-0_14` |
+//! | a `SessionStore` of your own | | the one that it implements | of that version |
+//!
+//! SQL stores keep records whose time is over until somebody deletes them: run tower-sessions'
+//! `continuously_delete_expired`.
+//!
 //! # Without axum
 //!
 //! The layer speaks through the extensions of request and response, whatever the framework:
@@ -103,6 +132,7 @@
 //! | `platform` | no | [`platform`]: what the platforms have in common, for one of your own; each of the two above turns it on. |
 //! | `https` | no | [`platform::Https`]: a ready transport to the platforms, with rustls. |
 //! | `serde` | no | [`Referral`] as JSON and the like; [`ReferralKey`] and [`ClickId`] both ways. |
+//! | `tower-sessions-0_14`, `tower-sessions-0_15` | no | `ServerSide` and `AppSession` over the stores of that version of tower-sessions. |
 //! | `tracing` | no | An event for every decision. |
 //!
 //! [Tower]: https://docs.rs/tower

@@ -8,8 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 /// Under which a visitor's referral is kept on the server: 128 random bits.
 ///
 /// The browser holds it sealed in our cookie. Note it where you note the sign-up, and a request
-/// to be forgotten can be met later without the visitor's browser; see
-/// [`ReferralLayer::erase`](crate::ReferralLayer::erase).
+/// to be forgotten can be met later without the visitor's browser, by `ReferralLayer::erase`.
 ///
 /// The text of it, by `Display` and [`FromStr`], is 22 characters of base64url: the same that
 /// tower-sessions and its stores write for the ID of a record. `Debug` doesn't show it.

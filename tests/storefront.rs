@@ -50,9 +50,6 @@ fn sigterm_ends_it_in_good_order() {
 #[test]
 fn options_that_are_not_built_yet_are_refused_by_name() {
     for (args, option) in [
-        (["--keep", "server"], "--keep"),
-        (["--keep", "session"], "--keep"),
-        (["--store", "sqlite://shop.db"], "--store"),
         (["--platform", "partnero"], "--platform"),
         (["--platform", "partnero-friends"], "--platform"),
         (["--outbox", "memory:"], "--outbox"),
@@ -71,6 +68,12 @@ fn options_that_are_not_built_yet_are_refused_by_name() {
 fn a_configuration_that_cannot_work_is_refused_with_the_mend() {
     for (args, mend) in [
         (&["--window", "0"][..], "from 1 second to 400 days"),
+        (&["--store", "sqlite://shop.db"], "add `--keep server`"),
+        (
+            &["--keep", "server", "--store", "mysql://shop"],
+            "use memory:, sqlite://FILE",
+        ),
+        (&["--keep", "session", "--store", "shop.db"], "use memory:"),
         (&["--window", "34560001"], "from 1 second to 400 days"),
         (&["--window", "-1"], "--window"),
         (&["--window", "soon"], "--window"),

@@ -254,6 +254,9 @@ impl Records {
             });
             let (kept, fills_only, joined) = join(program, kept, carried);
             shelf.fills_only = fills_only;
+            if joined {
+                shelf.visitor = shelf.visitor.or_else(VisitorId::draw);
+            }
             let moves_in = joined && !is_unknown && permission == Permission::Granted;
             ledger.set_kept(index, kept, moves_in);
         }

@@ -90,7 +90,7 @@ impl StoreFault {
         } else {
             tracing::debug!(target: "tower_referral", what, fault = %self, faults, "store unavailable");
         }
-        let _ = (what, faults);
+        let _ = (self, what, faults);
     }
 }
 

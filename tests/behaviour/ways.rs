@@ -10,6 +10,7 @@ use tokio::runtime::Runtime;
 use tower_referral::{AppSession, Keep, ServerSide};
 use tower_sessions::{MemoryStore, Session};
 use tower_sessions_0_14::MemoryStore as MemoryStore014;
+use tower_sessions_moka_store::MokaStore;
 use tower_sessions_redis_store::RedisStore;
 use tower_sessions_redis_store::fred::prelude::{Client, ClientLike as _, Config};
 use tower_sessions_sqlx_store::{PostgresStore, SqliteStore};
@@ -24,6 +25,7 @@ pub(crate) enum Way {
     Memory,
     /// On the server, in a store of tower-sessions 0.14.
     Memory014,
+    Moka,
     Sqlite,
     Postgres,
     Redis,
@@ -36,12 +38,15 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
 static MEMORY: LazyLock<MemoryStore> = LazyLock::new(MemoryStore::default);
 static MEMORY_014: LazyLock<MemoryStore014> = LazyLock::new(MemoryStore014::default);
 
+static MOKA: LazyLock<MokaStore> = LazyLock::new(|| MokaStore::new(None));
+
 /// Runs a test one way; doesn't if the way needs a server that isn't there.
 pub(crate) fn keeping(way: Way, test: impl FnOnce()) {
     let keep: fn() -> Keep = match way {
         Way::Cookie => return test(),
         Way::Memory => || on_server(ServerSide::new(MEMORY.clone(), keyring())),
         Way::Memory014 => || on_server(ServerSide::new(MEMORY_014.clone(), keyring())),
+        Way::Moka => || on_server(ServerSide::new(MOKA.clone(), keyring())),
         Way::Sqlite => || on_server(ServerSide::new(sqlite(), keyring())),
         Way::Postgres if postgres().is_none() => return,
         Way::Postgres => || on_server(ServerSide::new(postgres().unwrap().clone(), keyring())),
@@ -86,6 +91,11 @@ macro_rules! in_every_way {
                 #[test]
                 fn in_memory_0_14() {
                     keeping(Way::Memory014, behaviour);
+                }
+
+                #[test]
+                fn in_moka() {
+                    keeping(Way::Moka, behaviour);
                 }
 
                 #[test]

@@ -8,7 +8,8 @@
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a server may take to start. Nothing is measured by it.
@@ -21,7 +22,7 @@ pub(crate) struct Server {
     directory: PathBuf,
     process: Option<Child>,
     /// Whoever waits at its other end kills the server when this is closed, however we end.
-    watch: Option<ChildStdin>,
+    watch: Option<Child>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,10 +45,11 @@ impl Server {
     }
 
     fn start(kind: Kind) -> Self {
+        static STARTED: AtomicUsize = AtomicUsize::new(0);
         let directory = std::env::temp_dir().join(format!(
-            "tower-referral-{kind:?}-{}-{:x}",
+            "tower-referral-{kind:?}-{}-{}",
             std::process::id(),
-            std::ptr::from_ref(&kind) as usize
+            STARTED.fetch_add(1, Ordering::Relaxed)
         ));
         std::fs::create_dir_all(&directory).unwrap();
         let mut server = Self {
@@ -96,7 +98,7 @@ impl Server {
         command.stdin(Stdio::null());
         self.process = Some(command.spawn().unwrap());
         self.wait_until_it_answers();
-        let mut watcher = Command::new("sh")
+        let watch = Command::new("sh")
             .args(["-c", "cat >/dev/null; kill -9 $0; rm -rf \"$1\""])
             .arg(self.pid().to_string())
             .arg(&self.directory)
@@ -104,10 +106,7 @@ impl Server {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        // The former watcher, if there was one, must not clear up behind our back.
-        if let Some(former) = self.watch.replace(watcher.stdin.take().unwrap()) {
-            std::mem::forget(former);
-        }
+        self.watch = Some(watch);
     }
 
     fn wait_until_it_answers(&self) {
@@ -174,6 +173,9 @@ impl Server {
 
     /// Kills it; whatever Redis had is gone.
     pub(crate) fn kill(&mut self) {
+        let mut watch = self.watch.take().unwrap();
+        watch.kill().unwrap();
+        let _ = watch.wait();
         // A PostgreSQL that is killed the hard way leaves its children behind for a while.
         self.signal(if self.kind == Kind::Redis {
             "KILL"
@@ -209,7 +211,10 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        drop(self.watch.take());
+        if let Some(mut watch) = self.watch.take() {
+            drop(watch.stdin.take());
+            let _ = watch.wait();
+        }
         if let Some(mut process) = self.process.take() {
             let _ = process.wait();
         }

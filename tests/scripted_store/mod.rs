@@ -1,0 +1,113 @@
+//! A session store that does as it is told: it works, fails, hangs or loses what it had, and notes
+//! every call.
+#![allow(dead_code, reason = "every test binary uses a part of it")]
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use tower_sessions::SessionStore;
+use tower_sessions::session::{Id, Record};
+use tower_sessions::session_store::{Error, Result};
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Mood {
+    #[default]
+    Well,
+    Down,
+    /// Never answers.
+    Hanging,
+    /// Reads and doesn't write: full, or a replica.
+    ReadOnly,
+    /// Answers in its own time, in milliseconds.
+    Slow(u64),
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Scripted(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    mood: Mood,
+    records: HashMap<Id, Record>,
+    calls: Vec<&'static str>,
+    /// What `create` makes of the ID that it is given.
+    next_id: Option<Id>,
+}
+
+impl Scripted {
+    pub(crate) fn is(&self, mood: Mood) {
+        self.0.lock().unwrap().mood = mood;
+    }
+
+    pub(crate) fn forget_everything(&self) {
+        self.0.lock().unwrap().records.clear();
+    }
+
+    pub(crate) fn records(&self) -> Vec<Record> {
+        self.0.lock().unwrap().records.values().cloned().collect()
+    }
+
+    pub(crate) fn put(&self, record: Record) {
+        self.0.lock().unwrap().records.insert(record.id, record);
+    }
+
+    pub(crate) fn next_id(&self, id: Id) {
+        self.0.lock().unwrap().next_id = Some(id);
+    }
+
+    /// The calls since the last time that somebody asked.
+    pub(crate) fn calls(&self) -> Vec<&'static str> {
+        std::mem::take(&mut self.0.lock().unwrap().calls)
+    }
+
+    async fn call(&self, name: &'static str, writes: bool) -> Result<()> {
+        let mood = {
+            let mut state = self.0.lock().unwrap();
+            state.calls.push(name);
+            state.mood
+        };
+        match mood {
+            Mood::Well => Ok(()),
+            Mood::ReadOnly if !writes => Ok(()),
+            Mood::Down | Mood::ReadOnly => Err(Error::Backend("it is as the script says".into())),
+            Mood::Hanging => std::future::pending().await,
+            Mood::Slow(millis) => {
+                tokio::time::sleep(std::time::Duration::from_millis(millis)).await;
+                Ok(())
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl SessionStore for Scripted {
+    async fn create(&self, record: &mut Record) -> Result<()> {
+        self.call("create", true).await?;
+        let mut state = self.0.lock().unwrap();
+        record.id = state.next_id.take().unwrap_or(record.id);
+        state.records.insert(record.id, record.clone());
+        Ok(())
+    }
+
+    /// As with Redis: nothing happens to a record that isn't there.
+    async fn save(&self, record: &Record) -> Result<()> {
+        self.call("save", true).await?;
+        let mut state = self.0.lock().unwrap();
+        if let Some(present) = state.records.get_mut(&record.id) {
+            *present = record.clone();
+        }
+        Ok(())
+    }
+
+    async fn load(&self, id: &Id) -> Result<Option<Record>> {
+        self.call("load", false).await?;
+        Ok(self.0.lock().unwrap().records.get(id).cloned())
+    }
+
+    async fn delete(&self, id: &Id) -> Result<()> {
+        self.call("delete", true).await?;
+        self.0.lock().unwrap().records.remove(id);
+        Ok(())
+    }
+}
