@@ -35,6 +35,7 @@ fn session(store: impl SessionStore + Clone) -> Router {
     Router::new()
         .route("/", get(read))
         .route("/pricing", get(write))
+        .route("/about", get(async || ()))
         .layer(SessionManagerLayer::new(store))
         .with_state(())
 }
@@ -48,6 +49,7 @@ fn referral(store: impl SessionStore + Clone) -> Router {
     Router::new()
         .route("/", get(read))
         .route("/pricing", get(async || ()))
+        .route("/about", get(async || ()))
         .layer(layer)
         .with_state(())
 }
@@ -99,7 +101,7 @@ fn compare(c: &mut Criterion, runtime: &Runtime, name: &str, store: impl Session
             runtime,
             &format!("nothing of ours/{what}"),
             &app,
-            || request("/pricing", Some("theme=dark; lang=en")),
+            || request("/about", Some("theme=dark; lang=en")),
         );
     }
     group.finish();
