@@ -59,7 +59,9 @@ impl Reading {
 
     async fn read(&self) -> Arc<Ledger> {
         let mut ledger = self.opened.clone();
-        if let Some(records) = &self.config.records {
+        // What is to be forgotten needn't be read.
+        let is_denied = matches!(self.permission, Permission::Denied(_));
+        if let (Some(records), false) = (&self.config.records, is_denied) {
             records
                 .read(&mut ledger, &self.config, self.permission, &self.budget)
                 .await;

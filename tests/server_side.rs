@@ -475,6 +475,7 @@ async fn consent_that_is_denied_deletes_the_record_and_one_not_yet_given_moves_n
     site.lands(&mut browser, "A").await;
     site.store.calls();
     site.send(&mut browser, with("denied"), Asks).await;
+    assert_eq!(site.store.calls(), ["delete"]);
     assert_eq!(browser.cookie, None);
     assert_eq!(site.store.records(), []);
 

@@ -96,9 +96,11 @@ impl std::error::Error for UnknownKey {}
 /// visitors without consent. A page that the browser fetches ahead of time creates its click when
 /// the visitor first really looks at a page; so does a landing that waited for consent.
 ///
-/// Late click IDs wait in this process's memory, and so does the note that a deferred click was
-/// made, for the visitor who opens several pages at once. With several web servers, a visitor whose
-/// next request reaches another one gets the click ID when a later request comes back here.
+/// With `ServerSide`, a late click ID is written straight to the visitor's record, whichever web
+/// server the visitor's next request reaches. Otherwise it waits in this process's memory: with
+/// several web servers, a visitor whose next request reaches another one gets it when a later
+/// request comes back here. So does the note that a deferred click was made, for the visitor who
+/// opens several pages at once.
 ///
 /// ```
 /// use tower_referral::{ClickId, ClickRequest, Clicks};
