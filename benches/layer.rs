@@ -168,7 +168,7 @@ fn cookies(criterion: &mut Criterion) {
 
     let lines = [
         ("absent", traffic::foreign_cookies()),
-        ("present", traffic::line_with(&format!("{NAME}={value}"))),
+        ("present", traffic::line_with(&[&format!("{NAME}={value}")])),
     ];
     let finder = Finder::new(NAME);
     for (name, line) in lines {

@@ -1,4 +1,4 @@
-//! The requests that both benchmarks send, and the services that they send them to.
+//! The requests that the benchmarks send, and the services that they send them to.
 //!
 //! | visit | what it is |
 //! |---|---|
@@ -6,6 +6,8 @@
 //! | `b browser` | a browser's page visit: 12 headers, 600 bytes of ten foreign cookies, a query without our parameter |
 //! | `c returning` | the same with our cookie among the others; the handler asks for the key |
 //! | `d landing` | the same browser on `?utm_source=news&aff=PARTNER_123`, without our cookie |
+
+#![allow(dead_code, reason = "each benchmark takes what it needs")]
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -45,7 +47,11 @@ const BROWSER: [(&str, &str); 11] = [
     ("priority", "u=0, i"),
 ];
 
+/// Where the browser's visits go that aren't landings.
+pub(crate) const BROWSER_URI: &str = "/pricing?page=2&sort=price";
+
 /// One of the measured requests: the head that every single one is a clone of.
+#[derive(Clone)]
 pub(crate) struct Visit {
     pub(crate) name: &'static str,
     head: Parts,
@@ -54,7 +60,7 @@ pub(crate) struct Visit {
 }
 
 impl Visit {
-    fn new(name: &'static str, uri: &'static str, headers: &[(&'static str, &str)]) -> Self {
+    pub(crate) fn new(name: &'static str, uri: &str, headers: &[(&'static str, &str)]) -> Self {
         let mut request = Request::get(uri);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -67,7 +73,12 @@ impl Visit {
         }
     }
 
-    fn with_cookies(mut self, cookies: &str) -> Self {
+    /// A browser's page visit, as yet without cookies.
+    pub(crate) fn browser(name: &'static str, uri: &str) -> Self {
+        Self::new(name, uri, &BROWSER)
+    }
+
+    pub(crate) fn with_cookies(mut self, cookies: &str) -> Self {
         let line = HeaderValue::from_str(cookies).expect("a valid header");
         self.head.headers.insert(COOKIE, line);
         self
@@ -80,12 +91,18 @@ impl Visit {
 
 /// The four visits, from the commonest kind to the rarest.
 pub(crate) fn visits(referrals: &ReferralLayer) -> [Visit; 4] {
-    let browser = |name, uri| Visit::new(name, uri, &BROWSER).with_cookies(&foreign_cookies());
+    visits_of(|landing| finish(referrals.layer(bare()).call(landing.request())))
+}
+
+/// The four visits to a service that keeps its cookie in its own way: `land` is its answer to the
+/// landing.
+pub(crate) fn visits_of<B>(land: impl FnOnce(&Visit) -> Response<B>) -> [Visit; 4] {
+    let browser = |name, uri| Visit::browser(name, uri).with_cookies(&foreign_cookies());
     let landing = browser("d landing", "/pricing?utm_source=news&aff=PARTNER_123");
-    let ours = cookie_after(&landing, referrals);
+    let ours = cookie_of(&land(&landing));
 
     let mut returning =
-        browser("c returning", "/pricing?page=2&sort=price").with_cookies(&line_with(&ours));
+        Visit::browser("c returning", BROWSER_URI).with_cookies(&line_with(&[&ours]));
     returning.asks = true;
     [
         Visit::new(
@@ -93,40 +110,38 @@ pub(crate) fn visits(referrals: &ReferralLayer) -> [Visit; 4] {
             "/pricing",
             &[(HOST.as_str(), "shop.example"), ("accept", "*/*")],
         ),
-        browser("b browser", "/pricing?page=2&sort=price"),
+        browser("b browser", BROWSER_URI),
         returning,
         landing,
     ]
 }
 
+/// The cookie, as `name=value`, that a browser holds after a landing.
+pub(crate) fn cookie_of<B>(response: &Response<B>) -> String {
+    let line = response.headers()[SET_COOKIE].to_str().expect("ASCII");
+    line.split(';').next().unwrap_or(line).to_owned()
+}
+
 /// Ten cookies of other scripts, 600 bytes in one line.
 pub(crate) fn foreign_cookies() -> String {
-    let pairs: Vec<_> = (0..10).map(foreign_cookie).collect();
-    let line = pairs.join("; ");
+    let line = line_with(&[]);
     assert_eq!(line.len(), 600);
     line
 }
 
-/// The foreign cookies with ours in their midst.
-pub(crate) fn line_with(ours: &str) -> String {
+/// Ten foreign cookies with others in their midst.
+pub(crate) fn line_with(others: &[&str]) -> String {
     let mut pairs: Vec<_> = (0..10).map(foreign_cookie).collect();
-    pairs.insert(5, ours.to_owned());
+    pairs.splice(5..5, others.iter().map(|&pair| pair.to_owned()));
     pairs.join("; ")
 }
 
 /// 58 or 59 bytes, so that ten of them with nine separators are 600.
-fn foreign_cookie(at: usize) -> String {
+pub(crate) fn foreign_cookie(at: usize) -> String {
     let mut pair = format!("_script_{at}_session=GA1.2.1843027541.17000000{at:02}.");
-    let len = if at < 8 { 58 } else { 59 };
+    let len = if at % 10 < 8 { 58 } else { 59 };
     pair.extend("0123456789abcdef".chars().cycle().take(len - pair.len()));
     pair
-}
-
-/// The cookie, as `name=value`, that a browser holds after a landing.
-fn cookie_after(landing: &Visit, referrals: &ReferralLayer) -> String {
-    let response = finish(referrals.layer(bare()).call(landing.request()));
-    let line = response.headers()[SET_COOKIE].to_str().expect("ASCII");
-    line.split(';').next().unwrap_or(line).to_owned()
 }
 
 /// The layer as the README's first example has it, with a fixed key.
