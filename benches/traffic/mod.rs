@@ -49,6 +49,8 @@ const BROWSER: [(&str, &str); 11] = [
 
 /// Where the browser's visits go that aren't landings.
 pub(crate) const BROWSER_URI: &str = "/pricing?page=2&sort=price";
+/// Where they land.
+pub(crate) const LANDING_URI: &str = "/pricing?utm_source=news&aff=PARTNER_123";
 
 /// One of the measured requests: the head that every single one is a clone of.
 #[derive(Clone)]
@@ -98,7 +100,7 @@ pub(crate) fn visits(referrals: &ReferralLayer) -> [Visit; 4] {
 /// landing.
 pub(crate) fn visits_of<B>(land: impl FnOnce(&Visit) -> Response<B>) -> [Visit; 4] {
     let browser = |name, uri| Visit::browser(name, uri).with_cookies(&foreign_cookies());
-    let landing = browser("d landing", "/pricing?utm_source=news&aff=PARTNER_123");
+    let landing = browser("d landing", LANDING_URI);
     let ours = cookie_of(&land(&landing));
 
     let mut returning =
