@@ -17,7 +17,7 @@ use http_body::Body;
 use http_body_util::{BodyExt, Limited};
 use tower_service::Service;
 
-use super::{Answer, CreateClicks, Error};
+use super::{Answer, CreateClicks, Error, Outcome, Report, ReportError, Step, TakeReports};
 use crate::click::ClickRequest;
 use crate::referral::ClickId;
 
@@ -61,6 +61,49 @@ impl<P, T> Client<P, T> {
         }
     }
 
+    /// Tells the platform of a sign-up, a sale or a refund, once: nothing is repeated here. What to
+    /// do about a failure is in the error's [advice](ReportError::advice).
+    ///
+    /// # Errors
+    ///
+    /// The platform couldn't be told, or refused. [`Outcome::NotAttributed`] is no error.
+    pub async fn report<B>(&self, report: impl Into<Report>) -> Result<Outcome, ReportError>
+    where
+        P: TakeReports,
+        T: Service<Request<Bytes>, Response = Response<B>> + Clone,
+        T::Error: Into<BoxError>,
+        B: Body,
+        B::Error: Into<BoxError>,
+    {
+        let report = report.into();
+        let mut is_repeatable = true; // as long as nothing was sent
+        let mut step = self.platform.begin(&report);
+        loop {
+            match step.map_err(|error| ReportError::new(error, is_repeatable))? {
+                Step::Done(outcome) => return Ok(outcome),
+                Step::Send(request, stage) => {
+                    // A request that only asks for something can do no harm twice.
+                    is_repeatable =
+                        request.method().is_safe() || self.platform.deduplicates(&report);
+                    step = match self.send(request).await {
+                        Ok(answer) => self.platform.next(&report, stage, &answer),
+                        Err(error) => Err(error),
+                    };
+                }
+            }
+        }
+    }
+
+    /// This platform as a Tower service that takes reports.
+    #[must_use]
+    pub fn reports(&self) -> ReportService<P, T>
+    where
+        P: TakeReports,
+        T: Clone,
+    {
+        ReportService(self.clone())
+    }
+
     /// The click service of this platform, for [`Clicks::new`](crate::Clicks::new).
     #[must_use]
     pub fn clicks(&self) -> ClickService<P, T>
@@ -69,6 +112,23 @@ impl<P, T> Client<P, T> {
         T: Clone,
     {
         ClickService(self.clone())
+    }
+}
+
+impl<P, T> Client<P, T> {
+    /// Sends one request on a transport of its own, once that is ready.
+    async fn send<B>(&self, request: Request<Bytes>) -> Result<Answer, Error>
+    where
+        T: Service<Request<Bytes>, Response = Response<B>> + Clone,
+        T::Error: Into<BoxError>,
+        B: Body,
+        B::Error: Into<BoxError>,
+    {
+        let mut transport = self.transport.clone();
+        std::future::poll_fn(|cx| transport.poll_ready(cx))
+            .await
+            .map_err(|_| Error::NotSent)?;
+        read(transport.call(request)).await
     }
 }
 
@@ -114,6 +174,41 @@ where
         let platform = Arc::clone(&self.0.platform);
         let response = self.0.transport.call(platform.click_request(&click));
         Box::pin(async move { platform.read_click(&read(response).await?) })
+    }
+}
+
+/// Tells a platform of sign-ups, sales and refunds; made by [`Client::reports`].
+#[derive(Debug)]
+pub struct ReportService<P, T>(Client<P, T>);
+
+impl<P, T: Clone> Clone for ReportService<P, T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<P, T, B> Service<Report> for ReportService<P, T>
+where
+    P: TakeReports + Send + Sync + 'static,
+    T: Service<Request<Bytes>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    T::Error: Into<BoxError>,
+    T::Future: Send + 'static,
+    B: Body + Send,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    type Response = Outcome;
+    type Error = ReportError;
+    type Future = Pin<Box<dyn Future<Output = Result<Outcome, ReportError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ReportError>> {
+        // A report may take several requests, so each of them waits for the transport.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, report: Report) -> Self::Future {
+        let client = self.0.clone();
+        Box::pin(async move { client.report(report).await })
     }
 }
 

@@ -19,8 +19,11 @@ mod client;
 mod endpoint;
 #[cfg(feature = "https")]
 mod https;
+mod money;
 #[cfg(feature = "partnac")]
 mod partnac;
+mod report;
+mod take;
 #[cfg(feature = "tapfiliate")]
 mod tapfiliate;
 
@@ -30,11 +33,14 @@ use bytes::Bytes;
 use http::{Request, StatusCode};
 use serde_json::Value;
 
-pub use self::client::{ClickService, Client, NotSent};
+pub use self::client::{ClickService, Client, NotSent, ReportService};
 #[cfg(feature = "https")]
 pub use self::https::Https;
+pub use self::money::{InvalidMoney, Money};
 #[cfg(feature = "partnac")]
 pub use self::partnac::Partnac;
+pub use self::report::{Contact, Credit, InvalidId, Outcome, Refund, Report, Sale, SignUp};
+pub use self::take::{Advice, ReportError, Step, TakeReports, Unsupported};
 #[cfg(feature = "tapfiliate")]
 pub use self::tapfiliate::Tapfiliate;
 use crate::click::{ClickRequest, UnknownKey};
@@ -91,10 +97,20 @@ impl Answer {
     ///
     /// The status isn't a success, or the body isn't JSON.
     pub fn success(&self) -> Result<Value, Error> {
+        self.accepted()?;
+        serde_json::from_slice(&self.body).map_err(|_| Error::Unreadable {
+            status: self.status,
+        })
+    }
+
+    /// Is the status a success? The body may be anything.
+    ///
+    /// # Errors
+    ///
+    /// The typed error of a status that isn't a success.
+    pub fn accepted(&self) -> Result<(), Error> {
         match self.status {
-            status if status.is_success() => {
-                serde_json::from_slice(&self.body).map_err(|_| Error::Unreadable { status })
-            }
+            status if status.is_success() => Ok(()),
             StatusCode::TOO_MANY_REQUESTS => Err(Error::RateLimited {
                 retry_after: self.retry_after,
             }),
@@ -104,6 +120,7 @@ impl Answer {
             status => Err(Error::Rejected {
                 status,
                 message: self.message(),
+                retry_after: self.retry_after,
             }),
         }
     }
@@ -207,7 +224,11 @@ pub enum Error {
         status: StatusCode,
         /// The platform's own words.
         message: Message,
+        /// How long it wants to be left alone, if it says so.
+        retry_after: Option<Duration>,
     },
+    /// The platform has no call for such a report; nothing was sent that changes anything.
+    Unsupported(Unsupported),
     /// The platform's answer can't be read, so what became of the request is unknown.
     Unreadable {
         /// The answer's status.
@@ -258,6 +279,7 @@ impl fmt::Display for Error {
                 "the platform's answer ({status}) can't be read: look there whether the request \
                  arrived"
             ),
+            Self::Unsupported(what) => what.fmt(f),
         }
     }
 }
