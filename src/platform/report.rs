@@ -97,43 +97,50 @@ impl Report {
     }
 
     /// What came from the visitor and must not come back in an error's words.
-    #[allow(dead_code)]
     pub(super) fn secrets(&self) -> impl Iterator<Item = &str> {
-        let (customer, contact, credit, coupon) = match self {
+        let (customer, contact, credit, coupon, metadata) = match self {
             Self::SignUp(SignUp {
                 customer,
                 contact,
                 credit,
                 coupon,
-                ..
-            }) => (Some(customer), Some(contact), credit.as_ref(), coupon),
+                metadata,
+            }) => (
+                Some(customer),
+                Some(contact),
+                credit,
+                coupon,
+                Some(metadata),
+            ),
             Self::Sale(Sale {
                 customer,
                 guest,
                 credit,
                 coupon,
+                metadata,
                 ..
-            }) => (Some(customer), guest.as_ref(), credit.as_ref(), coupon),
-            Self::Refund(_) => (None, None, None, &None),
+            }) => (
+                Some(customer),
+                guest.as_ref(),
+                credit,
+                coupon,
+                Some(metadata),
+            ),
+            Self::Refund(_) => (None, None, &None, &None, None),
         };
-        let contact = contact.into_iter().flat_map(|contact| {
-            let Contact {
-                email,
-                name,
-                surname,
-            } = contact;
-            [email, name, surname].into_iter().flatten()
-        });
-        let credit = credit.into_iter().flat_map(|credit| {
+        let contact = contact
+            .into_iter()
+            .flat_map(|contact| [&contact.email, &contact.name, &contact.surname]);
+        let credit = credit.iter().flat_map(|credit| {
             let click_id = credit.click_id.as_ref().map(ClickId::as_str);
             [Some(credit.key.as_str()), click_id].into_iter().flatten()
         });
-        customer
-            .map(Id::as_str)
-            .into_iter()
-            .chain(contact.map(String::as_str))
+        let texts = contact.chain([coupon]).filter_map(Option::as_deref);
+        let metadata = metadata.into_iter().flat_map(BTreeMap::values);
+        texts
+            .chain(customer.map(Id::as_str))
             .chain(credit)
-            .chain(coupon.as_deref())
+            .chain(metadata.map(String::as_str))
     }
 }
 
@@ -676,6 +683,12 @@ impl Id {
         }
     }
 
+    /// An ID that names what it is an ID of, for platforms that keep all IDs in one place.
+    #[cfg(feature = "partnac")]
+    pub(super) fn prefixed(prefix: &str, id: &str) -> Self {
+        Self(format!("{prefix}{id}"))
+    }
+
     pub(super) fn as_str(&self) -> &str {
         &self.0
     }
@@ -741,6 +754,16 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// The outcome in snake case: `recorded`, `duplicate` or `not_attributed`.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Recorded { .. } => "recorded",
+            Self::Duplicate => "duplicate",
+            Self::NotAttributed => "not_attributed",
+        }
+    }
+
     /// Does the platform have it now? If so, the visitor's referral has done its work, and may be
     /// forgotten.
     #[must_use]

@@ -110,6 +110,18 @@ pub enum Advice {
     Undecided,
 }
 
+impl Advice {
+    /// The advice in lower case: `later`, `dead` or `undecided`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Later { .. } => "later",
+            Self::Dead => "dead",
+            Self::Undecided => "undecided",
+        }
+    }
+}
+
 impl Error {
     /// What to do about a report that failed like this; `deduplicates` says whether the platform
     /// recognises a report that it was told twice.
@@ -137,7 +149,8 @@ impl Error {
             Self::Rejected { .. }
             | Self::Unauthorized { .. }
             | Self::UnknownKey(_)
-            | Self::Unsupported(_) => Advice::Dead,
+            | Self::Unsupported(_)
+            | Self::ForeignLink => Advice::Dead,
         }
     }
 }
@@ -202,6 +215,8 @@ pub enum Unsupported {
     RefundOverSale,
     /// The refund isn't in the currency of the sale.
     RefundInOtherCurrency,
+    /// What was asked for isn't the ID of anything: see [`InvalidId`](super::InvalidId).
+    NotAnId,
 }
 
 impl fmt::Display for Unsupported {
@@ -217,6 +232,9 @@ impl fmt::Display for Unsupported {
             }
             Self::RefundInOtherCurrency => {
                 "the refund isn't in the currency that the sale was reported in: convert it first"
+            }
+            Self::NotAnId => {
+                "not an ID: an ID has 1 to 128 characters, none of them a control character"
             }
         })
     }
