@@ -122,7 +122,7 @@ impl<P, T> Client<P, T> {
                         request.method().is_safe() || self.platform.deduplicates(report);
                     step = match self.send(request, MAX_ANSWER_LEN).await {
                         Ok(answer) => {
-                            let answer = answer.without(report.secrets());
+                            let answer = answer.without(report.secrets().chain(report.order()));
                             self.platform.next(report, stage, &answer)
                         }
                         Err(error) => Err(error),

@@ -85,7 +85,8 @@ impl Endpoint {
             _ => false,
         };
         let path = next.path_and_query()?.as_str();
-        if !is_same_origin || !path.starts_with('/') {
+        // Two slashes would name another host.
+        if !is_same_origin || !path.starts_with('/') || path.starts_with("//") {
             return None;
         }
         let mut request = self.get("");

@@ -121,13 +121,12 @@ pub(super) fn digits_in(json: &RawValue, property: &str) -> Option<String> {
     }
 }
 
-/// Is there a text in this JSON of which this is true? It is given in lower case, with the names of
-/// the properties above it before it; so an echo of what was sent, in a text of its own, says
-/// nothing about the error.
-pub(super) fn says(json: &Value, is_said: &dyn Fn(&str) -> bool) -> bool {
-    fn walk(json: &Value, above: &str, is_said: &dyn Fn(&str) -> bool) -> bool {
+/// Is there a text in this JSON of which this is true? It is given with the names of the properties
+/// above it, so that what is said of one property isn't taken for a word about another.
+pub(super) fn says(json: &Value, is_said: &dyn Fn(&str, &str) -> bool) -> bool {
+    fn walk(json: &Value, above: &str, is_said: &dyn Fn(&str, &str) -> bool) -> bool {
         match json {
-            Value::String(text) => is_said(&format!("{above} {text}").to_ascii_lowercase()),
+            Value::String(text) => is_said(above, text),
             Value::Array(list) => list.iter().any(|item| walk(item, above, is_said)),
             Value::Object(object) => object
                 .iter()

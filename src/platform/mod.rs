@@ -236,18 +236,21 @@ impl Answer {
             return false;
         }
         serde_json::from_slice::<Value>(&self.body).is_ok_and(|json| {
-            json::says(&json, &|text| {
-                // What isn't there doesn't exist already, and is no duplicate.
-                let is_absent = text.contains("not exist") || text.contains("n't exist");
-                let words = words.iter().filter(|word| !is_absent || **word != "exist");
-                // Neither the platform's own name nor a word about the API key says anything about
-                // a partner.
+            json::says(&json, &|above, text| {
+                // An echo of what was sent says nothing, whatever it looks like.
+                if self.secrets.iter().any(|sent| sent == text) {
+                    return false;
+                }
+                // The platform's own name is no word about a partner.
+                let text = format!("{above} {text}").to_ascii_lowercase();
                 let text = text.replace("partnero", "");
-                subjects.iter().any(|subject| text.contains(subject))
-                    && words.clone().any(|word| text.contains(word))
-                    && !["api key", "api_key", "api-key"]
-                        .iter()
-                        .any(|key| text.contains(key))
+                let has_any = |words: &[&str]| words.iter().any(|word| text.contains(word));
+                // What isn't there doesn't exist already, and is no duplicate.
+                let is_absent = has_any(&["not exist", "n't exist"]);
+                let mut words = words.iter().filter(|word| !is_absent || **word != "exist");
+                has_any(subjects)
+                    && words.any(|word| text.contains(word))
+                    && !has_any(&["api key", "api_key", "api-key"])
             })
         })
     }

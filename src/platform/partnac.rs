@@ -258,7 +258,9 @@ impl Conversion {
                 .flatten()
         });
         let coupon = self.coupon.as_deref().into_iter();
-        credit
+        let unique_id = std::iter::once(self.unique_id.as_str());
+        unique_id
+            .chain(credit)
             .chain(coupon)
             .chain(self.metadata.values().map(String::as_str))
     }
