@@ -23,6 +23,7 @@ use crate::click::ClickRequest;
 use crate::referral::ClickId;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
+type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// The longest answer that is read, in bytes. No platform's is anywhere near it.
 const MAX_ANSWER_LEN: usize = 64 * 1024;
@@ -41,6 +42,38 @@ impl fmt::Display for NotSent {
 }
 
 impl std::error::Error for NotSent {}
+
+/// What carries requests to a platform: any Tower service from `http::Request<Bytes>` to an
+/// `http::Response`, cheap to clone. There is nothing to implement but [`Service`].
+pub trait Transport: Clone + Send + Sync + 'static {
+    /// Sends one request once the transport is ready, and reads at most so many bytes of the
+    /// answer.
+    #[doc(hidden)]
+    fn carry(&self, request: Request<Bytes>, max_len: usize) -> BoxFuture<Result<Answer, Error>>;
+}
+
+impl<T, B> Transport for T
+where
+    T: Service<Request<Bytes>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    T::Error: Into<BoxError>,
+    T::Future: Send,
+    B: Body + Send,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    // Boxed here, where the types are still names: in a handler's future, the compiler would have
+    // to show anew that each of them may go to another thread, and can't.
+    fn carry(&self, request: Request<Bytes>, max_len: usize) -> BoxFuture<Result<Answer, Error>> {
+        let mut transport = self.clone();
+        Box::pin(async move {
+            // A transport that isn't ready hasn't sent anything.
+            std::future::poll_fn(|cx| transport.poll_ready(cx))
+                .await
+                .map_err(|_| Error::NotSent)?;
+            read(transport.call(request), max_len).await
+        })
+    }
+}
 
 /// A platform over a transport: any Tower service from `http::Request<Bytes>` to an
 /// `http::Response`.
@@ -89,13 +122,10 @@ impl<P, T> Client<P, T> {
     /// # Errors
     ///
     /// The platform couldn't be told, or refused. [`Outcome::NotAttributed`] is no error.
-    pub async fn report<B>(&self, report: impl Into<Report>) -> Result<Outcome, ReportError>
+    pub async fn report(&self, report: impl Into<Report>) -> Result<Outcome, ReportError>
     where
         P: TakeReports,
-        T: Service<Request<Bytes>, Response = Response<B>> + Clone,
-        T::Error: Into<BoxError>,
-        B: Body,
-        B::Error: Into<BoxError>,
+        T: Transport,
     {
         let report = report.into();
         let result = self.exchange(&report).await;
@@ -103,13 +133,10 @@ impl<P, T> Client<P, T> {
         result
     }
 
-    async fn exchange<B>(&self, report: &Report) -> Result<Outcome, ReportError>
+    async fn exchange(&self, report: &Report) -> Result<Outcome, ReportError>
     where
         P: TakeReports,
-        T: Service<Request<Bytes>, Response = Response<B>> + Clone,
-        T::Error: Into<BoxError>,
-        B: Body,
-        B::Error: Into<BoxError>,
+        T: Transport,
     {
         let mut is_repeatable = true; // as long as nothing was sent
         let mut step = self.platform.begin(report);
@@ -135,17 +162,14 @@ impl<P, T> Client<P, T> {
     /// One request for what only one platform has. `is_repeatable` says whether it does no harm
     /// twice.
     #[cfg(any(feature = "partnac", feature = "partnero"))]
-    pub(super) async fn tell<B>(
+    pub(super) async fn tell(
         &self,
         request: Request<Bytes>,
         secrets: impl Iterator<Item = &str>,
         is_repeatable: bool,
     ) -> Result<Answer, ReportError>
     where
-        T: Service<Request<Bytes>, Response = Response<B>> + Clone,
-        T::Error: Into<BoxError>,
-        B: Body,
-        B::Error: Into<BoxError>,
+        T: Transport,
     {
         match self.send(request, MAX_ANSWER_LEN).await {
             Ok(answer) => Ok(answer.without(secrets)),
@@ -181,35 +205,24 @@ impl<P, T> Client<P, T> {
 
     /// Sends one request that isn't a report.
     #[cfg(feature = "partnero")]
-    pub(super) async fn ask<B>(&self, request: Request<Bytes>) -> Result<Answer, Error>
+    pub(super) async fn ask(&self, request: Request<Bytes>) -> Result<Answer, Error>
     where
-        T: Service<Request<Bytes>, Response = Response<B>> + Clone,
-        T::Error: Into<BoxError>,
-        B: Body,
-        B::Error: Into<BoxError>,
+        T: Transport,
     {
         self.send(request, MAX_ANSWER_LEN).await
     }
 
     /// Sends one request on a transport of its own, once that is ready.
-    pub(super) async fn send<B>(
+    pub(super) async fn send(
         &self,
         request: Request<Bytes>,
         max_len: usize,
     ) -> Result<Answer, Error>
     where
-        T: Service<Request<Bytes>, Response = Response<B>> + Clone,
-        T::Error: Into<BoxError>,
-        B: Body,
-        B::Error: Into<BoxError>,
+        T: Transport,
     {
-        let mut transport = self.transport.clone();
-        // A transport that isn't ready hasn't sent anything.
-        std::future::poll_fn(|cx| transport.poll_ready(cx))
-            .await
-            .map_err(|_| Error::NotSent)?;
         let credentials = credentials(request.headers());
-        let answer = read(transport.call(request), max_len).await?;
+        let answer = self.transport.carry(request, max_len).await?;
         Ok(answer.without(credentials.iter().map(String::as_str)))
     }
 }
@@ -261,19 +274,14 @@ impl<P, T: Clone> Clone for ReportService<P, T> {
     }
 }
 
-impl<P, T, B> Service<Report> for ReportService<P, T>
+impl<P, T> Service<Report> for ReportService<P, T>
 where
     P: TakeReports + Send + Sync + 'static,
-    T: Service<Request<Bytes>, Response = Response<B>> + Clone + Send + Sync + 'static,
-    T::Error: Into<BoxError>,
-    T::Future: Send + 'static,
-    B: Body + Send,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
+    T: Transport,
 {
     type Response = Outcome;
     type Error = ReportError;
-    type Future = Pin<Box<dyn Future<Output = Result<Outcome, ReportError>> + Send>>;
+    type Future = BoxFuture<Result<Outcome, ReportError>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ReportError>> {
         Poll::Ready(Ok(()))
@@ -307,7 +315,7 @@ where
 {
     type Response = ClickId;
     type Error = Error;
-    type Future = Pin<Box<dyn Future<Output = Result<ClickId, Error>> + Send>>;
+    type Future = BoxFuture<Result<ClickId, Error>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         // A transport that isn't ready hasn't sent anything.

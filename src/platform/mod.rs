@@ -51,7 +51,7 @@ use bytes::Bytes;
 use http::{Request, StatusCode};
 use serde_json::Value;
 
-pub use self::client::{ClickService, Client, NotSent, ReportService};
+pub use self::client::{ClickService, Client, NotSent, ReportService, Transport};
 #[cfg(feature = "https")]
 pub use self::https::Https;
 #[cfg(any(feature = "partnac", feature = "tapfiliate"))]

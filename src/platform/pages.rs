@@ -9,18 +9,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_core::Stream;
-use http::{Request, Response};
-use http_body::Body;
+use http::Request;
 #[cfg(any(feature = "partnac", feature = "tapfiliate"))]
 use serde_json::value::RawValue;
-use tower_service::Service;
 
-use super::client::Client;
+use super::client::{Client, Transport};
 #[cfg(any(feature = "partnac", feature = "tapfiliate"))]
 use super::json::list_in;
 use super::{Answer, Error};
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// The longest page that is read, in bytes: a hundred conversions with their metadata are longer
@@ -66,19 +63,14 @@ enum Next {
 
 impl<I> Pages<I> {
     /// `read` says what is on a page, and which comes after it.
-    pub(super) fn new<P, T, B>(
+    pub(super) fn new<P, T>(
         client: &Client<P, T>,
         first: Request<Bytes>,
         read: impl FnMut(&Answer) -> Result<Page<I>, Error> + Send + 'static,
     ) -> Self
     where
         P: Send + Sync + 'static,
-        T: Service<Request<Bytes>, Response = Response<B>> + Clone + Send + Sync + 'static,
-        T::Error: Into<BoxError>,
-        T::Future: Send,
-        B: Body + Send,
-        B::Data: Send,
-        B::Error: Into<BoxError>,
+        T: Transport,
     {
         let client = client.clone();
         Self {
@@ -97,7 +89,7 @@ impl<I> Pages<I> {
     /// A list whose pages are asked for by number (from 1) and offset. No platform documents where
     /// its lists end: this one does with a page that is empty, or the same as the one before.
     #[cfg(any(feature = "partnac", feature = "tapfiliate"))]
-    pub(super) fn counted<P, T, B>(
+    pub(super) fn counted<P, T>(
         client: &Client<P, T>,
         ask: impl Fn(usize, usize) -> Request<Bytes> + Send + 'static,
         name: &'static str,
@@ -106,12 +98,7 @@ impl<I> Pages<I> {
     where
         I: 'static,
         P: Send + Sync + 'static,
-        T: Service<Request<Bytes>, Response = Response<B>> + Clone + Send + Sync + 'static,
-        T::Error: Into<BoxError>,
-        T::Future: Send,
-        B: Body + Send,
-        B::Data: Send,
-        B::Error: Into<BoxError>,
+        T: Transport,
     {
         let (mut page, mut offset, mut last) = (1, 0, Vec::new());
         Self::new(client, ask(page, offset), move |answer| {
@@ -138,15 +125,12 @@ impl<I> Pages<I> {
     }
 }
 
-async fn ask_patiently<P, T, B>(
+async fn ask_patiently<P, T>(
     client: &Client<P, T>,
     request: Request<Bytes>,
 ) -> Result<Answer, Error>
 where
-    T: Service<Request<Bytes>, Response = Response<B>> + Clone,
-    T::Error: Into<BoxError>,
-    B: Body,
-    B::Error: Into<BoxError>,
+    T: Transport,
 {
     for _ in 1..MAX_TRIES {
         let answer = client.send(request.clone(), MAX_PAGE_LEN).await?;

@@ -6,13 +6,11 @@ use std::fmt;
 
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
-use http::{Request, Response, StatusCode};
-use http_body::Body;
+use http::{Request, StatusCode};
 use serde_json::Value;
 use serde_json::value::RawValue;
-use tower_service::Service;
 
-use super::client::Client;
+use super::client::{Client, Transport};
 use super::endpoint::{Endpoint, segment};
 use super::json::{Object, text_in};
 use super::listed::ListedConversion;
@@ -23,8 +21,6 @@ use super::{Answer, CreateClicks, Error, Outcome, ReportError, Step, TakeReports
 use crate::click::{ClickRequest, UnknownKey};
 use crate::error::ConfigError;
 use crate::referral::{ClickId, Referral};
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The most that a page of a list may hold.
 const PAGE_LEN: usize = 100;
@@ -542,15 +538,7 @@ impl fmt::Debug for ListedClick {
     }
 }
 
-impl<T, B> Client<Partnac, T>
-where
-    T: Service<Request<Bytes>, Response = Response<B>> + Clone + Send + Sync + 'static,
-    T::Error: Into<BoxError>,
-    T::Future: Send,
-    B: Body + Send,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
-{
+impl<T: Transport> Client<Partnac, T> {
     /// Records a conversion of any type. Without a referral and a coupon nothing is sent, and the
     /// outcome is [`Outcome::NotAttributed`].
     ///

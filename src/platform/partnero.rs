@@ -8,13 +8,11 @@ use bytes::Bytes;
 use constant_time_eq::constant_time_eq;
 use hmac::{Hmac, KeyInit, Mac};
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, Request, Response, StatusCode};
-use http_body::Body;
+use http::{HeaderMap, Request, StatusCode};
 use serde_json::Value;
 use sha2::Sha256;
-use tower_service::Service;
 
-use super::client::Client;
+use super::client::{Client, Transport};
 use super::endpoint::{Endpoint, segment};
 use super::json::{Object, list_in, text_in};
 use super::money::Money;
@@ -22,8 +20,6 @@ use super::pages::{Page, Pages};
 use super::report::{Contact, Id, InvalidId, Refund, Report, Sale, SignUp};
 use super::{Answer, Error, Outcome, ReportError, Step, TakeReports, Unsupported};
 use crate::error::ConfigError;
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 const BASE_URL: &str = "https://api.partnero.com/v1";
 
@@ -420,13 +416,7 @@ impl fmt::Debug for Friend {
     }
 }
 
-impl<T, B> Client<Partnero, T>
-where
-    T: Service<Request<Bytes>, Response = Response<B>> + Clone,
-    T::Error: Into<BoxError>,
-    B: Body,
-    B::Error: Into<BoxError>,
-{
+impl<T: Transport> Client<Partnero, T> {
     /// Does Partnero take the API key?
     ///
     /// # Errors
@@ -449,16 +439,13 @@ where
     }
 }
 
-async fn report_sales<P, T, B>(
+async fn report_sales<P, T>(
     client: &Client<P, T>,
     endpoint: &Endpoint,
     sales: &[Sale],
 ) -> Result<Outcome, ReportError>
 where
-    T: Service<Request<Bytes>, Response = Response<B>> + Clone,
-    T::Error: Into<BoxError>,
-    B: Body,
-    B::Error: Into<BoxError>,
+    T: Transport,
 {
     if sales.is_empty() {
         return Ok(Outcome::NotAttributed);
@@ -476,13 +463,7 @@ where
     Ok(Outcome::Recorded { id: None })
 }
 
-impl<T, B> Client<PartneroFriends, T>
-where
-    T: Service<Request<Bytes>, Response = Response<B>> + Clone,
-    T::Error: Into<BoxError>,
-    B: Body,
-    B::Error: Into<BoxError>,
-{
+impl<T: Transport> Client<PartneroFriends, T> {
     /// Does Partnero take the API key?
     ///
     /// # Errors
@@ -568,15 +549,7 @@ where
     }
 }
 
-impl<T, B> Client<PartneroFriends, T>
-where
-    T: Service<Request<Bytes>, Response = Response<B>> + Clone + Send + Sync + 'static,
-    T::Error: Into<BoxError>,
-    T::Future: Send,
-    B: Body + Send,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
-{
+impl<T: Transport> Client<PartneroFriends, T> {
     /// Whom a customer has referred. Partnero names the next page by its URL, which is followed on
     /// the base URL's own origin only, so that the API key goes nowhere else: see
     /// [`Error::ForeignLink`].

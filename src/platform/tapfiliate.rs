@@ -2,11 +2,9 @@
 //! refunds: a conversion is found by the order, and deleted or lowered.
 
 use bytes::Bytes;
-use http::{HeaderName, Request, Response, StatusCode};
-use http_body::Body;
-use tower_service::Service;
+use http::{HeaderName, Request, StatusCode};
 
-use super::client::Client;
+use super::client::{Client, Transport};
 use super::endpoint::{Endpoint, segment};
 use super::json::{Object, list_in, text_in};
 use super::listed::ListedConversion;
@@ -16,8 +14,6 @@ use super::{Answer, CreateClicks, Error, Money, Outcome, Step, TakeReports, Unsu
 use crate::click::{ClickRequest, UnknownKey};
 use crate::error::ConfigError;
 use crate::referral::ClickId;
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The Tapfiliate platform: `https://api.tapfiliate.com/1.6`, with the API key in `X-Api-Key`.
 ///
@@ -281,15 +277,7 @@ fn metadata<'m>(pairs: impl Iterator<Item = (&'m str, &'m str)>) -> Object {
     })
 }
 
-impl<T, B> Client<Tapfiliate, T>
-where
-    T: Service<Request<Bytes>, Response = Response<B>> + Clone + Send + Sync + 'static,
-    T::Error: Into<BoxError>,
-    T::Future: Send,
-    B: Body + Send,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
-{
+impl<T: Transport> Client<Tapfiliate, T> {
     /// All conversions. *Documented nowhere:* where the list ends; it is read until a page is empty
     /// or the same as the one before.
     pub fn list_conversions(&self) -> Pages<ListedConversion> {
