@@ -7,8 +7,8 @@
 //!
 //! Start reading in `shop.rs`, which has the layer, the routes and the handlers. The rest is what
 //! any shop has: `options.rs` (command line), `consent.rs` (the banner), `books.rs` (what was
-//! sold), `fields.rs` and `answer.rs` (forms and JSON, in and out), `pages.rs` (HTML). And
-//! `sandbox.rs` plays the affiliate platform until there is an account with a real one:
+//! sold and reported), `reports.rs` (telling the platform), `fields.rs` and `answer.rs` (forms and JSON, in and out), `pages.rs` (HTML). And
+//! `sandbox/` plays the affiliate platform until there is an account with a real one:
 //!
 //! ```sh
 //! PLATFORM_API_KEY=… cargo run --all-features --example storefront -- \
@@ -21,6 +21,7 @@ mod consent;
 mod fields;
 mod options;
 mod pages;
+mod reports;
 mod sandbox;
 mod shop;
 

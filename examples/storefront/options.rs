@@ -50,7 +50,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "URL", default_value = Options::MEMORY)]
     store: String,
 
-    /// The affiliate platform that hears of landings
+    /// The affiliate platform that hears of landings, sign-ups, sales and refunds
     #[arg(long, value_enum, default_value_t = Platform::Partnac)]
     pub(crate) platform: Platform,
 
@@ -156,14 +156,6 @@ impl Options {
             "--keep cookie",
         )?;
         refuse_unless(self.store == Self::MEMORY, "--store", "--store memory:")?;
-        refuse_unless(
-            !matches!(
-                self.platform,
-                Platform::Partnero | Platform::PartneroFriends
-            ),
-            "--platform partnero|partnero-friends",
-            "--platform none|partnac|tapfiliate",
-        )?;
         refuse_unless(self.outbox == Self::OFF, "--outbox", "--outbox off")?;
         if self.platform == Platform::None && self.platform_url.is_some() {
             return Err(BadOption::UrlWithoutPlatform);

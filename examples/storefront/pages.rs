@@ -7,8 +7,8 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use time::{Duration, OffsetDateTime};
 use tower_referral::{Consent, Reason, Referral};
 
-use crate::books::{Outcome, Report};
 use crate::consent::Banner;
+use crate::reports::{Answer, Outcome};
 use crate::shop::{Payment, Visitor};
 
 pub(crate) const STYLE: &str = include_str!("style.css");
@@ -171,9 +171,11 @@ pub(crate) fn payment(visitor: &Visitor, payment: &Payment<'_>, token: Option<&s
 }
 
 /// What became of a sign-up, a sale or a refund.
-pub(crate) fn report(visitor: &Visitor, what: &str, report: &Report) -> Page {
+pub(crate) fn report(visitor: &Visitor, what: &str, report: &Answer) -> Page {
     let (class, outcome) = match report.outcome {
         Outcome::Recorded => ("good", "recorded"),
+        Outcome::Queued => ("good", "queued"),
+        Outcome::Failed => ("", "failed"),
         Outcome::Duplicate => ("", "duplicate"),
         Outcome::NotAttributed => ("", "not attributed"),
     };

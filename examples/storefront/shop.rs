@@ -14,26 +14,33 @@ use axum::{Json, Router};
 use rust_decimal::Decimal;
 use serde_json::json;
 use time::Duration;
-use tower_referral::platform::{Client, Https, Partnac, Tapfiliate};
+use tower_referral::platform::{
+    Client, Https, InvalidId, Money, Partnac, Partnero, PartneroFriends, Report, Sale, SignUp,
+    Tapfiliate,
+};
 use tower_referral::{
     Attribution, Carry, Clicks, ConfigError, Forget, Keyring, MissingLayer, Program, Referral,
     ReferralLayer, Referrals, SignedCookie, is_crawler,
 };
 
 use crate::answer::{Accept, Format, Problem};
-use crate::books::{Books, RefundError, Report};
+use crate::books::{Books, RefundError, Told};
 use crate::consent::{self, Banner};
 use crate::fields::Fields;
 use crate::options::{AskConsent, Options, Platform, Touch};
 use crate::pages;
+use crate::reports::{Answer, Direct, Outcome, OwnBooks, Reports};
 
 /// No form of ours is longer, in bytes.
 const MAX_BODY_LEN: usize = 16 * 1024;
+/// How long a report may take while the visitor waits for the page.
+const REPORT_LIMIT: StdDuration = StdDuration::from_secs(5);
 
 /// What the handlers share.
-#[derive(Debug)]
 pub(crate) struct Shop {
     books: Books,
+    /// Where sign-ups, sales and refunds are reported.
+    reports: Arc<dyn Reports>,
     /// Carries a referral through the payment provider.
     payments: Carry,
     /// Carries a landing's referral through the consent banner.
@@ -53,13 +60,15 @@ pub(crate) fn open(
     keyring: Keyring,
     platform_url: Option<&str>,
 ) -> Result<(Router, ReferralLayer), ConfigError> {
-    let clicks = platform_url
-        .and_then(|url| clicks(options, url).transpose())
-        .transpose()?;
+    let (clicks, reports) = match platform_url {
+        Some(url) => connect(options, url)?,
+        None => (None, Arc::new(OwnBooks::default()) as _),
+    };
     let has_clicks = clicks.is_some();
     let referrals = referral_layer(options, keyring.clone(), clicks)?;
     let shop = Arc::new(Shop {
-        books: Books::new(options.platform.name()),
+        books: Books::default(),
+        reports,
         payments: Carry::builder(keyring.clone())
             .purpose("payment")
             .audience("storefront")
@@ -116,28 +125,41 @@ pub(crate) fn open(
     Ok((app, referrals))
 }
 
-/// The clicks that the layer creates at the platform, beside the pages.
+/// How the platform hears of landings, beside the pages, and of sign-ups, sales and refunds.
 ///
-/// Keys that the platform doesn't know stay kept (`undo_unknown_keys` is off): neither platform
+/// Keys that the platform doesn't know stay kept (`undo_unknown_keys` is off): no platform
 /// documents how it says so, and a referral that was taken back by mistake would cost a partner
 /// money, whereas a kept typo is credited to nobody.
-fn clicks(options: &Options, url: &str) -> Result<Option<Clicks>, ConfigError> {
-    let api_key = &options.api_key;
-    let clicks = match options.platform {
+fn connect(
+    options: &Options,
+    url: &str,
+) -> Result<(Option<Clicks>, Arc<dyn Reports>), ConfigError> {
+    let (api_key, https) = (&options.api_key, Https::new().time_limit(REPORT_LIMIT));
+    let name = options.platform.name().unwrap_or_default();
+    let (clicks, reports): (_, Arc<dyn Reports>) = match options.platform {
         Platform::Partnac => {
-            let partnac = Partnac::new(api_key)?.base_url(url)?;
-            Clicks::new(Client::new(partnac, Https::new()).clicks())
+            let client = Client::new(Partnac::new(api_key)?.base_url(url)?, https);
+            let clicks = Clicks::new(client.clicks());
+            (Some(clicks), Arc::new(Direct::new(name, client.reports())))
         }
         Platform::Tapfiliate => {
-            let tapfiliate = Tapfiliate::new(api_key)?.base_url(url)?;
-            Clicks::new(Client::new(tapfiliate, Https::new()).clicks())
+            let client = Client::new(Tapfiliate::new(api_key)?.base_url(url)?, https);
+            let clicks = Clicks::new(client.clicks());
+            (Some(clicks), Arc::new(Direct::new(name, client.reports())))
         }
         // Partnero takes clicks from its own script only.
-        Platform::None | Platform::Partnero | Platform::PartneroFriends => return Ok(None),
+        Platform::Partnero => {
+            let client = Client::new(Partnero::new(api_key)?.base_url(url)?, https);
+            (None, Arc::new(Direct::new(name, client.reports())))
+        }
+        Platform::PartneroFriends => {
+            let client = Client::new(PartneroFriends::new(api_key)?.base_url(url)?, https);
+            (None, Arc::new(Direct::new(name, client.reports())))
+        }
+        Platform::None => (None, Arc::new(OwnBooks::default())),
     };
-    Ok(Some(
-        clicks.wait(StdDuration::from_millis(options.click_wait)),
-    ))
+    let wait = StdDuration::from_millis(options.click_wait);
+    Ok((clicks.map(|clicks| clicks.wait(wait)), reports))
 }
 
 fn referral_layer(
@@ -180,8 +202,40 @@ fn referral_layer(
     layer.build()
 }
 
+/// Reports once, however often it is told. The report goes on even if whoever asked hangs up.
+async fn report(shop: &Arc<Shop>, report: impl Into<Report>) -> Answer {
+    let (shop, report) = (Arc::clone(shop), report.into());
+    let id = report.id();
+    match shop.books.begin(&id) {
+        Ok(()) => {}
+        Err(Told::Yes) => {
+            let detail = "This has been reported before. Nothing is credited twice.";
+            return Answer::new(Outcome::Duplicate, detail);
+        }
+        Err(Told::Undecided) => {
+            let detail = "This may have been reported before: somebody has to look there.";
+            return Answer::new(Outcome::Failed, detail);
+        }
+    }
+    let task = tokio::spawn(async move {
+        let answer = shop.reports.report(report).await;
+        match (answer.outcome, answer.may_repeat) {
+            (Outcome::Failed, true) => shop.books.begin_anew(&id),
+            (Outcome::Failed, false) => shop.books.undecided(&id),
+            _ => {}
+        }
+        answer
+    });
+    let lost = |_| {
+        Answer::new(
+            Outcome::Failed,
+            "The report got lost: look at the platform.",
+        )
+    };
+    task.await.unwrap_or_else(lost)
+}
+
 /// What a page knows about whom it is shown to.
-#[derive(Debug)]
 pub(crate) struct Visitor {
     pub(crate) shop: Arc<Shop>,
     pub(crate) referrals: Referrals,
@@ -237,12 +291,18 @@ async fn sign_up(
     visitor: Visitor,
     fields: Fields,
 ) -> Result<Response, Problem> {
-    let customer = fields.text("customer", 128)?;
-    fields.optional_email("email")?;
-    fields.optional_text("name", 200)?;
+    let sign_up = SignUp::new(fields.text("customer", 128)?)
+        .map_err(|error| not_an_id(&fields, "customer", error))?
+        .email(fields.optional_email("email")?)
+        .name(fields.optional_text("name", 200)?)
+        .referral(referral.as_ref());
 
-    let report = shop.books.sign_up(customer, referral.as_ref());
-    Ok(answer(&visitor, &fields, "Sign-up", &report))
+    let told = report(&shop, sign_up).await;
+    Ok(answer(&visitor, &fields, "Sign-up", &told))
+}
+
+fn not_an_id(fields: &Fields, name: &str, error: InvalidId) -> Problem {
+    fields.refuse(format!("`{name}` is {error}"))
 }
 
 /// `POST /checkout`: starts a payment. Here the visitor's cookie is at hand for the last time, so
@@ -275,7 +335,7 @@ async fn checkout(
 ///
 /// A real shop verifies the provider's signature first.
 async fn payment_webhook(visitor: Visitor, fields: Fields) -> Result<Response, Problem> {
-    let Payment { order, amount, .. } = Payment::read(&fields)?;
+    let payment = Payment::read(&fields)?;
     let shop = &visitor.shop;
     // A token that doesn't open is as no referral: the sale itself is real all the same. One that
     // opens counts even if the referral's window has ended since the checkout.
@@ -284,10 +344,20 @@ async fn payment_webhook(visitor: Visitor, fields: Fields) -> Result<Response, P
         Some(token) => shop.payments.open(token).map_err(|error| error.to_string()),
     };
 
-    let report = shop
-        .books
-        .sale(order, amount, referral.as_ref().map_err(String::as_str));
-    Ok(answer(&visitor, &fields, "Payment", &report))
+    let amount = Money::new(payment.amount.to_string(), &payment.currency)
+        .map_err(|error| fields.refuse(format!("`amount` is {error}")))?;
+    let sale = Sale::new(payment.order, payment.customer, amount)
+        .map_err(|error| not_an_id(&fields, "order", error))?
+        .referral(referral.as_ref().ok())
+        .coupon(payment.coupon);
+
+    shop.books
+        .sale(payment.order, payment.amount, &payment.currency);
+    let mut told = report(shop, sale).await;
+    if let (Outcome::NotAttributed, Err(why)) = (told.outcome, referral) {
+        told.detail = format!("Nobody is credited with the sale: {why}.");
+    }
+    Ok(answer(&visitor, &fields, "Payment", &told))
 }
 
 /// `POST /refund`: a field `refund`, the provider's ID of it, tells two refunds of the same amount
@@ -298,7 +368,10 @@ async fn refund(visitor: Visitor, fields: Fields) -> Result<Response, Problem> {
     let id = fields.optional_text("refund", 128)?;
 
     match visitor.shop.books.refund(order, amount, id) {
-        Ok(report) => Ok(answer(&visitor, &fields, "Refund", &report)),
+        Ok(refund) => {
+            let told = report(&visitor.shop, refund).await;
+            Ok(answer(&visitor, &fields, "Refund", &told))
+        }
         Err(RefundError::UnknownOrder) => Err(Problem::new(
             fields.accept,
             StatusCode::NOT_FOUND,
@@ -307,6 +380,7 @@ async fn refund(visitor: Visitor, fields: Fields) -> Result<Response, Problem> {
         Err(RefundError::MoreThanLeft { left }) => Err(fields.refuse(format!(
             "`amount` is more than what is left of the sale, {left}: refund at most that"
         ))),
+        Err(RefundError::Invalid(why)) => Err(fields.refuse(why)),
     }
 }
 
@@ -333,7 +407,7 @@ impl<'f> Payment<'f> {
 }
 
 /// As the request came, so it is answered, unless it asks for something else.
-fn answer(visitor: &Visitor, fields: &Fields, what: &str, report: &Report) -> Response {
+fn answer(visitor: &Visitor, fields: &Fields, what: &str, report: &Answer) -> Response {
     match fields.accept.or(fields.format) {
         Format::Json => Json(report).into_response(),
         Format::Html => pages::report(visitor, what, report).into_response(),
