@@ -101,7 +101,7 @@ impl Service<Request<Bytes>> for StandIn {
         let answer = self.answers.lock().unwrap().pop_front();
         let answer = answer
             .expect("one request too many")
-            .map(|text| text.into());
+            .map(Into::into);
         std::future::ready(Ok(answer))
     }
 }
