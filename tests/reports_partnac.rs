@@ -208,6 +208,11 @@ async fn refusals_that_name_nobody_are_errors() {
             r#"{"message":"amount is invalid","partnership_code":"P","unique_id":"exists-already"}"#,
         ),
         (400, r#"{"message":"invalid api key for this partner"}"#),
+        (
+            400,
+            r#"{"message":"the campaign of this conversion does not exist"}"#,
+        ),
+        (200, r#"{"errors":{"amount":["too small"]}}"#),
         (404, "<h1>partnership not found</h1>"),
         (404, r#"{"message":"no such resource"}"#),
         (400, ""),

@@ -205,6 +205,26 @@ async fn a_second_report_is_a_duplicate() {
 }
 
 #[tokio::test]
+async fn a_conflict_that_says_nothing_is_a_duplicate_by_whatever_it_is_credited() {
+    for body in ["", r#"{"message":"Duplicate"}"#, "<h1>Conflict</h1>"] {
+        for (report, tries) in [
+            (sale(), 1),
+            (sale().coupon("SUMMER"), 1),
+            (sale().credit(credit("P")), 1),
+            // It might have been the click ID.
+            (sale().credit(clicked("P", "clk_1")), 2),
+        ] {
+            let platform = StandIn::new(vec![(409, body); tries]);
+            assert_eq!(
+                client(&platform).report(report).await,
+                Ok(Outcome::Duplicate)
+            );
+            assert_eq!(platform.asked().len(), tries);
+        }
+    }
+}
+
+#[tokio::test]
 async fn other_refusals_are_errors() {
     for (status, body) in [
         (

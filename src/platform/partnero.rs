@@ -142,7 +142,7 @@ fn is_duplicate(answer: &Answer) -> bool {
 
 /// "Invalid partner key", of an affiliate or of a referring customer.
 fn is_unknown_referrer(answer: &Answer) -> bool {
-    answer.says_unknown(&["partner", "referring", "referrer"])
+    answer.says_unknown(&["partner", "referring", "referrer", "referral"])
 }
 
 fn is_unknown_customer(answer: &Answer) -> bool {

@@ -99,9 +99,7 @@ impl Service<Request<Bytes>> for StandIn {
             text: String::from_utf8(request.body().to_vec()).unwrap(),
         });
         let answer = self.answers.lock().unwrap().pop_front();
-        let answer = answer
-            .expect("one request too many")
-            .map(Into::into);
+        let answer = answer.expect("one request too many").map(Into::into);
         std::future::ready(Ok(answer))
     }
 }
