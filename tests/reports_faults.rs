@@ -18,7 +18,7 @@ use tower_referral::platform::{
 use crate::fault_server::{FaultServer, Step};
 
 /// The limit for calls that only the limit ends.
-const SHORT: Duration = Duration::from_millis(300);
+const SHORT: Duration = Duration::from_secs(1);
 /// For everything that should end by itself: long enough for any machine, and the end of a hang.
 const LONG: Duration = Duration::from_secs(30);
 

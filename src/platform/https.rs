@@ -17,7 +17,7 @@ use http_body_util::{BodyExt, Full};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::{Instant, Sleep, timeout, timeout_at};
 use tower_service::Service;
 
@@ -28,6 +28,9 @@ type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const TIME_LIMIT: Duration = Duration::from_secs(30);
+/// How long an unused connection is kept. A platform that closes one just as a sale goes out on it
+/// leaves that sale's fate unknown, so rather a new one than one that is old.
+const IDLE_LIMIT: Duration = Duration::from_secs(10);
 
 /// An HTTPS client with pooled connections: TLS by rustls, the roots of Mozilla's list, HTTP/1 and
 /// HTTP/2. It follows no redirects. Cheap to clone.
@@ -81,7 +84,10 @@ impl Https {
             limit: connect_limit,
         };
         Self {
-            client: Client::builder(TokioExecutor::new()).build(connector),
+            client: Client::builder(TokioExecutor::new())
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(IDLE_LIMIT)
+                .build(connector),
             time_limit,
             connect_limit,
         }
