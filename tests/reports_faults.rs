@@ -35,14 +35,13 @@ fn sale() -> Sale {
 }
 
 /// What came of a report to Partnac, which recognises a sale by its ID, and to Partnero, of which
-/// nobody knows.
-async fn report_to(url: &str, https: Https) -> [Result<Outcome, ReportError>; 2] {
+/// nobody knows. Each has connections of its own: one that the server is about to close would be a
+/// fault of its own.
+async fn report_to(url: &str, https: impl Fn() -> Https) -> [Result<Outcome, ReportError>; 2] {
     let partnac = Partnac::new("s3cret").unwrap().base_url(url).unwrap();
     let partnero = Partnero::new("s3cret").unwrap().base_url(url).unwrap();
-    let (partnac, partnero) = (
-        Client::new(partnac, https.clone()),
-        Client::new(partnero, https),
-    );
+    let partnac = Client::new(partnac, https());
+    let partnero = Client::new(partnero, https());
     [partnac.report(sale()).await, partnero.report(sale()).await]
 }
 
@@ -309,7 +308,7 @@ async fn every_fault_has_its_error_and_its_advice() {
             let hangs = matches!(fault.script.last(), Some(Step::Hang));
             let server = FaultServer::start(fault.script).await;
             let url = format!("http://{}/v1", server.address());
-            let https = Https::new().time_limit(if hangs { SHORT } else { LONG });
+            let https = || Https::new().time_limit(if hangs { SHORT } else { LONG });
             let results = tokio::time::timeout(LONG, report_to(&url, https)).await;
             let results = results.unwrap_or_else(|_| panic!("{name}: hangs"));
             let [partnac, partnero] = results.map(Result::unwrap_err);
@@ -353,7 +352,7 @@ async fn what_never_left_may_always_be_sent_again() {
         } else {
             LONG
         };
-        let results = report_to(&url, Https::new().connect_limit(limit)).await;
+        let results = report_to(&url, || Https::new().connect_limit(limit)).await;
         for error in results.map(Result::unwrap_err) {
             assert_eq!(*error.kind(), Error::NotSent, "{what}");
             assert_eq!(error.advice(), LATER, "{what}");
@@ -384,7 +383,7 @@ async fn redirects_are_not_followed() {
         );
         let server = FaultServer::start([Step::Read, answer(status, &to, "")]).await;
         let url = format!("http://{}/v1", server.address());
-        for error in report_to(&url, Https::new()).await.map(Result::unwrap_err) {
+        for error in report_to(&url, Https::new).await.map(Result::unwrap_err) {
             assert!(
                 matches!(kind_of(error.kind()), Kind::Rejected(300..400)),
                 "{status}"
@@ -403,7 +402,7 @@ async fn a_call_has_its_time_and_no_more() {
     let head = send("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n");
     let server = FaultServer::start([Step::Read, head, dribble]).await;
     let url = format!("http://{}/v1", server.address());
-    let results = report_to(&url, Https::new().time_limit(SHORT));
+    let results = report_to(&url, || Https::new().time_limit(SHORT));
     let results = tokio::time::timeout(LONG, results).await.expect("no limit");
     for error in results.map(Result::unwrap_err) {
         assert_eq!(*error.kind(), Error::FateUnknown);
@@ -452,7 +451,7 @@ async fn a_transport_that_is_not_ready_sent_nothing() {
 async fn a_good_answer_is_read_through_the_real_transport() {
     let server = FaultServer::start([Step::Read, answer("201 Created", "", "{\"id\":5}")]).await;
     let url = format!("http://{}/v1", server.address());
-    let [partnac, partnero] = report_to(&url, Https::new()).await;
+    let [partnac, partnero] = report_to(&url, Https::new).await;
     assert_eq!(
         partnac,
         Ok(Outcome::Recorded {
