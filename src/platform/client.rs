@@ -268,6 +268,15 @@ fn note(report: &Report, result: &Result<Outcome, ReportError>) {
 #[derive(Debug)]
 pub struct ReportService<P, T>(Client<P, T>);
 
+impl<P: TakeReports, T> ReportService<P, T> {
+    /// Does the platform recognise this report if it is told twice? For
+    /// [`Delivery::deduplicated`](super::Delivery::deduplicated).
+    #[must_use]
+    pub fn deduplicates(&self, report: &Report) -> bool {
+        self.0.platform.deduplicates(report)
+    }
+}
+
 impl<P, T: Clone> Clone for ReportService<P, T> {
     fn clone(&self) -> Self {
         Self(self.0.clone())

@@ -25,6 +25,7 @@
 //! ```
 
 mod client;
+mod delivery;
 #[cfg(any(feature = "partnac", feature = "partnero", feature = "tapfiliate"))]
 mod endpoint;
 #[cfg(feature = "https")]
@@ -52,6 +53,7 @@ use http::{Request, StatusCode};
 use serde_json::Value;
 
 pub use self::client::{ClickService, Client, NotSent, ReportService, Transport};
+pub use self::delivery::{Delivery, DeliveryState, Journal, Retries, Setback, Verdict, deliver};
 #[cfg(feature = "https")]
 pub use self::https::Https;
 #[cfg(any(feature = "partnac", feature = "tapfiliate"))]
