@@ -228,13 +228,16 @@ impl Setback {
     }
 
     fn of(error: &Error) -> Self {
-        let words = match error {
-            Error::Rejected { message, .. } => Some(message.as_str()),
-            _ => None,
+        let Error::Rejected {
+            status, message, ..
+        } = error
+        else {
+            return Self::text(&error.to_string());
         };
+        let words = message.as_str();
         Self {
-            text: error.to_string(),
-            words: words.filter(|words| !words.is_empty()).map(str::to_owned),
+            text: format!("the platform refused the request ({status})"),
+            words: (!words.is_empty()).then(|| words.to_owned()),
         }
     }
 
