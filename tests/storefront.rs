@@ -54,7 +54,6 @@ fn options_that_are_not_built_yet_are_refused_by_name() {
         (["--keep", "server"], "--keep"),
         (["--keep", "session"], "--keep"),
         (["--store", "sqlite://shop.db"], "--store"),
-        (["--outbox", "memory:"], "--outbox"),
     ] {
         let error = refusal(&args, &[]);
         assert!(
@@ -114,6 +113,11 @@ fn a_configuration_that_cannot_work_is_refused_with_the_mend() {
             "base URL: use https",
         ),
         (&["--click-wait", "soon"], "--click-wait"),
+        (&["--outbox", "nonsense"], "use memory:, sqlite://FILE"),
+        (
+            &["--outbox", "sqlite:///no/such/folder/x.db"],
+            "can't open the outbox",
+        ),
         (&["--listen", "here"], "--listen"),
         (&["--no-such-option"], "--no-such-option"),
     ] {
@@ -1120,6 +1124,14 @@ fn a_platform_that_is_not_there_costs_nobody_the_credit() {
         assert_eq!(visitor.get("/?aff=PARTNER_123").status, 200);
         assert_eq!(visitor.click_id(), None);
         let customer = json!({"customer": "cus_1"});
+        let (outcome, detail) = visitor.post("/signup", &[], Json(&customer)).report();
+        assert_eq!(outcome, "queued");
+        assert!(detail.contains("waits in the outbox"), "{detail}");
+
+        let args = [&args[..], &["--outbox", "off"]].concat();
+        let shop = Shop::start_as_told(&args, &[]);
+        let mut visitor = shop.browser();
+        visitor.get("/?aff=PARTNER_123");
         // Nothing left, so it may be told as often as anybody likes.
         for _ in 0..2 {
             let (outcome, detail) = visitor.post("/signup", &[], Json(&customer)).report();

@@ -1,41 +1,46 @@
-//! The shop's own books, in memory: what was sold and what went back, and what has been reported. They
-//! see to it that everything is reported once, however often it is told.
-
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+//! The shop's own books: who signed up, what was sold and what went back, as it was told first. They
+//! decide what is reported, so that a sale that is told again, after a restart too, is the same
+//! report again. They are kept where the outbox is.
 
 use rust_decimal::Decimal;
-use tower_referral::platform::{InvalidId, InvalidMoney, Money, Refund};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tower_referral::platform::{self, Credit, Report};
 
-#[derive(Debug, Default)]
+use crate::store::{Store, StoreError};
+
+/// The spaces of the store: by customer, and by order.
+const SIGN_UPS: &str = "sign_ups";
+const SALES: &str = "sales";
+
+#[derive(Clone, Debug)]
 pub(crate) struct Books {
-    pages: Mutex<Pages>,
+    store: Store,
 }
 
-#[derive(Debug, Default)]
-struct Pages {
-    /// By order.
-    sales: HashMap<String, Sale>,
-    /// By the report's ID.
-    told: HashMap<String, Told>,
-}
-
+/// What the books say was told first.
 #[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) report: Report,
+    /// Who is to be credited; with a refund, who was credited with the sale.
+    pub(crate) credit: Option<Credit>,
+    /// It was told for the first time.
+    pub(crate) is_new: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
 struct Sale {
+    report: platform::Sale,
     amount: Decimal,
     currency: String,
-    /// By ID, or by amount where there is none.
-    refunds: HashMap<String, Decimal>,
+    refunds: Vec<Refund>,
 }
 
-/// Where a report is that was begun.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Told {
-    /// It is being told, or was.
-    Yes,
-    /// Nobody knows whether the platform has it.
-    Undecided,
+#[derive(Debug, Serialize, Deserialize)]
+struct Refund {
+    report: platform::Refund,
+    id: Option<String>,
+    amount: Decimal,
 }
 
 /// Why a refund was refused.
@@ -44,94 +49,153 @@ pub(crate) enum RefundError {
     UnknownOrder,
     MoreThanLeft { left: Decimal },
     Invalid(String),
-}
-
-impl From<InvalidId> for RefundError {
-    fn from(error: InvalidId) -> Self {
-        Self::Invalid(error.to_string())
-    }
-}
-
-impl From<InvalidMoney> for RefundError {
-    fn from(error: InvalidMoney) -> Self {
-        Self::Invalid(error.to_string())
-    }
+    Store(StoreError),
 }
 
 impl Books {
-    /// Notes that a report is being told. It isn't if it was before: then here is how that went.
-    pub(crate) fn begin(&self, report: &str) -> Result<(), Told> {
-        match self.open().told.entry(report.to_owned()) {
-            Entry::Occupied(told) => Err(*told.get()),
-            Entry::Vacant(untold) => {
-                untold.insert(Told::Yes);
-                Ok(())
-            }
-        }
+    pub(crate) fn new(store: Store) -> Self {
+        Self { store }
     }
 
-    /// Notes that a report came to nothing and may be told again.
-    pub(crate) fn begin_anew(&self, report: &str) {
-        self.open().told.remove(report);
+    /// Books a customer's sign-up. The first time decides.
+    pub(crate) async fn sign_up(&self, sign_up: platform::SignUp) -> Result<Entry, StoreError> {
+        let customer = sign_up.customer().to_owned();
+        let (sign_up, is_new) = self.first(SIGN_UPS, &customer, sign_up).await?;
+        Ok(Entry {
+            credit: sign_up.credited_to().cloned(),
+            report: sign_up.into(),
+            is_new,
+        })
     }
 
-    /// Notes that nobody knows what became of a report.
-    pub(crate) fn undecided(&self, report: &str) {
-        self.open().told.insert(report.to_owned(), Told::Undecided);
-    }
-
-    /// Books a sale. The first delivery of an order decides.
-    pub(crate) fn sale(&self, order: &str, amount: Decimal, currency: &str) {
-        let mut books = self.open();
-        let sale = books.sales.entry(order.to_owned());
-        sale.or_insert_with(|| Sale {
+    /// Books a sale. The first delivery of an order decides, and every other is a repetition.
+    pub(crate) async fn sale(
+        &self,
+        sale: platform::Sale,
+        amount: Decimal,
+        currency: String,
+    ) -> Result<Entry, StoreError> {
+        let order = sale.order().to_owned();
+        let sale = Sale {
+            report: sale,
             amount,
-            currency: currency.to_owned(),
-            refunds: HashMap::new(),
-        });
+            currency,
+            refunds: Vec::new(),
+        };
+        let (sale, is_new) = self.first(SALES, &order, sale).await?;
+        Ok(Entry {
+            credit: sale.report.credited_to().cloned(),
+            report: sale.report.into(),
+            is_new,
+        })
     }
 
     /// Books a refund, of all or a part.
     ///
     /// Two refunds of one order under the same ID, or without one of the same amount, are one
     /// refund that was told twice: rather that than taking a partner's commission back twice.
-    pub(crate) fn refund(
+    pub(crate) async fn refund(
         &self,
         order: &str,
         amount: Decimal,
         id: Option<&str>,
-    ) -> Result<Refund, RefundError> {
-        let mut books = self.open();
-        let sale = books
-            .sales
-            .get_mut(order)
-            .ok_or(RefundError::UnknownOrder)?;
-        let refund = if amount == sale.amount {
-            Refund::whole(order)?
-        } else {
-            let amount = Money::new(amount.to_string(), &sale.currency)?;
-            Refund::part(order, amount)?
-        };
-        let refund = match id {
-            Some(id) => refund.id(id)?,
-            None => refund,
-        };
-        let which = id.map_or_else(
-            || format!("{}", amount.normalize()),
-            |id| format!("id {id}"),
-        );
-        if !sale.refunds.contains_key(&which) {
-            let left = sale.amount - sale.refunds.values().sum::<Decimal>();
+    ) -> Result<Entry, RefundError> {
+        loop {
+            let page = self.store.get(SALES, order).await?;
+            let page = page.ok_or(RefundError::UnknownOrder)?;
+            let mut sale: Sale = serde_json::from_str(&page)?;
+            let is_same = |refund: &&Refund| match id {
+                Some(id) => refund.id.as_deref() == Some(id),
+                None => refund.id.is_none() && refund.amount == amount,
+            };
+            if let Some(refund) = sale.refunds.iter().find(is_same) {
+                return Ok(sale.entry(refund.report.clone(), false));
+            }
+            let refunded: Decimal = sale.refunds.iter().map(|refund| refund.amount).sum();
+            let left = sale.amount - refunded;
             if amount > left {
                 return Err(RefundError::MoreThanLeft { left });
             }
-            sale.refunds.insert(which, amount);
+            let report = sale.refund(order, amount, id)?;
+            sale.refunds.push(Refund {
+                report: report.clone(),
+                id: id.map(str::to_owned),
+                amount,
+            });
+            let booked = serde_json::to_string(&sale)?;
+            if self.store.swap(SALES, order, &page, &booked).await? {
+                return Ok(sale.entry(report, true));
+            }
+            // Another refund of this order came in between.
         }
-        Ok(refund)
     }
 
-    /// A handler that panicked with the books open leaves them as they were between two entries.
-    fn open(&self) -> MutexGuard<'_, Pages> {
-        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What is in the books under this name, once `told` is, if nothing was.
+    async fn first<T: Serialize + DeserializeOwned>(
+        &self,
+        space: &str,
+        name: &str,
+        told: T,
+    ) -> Result<(T, bool), StoreError> {
+        let page = serde_json::to_string(&told)?;
+        let is_new = self.store.insert(space, name, &page).await?;
+        if is_new {
+            return Ok((told, true));
+        }
+        let page = self.store.get(space, name).await?;
+        let first = serde_json::from_str(&page.ok_or("the entry is gone")?)?;
+        Ok((first, false))
+    }
+}
+
+impl Sale {
+    fn entry(&self, refund: platform::Refund, is_new: bool) -> Entry {
+        Entry {
+            report: refund.into(),
+            credit: self.report.credited_to().cloned(),
+            is_new,
+        }
+    }
+
+    fn refund(
+        &self,
+        order: &str,
+        amount: Decimal,
+        id: Option<&str>,
+    ) -> Result<platform::Refund, RefundError> {
+        let refund = if amount == self.amount {
+            platform::Refund::whole(order)?
+        } else {
+            let amount = platform::Money::new(amount.to_string(), &self.currency)?;
+            platform::Refund::part(order, amount)?
+        };
+        Ok(match id {
+            Some(id) => refund.id(id)?,
+            None => refund,
+        })
+    }
+}
+
+impl From<platform::InvalidId> for RefundError {
+    fn from(error: platform::InvalidId) -> Self {
+        Self::Invalid(error.to_string())
+    }
+}
+
+impl From<platform::InvalidMoney> for RefundError {
+    fn from(error: platform::InvalidMoney) -> Self {
+        Self::Invalid(error.to_string())
+    }
+}
+
+impl From<StoreError> for RefundError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<serde_json::Error> for RefundError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Store(error.into())
     }
 }

@@ -7,7 +7,8 @@
 //!
 //! Start reading in `shop.rs`, which has the layer, the routes and the handlers. The rest is what
 //! any shop has: `options.rs` (command line), `consent.rs` (the banner), `books.rs` (what was
-//! sold and reported), `reports.rs` (telling the platform), `fields.rs` and `answer.rs` (forms and JSON, in and out), `pages.rs` (HTML). And
+//! sold), `reports.rs` (telling the platform), `outbox.rs` (so that no report gets lost), `store.rs`
+//! (the database), `fields.rs` and `answer.rs` (forms and JSON, in and out), `pages.rs` (HTML). And
 //! `sandbox/` plays the affiliate platform until there is an account with a real one:
 //!
 //! ```sh
@@ -20,10 +21,12 @@ mod books;
 mod consent;
 mod fields;
 mod options;
+mod outbox;
 mod pages;
 mod reports;
 mod sandbox;
 mod shop;
+mod store;
 
 use std::error::Error;
 use std::io::{self, IsTerminal, Write};
@@ -40,7 +43,9 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::options::{Options, Platform};
+use crate::outbox::Outbox;
 use crate::sandbox::Sandbox;
+use crate::store::Store;
 
 /// How long requests under way may take after the shop was told to stop.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
@@ -74,6 +79,7 @@ async fn main() -> ExitCode {
 struct Configured {
     app: axum::Router,
     referrals: ReferralLayer,
+    outbox: Option<Outbox>,
     /// What there is to say about the signing key.
     notice: Option<&'static str>,
     sandbox: Option<Sandbox>,
@@ -90,10 +96,16 @@ async fn configure(options: &Options) -> Result<Configured, Box<dyn Error>> {
     };
     let sandbox_url = sandbox.as_ref().map(|sandbox| &*sandbox.base_url);
     let platform_url = options.platform_url.as_deref().or(sandbox_url);
-    let (app, referrals) = shop::open(options, keyring, platform_url)?;
+    let store = Store::open(options.books_url())
+        .await
+        .map_err(|error| format!("can't open the outbox: {error}"))?;
+    let (app, referrals, outbox) = shop::open(options, keyring, platform_url, store)
+        .await
+        .map_err(|error| error as Box<dyn Error>)?;
     Ok(Configured {
         app,
         referrals,
+        outbox,
         notice,
         sandbox,
     })
@@ -134,6 +146,13 @@ async fn serve(options: &Options, configured: Configured) -> io::Result<()> {
     tokio::select! {
         result = server.into_future() => result?,
         () = patience => tracing::warn!("requests were still under way at the end"),
+    }
+    if let Some(outbox) = &configured.outbox
+        && !outbox.close(DRAIN_LIMIT).await
+    {
+        tracing::warn!(
+            "reports were still being sent at the end: see /outbox after the next start"
+        );
     }
     // The pages are out; what the platform is being told is still worth a moment.
     if !configured.referrals.drain_clicks(DRAIN_LIMIT).await {

@@ -89,8 +89,14 @@ pub(crate) struct Options {
     #[arg(long, value_name = "PATH")]
     pub(crate) stand_down: Vec<String>,
 
-    /// Where reports wait until they are delivered
-    #[arg(long, value_name = "URL", default_value = Options::OFF)]
+    /// Where reports wait until they are delivered, and the shop's books with them: `off`,
+    /// `memory:`, `sqlite://FILE`, `postgres://…` or `redis://…`; a temporary file without it
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "sqlite://",
+        hide_default_value = true
+    )]
     outbox: String,
 }
 
@@ -138,6 +144,20 @@ impl Options {
     const MEMORY: &str = "memory:";
     const OFF: &str = "off";
 
+    /// Do reports wait until they are delivered?
+    pub(crate) fn has_outbox(&self) -> bool {
+        self.outbox != Self::OFF
+    }
+
+    /// Where the books are kept, and the reports that wait.
+    pub(crate) fn books_url(&self) -> &str {
+        if self.has_outbox() {
+            &self.outbox
+        } else {
+            Self::MEMORY
+        }
+    }
+
     /// Refuses what the command line knows and the shop can't do, or can't do yet.
     pub(crate) fn check(&self) -> Result<(), BadOption> {
         let refuse_unless = |is_built: bool, option, works_today| {
@@ -156,7 +176,6 @@ impl Options {
             "--keep cookie",
         )?;
         refuse_unless(self.store == Self::MEMORY, "--store", "--store memory:")?;
-        refuse_unless(self.outbox == Self::OFF, "--outbox", "--outbox off")?;
         if self.platform == Platform::None && self.platform_url.is_some() {
             return Err(BadOption::UrlWithoutPlatform);
         }

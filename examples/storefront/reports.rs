@@ -1,20 +1,25 @@
-//! Telling the platform, behind one small trait: directly, or, in a shop without a platform, by a
-//! note in its own books. Whatever becomes of it, the visitor's page is there.
+//! Telling the platform by way of the outbox, or, in a shop without a platform, by a note in its own
+//! books; and in which words the shop says what came of it. Whatever that is, the visitor's page is
+//! there.
 
-use std::collections::HashMap;
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::fmt;
 
 use serde::Serialize;
-use tower::{Service, ServiceExt};
-use tower_referral::ReferralKey;
-use tower_referral::platform::{self, Advice, Credit, Error, Report, ReportError};
+use tower_referral::platform::{self, DeliveryState, Report, Setback};
 
-/// Where the shop's reports go.
-pub(crate) trait Reports: Send + Sync {
-    /// Tells of a sign-up, a sale or a refund. Never fails: that it failed is an answer too.
-    fn report(&self, report: Report) -> Pin<Box<dyn Future<Output = Answer> + Send>>;
+use crate::books::Entry;
+use crate::outbox::{Outbox, Told};
+use crate::store::StoreError;
+
+/// Where the shop's reports go. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) enum Reports {
+    /// There is no platform.
+    OwnBooks,
+    To {
+        platform: &'static str,
+        outbox: Outbox,
+    },
 }
 
 /// What became of a report.
@@ -22,9 +27,6 @@ pub(crate) trait Reports: Send + Sync {
 pub(crate) struct Answer {
     pub(crate) outcome: Outcome,
     pub(crate) detail: String,
-    /// Nobody would record it twice if it were told again.
-    #[serde(skip)]
-    pub(crate) may_repeat: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -33,117 +35,146 @@ pub(crate) enum Outcome {
     /// It is credited.
     Recorded,
     /// It waits to be delivered.
-    #[expect(dead_code, reason = "for an outbox, which answers so")]
     Queued,
     /// It was told before; nothing is credited twice.
     Duplicate,
     /// Nobody is credited.
     NotAttributed,
-    /// The platform wasn't told, or refused.
+    /// The platform refused it, or somebody has to look there.
     Failed,
 }
 
-impl Answer {
-    pub(crate) fn new(outcome: Outcome, detail: impl Into<String>) -> Self {
-        Self {
-            outcome,
-            detail: detail.into(),
-            may_repeat: false,
-        }
-    }
-}
-
-/// Tells the platform while the visitor waits, once.
-#[derive(Debug)]
-pub(crate) struct Direct<S> {
-    platform: &'static str,
-    service: S,
-}
-
-impl<S> Direct<S> {
-    pub(crate) fn new(platform: &'static str, service: S) -> Self {
-        Self { platform, service }
-    }
-}
-
-impl<S> Reports for Direct<S>
-where
-    S: Service<Report, Response = platform::Outcome, Error = ReportError>,
-    S: Clone + Send + Sync + 'static,
-    S::Future: Send,
-{
-    fn report(&self, report: Report) -> Pin<Box<dyn Future<Output = Answer> + Send>> {
-        let (platform, service) = (self.platform, self.service.clone());
-        Box::pin(async move {
-            let what = what(&report);
-            let whom = whom(&report);
-            match service.oneshot(report).await {
-                Ok(platform::Outcome::Recorded { .. }) => Answer::new(
-                    Outcome::Recorded,
-                    format!("{platform} has recorded {what}{whom}."),
-                ),
-                Ok(platform::Outcome::Duplicate) => Answer::new(
-                    Outcome::Duplicate,
-                    format!("{platform} knew of {what} already. Nothing is credited twice."),
-                ),
-                Ok(_) => Answer::new(
-                    Outcome::NotAttributed,
-                    format!("Nobody is credited with {what}."),
-                ),
-                Err(error) => failure(platform, what, &error),
-            }
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Recorded => "recorded",
+            Self::Queued => "queued",
+            Self::Duplicate => "duplicate",
+            Self::NotAttributed => "not attributed",
+            Self::Failed => "failed",
         })
     }
 }
 
-fn failure(platform: &str, what: &str, error: &ReportError) -> Answer {
-    let mend = match error.advice() {
-        Advice::Later { .. } => "It can be told again later.",
-        Advice::Undecided => "It isn't told again: somebody has to look there.",
-        _ => "It would be refused again until that is mended.",
-    };
-    let words = match error.kind() {
-        Error::Rejected { message, .. } => format!(" ({})", message.as_str()),
-        _ => String::new(),
-    };
-    Answer {
-        outcome: Outcome::Failed,
-        detail: format!("{platform} has not confirmed {what}: {error}{words}. {mend}"),
-        may_repeat: error.advice() != Advice::Undecided,
-    }
-}
-
-/// The shop's own books, for want of a platform: whom each order is credited to.
-#[derive(Debug, Default)]
-pub(crate) struct OwnBooks {
-    by_order: Mutex<HashMap<String, ReferralKey>>,
-}
-
-impl Reports for OwnBooks {
-    fn report(&self, report: Report) -> Pin<Box<dyn Future<Output = Answer> + Send>> {
-        let mut by_order = self.by_order.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = match (&report, credit(&report)) {
-            (Report::Refund(refund), _) => by_order.get(refund.order()).cloned(),
-            (_, credit) => credit.map(|credit| credit.key().clone()),
-        };
-        if let (Report::Sale(sale), Some(key)) = (&report, &key) {
-            by_order.insert(sale.order().to_owned(), key.clone());
+impl Answer {
+    fn new(outcome: Outcome, detail: impl Into<String>) -> Self {
+        Self {
+            outcome,
+            detail: detail.into(),
         }
-        let what = what(&report);
-        let answer = match key {
-            Some(key) => Answer::new(
-                Outcome::Recorded,
-                format!(
-                    "No platform is configured, so {what} is in the shop's own books, for {key}."
-                ),
-            ),
-            None => Answer::new(
-                Outcome::NotAttributed,
-                format!("Nobody is credited with {what}."),
-            ),
-        };
-        Box::pin(std::future::ready(answer))
     }
+}
+
+impl Reports {
+    /// Tells of a sign-up, a sale or a refund, once, however often it is asked to.
+    pub(crate) async fn tell(&self, entry: Entry) -> Result<Answer, StoreError> {
+        let Self::To { platform, outbox } = self else {
+            return Ok(in_the_books(&entry));
+        };
+        let what = what(&entry.report);
+        let whom = whom(&entry);
+        Ok(match outbox.report(entry.report).await? {
+            Told::Before(delivery) => match problem(platform, what, delivery.state()) {
+                Some(answer) => answer,
+                None => told_before(),
+            },
+            Told::Now(delivery) => match delivery.state() {
+                DeliveryState::Done { outcome } => answered(platform, what, &whom, outcome),
+                DeliveryState::Waiting {
+                    reason: Some(reason),
+                    ..
+                } if !outbox.has_queue() => Answer::new(
+                    Outcome::Failed,
+                    format!(
+                        "{platform} doesn't have {what}: {reason}. It can be told again later."
+                    ),
+                ),
+                state => problem(platform, what, state).unwrap_or_else(|| {
+                    let detail = format!(
+                        "{platform} doesn't have {what} yet. It waits in the outbox, which tries \
+                         again."
+                    );
+                    Answer::new(Outcome::Queued, detail)
+                }),
+            },
+        })
+    }
+
+    /// What a person has to look at is listed there.
+    pub(crate) fn outbox(&self) -> Option<&Outbox> {
+        match self {
+            Self::OwnBooks => None,
+            Self::To { outbox, .. } => Some(outbox),
+        }
+    }
+}
+
+fn answered(platform: &str, what: &str, whom: &str, outcome: &platform::Outcome) -> Answer {
+    match outcome {
+        platform::Outcome::Recorded { .. } => Answer::new(
+            Outcome::Recorded,
+            format!("{platform} has recorded {what}{whom}."),
+        ),
+        platform::Outcome::Duplicate => Answer::new(
+            Outcome::Duplicate,
+            format!("{platform} knew of {what} already. Nothing is credited twice."),
+        ),
+        _ => nobody(what),
+    }
+}
+
+/// What is for a person, if it is.
+fn problem(platform: &str, what: &str, state: &DeliveryState) -> Option<Answer> {
+    let detail = match state {
+        DeliveryState::Dead { reason } => format!(
+            "{platform} doesn't have {what}: {}. It isn't told again before that is mended: see \
+             /outbox.",
+            with_words(reason)
+        ),
+        DeliveryState::Undecided { reason } => format!(
+            "{platform} may have {what}: {}. It isn't told again: somebody has to look there, see \
+             /outbox.",
+            with_words(reason)
+        ),
+        _ => return None,
+    };
+    Some(Answer::new(Outcome::Failed, detail))
+}
+
+fn with_words(reason: &Setback) -> String {
+    match reason.words() {
+        Some(words) => format!("{reason} ({words})"),
+        None => reason.to_string(),
+    }
+}
+
+fn in_the_books(entry: &Entry) -> Answer {
+    let what = what(&entry.report);
+    match &entry.credit {
+        _ if !entry.is_new => told_before(),
+        Some(credit) => Answer::new(
+            Outcome::Recorded,
+            format!(
+                "No platform is configured, so {what} is in the shop's own books, for {}.",
+                credit.key()
+            ),
+        ),
+        None => nobody(what),
+    }
+}
+
+fn told_before() -> Answer {
+    Answer::new(
+        Outcome::Duplicate,
+        "This has been reported before. Nothing is credited twice.",
+    )
+}
+
+fn nobody(what: &str) -> Answer {
+    Answer::new(
+        Outcome::NotAttributed,
+        format!("Nobody is credited with {what}."),
+    )
 }
 
 fn what(report: &Report) -> &'static str {
@@ -154,14 +185,10 @@ fn what(report: &Report) -> &'static str {
     }
 }
 
-fn credit(report: &Report) -> Option<&Credit> {
-    match report {
-        Report::SignUp(sign_up) => sign_up.credited_to(),
-        Report::Sale(sale) => sale.credited_to(),
-        _ => None,
+/// Not with a refund: who was credited with the sale isn't any more.
+fn whom(entry: &Entry) -> String {
+    match (&entry.report, &entry.credit) {
+        (Report::SignUp(_) | Report::Sale(_), Some(credit)) => format!(", for {}", credit.key()),
+        _ => String::new(),
     }
-}
-
-fn whom(report: &Report) -> String {
-    credit(report).map_or_else(String::new, |credit| format!(", for {}", credit.key()))
 }

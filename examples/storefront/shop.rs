@@ -15,8 +15,8 @@ use rust_decimal::Decimal;
 use serde_json::json;
 use time::Duration;
 use tower_referral::platform::{
-    Client, Https, InvalidId, Money, Partnac, Partnero, PartneroFriends, Report, Sale, SignUp,
-    Tapfiliate,
+    Client, Delivery, DeliveryState, Https, InvalidId, Money, Partnac, Partnero, PartneroFriends,
+    Sale, SignUp, Tapfiliate,
 };
 use tower_referral::{
     Attribution, Carry, Clicks, ConfigError, Forget, Keyring, MissingLayer, Program, Referral,
@@ -24,23 +24,26 @@ use tower_referral::{
 };
 
 use crate::answer::{Accept, Format, Problem};
-use crate::books::{Books, RefundError, Told};
+use crate::books::{Books, RefundError};
 use crate::consent::{self, Banner};
 use crate::fields::Fields;
 use crate::options::{AskConsent, Options, Platform, Touch};
+use crate::outbox::{Outbox, PlatformService};
 use crate::pages;
-use crate::reports::{Answer, Direct, Outcome, OwnBooks, Reports};
+use crate::reports::{Answer, Outcome, Reports};
+use crate::store::{Store, StoreError};
 
 /// No form of ours is longer, in bytes.
 const MAX_BODY_LEN: usize = 16 * 1024;
-/// How long a report may take while the visitor waits for the page.
+/// How long a report may take while the visitor waits for the page. The outbox has more time.
 const REPORT_LIMIT: StdDuration = StdDuration::from_secs(5);
 
 /// What the handlers share.
+#[derive(Debug)]
 pub(crate) struct Shop {
     books: Books,
     /// Where sign-ups, sales and refunds are reported.
-    reports: Arc<dyn Reports>,
+    reports: Reports,
     /// Carries a referral through the payment provider.
     payments: Carry,
     /// Carries a landing's referral through the consent banner.
@@ -53,21 +56,34 @@ pub(crate) struct Shop {
     asks_for_consent: bool,
 }
 
-/// Makes the shop's service, and gives the layer as well: at the end, whoever runs the service
-/// waits for the layer's clicks ([`ReferralLayer::drain_clicks`]).
-pub(crate) fn open(
+/// Makes the shop's service, and gives the layer and the outbox as well: at the end, whoever runs the
+/// service waits for the layer's clicks ([`ReferralLayer::drain_clicks`]) and closes the outbox.
+pub(crate) async fn open(
     options: &Options,
     keyring: Keyring,
     platform_url: Option<&str>,
-) -> Result<(Router, ReferralLayer), ConfigError> {
-    let (clicks, reports) = match platform_url {
+    store: Store,
+) -> Result<(Router, ReferralLayer, Option<Outbox>), StoreError> {
+    let (clicks, service) = match platform_url {
         Some(url) => connect(options, url)?,
-        None => (None, Arc::new(OwnBooks::default()) as _),
+        None => (None, None),
     };
+    let reports = match (service, options.platform.name()) {
+        (Some(service), Some(platform)) => {
+            let outbox = if options.has_outbox() {
+                Outbox::open(store.clone(), service).await?
+            } else {
+                Outbox::without_queue(store.clone(), service)
+            };
+            Reports::To { platform, outbox }
+        }
+        _ => Reports::OwnBooks,
+    };
+    let outbox = reports.outbox().cloned();
     let has_clicks = clicks.is_some();
     let referrals = referral_layer(options, keyring.clone(), clicks)?;
     let shop = Arc::new(Shop {
-        books: Books::default(),
+        books: Books::new(store),
         reports,
         payments: Carry::builder(keyring.clone())
             .purpose("payment")
@@ -108,6 +124,7 @@ pub(crate) fn open(
         )
         .route("/webhooks/payment", post(payment_webhook))
         .route("/refund", post(refund))
+        .route("/outbox", get(outbox_page).post(send_again))
         .route("/forget", post(forget_and_go_home))
         .route("/api/referral", get(show_referral).delete(forget))
         .route_service("/api/track-landing", referrals.capture_endpoint());
@@ -122,7 +139,7 @@ pub(crate) fn open(
         .with_state(shop)
         // Last, because a layer covers only the routes that were added before it.
         .layer(referrals.clone());
-    Ok((app, referrals))
+    Ok((app, referrals, outbox))
 }
 
 /// How the platform hears of landings, beside the pages, and of sign-ups, sales and refunds.
@@ -133,33 +150,35 @@ pub(crate) fn open(
 fn connect(
     options: &Options,
     url: &str,
-) -> Result<(Option<Clicks>, Arc<dyn Reports>), ConfigError> {
-    let (api_key, https) = (&options.api_key, Https::new().time_limit(REPORT_LIMIT));
-    let name = options.platform.name().unwrap_or_default();
-    let (clicks, reports): (_, Arc<dyn Reports>) = match options.platform {
+) -> Result<(Option<Clicks>, Option<PlatformService>), ConfigError> {
+    let (api_key, mut https) = (&options.api_key, Https::new());
+    if !options.has_outbox() {
+        https = https.time_limit(REPORT_LIMIT);
+    }
+    // Partnero takes clicks from its own script only.
+    let (clicks, service) = match options.platform {
         Platform::Partnac => {
             let client = Client::new(Partnac::new(api_key)?.base_url(url)?, https);
             let clicks = Clicks::new(client.clicks());
-            (Some(clicks), Arc::new(Direct::new(name, client.reports())))
+            (Some(clicks), PlatformService::new(client.reports()))
         }
         Platform::Tapfiliate => {
             let client = Client::new(Tapfiliate::new(api_key)?.base_url(url)?, https);
             let clicks = Clicks::new(client.clicks());
-            (Some(clicks), Arc::new(Direct::new(name, client.reports())))
+            (Some(clicks), PlatformService::new(client.reports()))
         }
-        // Partnero takes clicks from its own script only.
         Platform::Partnero => {
             let client = Client::new(Partnero::new(api_key)?.base_url(url)?, https);
-            (None, Arc::new(Direct::new(name, client.reports())))
+            (None, PlatformService::new(client.reports()))
         }
         Platform::PartneroFriends => {
             let client = Client::new(PartneroFriends::new(api_key)?.base_url(url)?, https);
-            (None, Arc::new(Direct::new(name, client.reports())))
+            (None, PlatformService::new(client.reports()))
         }
-        Platform::None => (None, Arc::new(OwnBooks::default())),
+        Platform::None => return Ok((None, None)),
     };
     let wait = StdDuration::from_millis(options.click_wait);
-    Ok((clicks.map(|clicks| clicks.wait(wait)), reports))
+    Ok((clicks.map(|clicks| clicks.wait(wait)), Some(service)))
 }
 
 fn referral_layer(
@@ -202,40 +221,8 @@ fn referral_layer(
     layer.build()
 }
 
-/// Reports once, however often it is told. The report goes on even if whoever asked hangs up.
-async fn report(shop: &Arc<Shop>, report: impl Into<Report>) -> Answer {
-    let (shop, report) = (Arc::clone(shop), report.into());
-    let id = report.id();
-    match shop.books.begin(&id) {
-        Ok(()) => {}
-        Err(Told::Yes) => {
-            let detail = "This has been reported before. Nothing is credited twice.";
-            return Answer::new(Outcome::Duplicate, detail);
-        }
-        Err(Told::Undecided) => {
-            let detail = "This may have been reported before: somebody has to look there.";
-            return Answer::new(Outcome::Failed, detail);
-        }
-    }
-    let task = tokio::spawn(async move {
-        let answer = shop.reports.report(report).await;
-        match (answer.outcome, answer.may_repeat) {
-            (Outcome::Failed, true) => shop.books.begin_anew(&id),
-            (Outcome::Failed, false) => shop.books.undecided(&id),
-            _ => {}
-        }
-        answer
-    });
-    let lost = |_| {
-        Answer::new(
-            Outcome::Failed,
-            "The report got lost: look at the platform.",
-        )
-    };
-    task.await.unwrap_or_else(lost)
-}
-
 /// What a page knows about whom it is shown to.
+#[derive(Debug)]
 pub(crate) struct Visitor {
     pub(crate) shop: Arc<Shop>,
     pub(crate) referrals: Referrals,
@@ -297,7 +284,10 @@ async fn sign_up(
         .name(fields.optional_text("name", 200)?)
         .referral(referral.as_ref());
 
-    let told = report(&shop, sign_up).await;
+    let told = async { shop.reports.tell(shop.books.sign_up(sign_up).await?).await };
+    let told = told
+        .await
+        .map_err(|error| unavailable(fields.accept, &error))?;
     Ok(answer(&visitor, &fields, "Sign-up", &told))
 }
 
@@ -351,9 +341,12 @@ async fn payment_webhook(visitor: Visitor, fields: Fields) -> Result<Response, P
         .referral(referral.as_ref().ok())
         .coupon(payment.coupon);
 
-    shop.books
-        .sale(payment.order, payment.amount, &payment.currency);
-    let mut told = report(shop, sale).await;
+    let booked = shop.books.sale(sale, payment.amount, payment.currency);
+    let told = async { shop.reports.tell(booked.await?).await };
+    // A payment provider delivers again after this error.
+    let mut told = told
+        .await
+        .map_err(|error| unavailable(fields.accept, &error))?;
     if let (Outcome::NotAttributed, Err(why)) = (told.outcome, referral) {
         told.detail = format!("Nobody is credited with the sale: {why}.");
     }
@@ -367,21 +360,83 @@ async fn refund(visitor: Visitor, fields: Fields) -> Result<Response, Problem> {
     let amount = fields.amount("amount")?;
     let id = fields.optional_text("refund", 128)?;
 
-    match visitor.shop.books.refund(order, amount, id) {
-        Ok(refund) => {
-            let told = report(&visitor.shop, refund).await;
-            Ok(answer(&visitor, &fields, "Refund", &told))
+    let shop = &visitor.shop;
+    let entry = match shop.books.refund(order, amount, id).await {
+        Ok(entry) => entry,
+        Err(RefundError::UnknownOrder) => {
+            return Err(Problem::new(
+                fields.accept,
+                StatusCode::NOT_FOUND,
+                "there is no sale of that `order`: send the order's ID as the payment had it",
+            ));
         }
-        Err(RefundError::UnknownOrder) => Err(Problem::new(
-            fields.accept,
-            StatusCode::NOT_FOUND,
-            "there is no sale of that `order`: send the order's ID as the payment had it",
-        )),
-        Err(RefundError::MoreThanLeft { left }) => Err(fields.refuse(format!(
-            "`amount` is more than what is left of the sale, {left}: refund at most that"
-        ))),
-        Err(RefundError::Invalid(why)) => Err(fields.refuse(why)),
+        Err(RefundError::MoreThanLeft { left }) => {
+            return Err(fields.refuse(format!(
+                "`amount` is more than what is left of the sale, {left}: refund at most that"
+            )));
+        }
+        Err(RefundError::Invalid(why)) => return Err(fields.refuse(why)),
+        Err(RefundError::Store(error)) => return Err(unavailable(fields.accept, &error)),
+    };
+    let told = shop.reports.tell(entry).await;
+    let told = told.map_err(|error| unavailable(fields.accept, &error))?;
+    Ok(answer(&visitor, &fields, "Refund", &told))
+}
+
+/// `GET /outbox`: the reports that a person has to look at. A real shop shows it to its own people
+/// only.
+async fn outbox_page(visitor: Visitor, accept: Accept) -> Result<Response, Problem> {
+    let problems = match visitor.shop.reports.outbox() {
+        Some(outbox) => outbox.problems().await,
+        None => Ok(Vec::new()),
+    };
+    let problems = problems.map_err(|error| unavailable(accept, &error))?;
+    Ok(match accept.or(Format::Html) {
+        Format::Html => pages::outbox(&visitor, &problems).into_response(),
+        Format::Json => {
+            let problems: Vec<_> = problems.iter().filter_map(problem).collect();
+            Json(json!({ "problems": problems })).into_response()
+        }
+    })
+}
+
+fn problem(delivery: &Delivery) -> Option<serde_json::Value> {
+    let (state, reason) = match delivery.state() {
+        DeliveryState::Undecided { reason } => ("undecided", reason),
+        DeliveryState::Dead { reason } => ("dead", reason),
+        _ => return None,
+    };
+    Some(json!({
+        "id": delivery.report().id(),
+        "state": state,
+        "reason": reason.to_string(),
+        "platform_says": reason.words(),
+        "attempts": delivery.attempts(),
+    }))
+}
+
+/// `POST /outbox`: somebody has looked at a report there, and it is to be sent again.
+async fn send_again(visitor: Visitor, fields: Fields) -> Result<Response, Problem> {
+    let id = fields.text("id", 1024)?;
+    let is_sent = match visitor.shop.reports.outbox() {
+        Some(outbox) => outbox.send_again(id).await,
+        None => Ok(false),
+    };
+    if !is_sent.map_err(|error| unavailable(fields.accept, &error))? {
+        let message = "there is no such report on the list: reload it";
+        return Err(Problem::new(fields.accept, StatusCode::NOT_FOUND, message));
     }
+    Ok(match fields.accept.or(fields.format) {
+        Format::Html => Redirect::to("/outbox").into_response(),
+        Format::Json => Json(json!({ "id": id })).into_response(),
+    })
+}
+
+/// The shop's own database doesn't answer.
+fn unavailable(accept: Accept, error: &StoreError) -> Problem {
+    tracing::warn!(%error, "the shop's database failed");
+    let message = "the shop's database doesn't answer: try again in a moment";
+    Problem::new(accept, StatusCode::SERVICE_UNAVAILABLE, message)
 }
 
 /// What checkout and webhook are told about a payment.
