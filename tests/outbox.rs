@@ -379,6 +379,61 @@ fn two_shops_at_the_same_time_report_an_order_once() {
 }
 
 #[test]
+fn a_shop_that_was_only_slow_has_the_last_word() {
+    each_backend(|backend| {
+        let platform = Platform::start(Kind::Partnero);
+        let options = Options::new(backend, &platform);
+        let slow = Shop::start(&options);
+        let visitor = Visitor::referred(&slow);
+        platform.open().is_held = true;
+        thread::scope(|scope| {
+            let page = scope.spawn(|| visitor.pay(slow.address, "c-1", "o-1"));
+            wait_for("the sale to arrive", || {
+                (platform.open().count("sale:").len() == 1).then_some(())
+            });
+            // It looks dead, and another takes over what it had in hand.
+            slow.signal("STOP");
+            let other = Shop::start(&options);
+            wait_for("the sale to be listed", || {
+                let problems = other.problems();
+                problems
+                    .iter()
+                    .any(|problem| problem.state == "undecided")
+                    .then_some(())
+            });
+            // It wasn't.
+            platform.open().is_held = false;
+            slow.signal("CONT");
+            wait_for("the sale to be decided", || {
+                other.problems().is_empty().then_some(())
+            });
+            assert_eq!(
+                visitor.pay(other.address, "c-1", "o-1").unwrap(),
+                "duplicate"
+            );
+            page.join().unwrap();
+        });
+        assert_eq!(platform.open().count("sale:").get("sale:o-1"), Some(&1));
+    });
+}
+
+#[test]
+fn shops_that_start_together_on_an_empty_database_all_start() {
+    each_backend(|backend| {
+        let platform = Platform::start(Kind::Partnac);
+        let options = Options::new(backend, &platform);
+        thread::scope(|scope| {
+            let shops: Vec<_> = (0..6)
+                .map(|_| scope.spawn(|| Shop::start(&options)))
+                .collect();
+            for shop in shops {
+                shop.join().unwrap();
+            }
+        });
+    });
+}
+
+#[test]
 fn a_shop_that_is_told_to_stop_finishes_what_it_is_sending() {
     let platform = Platform::start(Kind::Partnero);
     let backend = Backend::sqlite();
@@ -391,9 +446,7 @@ fn a_shop_that_is_told_to_stop_finishes_what_it_is_sending() {
         wait_for("the sale to arrive", || {
             (platform.open().count("sale:").len() == 1).then_some(())
         });
-        let id = shop.child.id().to_string();
-        let kill = Command::new("kill").args(["-TERM", &id]).status();
-        assert!(kill.unwrap().success());
+        shop.signal("TERM");
         // It answers no more once it has heard.
         wait_for("the shop to stop listening", || {
             TcpStream::connect(shop.address).is_err().then_some(())
@@ -640,10 +693,14 @@ impl Shop {
         }
     }
 
-    /// SIGKILL, which nothing survives; the connections break at once.
+    /// SIGKILL, which nothing survives.
     fn kill(&self) {
+        self.signal("KILL");
+    }
+
+    fn signal(&self, signal: &str) {
         let id = self.child.id().to_string();
-        let kill = Command::new("kill").args(["-KILL", &id]).status();
+        let kill = Command::new("kill").args(["-s", signal, &id]).status();
         assert!(kill.unwrap().success());
     }
 

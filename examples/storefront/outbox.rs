@@ -433,8 +433,16 @@ impl Queue {
     async fn open(store: &Store) -> Result<Self, StoreError> {
         Ok(match store {
             Store::Sqlite(pool, _) => {
-                // Not `setup`, which would switch off SQLite's care for power cuts.
-                SqliteStorage::migrations().run(pool).await?;
+                // Not `setup`, which would switch off SQLite's care for power cuts. Processes that
+                // start together are in each other's way here, and all but one find the work done.
+                let mut tries = 1;
+                while let Err(error) = SqliteStorage::migrations().run(pool).await {
+                    if tries == 20 {
+                        return Err(error.into());
+                    }
+                    tries += 1;
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
                 let queue = SqliteStorage::new(pool);
                 Self::Sqlite(queue.with_config(config!(apalis_sqlite::Config)))
             }
