@@ -2,10 +2,10 @@
 //! when, and what becomes of a report whose worker was killed. Any queue may be around it.
 #![cfg(all(feature = "platform", feature = "serde"))]
 
-use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::pin;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -43,10 +43,11 @@ fn what_is_finished_is_never_sent_again() {
     for status in [201, 409, 404, 500] {
         let mut journal = Notes::default();
         let mut delivery = sale();
-        let calls = Cell::new(0);
+        let calls = Calls::default();
         let mut step = || {
-            let reports = platform(|_| {
-                calls.set(calls.get() + 1);
+            let calls = calls.clone();
+            let reports = platform(move |_| {
+                calls.count();
                 Ok(answer(status, None))
             });
             now(deliver(&mut delivery, reports, &retries(), &mut journal)).unwrap()
@@ -72,9 +73,10 @@ fn a_killed_worker_leaves_it_undecided_where_the_platform_does_not_recognise_it(
         // The next process reads what the journal has.
         let mut delivery = journal.last();
         assert_eq!(*delivery.state(), DeliveryState::Sending);
-        let calls = Cell::new(0);
-        let reports = platform(|_| {
-            calls.set(calls.get() + 1);
+        let calls = Calls::default();
+        let counted = calls.clone();
+        let reports = platform(move |_| {
+            counted.count();
             Ok(answer(409, None))
         });
         let verdict = now(deliver(&mut delivery, reports, &retries(), &mut journal)).unwrap();
@@ -111,7 +113,7 @@ fn the_platforms_advice_is_followed() {
     ] {
         let mut journal = Notes::default();
         let mut delivery = sale().deduplicated(is_deduplicated);
-        let reports = platform_with(is_deduplicated, |_| reply());
+        let reports = platform_with(is_deduplicated, move |_| reply());
         now(deliver(&mut delivery, reports, &retries(), &mut journal)).unwrap();
         assert_eq!(
             journal.states(),
@@ -153,7 +155,7 @@ fn waits_double_up_to_the_longest_and_the_platforms_word_counts_within_it() {
         (Some(55), 55.0..=60.0),
         (Some(100_000), 60.0..=60.0),
     ] {
-        let reports = platform(|_| Ok(answer(429, retry_after)));
+        let reports = platform(move |_| Ok(answer(429, retry_after)));
         let verdict = now(deliver(&mut delivery, reports, &rules, &mut journal)).unwrap();
         let Verdict::Later(wait) = verdict else {
             panic!("{verdict:?}");
@@ -202,7 +204,7 @@ fn a_person_can_have_it_sent_again_unless_it_is_done() {
     for (status, sent_again) in [(422, true), (503, true), (201, false)] {
         let mut journal = Notes::default();
         let mut delivery = sale();
-        let reports = platform(|_| Ok(answer(status, None)));
+        let reports = platform(move |_| Ok(answer(status, None)));
         now(deliver(&mut delivery, reports, &retries(), &mut journal)).unwrap();
         assert!(delivery.is_finished());
         delivery.send_again();
@@ -298,12 +300,26 @@ impl Journal for Broken {
     }
 }
 
+#[derive(Clone, Default)]
+struct Calls(Arc<AtomicU32>);
+
+impl Calls {
+    fn count(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A platform that records twice what it is told twice, behind a transport of the test's own.
 fn platform<F>(reply: F) -> impl Service<Report, Response = Outcome, Error = ReportError>
 where
-    F: Fn(Request<Bytes>) -> Result<Response<Full<Bytes>>, BoxError> + Clone,
+    F: Fn(Request<Bytes>) -> Result<Response<Full<Bytes>>, BoxError>,
+    F: Clone + Send + Sync + 'static,
 {
     platform_with(false, reply)
 }
@@ -313,7 +329,8 @@ fn platform_with<F>(
     reply: F,
 ) -> impl Service<Report, Response = Outcome, Error = ReportError>
 where
-    F: Fn(Request<Bytes>) -> Result<Response<Full<Bytes>>, BoxError> + Clone,
+    F: Fn(Request<Bytes>) -> Result<Response<Full<Bytes>>, BoxError>,
+    F: Clone + Send + Sync + 'static,
 {
     service_fn(move |report: Report| {
         let reply = reply.clone();

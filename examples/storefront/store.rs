@@ -17,7 +17,7 @@ use tempfile::TempDir;
 pub(crate) type StoreError = Box<dyn std::error::Error + Send + Sync>;
 
 /// How long a database may take to let us in, and SQLite's one writer to let another one in.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug)]
 pub(crate) enum Store {
