@@ -171,6 +171,7 @@ fn announce(options: &Options, address: SocketAddr, configured: &Configured) {
         ("/signup", "a sign-up that the partner gets credit for"),
         ("/checkout", "a sale, by way of a payment's webhook"),
         ("/api/referral", "what is known, as JSON"),
+        ("/outbox", "reports that somebody has to look at"),
     ] {
         text.push_str(&format!("  http://{address}{path:<28} {what}\n"));
     }

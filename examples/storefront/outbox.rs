@@ -7,6 +7,9 @@
 //! The queue's own retries aren't used. As of apalis 1.0 a failed job comes back at once (and
 //! `RetryAfterError` makes it wait for ever on SQLite, and not at all on PostgreSQL), and it is marked
 //! as running by a task of its own, beside the worker that may already be sending.
+//!
+//! Nothing is deleted here: what is done is what a repeated webhook is recognised by. A service clears
+//! it away once none can come any more.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -151,8 +154,11 @@ impl Outbox {
             // It goes on if whoever asked hangs up.
             let desk = Arc::clone(&self.0);
             let told = tokio::spawn(async move {
-                let _in_hand = desk.take_in_hand(&id).await;
-                desk.next_step(&id, &report).await
+                let in_hand = desk.take_in_hand(&id).await;
+                let step = desk.next_step(&id, &report).await;
+                drop(in_hand);
+                desk.let_go(&id);
+                step
             });
             return Ok(Told::Now(told.await??.0));
         };
@@ -208,7 +214,7 @@ impl Outbox {
         if !desk.store.swap(REPORTS, id, &page, &waiting).await? {
             return Ok(false);
         }
-        desk.store.remove(PROBLEMS, id).await?;
+        // It stays on the list until the next verdict, so that a crash at this point loses nothing.
         match &desk.queue {
             Some(queue) => queue.push(report, &again).await?,
             None => drop(desk.next_step(id, &report).await?),
@@ -269,15 +275,22 @@ impl Desk {
     /// Sees a report through to its end: delivers it when it is its turn, as often as it takes.
     async fn see_through(&self, report: Report) -> Delivery {
         let id = report.id();
-        let _in_hand = self.take_in_hand(&id).await;
+        let in_hand = self.take_in_hand(&id).await;
+        let delivery = self.until_its_end(&id, &report).await;
+        drop(in_hand);
+        self.let_go(&id);
+        delivery
+    }
+
+    async fn until_its_end(&self, id: &str, report: &Report) -> Delivery {
         loop {
-            let moment = match self.next_step(&id, &report).await {
+            let moment = match self.next_step(id, report).await {
                 Ok((delivery, Verdict::Later(wait))) => {
-                    self.tell(&id, &delivery);
+                    self.tell(id, &delivery);
                     wait
                 }
                 Ok((delivery, _)) => {
-                    self.tell(&id, &delivery);
+                    self.tell(id, &delivery);
                     return delivery;
                 }
                 Err(error) => {
@@ -357,7 +370,6 @@ impl Desk {
     async fn take_in_hand(&self, id: &str) -> OwnedMutexGuard<()> {
         let hand = {
             let mut hands = lock(&self.hands);
-            hands.retain(|_, hand| hand.strong_count() > 0);
             if let Some(hand) = hands.get(id).and_then(Weak::upgrade) {
                 hand
             } else {
@@ -367,6 +379,13 @@ impl Desk {
             }
         };
         hand.lock_owned().await
+    }
+
+    fn let_go(&self, id: &str) {
+        let mut hands = lock(&self.hands);
+        if hands.get(id).is_some_and(|hand| hand.strong_count() == 0) {
+            hands.remove(id);
+        }
     }
 }
 

@@ -9,7 +9,9 @@
 //! | [`Tapfiliate`] | yes | a customer | once for each order | yes | yes, not recognised if told twice |
 //!
 //! Reports say the same to all of them, so a service changes platform by changing one line. What
-//! only one platform has is on its client: [`partnac`], [`partnero`], [`tapfiliate`].
+//! only one platform has is on its client: [`partnac`], [`partnero`], [`tapfiliate`]. A report that
+//! must not be lost waits in a job queue of the service's own: [`deliver`] says what may be done with
+//! it, and what came of that.
 //!
 //! ```no_run
 //! # #[cfg(all(feature = "https", feature = "partnac"))] {
