@@ -16,8 +16,6 @@ use std::error::Error;
 use axum::response::Html;
 use axum::routing::get;
 use axum::{Extension, Router};
-use sqlx::postgres::PgPoolOptions;
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use tower_referral::{
     AppSession, Keep, Keyring, Referral, ReferralLayer, Referrals, ServerSide, SigningKey,
 };
@@ -26,6 +24,8 @@ use tower_sessions_redis_store::RedisStore;
 use tower_sessions_redis_store::fred::prelude::{
     Builder, ClientLike as _, Config, ReconnectPolicy,
 };
+use tower_sessions_sqlx_store::sqlx::postgres::PgPoolOptions;
+use tower_sessions_sqlx_store::sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use tower_sessions_sqlx_store::{PostgresStore, SqliteStore};
 
 #[tokio::main]

@@ -79,6 +79,8 @@ pub enum ConfigError {
         /// The URL.
         url: String,
     },
+    /// The secret of a platform's webhooks is empty.
+    EmptyWebhookSecret,
     /// The purpose or audience of a carry token is too long or empty, or its life isn't a whole
     /// number of seconds from 1 second to 400 days.
     InvalidCarry,
@@ -153,6 +155,10 @@ impl fmt::Display for ConfigError {
                 f,
                 "`{url}` can't be a platform's base URL: use https, or http on this machine \
                  (127.0.0.1), so that the API key never crosses a network in the clear"
+            ),
+            Self::EmptyWebhookSecret => f.write_str(
+                "the secret of the webhooks is empty, and anybody could sign with that: copy it \
+                 from the platform's settings",
             ),
             Self::InvalidCarry => write!(
                 f,

@@ -51,6 +51,8 @@
 //! 5. **Out.** If anything changed, by the landing or by the handler's own word ([`Capture`],
 //!    [`Forget`]), one `Set-Cookie` is appended, and the response is marked `private, no-cache`.
 //!
+//! Apart from the layer, [`platform`] **reports** what became of it: sign-ups, sales and refunds.
+//!
 //! # Where to put the layer
 //!
 //! Around everything that uses a referral, and inside whatever rewrites URLs or cookies. In axum,
@@ -127,13 +129,14 @@
 //! |---|---|---|
 //! | `axum` | yes | [`ReferralKey`], [`Referral`], [`Referrals`] as extractors; [`Capture`], [`Forget`] as response parts. Depends on `axum-core` only. |
 //! | `endpoint` | yes | [`CaptureEndpoint`], the ready-made `POST` endpoint for cached pages and single-page apps. |
-//! | `partnac` | no | [`platform::Partnac`]: clicks at Partnac. |
-//! | `tapfiliate` | no | [`platform::Tapfiliate`]: clicks at Tapfiliate. |
-//! | `platform` | no | [`platform`]: what the platforms have in common, for one of your own; each of the two above turns it on. |
+//! | `partnac` | no | [`platform::Partnac`]: clicks and reports at Partnac. |
+//! | `partnero` | no | [`platform::Partnero`], [`platform::PartneroFriends`]: reports at Partnero, and its webhooks. |
+//! | `tapfiliate` | no | [`platform::Tapfiliate`]: clicks and reports at Tapfiliate. |
+//! | `platform` | no | [`platform`]: what the platforms have in common, for one of your own; each of the three above turns it on. |
 //! | `https` | no | [`platform::Https`]: a ready transport to the platforms, with rustls. |
-//! | `serde` | no | [`Referral`] as JSON and the like; [`ReferralKey`] and [`ClickId`] both ways. |
+//! | `serde` | no | [`Referral`] as JSON and the like; [`ReferralKey`], [`ClickId`] and [`platform::Report`] both ways. |
 //! | `tower-sessions-0_14`, `tower-sessions-0_15` | no | `ServerSide` and `AppSession` over the stores of that version of tower-sessions. |
-//! | `tracing` | no | An event for every decision. |
+//! | `tracing` | no | An event for every decision and every report. |
 //!
 //! [Tower]: https://docs.rs/tower
 #![cfg_attr(docsrs, feature(doc_cfg))]

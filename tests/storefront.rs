@@ -5,6 +5,7 @@
     feature = "endpoint",
     feature = "https",
     feature = "partnac",
+    feature = "partnero",
     feature = "serde",
     feature = "tapfiliate"
 ))]
@@ -45,23 +46,6 @@ fn sigterm_ends_it_in_good_order() {
     let mut shop = Shop::start(&[]);
     shop.terminate();
     assert!(shop.child.wait().unwrap().success());
-}
-
-#[test]
-fn options_that_are_not_built_yet_are_refused_by_name() {
-    for (args, option) in [
-        (["--platform", "partnero"], "--platform"),
-        (["--platform", "partnero-friends"], "--platform"),
-        (["--outbox", "memory:"], "--outbox"),
-    ] {
-        let error = refusal(&args, &[]);
-        assert!(
-            error.starts_with(&format!("error: {option}")),
-            "{args:?}: {error}"
-        );
-        assert!(error.contains("not built yet"), "{args:?}: {error}");
-        assert!(error.contains("works today"), "{args:?}: {error}");
-    }
 }
 
 #[test]
@@ -118,6 +102,11 @@ fn a_configuration_that_cannot_work_is_refused_with_the_mend() {
             "base URL: use https",
         ),
         (&["--click-wait", "soon"], "--click-wait"),
+        (&["--outbox", "nonsense"], "use memory:, sqlite://FILE"),
+        (
+            &["--outbox", "sqlite:///no/such/folder/x.db"],
+            "can't open the outbox",
+        ),
         (&["--listen", "here"], "--listen"),
         (&["--no-such-option"], "--no-such-option"),
     ] {
@@ -1035,14 +1024,7 @@ fn by_default_a_sandbox_plays_partnac_and_the_click_id_shows_everywhere() {
         .post("/signup", &[], Json(&json!({"customer": "cus_1"})))
         .report();
     assert_eq!(outcome, "recorded");
-    assert!(
-        detail.contains("Reporting to Partnac is not built yet"),
-        "{detail}"
-    );
-    assert!(
-        detail.contains("the shop's own books, for PARTNER_123"),
-        "{detail}"
-    );
+    assert_eq!(detail, "Partnac has recorded the sign-up, for PARTNER_123.");
 }
 
 #[test]
@@ -1132,8 +1114,21 @@ fn a_platform_that_is_not_there_costs_nobody_the_credit() {
         assert_eq!(visitor.click_id(), None);
         let customer = json!({"customer": "cus_1"});
         let (outcome, detail) = visitor.post("/signup", &[], Json(&customer)).report();
-        assert_eq!(outcome, "recorded");
-        assert!(detail.contains("PARTNER_123"), "{detail}");
+        assert_eq!(outcome, "queued");
+        assert!(detail.contains("waits in the outbox"), "{detail}");
+
+        let args = [&args[..], &["--outbox", "off"]].concat();
+        let shop = Shop::start_as_told(&args, &[]);
+        let mut visitor = shop.browser();
+        visitor.get("/?aff=PARTNER_123");
+        // Nothing left, so it may be told as often as anybody likes.
+        for _ in 0..2 {
+            let (outcome, detail) = visitor.post("/signup", &[], Json(&customer)).report();
+            assert_eq!(outcome, "failed");
+            assert!(detail.contains("could not be reached"), "{detail}");
+            assert!(detail.contains("told again later"), "{detail}");
+        }
+        assert_eq!(visitor.key().as_deref(), Some("PARTNER_123"));
     }
 }
 
@@ -1270,8 +1265,9 @@ fn the_sandbox_is_strict() {
     let path = "/1.6/clicks/";
     for (path, headers, body, status) in [
         (path, &[key, json][..], click, 201),
-        (path, &[json], click, 401),
-        (path, &[bearer, json], click, 401),
+        (path, &[json], click, 404),
+        (path, &[bearer, json], click, 404),
+        (path, &[("X-Api-Key", "other"), json], click, 401),
         (
             path,
             &[key, json],
@@ -1290,10 +1286,451 @@ fn the_sandbox_is_strict() {
     assert!(page.body.starts_with("<!DOCTYPE html>"));
     let shown = send(sandbox.0, "GET", "/", &[], b"");
     assert!(
-        !shown.body.contains("<title>Unauthorized"),
+        !shown.body.contains("<title>Not Found"),
         "escaped: {}",
         shown.body
     );
+}
+
+// --- Reporting ---------------------------------------------------------------------------------
+
+/// The calls that aren't clicks, the oldest first: method and path, and what was sent.
+fn reported(sandbox: &Sandbox) -> Vec<(String, Value)> {
+    let told = |call: &Value| {
+        let line = call["call"].as_str().unwrap().to_owned();
+        let body = call["body"].as_str().unwrap();
+        let status = call["status"].as_u64().unwrap();
+        assert!(status < 300, "{line} {body}: {}", call["answer"]);
+        (line, serde_json::from_str(body).unwrap_or_default())
+    };
+    let calls = sandbox.calls();
+    let calls = calls.iter().rev().map(told);
+    calls
+        .filter(|(line, _)| !line.contains("/clicks"))
+        .collect()
+}
+
+/// A visitor lands, signs up, pays and gets all of it back: the outcome of each, told twice.
+fn whole_life(shop: &Shop, landing: &str) -> Vec<[String; 2]> {
+    let mut visitor = shop.browser();
+    visitor.get(landing);
+    let ada = json!({"customer": "cus_1", "email": "ada@example.com", "name": "Ada"});
+    let mut twice =
+        |path: &str, body: &Value| [(); 2].map(|()| visitor.post(path, &[], Json(body)).report().0);
+    let sign_up = twice("/signup", &ada);
+    let mut visitor = visitor_again(shop, landing);
+    let mut webhook = payment("order-1", "99.99");
+    webhook["coupon"] = "SUMMER".into();
+    let started = visitor.post("/checkout", &[], Json(&webhook)).json();
+    webhook["client_reference_id"] = started["client_reference_id"].clone();
+    let mut nobody = shop.visitor();
+    let sale = [(); 2].map(|()| {
+        nobody
+            .post("/webhooks/payment", &[], Json(&webhook))
+            .report()
+            .0
+    });
+    let all = json!({"order": "order-1", "amount": "99.99"});
+    let refund = [(); 2].map(|()| nobody.post("/refund", &[], Json(&all)).report().0);
+    vec![sign_up, sale, refund]
+}
+
+fn visitor_again<'s>(shop: &'s Shop, landing: &str) -> Visitor<'s> {
+    let mut visitor = shop.browser();
+    visitor.get(landing);
+    visitor
+}
+
+fn once_each() -> Vec<[String; 2]> {
+    vec![["recorded".to_owned(), "duplicate".to_owned()]; 3]
+}
+
+fn shop_at(platform: &str) -> Shop {
+    Shop::start_as_told(&[&["--platform", platform], &LONG_WAIT[..]].concat(), &[])
+}
+
+#[test]
+fn partnac_hears_of_sign_up_sale_and_refund_once_each() {
+    let mut shop = shop_at("partnac");
+    let sandbox = shop.sandbox();
+    assert_eq!(whole_life(&shop, "/?aff=PARTNER_1"), once_each());
+    let reported = reported(&sandbox);
+    let lines: Vec<_> = reported.iter().map(|(line, _)| &**line).collect();
+    assert_eq!(
+        lines,
+        [
+            "POST /v1/tracking/conversions",
+            "POST /v1/tracking/conversions",
+            "POST /v1/tracking/conversions/order-1/refund",
+        ]
+    );
+    assert_eq!(reported[0].1["conversion_type"], "lead");
+    assert_eq!(reported[0].1["session_id"], "clk_000001");
+    assert_eq!(reported[1].1["unique_id"], "order-1");
+    assert_eq!(reported[1].1["amount"], 99.99);
+    assert_eq!(reported[1].1["metadata"]["coupon_code"], "SUMMER");
+    assert_eq!(reported[2].1, json!({}), "all of it");
+
+    let page = send(sandbox.0, "GET", "/", &[], b"").body;
+    for shown in [
+        "Clicks: 2",
+        "lead signup:cus_1: 0 USD by PARTNER_1",
+        "sale order-1: 0.00 EUR by PARTNER_1",
+        "order-1: 99.99",
+    ] {
+        assert!(page.contains(shown), "{shown}: {page}");
+    }
+}
+
+#[test]
+fn tapfiliate_hears_of_sign_up_sale_and_refund_once_each() {
+    let mut shop = shop_at("tapfiliate");
+    let sandbox = shop.sandbox();
+    assert_eq!(whole_life(&shop, "/?aff=PARTNER_1"), once_each());
+    let reported = reported(&sandbox);
+    let lines: Vec<_> = reported.iter().map(|(line, _)| &**line).collect();
+    assert_eq!(
+        lines,
+        [
+            "POST /1.6/customers/",
+            "POST /1.6/conversions/",
+            "GET /1.6/conversions/?external_id=order-1",
+            "DELETE /1.6/conversions/4/",
+        ]
+    );
+    assert_eq!(
+        reported[0].1,
+        json!({"customer_id": "cus_1", "click_id": "000001-0afe3c"})
+    );
+    assert_eq!(reported[1].1["click_id"], "000003-0afe3c");
+}
+
+#[test]
+fn partnero_hears_of_sign_up_sale_and_refund_once_each() {
+    for (platform, referrer) in [
+        ("partnero", "partner"),
+        ("partnero-friends", "referring_customer"),
+    ] {
+        let mut shop = shop_at(platform);
+        let sandbox = shop.sandbox();
+        assert_eq!(
+            whole_life(&shop, "/?ref=FRIEND_1"),
+            once_each(),
+            "{platform}"
+        );
+        let reported = reported(&sandbox);
+        let lines: Vec<_> = reported.iter().map(|(line, _)| &**line).collect();
+        assert_eq!(
+            lines,
+            [
+                "POST /v1/customers",
+                "POST /v1/transactions",
+                "DELETE /v1/transactions/order-1",
+            ]
+        );
+        assert_eq!(reported[0].1[referrer], json!({"key": "FRIEND_1"}));
+        assert_eq!(reported[0].1["email"], "ada@example.com");
+        assert_eq!(reported[1].1["customer"], json!({"key": "cus_1"}));
+        assert_eq!(reported[1].1["amount_units"], "EUR");
+    }
+}
+
+#[test]
+fn a_sale_to_a_customer_who_never_signed_up_is_credited_at_partnero_too() {
+    for platform in ["partnero", "partnero-friends"] {
+        let shop = shop_at(platform);
+        let mut visitor = shop.browser();
+        visitor.get("/?ref=FRIEND_1");
+        let mut webhook = payment("order-1", "5");
+        let started = visitor.post("/checkout", &[], Json(&webhook)).json();
+        webhook["client_reference_id"] = started["client_reference_id"].clone();
+        let report = visitor
+            .post("/webhooks/payment", &[], Json(&webhook))
+            .report();
+        assert_eq!(report.0, "recorded", "{}", report.1);
+        let sale = payment("order-2", "5");
+        let mut stranger = sale.clone();
+        stranger["customer"] = "cus_2".into();
+        // The platform knows the one customer by now, and not the other.
+        let outcome = |sale: &Value| {
+            shop.visitor()
+                .post("/webhooks/payment", &[], Json(sale))
+                .report()
+                .0
+        };
+        assert_eq!(outcome(&stranger), "not_attributed");
+        stranger["order"] = "order-3".into();
+        stranger["customer"] = "cus_1".into();
+        assert_eq!(outcome(&stranger), "recorded");
+    }
+}
+
+#[test]
+fn parts_go_back_where_the_platform_takes_parts() {
+    for (platform, expected) in [
+        ("partnac", "recorded"),
+        ("tapfiliate", "recorded"),
+        ("partnero", "failed"),
+        ("partnero-friends", "failed"),
+    ] {
+        let shop = shop_at(platform);
+        let mut visitor = shop.browser();
+        visitor.get("/?aff=PARTNER_1");
+        visitor.post("/signup", &[], Json(&json!({"customer": "cus_1"})));
+        visitor.pay("order-1", "100");
+        let part = json!({"order": "order-1", "amount": "30.5", "refund": "re_1"});
+        let answer = visitor.post("/refund", &[], Json(&part));
+        let (outcome, detail) = answer.report();
+        assert_eq!(outcome, expected, "{platform}: {detail}");
+        assert_eq!(
+            detail.contains("whole sales only"),
+            expected == "failed",
+            "{detail}"
+        );
+    }
+}
+
+#[test]
+fn nobody_is_credited_for_a_key_that_the_platform_does_not_know() {
+    for platform in ["partnac", "tapfiliate", "partnero", "partnero-friends"] {
+        let shop = shop_at(platform);
+        let mut visitor = shop.browser();
+        visitor.get("/?aff=UNKNOWN-1");
+        let customer = json!({"customer": "cus_1"});
+        let report = visitor.post("/signup", &[], Json(&customer)).report();
+        assert_eq!(report.0, "not_attributed", "{platform}: {}", report.1);
+        assert_eq!(
+            visitor.post("/signup", &[], Json(&customer)).report().0,
+            "duplicate"
+        );
+    }
+}
+
+#[test]
+fn a_bad_api_key_fails_no_page() {
+    // A sandbox of one shop is the platform of another, which has the wrong key.
+    for (platform, base) in [
+        ("partnac", "v1/tracking"),
+        ("tapfiliate", "1.6"),
+        ("partnero", "v1"),
+        ("partnero-friends", "v1"),
+    ] {
+        let mut theirs = shop_at(platform);
+        let url = format!("http://{}/{base}", theirs.sandbox().0);
+        let args = [
+            "--platform",
+            platform,
+            "--platform-url",
+            &url,
+            "--api-key",
+            "wr0ng",
+        ];
+        let shop = Shop::start_as_told(&args, &[]);
+        let mut visitor = shop.visitor();
+        visitor.get("/?aff=PARTNER_1");
+        let customer = json!({"customer": "cus_1"});
+        let (outcome, detail) = visitor.post("/signup", &[], Json(&customer)).report();
+        assert_eq!(outcome, "failed");
+        assert!(
+            detail.contains("refused the API key"),
+            "{platform}: {detail}"
+        );
+        assert!(!detail.contains("wr0ng"));
+        let page = visitor.post("/signup", &[ACCEPT_HTML], Json(&customer));
+        assert_eq!(page.status, 200);
+        page.assert_page();
+        assert!(page.body.contains("Sign-up: failed"));
+    }
+}
+
+#[test]
+fn what_may_have_arrived_is_not_told_again() {
+    let platform = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/v1", platform.local_addr().unwrap());
+    let args = ["--platform", "partnero", "--platform-url", &url];
+    let shop = Shop::start_as_told(&args, &[]);
+    let sale = payment("order-1", "5");
+    let outcomes = std::thread::scope(|scope| {
+        let told = scope.spawn(|| {
+            let mut visitor = shop.visitor();
+            let mut tell = || visitor.post("/webhooks/payment", &[], Json(&sale)).report();
+            [tell(), tell()]
+        });
+        // It takes the call, and hangs up.
+        let mut call = accept(&platform);
+        assert!(read_call(&mut call).starts_with("POST /v1/transactions "));
+        drop(call);
+        told.join().unwrap()
+    });
+    for (outcome, detail) in outcomes {
+        assert_eq!(outcome, "failed");
+        assert!(detail.contains("somebody has to look there"), "{detail}");
+    }
+    platform.set_nonblocking(true).unwrap();
+    assert!(platform.accept().is_err(), "it was told again");
+}
+
+#[test]
+fn the_sandbox_is_strict_with_reports_too() {
+    let json = ("Content-Type", "application/json");
+    let bearer = ("Authorization", "Bearer sandbox");
+    let accept = ("Accept", "application/json");
+    let key = ("X-Api-Key", "sandbox");
+    for (platform, headers, calls) in [
+        (
+            "partnac",
+            vec![bearer, json],
+            vec![
+                (
+                    "/v1/tracking/conversions",
+                    r#"{"partnership_code":"P","unique_id":"o","conversion_type":"sale"}"#,
+                    422,
+                ),
+                (
+                    "/v1/tracking/conversions",
+                    r#"{"partnership_code":"P","unique_id":"o","conversion_type":"gift","amount":1}"#,
+                    422,
+                ),
+                (
+                    "/v1/tracking/conversions",
+                    r#"{"partnership_code":"P","unique_id":"o","conversion_type":"sale","amount":"1"}"#,
+                    422,
+                ),
+                (
+                    "/v1/tracking/conversions",
+                    r#"{"partnership_code":"P","unique_id":"o","conversion_type":"sale","amount":1,"session_id":"x"}"#,
+                    422,
+                ),
+                (
+                    "/v1/tracking/conversions",
+                    r#"{"partnership_code":"P","unique_id":"o","conversion_type":"sale","amount":1}"#,
+                    201,
+                ),
+                (
+                    "/v1/tracking/conversions",
+                    r#"{"partnership_code":"P","unique_id":"o","conversion_type":"sale","amount":1}"#,
+                    409,
+                ),
+                ("/v1/tracking/conversions/o/refund", r#"{"amount":2}"#, 422),
+                ("/v1/tracking/conversions/x/refund", "{}", 404),
+                ("/v1/tracking/conversions/o/refund", "{}", 200),
+            ],
+        ),
+        (
+            "tapfiliate",
+            vec![key, json],
+            vec![
+                ("/1.6/customers/", r#"{"customer_id":"c"}"#, 400),
+                (
+                    "/1.6/customers/",
+                    r#"{"customer_id":"c","referral_code":"P","coupon":"C"}"#,
+                    400,
+                ),
+                (
+                    "/1.6/customers/",
+                    r#"{"customer_id":"c","click_id":"x"}"#,
+                    422,
+                ),
+                (
+                    "/1.6/customers/",
+                    r#"{"customer_id":"c","referral_code":"P"}"#,
+                    201,
+                ),
+                (
+                    "/1.6/customers/",
+                    r#"{"customer_id":"c","referral_code":"P"}"#,
+                    400,
+                ),
+                ("/1.6/conversions", r#"{}"#, 404),
+                (
+                    "/1.6/conversions/",
+                    r#"{"external_id":"o","amount":1,"currency":"EUR","customer_id":"d"}"#,
+                    404,
+                ),
+                (
+                    "/1.6/conversions/",
+                    r#"{"external_id":"o","amount":1,"currency":"EUR","customer_id":"c"}"#,
+                    200,
+                ),
+                (
+                    "/1.6/conversions/",
+                    r#"{"external_id":"o","amount":1,"currency":"EUR","customer_id":"c"}"#,
+                    400,
+                ),
+            ],
+        ),
+        (
+            "partnero",
+            vec![bearer, json, accept],
+            vec![
+                ("/v1/customers", r#"{"key":"c"}"#, 422),
+                ("/v1/customers", r#"{"key":"c","partner":{}}"#, 422),
+                (
+                    "/v1/customers",
+                    r#"{"key":"c","partner":{"key":"UNKNOWN"}}"#,
+                    400,
+                ),
+                ("/v1/customers", r#"{"key":"c","partner":{"key":"P"}}"#, 200),
+                ("/v1/customers", r#"{"key":"c","partner":{"key":"P"}}"#, 422),
+                (
+                    "/v1/customers/",
+                    r#"{"key":"d","partner":{"key":"P"}}"#,
+                    404,
+                ),
+                (
+                    "/v1/transactions",
+                    r#"{"customer":{"key":"d"},"amount":1,"action":"sale"}"#,
+                    422,
+                ),
+                (
+                    "/v1/transactions",
+                    r#"{"customer":{"key":"c"},"amount":"1","action":"sale"}"#,
+                    422,
+                ),
+                (
+                    "/v1/transactions",
+                    r#"{"customer":{"key":"c"},"amount":1,"action":"sale"}"#,
+                    200,
+                ),
+                (
+                    "/v1/transactions",
+                    r#"{"transactions":[{"customer":{"key":"c"},"amount":1,"action":"sale"}]}"#,
+                    200,
+                ),
+            ],
+        ),
+        (
+            "partnero-friends",
+            vec![bearer, json, accept],
+            vec![
+                (
+                    "/v1/customers",
+                    r#"{"key":"c","referring_customer":null}"#,
+                    422,
+                ),
+                ("/v1/customers", r#"{"key":"c","partner":{"key":"P"}}"#, 422),
+                ("/v1/customers", r#"{"key":"c"}"#, 200),
+                (
+                    "/v1/customers/c/balance/credit",
+                    r#"{"amount":1,"amount_units":"EUR","is_currency":true}"#,
+                    200,
+                ),
+            ],
+        ),
+    ] {
+        let mut shop = shop_at(platform);
+        let sandbox = shop.sandbox();
+        for (path, body, status) in calls {
+            let answer = sandbox.post(path, &headers, body);
+            assert_eq!(
+                answer.status, status,
+                "{platform} {path} {body}: {}",
+                answer.body
+            );
+        }
+        let answer = sandbox.post("/v1/customers", &[json], "{}");
+        assert!([401, 404].contains(&answer.status), "{platform}");
+    }
 }
 
 /// Takes one call and answers it.

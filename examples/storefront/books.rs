@@ -1,61 +1,46 @@
-//! The shop's own books, in memory: whose sign-ups and sales have been credited to whom. They see
-//! to it that everything is credited once, however often it is told.
-
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+//! The shop's own books: who signed up, what was sold and what went back, as it was told first. They
+//! decide what is reported, so that a sale that is told again, after a restart too, is the same
+//! report again. They are kept where the outbox is.
 
 use rust_decimal::Decimal;
-use serde::Serialize;
-use tower_referral::{Referral, ReferralKey};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tower_referral::platform::{self, Credit, Report};
 
-#[derive(Debug)]
+use crate::store::{Store, StoreError};
+
+/// The spaces of the store: by customer, and by order.
+const SIGN_UPS: &str = "sign_ups";
+const SALES: &str = "sales";
+
+#[derive(Clone, Debug)]
 pub(crate) struct Books {
-    pages: Mutex<Pages>,
-    /// Why there is nobody else to tell.
-    why_here: String,
+    store: Store,
 }
 
-#[derive(Debug, Default)]
-struct Pages {
-    /// By customer.
-    sign_ups: HashMap<String, Credit>,
-    /// By order.
-    sales: HashMap<String, Sale>,
-}
-
-/// Who gets the credit, if anybody does.
-type Credit = Option<ReferralKey>;
-
+/// What the books say was told first.
 #[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) report: Report,
+    /// Who is to be credited; with a refund, who was credited with the sale.
+    pub(crate) credit: Option<Credit>,
+    /// It was told for the first time.
+    pub(crate) is_new: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
 struct Sale {
-    credit: Credit,
+    report: platform::Sale,
     amount: Decimal,
+    currency: String,
     refunds: Vec<Refund>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Refund {
+    report: platform::Refund,
     id: Option<String>,
     amount: Decimal,
-}
-
-/// What became of a sign-up, a sale or a refund.
-#[derive(Debug, Serialize)]
-pub(crate) struct Report {
-    pub(crate) outcome: Outcome,
-    pub(crate) detail: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Outcome {
-    /// It is credited.
-    Recorded,
-    /// It was told before; nothing is credited twice.
-    Duplicate,
-    /// Nobody referred this customer.
-    NotAttributed,
 }
 
 /// Why a refund was refused.
@@ -63,118 +48,154 @@ pub(crate) enum Outcome {
 pub(crate) enum RefundError {
     UnknownOrder,
     MoreThanLeft { left: Decimal },
+    Invalid(String),
+    Store(StoreError),
 }
 
 impl Books {
-    /// `platform` is the name of the one that should be told, if there is any.
-    pub(crate) fn new(platform: Option<&str>) -> Self {
-        Self {
-            pages: Mutex::default(),
-            why_here: match platform {
-                None => "No platform is configured".to_owned(),
-                Some(name) => format!("Reporting to {name} is not built yet"),
-            },
-        }
+    pub(crate) fn new(store: Store) -> Self {
+        Self { store }
     }
 
     /// Books a customer's sign-up. The first time decides.
-    pub(crate) fn sign_up(&self, customer: &str, referral: Option<&Referral>) -> Report {
-        match self.open().sign_ups.entry(customer.to_owned()) {
-            Entry::Occupied(_) => duplicate("This customer has signed up before."),
-            Entry::Vacant(entry) => {
-                let credit = entry.insert(credit_of(referral));
-                self.credited(credit, "the sign-up", "this visitor has no referral")
-            }
-        }
+    pub(crate) async fn sign_up(&self, sign_up: platform::SignUp) -> Result<Entry, StoreError> {
+        let customer = sign_up.customer().to_owned();
+        let (sign_up, is_new) = self.first(SIGN_UPS, &customer, sign_up).await?;
+        Ok(Entry {
+            credit: sign_up.credited_to().cloned(),
+            report: sign_up.into(),
+            is_new,
+        })
     }
 
     /// Books a sale. The first delivery of an order decides, and every other is a repetition.
-    pub(crate) fn sale(
+    pub(crate) async fn sale(
         &self,
-        order: &str,
+        sale: platform::Sale,
         amount: Decimal,
-        referral: Result<&Referral, &str>,
-    ) -> Report {
-        match self.open().sales.entry(order.to_owned()) {
-            Entry::Occupied(_) => duplicate("This order has been reported before."),
-            Entry::Vacant(entry) => {
-                let sale = entry.insert(Sale {
-                    credit: credit_of(referral.ok()),
-                    amount,
-                    refunds: Vec::new(),
-                });
-                self.credited(&sale.credit, "the sale", referral.err().unwrap_or_default())
-            }
-        }
+        currency: String,
+    ) -> Result<Entry, StoreError> {
+        let order = sale.order().to_owned();
+        let sale = Sale {
+            report: sale,
+            amount,
+            currency,
+            refunds: Vec::new(),
+        };
+        let (sale, is_new) = self.first(SALES, &order, sale).await?;
+        Ok(Entry {
+            credit: sale.report.credited_to().cloned(),
+            report: sale.report.into(),
+            is_new,
+        })
     }
 
     /// Books a refund, of all or a part.
     ///
     /// Two refunds of one order under the same ID, or without one of the same amount, are one
     /// refund that was told twice: rather that than taking a partner's commission back twice.
-    pub(crate) fn refund(
+    pub(crate) async fn refund(
         &self,
         order: &str,
         amount: Decimal,
         id: Option<&str>,
-    ) -> Result<Report, RefundError> {
-        let mut books = self.open();
-        let sale = books
-            .sales
-            .get_mut(order)
-            .ok_or(RefundError::UnknownOrder)?;
-        let is_same = |refund: &Refund| match id {
-            Some(id) => refund.id.as_deref() == Some(id),
-            None => refund.id.is_none() && refund.amount == amount,
+    ) -> Result<Entry, RefundError> {
+        loop {
+            let page = self.store.get(SALES, order).await?;
+            let page = page.ok_or(RefundError::UnknownOrder)?;
+            let mut sale: Sale = serde_json::from_str(&page)?;
+            let is_same = |refund: &&Refund| match id {
+                Some(id) => refund.id.as_deref() == Some(id),
+                None => refund.id.is_none() && refund.amount == amount,
+            };
+            if let Some(refund) = sale.refunds.iter().find(is_same) {
+                return Ok(sale.entry(refund.report.clone(), false));
+            }
+            let refunded: Decimal = sale.refunds.iter().map(|refund| refund.amount).sum();
+            let left = sale.amount - refunded;
+            if amount > left {
+                return Err(RefundError::MoreThanLeft { left });
+            }
+            let report = sale.refund(order, amount, id)?;
+            sale.refunds.push(Refund {
+                report: report.clone(),
+                id: id.map(str::to_owned),
+                amount,
+            });
+            let booked = serde_json::to_string(&sale)?;
+            if self.store.swap(SALES, order, &page, &booked).await? {
+                return Ok(sale.entry(report, true));
+            }
+            // Another refund of this order came in between.
+        }
+    }
+
+    /// What is in the books under this name, once `told` is, if nothing was.
+    async fn first<T: Serialize + DeserializeOwned>(
+        &self,
+        space: &str,
+        name: &str,
+        told: T,
+    ) -> Result<(T, bool), StoreError> {
+        let page = serde_json::to_string(&told)?;
+        let is_new = self.store.insert(space, name, &page).await?;
+        if is_new {
+            return Ok((told, true));
+        }
+        let page = self.store.get(space, name).await?;
+        let first = serde_json::from_str(&page.ok_or("the entry is gone")?)?;
+        Ok((first, false))
+    }
+}
+
+impl Sale {
+    fn entry(&self, refund: platform::Refund, is_new: bool) -> Entry {
+        Entry {
+            report: refund.into(),
+            credit: self.report.credited_to().cloned(),
+            is_new,
+        }
+    }
+
+    fn refund(
+        &self,
+        order: &str,
+        amount: Decimal,
+        id: Option<&str>,
+    ) -> Result<platform::Refund, RefundError> {
+        let refund = if amount == self.amount {
+            platform::Refund::whole(order)?
+        } else {
+            let amount = platform::Money::new(amount.to_string(), &self.currency)?;
+            platform::Refund::part(order, amount)?
         };
-        if sale.refunds.iter().any(is_same) {
-            return Ok(duplicate("This refund has been reported before."));
-        }
-        let refunded: Decimal = sale.refunds.iter().map(|refund| refund.amount).sum();
-        let left = sale.amount - refunded;
-        if amount > left {
-            return Err(RefundError::MoreThanLeft { left });
-        }
-        sale.refunds.push(Refund {
-            id: id.map(str::to_owned),
-            amount,
-        });
-        Ok(self.credited(
-            &sale.credit,
-            "the refund",
-            "the sale was credited to nobody, so there is nothing to take back",
-        ))
-    }
-
-    fn credited(&self, credit: &Credit, what: &str, why_not: &str) -> Report {
-        match credit {
-            Some(key) => Report {
-                outcome: Outcome::Recorded,
-                detail: format!(
-                    "{}, so {what} is in the shop's own books, for {key}.",
-                    self.why_here
-                ),
-            },
-            None => Report {
-                outcome: Outcome::NotAttributed,
-                detail: format!("Nobody is credited with {what}: {why_not}."),
-            },
-        }
-    }
-
-    /// A handler that panicked with the books open leaves them as they were between two entries.
-    fn open(&self) -> MutexGuard<'_, Pages> {
-        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+        Ok(match id {
+            Some(id) => refund.id(id)?,
+            None => refund,
+        })
     }
 }
 
-fn credit_of(referral: Option<&Referral>) -> Credit {
-    referral.map(|referral| referral.key().clone())
+impl From<platform::InvalidId> for RefundError {
+    fn from(error: platform::InvalidId) -> Self {
+        Self::Invalid(error.to_string())
+    }
 }
 
-fn duplicate(detail: &str) -> Report {
-    Report {
-        outcome: Outcome::Duplicate,
-        detail: format!("{detail} Nothing is credited twice."),
+impl From<platform::InvalidMoney> for RefundError {
+    fn from(error: platform::InvalidMoney) -> Self {
+        Self::Invalid(error.to_string())
+    }
+}
+
+impl From<StoreError> for RefundError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<serde_json::Error> for RefundError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Store(error.into())
     }
 }

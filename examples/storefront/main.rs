@@ -6,9 +6,11 @@
 //! ```
 //!
 //! Start reading in `shop.rs`, which has the layer, the routes and the handlers. The rest is what
-//! any shop has: `stores.rs` (where referrals are kept), `account.rs` (signing in), `options.rs` (command line), `consent.rs` (the banner), `books.rs` (what was
-//! sold), `fields.rs` and `answer.rs` (forms and JSON, in and out), `pages.rs` (HTML). And
-//! `sandbox.rs` plays the affiliate platform until there is an account with a real one:
+//! any shop has: `keep.rs` (where referrals are kept), `account.rs` (signing in), `options.rs`
+//! (command line), `consent.rs` (the banner), `books.rs` (what was sold), `reports.rs` (telling the
+//! platform), `outbox.rs` (so that no report gets lost), `store.rs` (the database of both),
+//! `fields.rs` and `answer.rs` (forms and JSON, in and out), `pages.rs` (HTML). And `sandbox/` plays
+//! the affiliate platform until there is an account with a real one:
 //!
 //! ```sh
 //! PLATFORM_API_KEY=… cargo run --all-features --example storefront -- \
@@ -20,11 +22,14 @@ mod answer;
 mod books;
 mod consent;
 mod fields;
+mod keep;
 mod options;
+mod outbox;
 mod pages;
+mod reports;
 mod sandbox;
 mod shop;
-mod stores;
+mod store;
 
 use std::error::Error;
 use std::io::{self, IsTerminal, Write};
@@ -41,7 +46,9 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::options::{KeepIn, Options, Platform};
+use crate::outbox::Outbox;
 use crate::sandbox::Sandbox;
+use crate::store::Store;
 
 /// How long requests under way may take after the shop was told to stop.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
@@ -75,6 +82,7 @@ async fn main() -> ExitCode {
 struct Configured {
     app: axum::Router,
     referrals: ReferralLayer,
+    outbox: Option<Outbox>,
     /// What there is to say about the signing key.
     notice: Option<&'static str>,
     sandbox: Option<Sandbox>,
@@ -91,11 +99,17 @@ async fn configure(options: &Options) -> Result<Configured, Box<dyn Error>> {
     };
     let sandbox_url = sandbox.as_ref().map(|sandbox| &*sandbox.base_url);
     let platform_url = options.platform_url.as_deref().or(sandbox_url);
-    let kept = stores::open(options, keyring.clone()).await?;
-    let (app, referrals) = shop::open(options, kept, keyring, platform_url)?;
+    let kept = keep::open(options, keyring.clone()).await?;
+    let store = Store::open(options.books_url())
+        .await
+        .map_err(|error| format!("can't open the outbox: {error}"))?;
+    let (app, referrals, outbox) = shop::open(options, kept, keyring, platform_url, store)
+        .await
+        .map_err(|error| error as Box<dyn Error>)?;
     Ok(Configured {
         app,
         referrals,
+        outbox,
         notice,
         sandbox,
     })
@@ -137,6 +151,13 @@ async fn serve(options: &Options, configured: Configured) -> io::Result<()> {
         result = server.into_future() => result?,
         () = patience => tracing::warn!("requests were still under way at the end"),
     }
+    if let Some(outbox) = &configured.outbox
+        && !outbox.close(DRAIN_LIMIT).await
+    {
+        tracing::warn!(
+            "reports were still being sent at the end: see /outbox after the next start"
+        );
+    }
     // The pages are out; what the platform is being told is still worth a moment.
     if !configured.referrals.drain_clicks(DRAIN_LIMIT).await {
         tracing::warn!("clicks were still under way at the end: look at the platform for them");
@@ -154,6 +175,7 @@ fn announce(options: &Options, address: SocketAddr, configured: &Configured) {
         ("/signup", "a sign-up that the partner gets credit for"),
         ("/checkout", "a sale, by way of a payment's webhook"),
         ("/api/referral", "what is known, as JSON"),
+        ("/outbox", "reports that somebody has to look at"),
     ]
     .into_iter()
     .chain((options.keep == KeepIn::Session).then_some(("/account", "a session of the shop's own")))

@@ -1,5 +1,5 @@
-//! The command line. What can be asked for and isn't built yet is refused here, by name, so that
-//! nobody believes in an option that does nothing.
+//! The command line. Options that do nothing beside others are refused here, by name, so that
+//! nobody believes in them.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -51,7 +51,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "URL", default_value = Options::MEMORY)]
     pub(crate) store: String,
 
-    /// The affiliate platform that hears of landings
+    /// The affiliate platform that hears of landings, sign-ups, sales and refunds
     #[arg(long, value_enum, default_value_t = Platform::Partnac)]
     pub(crate) platform: Platform,
 
@@ -90,8 +90,14 @@ pub(crate) struct Options {
     #[arg(long, value_name = "PATH")]
     pub(crate) stand_down: Vec<String>,
 
-    /// Where reports wait until they are delivered
-    #[arg(long, value_name = "URL", default_value = Options::OFF)]
+    /// Where reports wait until they are delivered, and the shop's books with them: `off`,
+    /// `memory:`, `sqlite://FILE`, `postgres://…` or `redis://…`; a temporary file without it
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "sqlite://",
+        hide_default_value = true
+    )]
     outbox: String,
 }
 
@@ -142,27 +148,22 @@ impl Options {
     const MEMORY: &str = "memory:";
     const OFF: &str = "off";
 
-    /// Refuses what the command line knows and the shop can't do, or can't do yet.
+    /// Do reports wait until they are delivered?
+    pub(crate) fn has_outbox(&self) -> bool {
+        self.outbox != Self::OFF
+    }
+
+    /// Where the books are kept, and the reports that wait.
+    pub(crate) fn books_url(&self) -> &str {
+        if self.has_outbox() {
+            &self.outbox
+        } else {
+            Self::MEMORY
+        }
+    }
+
+    /// Refuses options that make no sense together.
     pub(crate) fn check(&self) -> Result<(), BadOption> {
-        let refuse_unless = |is_built: bool, option, works_today| {
-            if is_built {
-                Ok(())
-            } else {
-                Err(BadOption::NotBuiltYet {
-                    option,
-                    works_today,
-                })
-            }
-        };
-        refuse_unless(
-            !matches!(
-                self.platform,
-                Platform::Partnero | Platform::PartneroFriends
-            ),
-            "--platform partnero|partnero-friends",
-            "--platform none|partnac|tapfiliate",
-        )?;
-        refuse_unless(self.outbox == Self::OFF, "--outbox", "--outbox off")?;
         if self.keep == KeepIn::Cookie && self.store != Self::MEMORY {
             return Err(BadOption::StoreWithoutUse);
         }
@@ -176,10 +177,6 @@ impl Options {
 /// Options that the command line knows and the shop can't honour.
 #[derive(Debug)]
 pub(crate) enum BadOption {
-    NotBuiltYet {
-        option: &'static str,
-        works_today: &'static str,
-    },
     UrlWithoutPlatform,
     StoreWithoutUse,
 }
@@ -187,13 +184,6 @@ pub(crate) enum BadOption {
 impl fmt::Display for BadOption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotBuiltYet {
-                option,
-                works_today,
-            } => write!(
-                f,
-                "{option} is not built yet: what works today is `{works_today}`"
-            ),
             Self::StoreWithoutUse => f.write_str(
                 "--store is of no use with `--keep cookie`: add `--keep server` or `--keep \
                  session`, or leave out the store",

@@ -5,11 +5,12 @@ use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use time::{Duration, OffsetDateTime};
+use tower_referral::platform::{Delivery, DeliveryState, Setback};
 use tower_referral::{Consent, Reason, Referral};
 
 use crate::account::Account;
-use crate::books::{Outcome, Report};
 use crate::consent::Banner;
+use crate::reports::{Answer, Outcome};
 use crate::shop::{Payment, Visitor};
 
 pub(crate) const STYLE: &str = include_str!("style.css");
@@ -201,20 +202,54 @@ pub(crate) fn payment(visitor: &Visitor, payment: &Payment<'_>, token: Option<&s
 }
 
 /// What became of a sign-up, a sale or a refund.
-pub(crate) fn report(visitor: &Visitor, what: &str, report: &Report) -> Page {
-    let (class, outcome) = match report.outcome {
-        Outcome::Recorded => ("good", "recorded"),
-        Outcome::Duplicate => ("", "duplicate"),
-        Outcome::NotAttributed => ("", "not attributed"),
+pub(crate) fn report(visitor: &Visitor, what: &str, report: &Answer) -> Page {
+    let class = match report.outcome {
+        Outcome::Recorded => "good",
+        Outcome::Failed => "bad",
+        Outcome::Queued | Outcome::Duplicate | Outcome::NotAttributed => "",
     };
     page(
         visitor,
-        &format!("{what}: {outcome}"),
+        &format!("{what}: {}", report.outcome),
         html! {
             p class=(format!("note {class}")) { (report.detail) }
             p { a.button href="/" { "Back to the shop" } }
         },
     )
+}
+
+/// The reports that a person has to look at.
+pub(crate) fn outbox(visitor: &Visitor, problems: &[Delivery]) -> Page {
+    page(
+        visitor,
+        "Reports to look at",
+        html! {
+            @if problems.is_empty() {
+                p { "There are none: whatever the shop had to report is through or still being tried." }
+            }
+            @for delivery in problems {
+                section.card {
+                    h2 { code { (delivery.report().id()) } }
+                    @match delivery.state() {
+                        DeliveryState::Undecided { reason } => { (setback("It may have arrived", reason)) }
+                        DeliveryState::Dead { reason } => { (setback("It has not arrived", reason)) }
+                        _ => {}
+                    }
+                    form method="post" action="/outbox" {
+                        (hidden("id", &delivery.report().id()))
+                        button { "Send it again" }
+                    }
+                }
+            }
+        },
+    )
+}
+
+fn setback(what: &str, reason: &Setback) -> Markup {
+    html! {
+        p { (what) ": " (reason) "." }
+        @if let Some(words) = reason.words() { p.small { "The platform says: " (words) } }
+    }
 }
 
 pub(crate) fn not_found(visitor: &Visitor) -> Page {

@@ -14,7 +14,10 @@ use axum::{Json, Router};
 use rust_decimal::Decimal;
 use serde_json::json;
 use time::Duration;
-use tower_referral::platform::{Client, Https, Partnac, Tapfiliate};
+use tower_referral::platform::{
+    Client, Delivery, DeliveryState, Https, InvalidId, Money, Partnac, Partnero, PartneroFriends,
+    Sale, SignUp, Tapfiliate,
+};
 use tower_referral::{
     Attribution, Carry, Clicks, ConfigError, Forget, Keep, Keyring, MissingLayer, Program,
     Referral, ReferralLayer, Referrals, is_crawler,
@@ -22,20 +25,27 @@ use tower_referral::{
 
 use crate::account;
 use crate::answer::{Accept, Format, Problem};
-use crate::books::{Books, RefundError, Report};
+use crate::books::{Books, RefundError};
 use crate::consent::{self, Banner};
 use crate::fields::Fields;
+use crate::keep::Kept;
 use crate::options::{AskConsent, Options, Platform, Touch};
+use crate::outbox::{Outbox, PlatformService};
 use crate::pages;
-use crate::stores::Kept;
+use crate::reports::{Answer, Outcome, Reports};
+use crate::store::{Store, StoreError};
 
 /// No form of ours is longer, in bytes.
 const MAX_BODY_LEN: usize = 16 * 1024;
+/// How long a report may take while the visitor waits for the page. The outbox has more time.
+const REPORT_LIMIT: StdDuration = StdDuration::from_secs(5);
 
 /// What the handlers share.
 #[derive(Debug)]
 pub(crate) struct Shop {
     books: Books,
+    /// Where sign-ups, sales and refunds are reported.
+    reports: Reports,
     /// Carries a referral through the payment provider.
     payments: Carry,
     /// Carries a landing's referral through the consent banner.
@@ -50,21 +60,36 @@ pub(crate) struct Shop {
     pub(crate) has_accounts: bool,
 }
 
-/// Makes the shop's service, and gives the layer as well: at the end, whoever runs the service
-/// waits for the layer's clicks ([`ReferralLayer::drain_clicks`]).
-pub(crate) fn open(
+/// Makes the shop's service, and gives the layer and the outbox as well: at the end, whoever runs the
+/// service waits for the layer's clicks ([`ReferralLayer::drain_clicks`]) and closes the outbox.
+pub(crate) async fn open(
     options: &Options,
     kept: Kept,
     keyring: Keyring,
     platform_url: Option<&str>,
-) -> Result<(Router, ReferralLayer), ConfigError> {
-    let clicks = platform_url
-        .and_then(|url| clicks(options, url).transpose())
-        .transpose()?;
+    store: Store,
+) -> Result<(Router, ReferralLayer, Option<Outbox>), StoreError> {
+    let (clicks, service) = match platform_url {
+        Some(url) => connect(options, url)?,
+        None => (None, None),
+    };
+    let reports = match (service, options.platform.name()) {
+        (Some(service), Some(platform)) => {
+            let outbox = if options.has_outbox() {
+                Outbox::open(store.clone(), service).await?
+            } else {
+                Outbox::without_queue(store.clone(), service)
+            };
+            Reports::To { platform, outbox }
+        }
+        _ => Reports::OwnBooks,
+    };
+    let outbox = reports.outbox().cloned();
     let has_clicks = clicks.is_some();
     let referrals = referral_layer(options, kept.keep, clicks)?;
     let shop = Arc::new(Shop {
-        books: Books::new(options.platform.name()),
+        books: Books::new(store),
+        reports,
         payments: Carry::builder(keyring.clone())
             .purpose("payment")
             .audience("storefront")
@@ -105,6 +130,7 @@ pub(crate) fn open(
         )
         .route("/webhooks/payment", post(payment_webhook))
         .route("/refund", post(refund))
+        .route("/outbox", get(outbox_page).post(send_again))
         .route("/forget", post(forget_and_go_home))
         .route("/api/referral", get(show_referral).delete(forget))
         .route_service("/api/track-landing", referrals.capture_endpoint());
@@ -130,31 +156,46 @@ pub(crate) fn open(
         None => app,
         Some(with_sessions) => with_sessions(app),
     };
-    Ok((app, referrals))
+    Ok((app, referrals, outbox))
 }
 
-/// The clicks that the layer creates at the platform, beside the pages.
+/// How the platform hears of landings, beside the pages, and of sign-ups, sales and refunds.
 ///
-/// Keys that the platform doesn't know stay kept (`undo_unknown_keys` is off): neither platform
+/// Keys that the platform doesn't know stay kept (`undo_unknown_keys` is off): no platform
 /// documents how it says so, and a referral that was taken back by mistake would cost a partner
 /// money, whereas a kept typo is credited to nobody.
-fn clicks(options: &Options, url: &str) -> Result<Option<Clicks>, ConfigError> {
-    let api_key = &options.api_key;
-    let clicks = match options.platform {
+fn connect(
+    options: &Options,
+    url: &str,
+) -> Result<(Option<Clicks>, Option<PlatformService>), ConfigError> {
+    let (api_key, mut https) = (&options.api_key, Https::new());
+    if !options.has_outbox() {
+        https = https.time_limit(REPORT_LIMIT);
+    }
+    // Partnero takes clicks from its own script only.
+    let (clicks, service) = match options.platform {
         Platform::Partnac => {
-            let partnac = Partnac::new(api_key)?.base_url(url)?;
-            Clicks::new(Client::new(partnac, Https::new()).clicks())
+            let client = Client::new(Partnac::new(api_key)?.base_url(url)?, https);
+            let clicks = Clicks::new(client.clicks());
+            (Some(clicks), PlatformService::new(client.reports()))
         }
         Platform::Tapfiliate => {
-            let tapfiliate = Tapfiliate::new(api_key)?.base_url(url)?;
-            Clicks::new(Client::new(tapfiliate, Https::new()).clicks())
+            let client = Client::new(Tapfiliate::new(api_key)?.base_url(url)?, https);
+            let clicks = Clicks::new(client.clicks());
+            (Some(clicks), PlatformService::new(client.reports()))
         }
-        // Partnero takes clicks from its own script only.
-        Platform::None | Platform::Partnero | Platform::PartneroFriends => return Ok(None),
+        Platform::Partnero => {
+            let client = Client::new(Partnero::new(api_key)?.base_url(url)?, https);
+            (None, PlatformService::new(client.reports()))
+        }
+        Platform::PartneroFriends => {
+            let client = Client::new(PartneroFriends::new(api_key)?.base_url(url)?, https);
+            (None, PlatformService::new(client.reports()))
+        }
+        Platform::None => return Ok((None, None)),
     };
-    Ok(Some(
-        clicks.wait(StdDuration::from_millis(options.click_wait)),
-    ))
+    let wait = StdDuration::from_millis(options.click_wait);
+    Ok((clicks.map(|clicks| clicks.wait(wait)), Some(service)))
 }
 
 fn referral_layer(
@@ -246,12 +287,21 @@ async fn sign_up(
     visitor: Visitor,
     fields: Fields,
 ) -> Result<Response, Problem> {
-    let customer = fields.text("customer", 128)?;
-    fields.optional_email("email")?;
-    fields.optional_text("name", 200)?;
+    let sign_up = SignUp::new(fields.text("customer", 128)?)
+        .map_err(|error| not_an_id(&fields, "customer", error))?
+        .email(fields.optional_email("email")?)
+        .name(fields.optional_text("name", 200)?)
+        .referral(referral.as_ref());
 
-    let report = shop.books.sign_up(customer, referral.as_ref());
-    Ok(answer(&visitor, &fields, "Sign-up", &report))
+    let told = async { shop.reports.tell(shop.books.sign_up(sign_up).await?).await };
+    let told = told
+        .await
+        .map_err(|error| unavailable(fields.accept, &error))?;
+    Ok(answer(&visitor, &fields, "Sign-up", &told))
+}
+
+fn not_an_id(fields: &Fields, name: &str, error: InvalidId) -> Problem {
+    fields.refuse(format!("`{name}` is {error}"))
 }
 
 /// `POST /checkout`: starts a payment. Here the visitor's cookie is at hand for the last time, so
@@ -284,7 +334,7 @@ async fn checkout(
 ///
 /// A real shop verifies the provider's signature first.
 async fn payment_webhook(visitor: Visitor, fields: Fields) -> Result<Response, Problem> {
-    let Payment { order, amount, .. } = Payment::read(&fields)?;
+    let payment = Payment::read(&fields)?;
     let shop = &visitor.shop;
     // A token that doesn't open is as no referral: the sale itself is real all the same. One that
     // opens counts even if the referral's window has ended since the checkout.
@@ -293,10 +343,23 @@ async fn payment_webhook(visitor: Visitor, fields: Fields) -> Result<Response, P
         Some(token) => shop.payments.open(token).map_err(|error| error.to_string()),
     };
 
-    let report = shop
-        .books
-        .sale(order, amount, referral.as_ref().map_err(String::as_str));
-    Ok(answer(&visitor, &fields, "Payment", &report))
+    let amount = Money::new(payment.amount.to_string(), &payment.currency)
+        .map_err(|error| fields.refuse(format!("`amount` is {error}")))?;
+    let sale = Sale::new(payment.order, payment.customer, amount)
+        .map_err(|error| not_an_id(&fields, "order", error))?
+        .referral(referral.as_ref().ok())
+        .coupon(payment.coupon);
+
+    let booked = shop.books.sale(sale, payment.amount, payment.currency);
+    let told = async { shop.reports.tell(booked.await?).await };
+    // A payment provider delivers again after this error.
+    let mut told = told
+        .await
+        .map_err(|error| unavailable(fields.accept, &error))?;
+    if let (Outcome::NotAttributed, Err(why)) = (told.outcome, referral) {
+        told.detail = format!("Nobody is credited with the sale: {why}.");
+    }
+    Ok(answer(&visitor, &fields, "Payment", &told))
 }
 
 /// `POST /refund`: a field `refund`, the provider's ID of it, tells two refunds of the same amount
@@ -306,17 +369,83 @@ async fn refund(visitor: Visitor, fields: Fields) -> Result<Response, Problem> {
     let amount = fields.amount("amount")?;
     let id = fields.optional_text("refund", 128)?;
 
-    match visitor.shop.books.refund(order, amount, id) {
-        Ok(report) => Ok(answer(&visitor, &fields, "Refund", &report)),
-        Err(RefundError::UnknownOrder) => Err(Problem::new(
-            fields.accept,
-            StatusCode::NOT_FOUND,
-            "there is no sale of that `order`: send the order's ID as the payment had it",
-        )),
-        Err(RefundError::MoreThanLeft { left }) => Err(fields.refuse(format!(
-            "`amount` is more than what is left of the sale, {left}: refund at most that"
-        ))),
+    let shop = &visitor.shop;
+    let entry = match shop.books.refund(order, amount, id).await {
+        Ok(entry) => entry,
+        Err(RefundError::UnknownOrder) => {
+            return Err(Problem::new(
+                fields.accept,
+                StatusCode::NOT_FOUND,
+                "there is no sale of that `order`: send the order's ID as the payment had it",
+            ));
+        }
+        Err(RefundError::MoreThanLeft { left }) => {
+            return Err(fields.refuse(format!(
+                "`amount` is more than what is left of the sale, {left}: refund at most that"
+            )));
+        }
+        Err(RefundError::Invalid(why)) => return Err(fields.refuse(why)),
+        Err(RefundError::Store(error)) => return Err(unavailable(fields.accept, &error)),
+    };
+    let told = shop.reports.tell(entry).await;
+    let told = told.map_err(|error| unavailable(fields.accept, &error))?;
+    Ok(answer(&visitor, &fields, "Refund", &told))
+}
+
+/// `GET /outbox`: the reports that a person has to look at. A real shop shows it to its own people
+/// only.
+async fn outbox_page(visitor: Visitor, accept: Accept) -> Result<Response, Problem> {
+    let problems = match visitor.shop.reports.outbox() {
+        Some(outbox) => outbox.problems().await,
+        None => Ok(Vec::new()),
+    };
+    let problems = problems.map_err(|error| unavailable(accept, &error))?;
+    Ok(match accept.or(Format::Html) {
+        Format::Html => pages::outbox(&visitor, &problems).into_response(),
+        Format::Json => {
+            let problems: Vec<_> = problems.iter().filter_map(problem).collect();
+            Json(json!({ "problems": problems })).into_response()
+        }
+    })
+}
+
+fn problem(delivery: &Delivery) -> Option<serde_json::Value> {
+    let (state, reason) = match delivery.state() {
+        DeliveryState::Undecided { reason } => ("undecided", reason),
+        DeliveryState::Dead { reason } => ("dead", reason),
+        _ => return None,
+    };
+    Some(json!({
+        "id": delivery.report().id(),
+        "state": state,
+        "reason": reason.to_string(),
+        "platform_says": reason.words(),
+        "attempts": delivery.attempts(),
+    }))
+}
+
+/// `POST /outbox`: somebody has looked at a report there, and it is to be sent again.
+async fn send_again(visitor: Visitor, fields: Fields) -> Result<Response, Problem> {
+    let id = fields.text("id", 1024)?;
+    let is_sent = match visitor.shop.reports.outbox() {
+        Some(outbox) => outbox.send_again(id).await,
+        None => Ok(false),
+    };
+    if !is_sent.map_err(|error| unavailable(fields.accept, &error))? {
+        let message = "there is no such report on the list: reload it";
+        return Err(Problem::new(fields.accept, StatusCode::NOT_FOUND, message));
     }
+    Ok(match fields.accept.or(fields.format) {
+        Format::Html => Redirect::to("/outbox").into_response(),
+        Format::Json => Json(json!({ "id": id })).into_response(),
+    })
+}
+
+/// The shop's own database doesn't answer.
+fn unavailable(accept: Accept, error: &StoreError) -> Problem {
+    tracing::warn!(%error, "the shop's database failed");
+    let message = "the shop's database doesn't answer: try again in a moment";
+    Problem::new(accept, StatusCode::SERVICE_UNAVAILABLE, message)
 }
 
 /// What checkout and webhook are told about a payment.
@@ -342,7 +471,7 @@ impl<'f> Payment<'f> {
 }
 
 /// As the request came, so it is answered, unless it asks for something else.
-fn answer(visitor: &Visitor, fields: &Fields, what: &str, report: &Report) -> Response {
+fn answer(visitor: &Visitor, fields: &Fields, what: &str, report: &Answer) -> Response {
     match fields.accept.or(fields.format) {
         Format::Json => Json(report).into_response(),
         Format::Html => pages::report(visitor, what, report).into_response(),

@@ -25,7 +25,7 @@ use tower_service::Service;
 pub(crate) use self::clicker::{Clicker, Destination, Late, Pending};
 pub(crate) use self::facts::Facts;
 use self::facts::FactsRule;
-#[cfg(any(feature = "partnac", feature = "tapfiliate"))]
+#[cfg(any(feature = "partnac", feature = "partnero", feature = "tapfiliate"))]
 pub(crate) use self::facts::is_this_machine;
 pub(crate) use self::late::Answer;
 pub use self::late::ClickCounts;

@@ -1,5 +1,5 @@
-//! One client for all platforms, over any HTTP transport: it sends what a platform built, and
-//! reads no more of an answer than anyone needs.
+//! One client for all platforms, over any HTTP transport: it sends what a platform built, reads no
+//! more of an answer than anyone needs, and keeps what was sent out of the errors.
 
 use std::{
     fmt,
@@ -7,21 +7,23 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
-use http::header::RETRY_AFTER;
+use http::header::{DATE, RETRY_AFTER};
 use http::{HeaderMap, Request, Response};
 use http_body::Body;
 use http_body_util::{BodyExt, Limited};
+use time::{Date, Month, OffsetDateTime, Time};
 use tower_service::Service;
 
-use super::{Answer, CreateClicks, Error};
+use super::{Answer, CreateClicks, Error, Outcome, Report, ReportError, Step, TakeReports};
 use crate::click::ClickRequest;
 use crate::referral::ClickId;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
+type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// The longest answer that is read, in bytes. No platform's is anywhere near it.
 const MAX_ANSWER_LEN: usize = 64 * 1024;
@@ -41,11 +43,62 @@ impl fmt::Display for NotSent {
 
 impl std::error::Error for NotSent {}
 
+/// What carries requests to a platform: any Tower service from `http::Request<Bytes>` to an
+/// `http::Response`, cheap to clone. There is nothing to implement but [`Service`].
+pub trait Transport: Clone + Send + Sync + 'static {
+    /// Sends one request once the transport is ready, and reads at most so many bytes of the
+    /// answer.
+    #[doc(hidden)]
+    fn carry(&self, request: Request<Bytes>, max_len: usize) -> BoxFuture<Result<Answer, Error>>;
+}
+
+impl<T, B> Transport for T
+where
+    T: Service<Request<Bytes>, Response = Response<B>> + Clone + Send + Sync + 'static,
+    T::Error: Into<BoxError>,
+    T::Future: Send,
+    B: Body + Send,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    // Boxed here, where the types are still names: in a handler's future, the compiler would have
+    // to show anew that each of them may go to another thread, and can't.
+    fn carry(&self, request: Request<Bytes>, max_len: usize) -> BoxFuture<Result<Answer, Error>> {
+        let mut transport = self.clone();
+        Box::pin(async move {
+            // A transport that isn't ready hasn't sent anything.
+            std::future::poll_fn(|cx| transport.poll_ready(cx))
+                .await
+                .map_err(|_| Error::NotSent)?;
+            read(transport.call(request), max_len).await
+        })
+    }
+}
+
 /// A platform over a transport: any Tower service from `http::Request<Bytes>` to an
 /// `http::Response`.
 ///
-/// The client follows no redirects, reads at most 64 KiB of an answer and repeats nothing. Cheap
-/// to clone.
+/// The client follows no redirects, reads at most 64 KiB of an answer (1 MiB of a page of a list)
+/// and repeats nothing that changes anything: that is for whoever holds the report, by the error's
+/// [advice](ReportError::advice). Cheap to clone.
+///
+/// ```no_run
+/// # #[cfg(all(feature = "https", feature = "partnac"))] {
+/// use tower_referral::Referral;
+/// use tower_referral::platform::{Client, Https, Money, Outcome, Partnac, Sale};
+///
+/// # async fn paid(api_key: &str, referral: Option<Referral>) -> Result<(), Box<dyn std::error::Error>> {
+/// let platform = Client::new(Partnac::new(api_key)?, Https::new()); // the line that changes
+///
+/// let sale = Sale::new("ORDER-1", "CUSTOMER-1", Money::new("99.99", "EUR")?)?;
+/// match platform.report(sale.referral(referral.as_ref())).await? {
+///     Outcome::Recorded { .. } | Outcome::Duplicate => println!("credited, once"),
+///     _ => println!("nobody to credit"),
+/// }
+/// # Ok(())
+/// # }
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Client<P, T> {
     platform: Arc<P>,
@@ -61,6 +114,80 @@ impl<P, T> Client<P, T> {
         }
     }
 
+    /// Tells the platform of a sign-up, a sale or a refund, once: nothing is repeated here. What to
+    /// do about a failure is in the error's [advice](ReportError::advice).
+    ///
+    /// There is no time limit but the transport's; [`Https`](super::Https) has one.
+    ///
+    /// # Errors
+    ///
+    /// The platform couldn't be told, or refused. [`Outcome::NotAttributed`] is no error.
+    pub async fn report(&self, report: impl Into<Report>) -> Result<Outcome, ReportError>
+    where
+        P: TakeReports,
+        T: Transport,
+    {
+        let report = report.into();
+        let result = self.exchange(&report).await;
+        note(&report, &result);
+        result
+    }
+
+    async fn exchange(&self, report: &Report) -> Result<Outcome, ReportError>
+    where
+        P: TakeReports,
+        T: Transport,
+    {
+        let mut is_repeatable = true; // as long as nothing was sent
+        let mut step = self.platform.begin(report);
+        loop {
+            match step.map_err(|error| ReportError::new(error, is_repeatable))? {
+                Step::Done(outcome) => return Ok(outcome),
+                Step::Send(request, stage) => {
+                    // A request that only asks for something can do no harm twice.
+                    is_repeatable =
+                        request.method().is_safe() || self.platform.deduplicates(report);
+                    step = match self.send(request, MAX_ANSWER_LEN).await {
+                        Ok(answer) => {
+                            let answer = answer.without(report.secrets().chain(report.order()));
+                            self.platform.next(report, stage, &answer)
+                        }
+                        Err(error) => Err(error),
+                    };
+                }
+            }
+        }
+    }
+
+    /// One request for what only one platform has. `is_repeatable` says whether it does no harm
+    /// twice.
+    #[cfg(any(feature = "partnac", feature = "partnero"))]
+    pub(super) async fn tell(
+        &self,
+        request: Request<Bytes>,
+        secrets: impl Iterator<Item = &str>,
+        is_repeatable: bool,
+    ) -> Result<Answer, ReportError>
+    where
+        T: Transport,
+    {
+        match self.send(request, MAX_ANSWER_LEN).await {
+            Ok(answer) => Ok(answer.without(secrets)),
+            Err(error) => Err(ReportError::new(error, is_repeatable)),
+        }
+    }
+
+    /// This platform as a Tower service that takes reports, so that layers can be composed around
+    /// it. It is always ready: each request waits for the transport by itself.
+    #[must_use]
+    pub fn reports(&self) -> ReportService<P, T>
+    where
+        P: TakeReports,
+        T: Clone,
+    {
+        ReportService(self.clone())
+    }
+
     /// The click service of this platform, for [`Clicks::new`](crate::Clicks::new).
     #[must_use]
     pub fn clicks(&self) -> ClickService<P, T>
@@ -70,6 +197,34 @@ impl<P, T> Client<P, T> {
     {
         ClickService(self.clone())
     }
+
+    #[cfg(any(feature = "partnac", feature = "partnero", feature = "tapfiliate"))]
+    pub(super) fn platform(&self) -> &Arc<P> {
+        &self.platform
+    }
+
+    /// Sends one request that isn't a report.
+    #[cfg(feature = "partnero")]
+    pub(super) async fn ask(&self, request: Request<Bytes>) -> Result<Answer, Error>
+    where
+        T: Transport,
+    {
+        self.send(request, MAX_ANSWER_LEN).await
+    }
+
+    /// Sends one request on a transport of its own, once that is ready.
+    pub(super) async fn send(
+        &self,
+        request: Request<Bytes>,
+        max_len: usize,
+    ) -> Result<Answer, Error>
+    where
+        T: Transport,
+    {
+        let credentials = credentials(request.headers());
+        let answer = self.transport.carry(request, max_len).await?;
+        Ok(answer.without(credentials.iter().map(String::as_str)))
+    }
 }
 
 impl<P, T: Clone> Clone for Client<P, T> {
@@ -78,6 +233,72 @@ impl<P, T: Clone> Clone for Client<P, T> {
             platform: Arc::clone(&self.platform),
             transport: self.transport.clone(),
         }
+    }
+}
+
+/// What must not come back in an error's words: the sensitive headers, without their scheme.
+fn credentials(headers: &HeaderMap) -> Vec<String> {
+    let values = headers.values().filter(|value| value.is_sensitive());
+    values
+        .filter_map(|value| value.to_str().ok()?.rsplit(' ').next())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Tells `tracing` what became of a report, by nothing that came from the visitor.
+#[cfg_attr(not(feature = "tracing"), expect(unused_variables))]
+fn note(report: &Report, result: &Result<Outcome, ReportError>) {
+    #[cfg(feature = "tracing")]
+    {
+        let (kind, order) = (report.kind(), report.order());
+        match result {
+            Ok(outcome) => {
+                let outcome = outcome.as_str();
+                tracing::debug!(target: "tower_referral", kind, order, outcome, "report");
+            }
+            Err(error) => {
+                let advice = error.advice().as_str();
+                tracing::warn!(target: "tower_referral", kind, order, advice, %error, "report");
+            }
+        }
+    }
+}
+
+/// Tells a platform of sign-ups, sales and refunds; made by [`Client::reports`].
+#[derive(Debug)]
+pub struct ReportService<P, T>(Client<P, T>);
+
+impl<P: TakeReports, T> ReportService<P, T> {
+    /// Does the platform recognise this report if it is told twice? For
+    /// [`Delivery::deduplicated`](super::Delivery::deduplicated).
+    #[must_use]
+    pub fn deduplicates(&self, report: &Report) -> bool {
+        self.0.platform.deduplicates(report)
+    }
+}
+
+impl<P, T: Clone> Clone for ReportService<P, T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<P, T> Service<Report> for ReportService<P, T>
+where
+    P: TakeReports + Send + Sync + 'static,
+    T: Transport,
+{
+    type Response = Outcome;
+    type Error = ReportError;
+    type Future = BoxFuture<Result<Outcome, ReportError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ReportError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, report: Report) -> Self::Future {
+        let client = self.0.clone();
+        Box::pin(async move { client.report(report).await })
     }
 }
 
@@ -103,7 +324,7 @@ where
 {
     type Response = ClickId;
     type Error = Error;
-    type Future = Pin<Box<dyn Future<Output = Result<ClickId, Error>> + Send>>;
+    type Future = BoxFuture<Result<ClickId, Error>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         // A transport that isn't ready hasn't sent anything.
@@ -112,13 +333,23 @@ where
 
     fn call(&mut self, click: ClickRequest) -> Self::Future {
         let platform = Arc::clone(&self.0.platform);
-        let response = self.0.transport.call(platform.click_request(&click));
-        Box::pin(async move { platform.read_click(&read(response).await?) })
+        let request = platform.click_request(&click);
+        let credentials = credentials(request.headers());
+        let response = self.0.transport.call(request);
+        Box::pin(async move {
+            let answer = read(response, MAX_ANSWER_LEN).await?;
+            let secrets = credentials.iter().map(String::as_str);
+            let answer = answer.without(secrets.chain([click.key.as_str()]));
+            platform.read_click(&answer)
+        })
     }
 }
 
-/// Waits for the response and reads it, as far as it goes.
-async fn read<B, E>(response: impl Future<Output = Result<Response<B>, E>>) -> Result<Answer, Error>
+/// Waits for the response and reads it, as far as it goes. Of a refusal the status is enough.
+async fn read<B, E>(
+    response: impl Future<Output = Result<Response<B>, E>>,
+    max_len: usize,
+) -> Result<Answer, Error>
 where
     B: Body,
     B::Error: Into<BoxError>,
@@ -126,23 +357,19 @@ where
 {
     let response = response.await.map_err(|error| fate_of(&*error.into()))?;
     let (parts, body) = response.into_parts();
-    let body = Limited::new(body, MAX_ANSWER_LEN)
-        .collect()
-        .await
-        .map_err(|error| {
-            if error.is::<http_body_util::LengthLimitError>() {
-                Error::Unreadable {
-                    status: parts.status,
-                }
-            } else {
-                Error::FateUnknown
-            }
-        })?;
-    Ok(Answer {
-        status: parts.status,
-        retry_after: retry_after(&parts.headers),
-        body: body.to_bytes(),
-    })
+    let body = match Limited::new(body, max_len).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(_) if !parts.status.is_success() => Bytes::new(),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+            return Err(Error::Unreadable {
+                status: parts.status,
+            });
+        }
+        Err(_) => return Err(Error::FateUnknown),
+    };
+    let mut answer = Answer::new(parts.status, body);
+    answer.retry_after = retry_after(&parts.headers);
+    Ok(answer)
 }
 
 fn fate_of(error: &(dyn std::error::Error + 'static)) -> Error {
@@ -155,15 +382,41 @@ fn fate_of(error: &(dyn std::error::Error + 'static)) -> Error {
     }
 }
 
-/// The delay of `Retry-After` in seconds (RFC 9110 section 10.2.3). The other form, a date, would
-/// have to trust two clocks, and is as if absent.
+/// The wait of a `Retry-After` in either form (RFC 9110 section 10.2.3), capped. A date is taken
+/// from the answer's own `Date` if there is one, so that it takes no two clocks to agree.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers
-        .get(RETRY_AFTER)?
-        .to_str()
-        .ok()?
-        .trim()
-        .parse()
-        .ok()?;
-    Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
+    let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
+    let wait = text(RETRY_AFTER)?;
+    let wait = if !wait.is_empty() && wait.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than a number holds are a long wait all the same.
+        Duration::from_secs(wait.parse().unwrap_or(u64::MAX))
+    } else {
+        let until = read_date(wait)?;
+        let now = text(DATE)
+            .and_then(read_date)
+            .unwrap_or_else(|| SystemTime::now().into());
+        (until - now).try_into().unwrap_or(Duration::ZERO)
+    };
+    Some(wait.min(MAX_RETRY_AFTER))
+}
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT`, the one form that may be sent today.
+fn read_date(text: &str) -> Option<OffsetDateTime> {
+    const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    let mut parts = text.split_once(", ")?.1.split(' ');
+    let day = parts.next()?.parse().ok()?;
+    let month = parts.next().filter(|month| month.len() == 3)?;
+    let month = MONTHS.find(month).filter(|at| at % 3 == 0)? / 3 + 1;
+    let month = Month::try_from(month as u8).ok()?;
+    let year = parts.next()?.parse().ok()?;
+    let mut time = parts.next()?.split(':').map(str::parse);
+    let (hour, minute, second) = (time.next()?.ok()?, time.next()?.ok()?, time.next()?.ok()?);
+    if parts.next() != Some("GMT") {
+        return None;
+    }
+    let date = Date::from_calendar_date(year, month, day).ok()?;
+    Some(
+        date.with_time(Time::from_hms(hour, minute, second).ok()?)
+            .assume_utc(),
+    )
 }

@@ -1,16 +1,15 @@
-//! What every request to a platform has in common, and what their answers have: where the platform
-//! is, how it knows us, JSON both ways.
+//! What every request to a platform has in common: where the platform is, how it knows us, and that
+//! the API key goes nowhere else.
 
 use std::fmt;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Method, Request, Uri};
-use serde_json::Value;
 
+use super::json::Object;
 use crate::click::is_this_machine;
 use crate::error::ConfigError;
-use crate::referral::ClickId;
 
 /// Where a platform is and how it knows us: what every request to it has in common.
 #[derive(Clone)]
@@ -52,10 +51,58 @@ impl Endpoint {
         Ok(self)
     }
 
-    pub(super) fn post(&self, path: &str, body: &Value) -> Request<Bytes> {
+    pub(super) fn post(&self, path: &str, body: Object) -> Request<Bytes> {
+        self.request(Method::POST, path, body.into_bytes())
+    }
+
+    #[cfg(any(feature = "partnac", feature = "tapfiliate"))]
+    pub(super) fn patch(&self, path: &str, body: Object) -> Request<Bytes> {
+        self.request(Method::PATCH, path, body.into_bytes())
+    }
+
+    pub(super) fn get(&self, path: &str) -> Request<Bytes> {
+        self.request(Method::GET, path, Bytes::new())
+    }
+
+    #[cfg(any(feature = "partnero", feature = "tapfiliate"))]
+    pub(super) fn delete(&self, path: &str) -> Request<Bytes> {
+        self.request(Method::DELETE, path, Bytes::new())
+    }
+
+    /// The request for the next part of a list, at a URL that the platform gave. `None` if that is
+    /// on another origin than the base URL: the API key never goes elsewhere. A platform behind a
+    /// proxy may take itself for an `http` one; it is asked where we know it to be.
+    #[cfg(feature = "partnero")]
+    pub(super) fn get_next(&self, url: &str) -> Option<Request<Bytes>> {
+        let base: Uri = self.base_url.parse().ok()?;
+        let next: Uri = url.parse().ok()?;
+        let is_same_origin = match (next.scheme_str(), next.authority()) {
+            (None, None) => true,
+            (Some(scheme), Some(authority)) => {
+                let is_same_scheme = Some(scheme) == base.scheme_str() || scheme == "http";
+                is_same_scheme && Some(authority) == base.authority()
+            }
+            _ => false,
+        };
+        let path = next.path_and_query()?.as_str();
+        // Two slashes would name another host.
+        if !is_same_origin || !path.starts_with('/') || path.starts_with("//") {
+            return None;
+        }
+        let mut request = self.get("");
+        *request.uri_mut() = Uri::builder()
+            .scheme(base.scheme_str()?)
+            .authority(base.authority()?.as_str())
+            .path_and_query(path)
+            .build()
+            .ok()?;
+        Some(request)
+    }
+
+    fn request(&self, method: Method, path: &str, body: Bytes) -> Request<Bytes> {
         let json = HeaderValue::from_static("application/json");
-        let mut request = Request::new(Bytes::from(body.to_string()));
-        *request.method_mut() = Method::POST;
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
         // The base URL was checked when it was set, and the paths are ours.
         *request.uri_mut() = format!("{}{path}", self.base_url)
             .parse()
@@ -97,20 +144,16 @@ fn is_platform_url(url: &str) -> bool {
     is_safe && is_plain
 }
 
-/// The click ID in one of the properties of `json`, a string or a number.
-pub(super) fn click_id_in(json: &Value, properties: &[&str]) -> Option<ClickId> {
-    properties.iter().find_map(|name| match json.get(name)? {
-        Value::String(text) => text.parse().ok(),
-        Value::Number(number) if number.is_u64() => number.to_string().parse().ok(),
-        _ => None,
-    })
-}
-
-/// A JSON object of the properties that have a value: an absent one is left out, never `null`.
-pub(super) fn object<const N: usize>(properties: [(&str, Option<String>); N]) -> Value {
-    properties
-        .into_iter()
-        .filter_map(|(name, value)| Some((name.to_owned(), Value::String(value?))))
-        .collect::<serde_json::Map<_, _>>()
-        .into()
+/// An ID as one segment of a path, or as a value in a query.
+pub(super) fn segment(id: &str) -> String {
+    let mut segment = String::with_capacity(id.len());
+    for byte in id.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                segment.push(char::from(byte));
+            }
+            _ => segment.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    segment
 }

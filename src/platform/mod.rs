@@ -1,6 +1,18 @@
 //! Affiliate platforms. A platform does no I/O: it builds requests and reads answers. One
 //! [`Client`] sends them over any HTTP transport, [`Https`] being the ready-made one.
 //!
+//! | | clicks | [`SignUp`] | [`Sale`] | whole [`Refund`] | partial [`Refund`] |
+//! |---|---|---|---|---|---|
+//! | [`Partnac`] | yes | a conversion `lead` | a conversion `sale`, once for each order | yes | yes |
+//! | [`Partnero`] (affiliate) | from its own script only | with a referral only | yes, not recognised if told twice | yes | [`Unsupported`] |
+//! | [`PartneroFriends`] (refer-a-friend) | from its own script only | always | yes, not recognised if told twice | yes | [`Unsupported`] |
+//! | [`Tapfiliate`] | yes | a customer | once for each order | yes | yes, not recognised if told twice |
+//!
+//! Reports say the same to all of them, so a service changes platform by changing one line. What
+//! only one platform has is on its client: [`partnac`], [`partnero`], [`tapfiliate`]. A report that
+//! must not be lost waits in a job queue of the service's own: [`deliver`] says what may be done with
+//! it, and what came of that.
+//!
 //! ```no_run
 //! # #[cfg(all(feature = "https", feature = "partnac"))] {
 //! use tower_referral::Clicks;
@@ -15,14 +27,26 @@
 //! ```
 
 mod client;
-#[cfg(any(feature = "partnac", feature = "tapfiliate"))]
+mod delivery;
+#[cfg(any(feature = "partnac", feature = "partnero", feature = "tapfiliate"))]
 mod endpoint;
 #[cfg(feature = "https")]
 mod https;
+#[cfg(any(feature = "partnac", feature = "partnero", feature = "tapfiliate"))]
+mod json;
+#[cfg(any(feature = "partnac", feature = "tapfiliate"))]
+mod listed;
+mod money;
+#[cfg(any(feature = "partnac", feature = "partnero", feature = "tapfiliate"))]
+mod pages;
 #[cfg(feature = "partnac")]
-mod partnac;
+pub mod partnac;
+#[cfg(feature = "partnero")]
+pub mod partnero;
+mod report;
+mod take;
 #[cfg(feature = "tapfiliate")]
-mod tapfiliate;
+pub mod tapfiliate;
 
 use std::{fmt, time::Duration};
 
@@ -30,11 +54,21 @@ use bytes::Bytes;
 use http::{Request, StatusCode};
 use serde_json::Value;
 
-pub use self::client::{ClickService, Client, NotSent};
+pub use self::client::{ClickService, Client, NotSent, ReportService, Transport};
+pub use self::delivery::{Delivery, DeliveryState, Journal, Retries, Setback, Verdict, deliver};
 #[cfg(feature = "https")]
 pub use self::https::Https;
+#[cfg(any(feature = "partnac", feature = "tapfiliate"))]
+pub use self::listed::ListedConversion;
+pub use self::money::{InvalidMoney, Money};
+#[cfg(any(feature = "partnac", feature = "partnero", feature = "tapfiliate"))]
+pub use self::pages::Pages;
 #[cfg(feature = "partnac")]
 pub use self::partnac::Partnac;
+#[cfg(feature = "partnero")]
+pub use self::partnero::{Partnero, PartneroFriends};
+pub use self::report::{Contact, Credit, InvalidId, Outcome, Refund, Report, Sale, SignUp};
+pub use self::take::{Advice, ReportError, Step, TakeReports, Unsupported};
 #[cfg(feature = "tapfiliate")]
 pub use self::tapfiliate::Tapfiliate;
 use crate::click::{ClickRequest, UnknownKey};
@@ -60,6 +94,8 @@ pub struct Answer {
     status: StatusCode,
     retry_after: Option<Duration>,
     body: Bytes,
+    /// What was sent and must not come back in an error's words.
+    secrets: Vec<String>,
 }
 
 impl Answer {
@@ -70,6 +106,7 @@ impl Answer {
             status,
             retry_after: None,
             body,
+            secrets: Vec::new(),
         }
     }
 
@@ -89,12 +126,23 @@ impl Answer {
     ///
     /// # Errors
     ///
-    /// The status isn't a success, or the body isn't JSON.
+    /// As [`accepted`](Self::accepted); or the body isn't JSON.
     pub fn success(&self) -> Result<Value, Error> {
+        self.accepted()?;
+        serde_json::from_slice(&self.body).map_err(|_| Error::Unreadable {
+            status: self.status,
+        })
+    }
+
+    /// Is it a success? The body may be anything, but if it is JSON it must not say no: some
+    /// platforms answer 200 with `"success": false`, `"status": "error"` or an `error`.
+    ///
+    /// # Errors
+    ///
+    /// The typed error of anything else.
+    pub fn accepted(&self) -> Result<(), Error> {
         match self.status {
-            status if status.is_success() => {
-                serde_json::from_slice(&self.body).map_err(|_| Error::Unreadable { status })
-            }
+            status if status.is_success() && !self.says_no() => Ok(()),
             StatusCode::TOO_MANY_REQUESTS => Err(Error::RateLimited {
                 retry_after: self.retry_after,
             }),
@@ -104,13 +152,39 @@ impl Answer {
             status => Err(Error::Rejected {
                 status,
                 message: self.message(),
+                retry_after: self.retry_after,
             }),
         }
     }
 
+    /// The same answer, whose words never hold these texts.
+    fn without<'s>(mut self, secrets: impl Iterator<Item = &'s str>) -> Self {
+        self.secrets.extend(secrets.map(str::to_owned));
+        self
+    }
+
+    fn says_no(&self) -> bool {
+        let Ok(json) = serde_json::from_slice::<Value>(&self.body) else {
+            return false;
+        };
+        let is_false = |name| json.get(name) == Some(&Value::Bool(false));
+        let is_error = |name| match json.get(name) {
+            Some(Value::String(text)) => !text.is_empty(),
+            Some(Value::Array(list)) => !list.is_empty(),
+            Some(Value::Object(object)) => !object.is_empty(),
+            _ => false,
+        };
+        let status = json.get("status");
+        is_false("success")
+            || is_false("ok")
+            || status.is_some_and(|status| *status == 0 || *status == "error" || *status == "fail")
+            || is_error("error")
+            || is_error("errors")
+    }
+
     /// What the platform says in `message`, `error` or `errors`, or the body's text.
     fn message(&self) -> Message {
-        let text = match serde_json::from_slice::<Value>(&self.body) {
+        let mut text = match serde_json::from_slice::<Value>(&self.body) {
             Ok(json) => ["message", "error", "errors"]
                 .iter()
                 .filter_map(|name| json.get(name))
@@ -123,32 +197,97 @@ impl Answer {
                 .join("; "),
             Err(_) => String::from_utf8_lossy(&self.body).into_owned(),
         };
+        for secret in &self.secrets {
+            text = redacted(&text, secret);
+            text = redacted(&text, &percent_encoded(secret));
+        }
         Message(text.chars().take(MAX_MESSAGE_CHARS).collect())
     }
+}
 
-    #[cfg(any(feature = "partnac", feature = "tapfiliate"))]
-    /// Does a refusal say, in JSON, that there is no such partner? The platforms document neither
-    /// status nor wording, so the words are taken together.
+#[cfg(any(feature = "partnac", feature = "partnero", feature = "tapfiliate"))]
+impl Answer {
+    /// Does a refusal say, in JSON, that one of the subjects isn't known? The platforms document
+    /// neither status nor wording, so the words are taken together.
     fn says_unknown(&self, subjects: &[&str]) -> bool {
-        let is_candidate = matches!(
-            self.status,
-            StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::UNPROCESSABLE_ENTITY
-        );
-        if !is_candidate || serde_json::from_slice::<Value>(&self.body).is_err() {
+        const WORDS: &[&str] = &[
+            "unknown",
+            "not found",
+            "not_found",
+            "invalid",
+            "not valid",
+            "not exist",
+            "n't exist",
+            "no such",
+            "could not find",
+            "couldn't find",
+            "unrecogni",
+        ];
+        self.refuses(subjects, WORDS)
+    }
+
+    /// Does a refusal say, in JSON, that one of the subjects is there already?
+    #[cfg(any(feature = "partnac", feature = "partnero", feature = "tapfiliate"))]
+    fn says_duplicate(&self, subjects: &[&str]) -> bool {
+        const WORDS: &[&str] = &["already", "duplicate", "exist", "unique", "taken", "in use"];
+        self.refuses(subjects, WORDS)
+    }
+
+    fn refuses(&self, subjects: &[&str], words: &[&str]) -> bool {
+        let is_candidate = matches!(self.status.as_u16(), 400 | 404 | 409 | 410 | 422)
+            || self.status.is_success() && self.says_no();
+        if !is_candidate {
             return false;
         }
-        let text = String::from_utf8_lossy(&self.body).to_ascii_lowercase();
-        let has_any = |words: &[&str]| words.iter().any(|word| text.contains(word));
-        has_any(subjects)
-            && has_any(&[
-                "unknown",
-                "not found",
-                "not_found",
-                "invalid",
-                "not exist",
-                "no such",
-            ])
+        serde_json::from_slice::<Value>(&self.body).is_ok_and(|json| {
+            json::says(&json, &|above, text| {
+                // An echo of what was sent says nothing, whatever it looks like.
+                if self.secrets.iter().any(|sent| sent == text) {
+                    return false;
+                }
+                // The platform's own name is no word about a partner.
+                let text = format!("{above} {text}").to_ascii_lowercase();
+                let text = text.replace("partnero", "");
+                let has_any = |words: &[&str]| words.iter().any(|word| text.contains(word));
+                // What isn't there doesn't exist already, and is no duplicate.
+                let is_absent = has_any(&["not exist", "n't exist"]);
+                let mut words = words.iter().filter(|word| !is_absent || **word != "exist");
+                has_any(subjects)
+                    && words.any(|word| text.contains(word))
+                    && !has_any(&["api key", "api_key", "api-key"])
+            })
+        })
     }
+}
+
+/// `text` without `secret`, in whatever case it stands there. One character is no secret.
+fn redacted(text: &str, secret: &str) -> String {
+    const HIDDEN: &str = "[hidden]";
+    if secret.len() < 2 {
+        return text.to_owned();
+    }
+    // Lower case in ASCII keeps every byte in its place.
+    let (lower, secret) = (text.to_ascii_lowercase(), secret.to_ascii_lowercase());
+    let mut redacted = String::with_capacity(text.len());
+    let mut rest = 0;
+    for (at, _) in lower.match_indices(&secret) {
+        redacted.push_str(&text[rest..at]);
+        redacted.push_str(HIDDEN);
+        rest = at + secret.len();
+    }
+    redacted.push_str(&text[rest..]);
+    redacted
+}
+
+fn percent_encoded(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                char::from(byte).to_string()
+            }
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
 }
 
 impl fmt::Debug for Answer {
@@ -162,13 +301,14 @@ impl fmt::Debug for Answer {
 
 const MAX_MESSAGE_CHARS: usize = 500;
 
-/// A platform's own words. They may repeat what was sent, so `Debug` hides them.
+/// A platform's own words. Platforms like to repeat what was sent: API key, referral key, click ID
+/// and all that came from the customer are taken out of it where the client knows them, and `Debug`
+/// hides the rest.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Message(String);
 
 impl Message {
-    /// The words, at most 500 characters. They may hold a referral key or an e-mail address: not
-    /// for logs.
+    /// The words, at most 500 characters: for people, rather than for logs.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -207,7 +347,13 @@ pub enum Error {
         status: StatusCode,
         /// The platform's own words.
         message: Message,
+        /// How long it wants to be left alone, if it says so.
+        retry_after: Option<Duration>,
     },
+    /// The platform has no call for such a report; nothing was sent that changes anything.
+    Unsupported(Unsupported),
+    /// A list goes on at another host, which the API key must not be sent to.
+    ForeignLink,
     /// The platform's answer can't be read, so what became of the request is unknown.
     Unreadable {
         /// The answer's status.
@@ -257,6 +403,11 @@ impl fmt::Display for Error {
                 f,
                 "the platform's answer ({status}) can't be read: look there whether the request \
                  arrived"
+            ),
+            Self::Unsupported(what) => what.fmt(f),
+            Self::ForeignLink => f.write_str(
+                "the platform's list goes on at another host, where the API key isn't sent: check \
+                 the base URL",
             ),
         }
     }

@@ -4,8 +4,6 @@ use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
 use http::Extensions;
-use sqlx::postgres::{PgPool, PgPoolOptions};
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
 use tokio::runtime::Runtime;
 use tower_referral::{AppSession, Keep, ServerSide};
 use tower_sessions::{MemoryStore, Session};
@@ -13,6 +11,10 @@ use tower_sessions_0_14::MemoryStore as MemoryStore014;
 use tower_sessions_moka_store::MokaStore;
 use tower_sessions_redis_store::RedisStore;
 use tower_sessions_redis_store::fred::prelude::{Client, ClientLike as _, Config};
+use tower_sessions_sqlx_store::sqlx::postgres::{PgPool, PgPoolOptions};
+use tower_sessions_sqlx_store::sqlx::sqlite::{
+    SqliteConnectOptions, SqlitePool, SqlitePoolOptions,
+};
 use tower_sessions_sqlx_store::{PostgresStore, SqliteStore};
 
 use crate::common::{STAGE, Stage, keyring};

@@ -8,14 +8,17 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use axum::Router;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
 use tower_referral::{AppSession, Keep, Keyring, ServerSide, SignedCookie};
 use tower_sessions_0_14::session_store::ExpiredDeletion;
 use tower_sessions_0_14::{MemoryStore, SessionManagerLayer, SessionStore};
 use tower_sessions_redis_store::RedisStore;
 use tower_sessions_redis_store::fred::prelude::{
     Builder, ClientLike as _, Config, ReconnectPolicy,
+};
+// Their own `sqlx`, which need not be the newest.
+use tower_sessions_sqlx_store::sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use tower_sessions_sqlx_store::sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions,
 };
 use tower_sessions_sqlx_store::{PostgresStore, SqliteStore};
 

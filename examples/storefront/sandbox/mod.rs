@@ -1,7 +1,13 @@
 //! A stand-in for the affiliate platform, inside the shop's own process and on a port of its own.
 //! It takes what the real one takes and refuses the rest, and shows at `/` what it received, as a
 //! page or, where `Accept` asks for it, as JSON. A shop talks to the real platform and has no such
-//! file.
+//! folder.
+
+mod call;
+mod partnac;
+mod partnero;
+mod records;
+mod tapfiliate;
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -9,14 +15,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use serde_json::{Map, Value, json};
+use rust_decimal::Decimal;
+use serde_json::{Value, json};
 use time::OffsetDateTime;
 use tokio::net::TcpListener;
+
+use self::call::{Call as Asked, UNKNOWN};
+use self::records::Records;
 
 use crate::answer::{Accept, Format};
 use crate::options::Platform;
@@ -26,8 +36,8 @@ use crate::pages::STYLE;
 const MAX_CALLS: usize = 100;
 /// No call is longer, in bytes.
 const MAX_BODY_LEN: usize = 16 * 1024;
-/// Keys that begin like this are nobody's, so that one can see what comes of a mistyped link.
-const UNKNOWN: &str = "UNKNOWN";
+/// How many of each kind are remembered.
+const MAX_RECORDS: usize = 10_000;
 
 /// A running sandbox.
 #[derive(Debug)]
@@ -55,7 +65,8 @@ impl Sandbox {
         tokio::spawn(async move { axum::serve(listener, app).await });
         let path = match platform {
             Platform::Tapfiliate => "1.6",
-            _ => "v1/tracking",
+            Platform::Partnero | Platform::PartneroFriends => "v1",
+            Platform::Partnac | Platform::None => "v1/tracking",
         };
         Ok(Self {
             address,
@@ -76,6 +87,7 @@ struct Ledger {
     received: u64,
     /// The newest first.
     calls: VecDeque<Call>,
+    records: Records,
 }
 
 /// What was received, and what was answered.
@@ -98,9 +110,6 @@ enum AnswerBody {
     Page(&'static str),
 }
 
-/// The answer to a call, or to one that is refused.
-type Verdict = Result<Answer, Answer>;
-
 impl Answer {
     fn json(status: StatusCode, json: Value) -> Self {
         let body = AnswerBody::Json(json);
@@ -116,6 +125,11 @@ impl Answer {
             StatusCode::UNPROCESSABLE_ENTITY,
             json!({ "message": "validation failed", "errors": { field: [message] } }),
         )
+    }
+
+    fn page(status: StatusCode, page: &'static str) -> Self {
+        let body = AnswerBody::Page(page);
+        Self { status, body }
     }
 
     fn text(&self) -> String {
@@ -151,17 +165,21 @@ async fn receive(
 ) -> Answer {
     let mut ledger = desk.open();
     ledger.received += 1;
-    let number = ledger.received;
-    let verdict = match (desk.platform, &method, uri.path()) {
-        (Platform::Partnac, &Method::POST, "/v1/tracking/clicks") => {
-            partnac_click(&desk.api_key, &headers, &body, number)
-        }
-        // With a slash at the end, as all of its paths.
-        (Platform::Tapfiliate, &Method::POST, "/1.6/clicks/") => {
-            tapfiliate_click(&desk.api_key, &headers, &body, number)
-        }
-        _ => Err(Answer::refusal(StatusCode::NOT_FOUND, "no such resource")),
+    let call = Asked {
+        method: &method,
+        uri: &uri,
+        headers: &headers,
+        body: &body,
+        number: ledger.received,
     };
+    let (records, api_key) = (&mut ledger.records, &*desk.api_key);
+    let verdict = match desk.platform {
+        Platform::Partnac | Platform::None => partnac::answer(records, api_key, &call),
+        Platform::Tapfiliate => tapfiliate::answer(records, api_key, &call),
+        Platform::Partnero => partnero::answer(records, api_key, false, &call),
+        Platform::PartneroFriends => partnero::answer(records, api_key, true, &call),
+    };
+    records.forget_beyond(MAX_RECORDS);
     let answer = verdict.unwrap_or_else(|refusal| refusal);
     ledger.calls.truncate(MAX_CALLS - 1);
     ledger.calls.push_front(Call {
@@ -173,115 +191,9 @@ async fn receive(
     answer
 }
 
-/// Neither the statuses nor the shape of the answer are documented: these are likely ones.
-fn partnac_click(api_key: &str, headers: &HeaderMap, body: &[u8], number: u64) -> Verdict {
-    let expected = format!("Bearer {api_key}");
-    if headers
-        .get(header::AUTHORIZATION)
-        .is_none_or(|value| *value != *expected)
-    {
-        return Err(Answer::refusal(StatusCode::UNAUTHORIZED, "invalid API key"));
-    }
-    let fields = read_fields(
-        headers,
-        body,
-        &[
-            ("partnership_code", Kind::RequiredText),
-            ("click_url", Kind::RequiredText),
-            ("referrer_url", Kind::Text),
-            ("screen_width", Kind::Integer),
-            ("ip_address", Kind::Text),
-        ],
-    )?;
-    if is_unknown(&fields, "partnership_code") {
-        let message = "partnership not found";
-        return Err(Answer::refusal(StatusCode::NOT_FOUND, message));
-    }
-    let click = json!({ "data": { "click_id": format!("clk_{number:06}") } });
-    Ok(Answer::json(StatusCode::CREATED, click))
-}
-
-fn tapfiliate_click(api_key: &str, headers: &HeaderMap, body: &[u8], number: u64) -> Verdict {
-    match headers.get("x-api-key") {
-        Some(key) if *key == *api_key => {}
-        Some(_) => return Err(Answer::refusal(StatusCode::UNAUTHORIZED, "invalid API key")),
-        None => {
-            return Err(Answer {
-                status: StatusCode::UNAUTHORIZED,
-                body: AnswerBody::Page("<!DOCTYPE html><title>Unauthorized</title>"),
-            });
-        }
-    }
-    let fields = read_fields(
-        headers,
-        body,
-        &[
-            ("referral_code", Kind::RequiredText),
-            ("source_id", Kind::Text),
-            ("meta_data", Kind::Object),
-            ("referrer", Kind::Text),
-            ("landing_page", Kind::Text),
-            ("user_agent", Kind::Text),
-            ("ip", Kind::Text),
-        ],
-    )?;
-    if is_unknown(&fields, "referral_code") {
-        let message = "referral_code not found";
-        return Err(Answer::refusal(StatusCode::NOT_FOUND, message));
-    }
-    let click = json!({ "id": format!("{number:06}-0afe3c") });
-    Ok(Answer::json(StatusCode::CREATED, click))
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    RequiredText,
-    Text,
-    Integer,
-    Object,
-}
-
-/// The JSON object of a call. What the real platforms ignore, an unknown field for one, is refused
-/// here: a client that sends it is mistaken.
-fn read_fields(
-    headers: &HeaderMap,
-    body: &[u8],
-    known: &[(&str, Kind)],
-) -> Result<Map<String, Value>, Answer> {
-    if headers
-        .get(header::CONTENT_TYPE)
-        .is_none_or(|value| value != "application/json")
-    {
-        let message = "send application/json";
-        return Err(Answer::refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
-    }
-    let Ok(fields) = serde_json::from_slice::<Map<String, Value>>(body) else {
-        let message = "the body is not a JSON object";
-        return Err(Answer::refusal(StatusCode::BAD_REQUEST, message));
-    };
-    for (name, value) in &fields {
-        let is_right = match known.iter().find(|(known, _)| known == name) {
-            Some((_, Kind::RequiredText | Kind::Text)) => value.is_string(),
-            Some((_, Kind::Integer)) => value.is_u64(),
-            Some((_, Kind::Object)) => value.is_object(),
-            None => return Err(Answer::invalid(name, "is unknown")),
-        };
-        if !is_right {
-            return Err(Answer::invalid(name, "is of the wrong type"));
-        }
-    }
-    for (name, kind) in known {
-        let is_there = fields.get(*name).is_some_and(|value| value != "");
-        if *kind == Kind::RequiredText && !is_there {
-            return Err(Answer::invalid(name, "is required"));
-        }
-    }
-    Ok(fields)
-}
-
-fn is_unknown(fields: &Map<String, Value>, name: &str) -> bool {
-    let code = fields.get(name).and_then(Value::as_str);
-    code.is_some_and(|code| code.starts_with(UNKNOWN))
+/// An amount as a JSON number.
+fn number(amount: Decimal) -> Value {
+    serde_json::from_str(&amount.normalize().to_string()).unwrap_or_default()
 }
 
 /// `GET /`: what was received, the newest first.
@@ -333,11 +245,47 @@ fn page(name: &str, ledger: &Ledger) -> Markup {
                         "This plays the platform, inside the shop's own process; nothing leaves "
                         "this machine. It refuses keys that begin with " code { (UNKNOWN) } "."
                     }
-                    p {
-                        "The shop tells it of every landing that wins, but not of visits by tools "
-                        "and crawlers: with curl, add " code { "-A Mozilla/5.0" } "."
+                    @if name != "Partnero" {
+                        p {
+                            "The shop tells it of every landing that wins, but not of visits by "
+                            "tools and crawlers: with curl, add " code { "-A Mozilla/5.0" } "."
+                        }
                     }
+                    (arrived(&ledger.records))
                     @for call in &ledger.calls { (call_card(call)) }
+                }
+            }
+        }
+    }
+}
+
+/// What a platform's own pages would show: clicks, customers, conversions and refunds, the newest
+/// first.
+fn arrived(records: &Records) -> Markup {
+    let clicks = records.clicks.iter();
+    let clicks = clicks.map(|(id, key)| format!("{id} by {key}")).collect();
+    let customers = records.customers.iter().map(|customer| {
+        let credit = customer.credit.as_deref().unwrap_or("nobody");
+        format!("{} by {credit}", customer.id)
+    });
+    let conversions = records.conversions.iter().map(|sale| {
+        let (kind, id, amount) = (&sale.kind, &sale.external_id, sale.amount);
+        format!("{kind} {id}: {amount} {} by {}", sale.currency, sale.credit)
+    });
+    let refunds = records.refunds.iter();
+    let refunds = refunds.map(|refund| format!("{}: {}", refund.external_id, refund.amount));
+    let kinds: [(&str, Vec<String>); 4] = [
+        ("Clicks", clicks),
+        ("Customers", customers.collect()),
+        ("Conversions", conversions.collect()),
+        ("Refunds", refunds.collect()),
+    ];
+    html! {
+        @for (kind, records) in kinds {
+            @if !records.is_empty() {
+                section.card {
+                    h2 { (kind) ": " (records.len()) }
+                    ul { @for record in records.iter().rev().take(MAX_CALLS) { li { (record) } } }
                 }
             }
         }
