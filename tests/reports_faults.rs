@@ -6,11 +6,14 @@
 
 mod fault_server;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio_rustls::rustls;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tower_referral::platform::{
     Advice, Client, Error, Https, Money, Outcome, Partnac, Partnero, ReportError, Sale,
 };
@@ -365,6 +368,42 @@ async fn what_never_left_may_always_be_sent_again() {
             assert!(!String::from_utf8_lossy(&bytes).contains("s3cret"));
         }
     }
+}
+
+/// Whoever stands in the platform's place, even with a certificate in its name, has none that anybody
+/// vouches for.
+#[tokio::test]
+async fn a_certificate_that_nobody_vouches_for_is_no_platform() {
+    use tokio::io::AsyncReadExt;
+
+    let name = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
+    let own = rcgen::generate_simple_self_signed(name).unwrap();
+    let key = PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![own.cert.der().clone()], key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/v1", listener.local_addr().unwrap());
+    let heard = tokio::spawn(async move {
+        let mut heard = Vec::new();
+        for _ in 0..2 {
+            let (stream, _) = listener.accept().await.unwrap();
+            if let Ok(mut stream) = acceptor.accept(stream).await {
+                let _ = stream.read_to_end(&mut heard).await;
+            }
+        }
+        heard
+    });
+    for error in report_to(&url, Https::new).await.map(Result::unwrap_err) {
+        assert_eq!(*error.kind(), Error::NotSent);
+        assert_eq!(error.advice(), LATER);
+    }
+    assert_eq!(heard.await.unwrap(), b"", "it was told");
 }
 
 #[tokio::test]

@@ -18,7 +18,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
+use futures_util::TryStreamExt;
 use serde_json::{Value, json};
+use tower_referral::ClickId;
+use tower_referral::platform::partnac::{Conversion, ConversionType, Filter, Update};
+use tower_referral::platform::{
+    Client, Credit, Https, Money, Outcome, Partnac, Partnero, PartneroFriends, Refund, Sale,
+    SignUp, Tapfiliate,
+};
 
 const KEY_A: &str = "a:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 const KEY_B: &str = "b:Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA=";
@@ -1733,6 +1740,153 @@ fn the_sandbox_is_strict_with_reports_too() {
     }
 }
 
+/// A sandbox as a platform: where it is, and the shop that it is in.
+fn platform_of(platform: &str, base: &str) -> (Shop, String) {
+    let mut shop = shop_at(platform);
+    let url = format!("http://{}/{base}", shop.sandbox().0);
+    (shop, url)
+}
+
+fn euros(amount: &str) -> Money {
+    Money::new(amount, "EUR").unwrap()
+}
+
+fn partner(key: &str) -> Credit {
+    Credit::new(key.parse().unwrap())
+}
+
+#[tokio::test]
+async fn what_only_partnac_has_passes_its_sandbox() {
+    let (_shop, url) = platform_of("partnac", "v1/tracking");
+    let partnac = Partnac::new("sandbox").unwrap().base_url(url).unwrap();
+    let client = Client::new(partnac, Https::new());
+    for number in 0..103 {
+        let conversion = Conversion::new(format!("u/{number}"), ConversionType::Custom, euros("1"))
+            .unwrap()
+            .credit(partner("P"))
+            .campaign("c")
+            .metadata("country", "DE");
+        let outcome = client.record(&conversion).await.unwrap();
+        assert!(matches!(outcome, Outcome::Recorded { id: Some(_) }));
+    }
+    let again = Conversion::new("u/0", ConversionType::Sale, None).unwrap();
+    let again = client.record(&again.credit(partner("P"))).await;
+    assert_eq!(again, Ok(Outcome::Duplicate));
+    let update = Update::new()
+        .amount(euros("9.99"))
+        .recalculate_commissions();
+    assert_eq!(client.update("u/0", &update).await, Ok(true));
+    assert_eq!(client.update("u/999", &update).await, Ok(false));
+    let listed: Vec<_> = client
+        .list_conversions(Filter::all())
+        .try_collect()
+        .await
+        .unwrap();
+    assert_eq!(listed.len(), 103);
+    assert_eq!(listed[0].money(), Some(euros("9.99")));
+    let clicks: Vec<_> = client
+        .list_clicks(Filter::all())
+        .try_collect()
+        .await
+        .unwrap();
+    assert!(clicks.is_empty());
+    let part = Refund::part("u/0", euros("9.98"))
+        .unwrap()
+        .id("re_1")
+        .unwrap();
+    let outcome = client.report(part.clone()).await.unwrap();
+    assert!(outcome.is_credited());
+    assert_eq!(client.report(part).await, Ok(Outcome::Duplicate));
+    let nobodys = client.report(Refund::whole("u/999").unwrap()).await;
+    assert_eq!(nobodys, Ok(Outcome::NotAttributed));
+}
+
+#[tokio::test]
+async fn what_only_partnero_has_passes_its_sandbox() {
+    let (_shop, url) = platform_of("partnero", "v1");
+    let partnero = Partnero::new("sandbox").unwrap().base_url(&url).unwrap();
+    let client = Client::new(partnero, Https::new());
+    assert_eq!(client.check_key().await, Ok(()));
+    let wrong = Partnero::new("wrong").unwrap().base_url(&url).unwrap();
+    assert!(Client::new(wrong, Https::new()).check_key().await.is_err());
+    let guest = || {
+        SignUp::new("c-1")
+            .unwrap()
+            .email("a@b.c")
+            .credit(partner("P"))
+    };
+    for order in ["o-1", "o-2"] {
+        let sale = Sale::guest(order, guest(), euros("1")).unwrap();
+        assert!(client.report(sale).await.unwrap().is_credited(), "{order}");
+    }
+    let sales = ["o-3", "o-4"].map(|order| Sale::new(order, "c-1", euros("2.5")).unwrap());
+    assert!(client.report_sales(&sales).await.unwrap().is_credited());
+    let whole = Refund::whole("o-4").unwrap();
+    assert!(client.report(whole.clone()).await.unwrap().is_credited());
+    assert_eq!(client.report(whole).await, Ok(Outcome::NotAttributed));
+
+    let (_shop, url) = platform_of("partnero-friends", "v1");
+    let friends = PartneroFriends::new("sandbox")
+        .unwrap()
+        .base_url(&url)
+        .unwrap();
+    let client = Client::new(friends, Https::new());
+    assert_eq!(client.check_key().await, Ok(()));
+    let ada = SignUp::new("ada").unwrap();
+    assert!(client.report(ada).await.unwrap().is_credited());
+    for number in 0..5 {
+        let friend = SignUp::new(format!("friend-{number}")).unwrap();
+        let outcome = client.report(friend.credit(partner("ada"))).await.unwrap();
+        assert!(outcome.is_credited());
+    }
+    let ada = client.friend("ada").await.unwrap().unwrap();
+    assert_eq!(ada.referral_link(), Some("https://shop.example/?ref=ada"));
+    assert_eq!(ada.referrals_count(), Some(5));
+    assert_eq!(client.friend("bob").await, Ok(None));
+    assert_eq!(
+        client.friend_stats("ada").await.unwrap().unwrap()["data"]["referrals"],
+        5
+    );
+    client.credit_friend("ada", euros("7.5")).await.unwrap();
+    assert_eq!(
+        client.friend_balance("ada").await.unwrap().unwrap()["data"]["balance"],
+        7.5
+    );
+    let list = client.friend_referrals("ada").unwrap();
+    let list: Vec<_> = list.try_collect().await.unwrap();
+    let ids: Vec<_> = list.iter().map(|friend| friend.id().unwrap()).collect();
+    assert_eq!(
+        ids,
+        ["friend-0", "friend-1", "friend-2", "friend-3", "friend-4"]
+    );
+}
+
+#[tokio::test]
+async fn what_only_tapfiliate_has_passes_its_sandbox() {
+    let (_shop, url) = platform_of("tapfiliate", "1.6");
+    let tapfiliate = Tapfiliate::new("sandbox").unwrap().base_url(url).unwrap();
+    let client = Client::new(tapfiliate, Https::new());
+    // A click ID that isn't one gives way to the key, an unknown key to the coupon.
+    let nobodys = partner("UNKNOWN").with_click_id("nobodys".parse::<ClickId>().unwrap());
+    for number in 0..30 {
+        let sale = Sale::new(format!("o {number}"), "c", euros("10")).unwrap();
+        let sale = sale.credit(nobodys.clone()).coupon("SUMMER");
+        assert!(client.report(sale).await.unwrap().is_credited());
+    }
+    let again = Sale::new("o 0", "c", euros("10")).unwrap().coupon("SUMMER");
+    assert_eq!(client.report(again).await, Ok(Outcome::Duplicate));
+    let stranger = Sale::new("o", "c", euros("10")).unwrap();
+    assert_eq!(client.report(stranger).await, Ok(Outcome::NotAttributed));
+    for part in ["2.5", "7.5"] {
+        let part = Refund::part("o 1", euros(part)).unwrap();
+        assert!(client.report(part).await.unwrap().is_credited());
+    }
+    let gone = client.report(Refund::whole("o 1").unwrap()).await;
+    assert_eq!(gone, Ok(Outcome::NotAttributed));
+    let listed: Vec<_> = client.list_conversions().try_collect().await.unwrap();
+    assert_eq!(listed.len(), 29);
+}
+
 /// Takes one call and answers it.
 fn answer_one(platform: &TcpListener, json: &str) -> String {
     let mut call = accept(platform);
@@ -1777,6 +1931,8 @@ struct Shop {
     child: Child,
     stdout: BufReader<ChildStdout>,
     address: SocketAddr,
+    /// Where it has its outbox: it is killed, and leaves what is there.
+    _files: tempfile::TempDir,
 }
 
 impl Shop {
@@ -1791,8 +1947,10 @@ impl Shop {
 
     /// A shop with the platform that the arguments name, or the default one.
     fn start_as_told(args: &[&str], variables: &[(&str, &str)]) -> Self {
+        let files = tempfile::tempdir().unwrap();
         let mut child = command(args, variables)
             .args(["--listen", "127.0.0.1:0"])
+            .env("TMPDIR", files.path())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -1807,6 +1965,7 @@ impl Shop {
             address: address.parse().unwrap(),
             child,
             stdout,
+            _files: files,
         }
     }
 
