@@ -17,9 +17,8 @@ use tower_sessions_redis_store::fred::prelude::{
 };
 // Their own `sqlx`, which need not be the newest.
 use tower_sessions_sqlx_store::sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use tower_sessions_sqlx_store::sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions,
-};
+use tower_sessions_sqlx_store::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
+use tower_sessions_sqlx_store::sqlx::{self, SqlitePool};
 use tower_sessions_sqlx_store::{PostgresStore, SqliteStore};
 
 use crate::options::{KeepIn, Options};
@@ -66,8 +65,7 @@ pub(crate) async fn open(options: &Options, keyring: Keyring) -> Result<Kept, Bo
                 .create_if_missing(true)
                 .journal_mode(SqliteJournalMode::Wal)
                 .busy_timeout(Duration::from_millis(200));
-            let pool = SqlitePoolOptions::new().connect_with(connect).await?;
-            let store = SqliteStore::new(pool);
+            let store = SqliteStore::new(open_file(connect).await?);
             store.migrate().await?;
             tokio::spawn(tidy(store.clone()));
             Ok(kept(options, cookie, store))
@@ -125,6 +123,21 @@ fn kept<S: SessionStore + Clone>(options: &Options, cookie: SignedCookie, store:
         keep: AppSession::new(store, cookie).into(),
         sessions: Some(Box::new(|shop| shop.layer(sessions))),
     }
+}
+
+/// Of several shops that make the file at once, SQLite lets one change the journal's mode, and tells
+/// the others at once that it is locked, however patient they are.
+async fn open_file(options: SqliteConnectOptions) -> Result<SqlitePool, sqlx::Error> {
+    const BUSY: &str = "5";
+    for _ in 0..20 {
+        match SqlitePool::connect_with(options.clone()).await {
+            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(BUSY) => {
+                tokio::time::sleep(RETRY_EVERY / 5).await;
+            }
+            result => return result,
+        }
+    }
+    SqlitePool::connect_with(options).await
 }
 
 /// Deletes what nobody will read again.

@@ -5,7 +5,7 @@
 
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::AsyncCommands;
 use redis::aio::ConnectionManager;
@@ -18,6 +18,11 @@ pub(crate) type StoreError = Box<dyn std::error::Error + Send + Sync>;
 
 /// How long a database may take to let us in, and SQLite's one writer to let another one in.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// `SQLITE_BUSY`, as SQLx gives it.
+const BUSY: &str = "5";
+/// Between two tries to be let in.
+const PAUSE: Duration = Duration::from_millis(50);
 
 #[derive(Clone, Debug)]
 pub(crate) enum Store {
@@ -202,7 +207,19 @@ async fn open_file(options: SqliteConnectOptions) -> Result<SqlitePool, StoreErr
         .journal_mode(SqliteJournalMode::Wal)
         .busy_timeout(PATIENCE);
     let pool = SqlitePoolOptions::new().acquire_timeout(PATIENCE);
-    Ok(pool.connect_with(options).await?)
+    let start = Instant::now();
+    loop {
+        // Of several shops that make the file at once, SQLite lets one change the journal's mode,
+        // and tells the others at once that it is locked, however patient they are.
+        match pool.clone().connect_with(options.clone()).await {
+            Err(sqlx::Error::Database(error))
+                if error.code().as_deref() == Some(BUSY) && start.elapsed() < PATIENCE =>
+            {
+                tokio::time::sleep(PAUSE).await;
+            }
+            result => return Ok(result?),
+        }
+    }
 }
 
 fn hash(space: &str) -> String {
