@@ -15,7 +15,6 @@ use http::header::{DATE, RETRY_AFTER};
 use http::{HeaderMap, Request, Response};
 use http_body::Body;
 use http_body_util::{BodyExt, Limited};
-use time::{Date, Month, OffsetDateTime, Time};
 use tower_service::Service;
 
 use super::{Answer, CreateClicks, Error, Outcome, Report, ReportError, Step, TakeReports};
@@ -391,32 +390,9 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         // More digits than a number holds are a long wait all the same.
         Duration::from_secs(wait.parse().unwrap_or(u64::MAX))
     } else {
-        let until = read_date(wait)?;
-        let now = text(DATE)
-            .and_then(read_date)
-            .unwrap_or_else(|| SystemTime::now().into());
-        (until - now).try_into().unwrap_or(Duration::ZERO)
+        let read = |date| httpdate::parse_http_date(date).ok();
+        let now = text(DATE).and_then(read).unwrap_or_else(SystemTime::now);
+        read(wait)?.duration_since(now).unwrap_or(Duration::ZERO)
     };
     Some(wait.min(MAX_RETRY_AFTER))
-}
-
-/// `Sun, 06 Nov 1994 08:49:37 GMT`, the one form that may be sent today.
-fn read_date(text: &str) -> Option<OffsetDateTime> {
-    const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
-    let mut parts = text.split_once(", ")?.1.split(' ');
-    let day = parts.next()?.parse().ok()?;
-    let month = parts.next().filter(|month| month.len() == 3)?;
-    let month = MONTHS.find(month).filter(|at| at % 3 == 0)? / 3 + 1;
-    let month = Month::try_from(month as u8).ok()?;
-    let year = parts.next()?.parse().ok()?;
-    let mut time = parts.next()?.split(':').map(str::parse);
-    let (hour, minute, second) = (time.next()?.ok()?, time.next()?.ok()?, time.next()?.ok()?);
-    if parts.next() != Some("GMT") {
-        return None;
-    }
-    let date = Date::from_calendar_date(year, month, day).ok()?;
-    Some(
-        date.with_time(Time::from_hms(hour, minute, second).ok()?)
-            .assume_utc(),
-    )
 }
