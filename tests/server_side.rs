@@ -517,6 +517,23 @@ async fn of_two_first_landings_that_overlap_exactly_one_survives() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn requests_that_move_a_referral_in_at_once_leave_one_record() {
+    let site = Site::new(|b| b);
+    let mut browser = Browser::default();
+    site.store.is(Mood::Down);
+    site.lands(&mut browser, "KEY").await;
+    site.store.is(Mood::Slow(20));
+    let mut tabs = [browser.clone(), browser.clone(), browser];
+    let [one, two, three] = &mut tabs;
+    tokio::join!(site.returns(one), site.returns(two), site.returns(three));
+    assert_eq!(site.store.records().len(), 1);
+    for mut tab in tabs {
+        assert!(!tab.carries("KEY"));
+        assert_eq!(site.key(&mut tab).await.as_deref(), Some("KEY"));
+    }
+}
+
 // ===== Clicks =====
 
 fn clicks(delay: u64) -> Clicks {

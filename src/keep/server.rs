@@ -306,14 +306,40 @@ impl Records {
             // no visitor's ID. The cookie keeps the referral.
             (Some(_), Record::Unknown, _) | (Some(_), _, None) => {}
             (Some(kept), Record::Nothing, Some(visitor)) => {
-                let (text, expiry) = as_record(kept, now);
-                let created = self.store.create(visitor.record(), text, expiry);
-                let id = budget.run(created).await?;
-                shelf.visitor = Some(VisitorId::from_record(id));
+                shelf.visitor = Some(self.create(visitor, kept, now, budget).await?);
                 shelf.record = Record::Referral(Box::new(kept.clone()));
             }
         }
         result
+    }
+
+    /// Makes a record, and says under which ID.
+    ///
+    /// Stores give another ID where one is taken. Ours are random, so that one is taken only where
+    /// another request of the same visitor has just moved the same referral in: then there is to be
+    /// one record all the same, or erasing it would leave the other.
+    async fn create(
+        &self,
+        visitor: VisitorId,
+        kept: &Referral,
+        now: UnixMillis,
+        budget: &Budget,
+    ) -> Result<VisitorId, StoreFault> {
+        let (text, expiry) = as_record(kept, now);
+        let created = self.store.create(visitor.record(), text.clone(), expiry);
+        let id = budget.run(created).await?;
+        if id == visitor.record()
+            || budget
+                .run(self.store.load(visitor.record()))
+                .await?
+                .is_none()
+        {
+            return Ok(VisitorId::from_record(id));
+        }
+        budget.run(self.store.delete(id)).await?;
+        let saved = self.store.save(visitor.record(), text, expiry);
+        budget.run(saved).await?;
+        Ok(visitor)
     }
 
     /// Writes a late click ID straight to the record, if the touch is still the one that is kept.

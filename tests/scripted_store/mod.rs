@@ -86,6 +86,9 @@ impl SessionStore for Scripted {
         self.call("create", true).await?;
         let mut state = self.0.lock().unwrap();
         record.id = state.next_id.take().unwrap_or(record.id);
+        while state.records.contains_key(&record.id) {
+            record.id = Id::default();
+        }
         state.records.insert(record.id, record.clone());
         Ok(())
     }
