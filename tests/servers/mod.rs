@@ -9,6 +9,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a server may take to start. Nothing is measured by it.
@@ -44,10 +45,12 @@ impl Server {
     }
 
     fn start(kind: Kind) -> Self {
+        // Never a name again: what clears up behind the last one may be at it still.
+        static STARTED: AtomicU32 = AtomicU32::new(0);
         let directory = std::env::temp_dir().join(format!(
-            "tower-referral-{kind:?}-{}-{:x}",
+            "tower-referral-{kind:?}-{}-{}",
             std::process::id(),
-            std::ptr::from_ref(&kind) as usize
+            STARTED.fetch_add(1, Ordering::Relaxed)
         ));
         std::fs::create_dir_all(&directory).unwrap();
         let mut server = Self {
@@ -190,7 +193,19 @@ impl Server {
         assert!(kill.status().unwrap().success());
     }
 
-    /// Sends one command to Redis and gives its answer, as far as one line goes.
+    /// The same for every process that PostgreSQL consists of, the newest of them included.
+    pub(crate) fn signal_all(&self, signal: &str) {
+        self.signal(signal);
+        let pid = self.pid();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        for child in children.unwrap().split_ascii_whitespace() {
+            // It may have ended by now.
+            let _ = Command::new("kill").args(["-s", signal, child]).status();
+        }
+    }
+
+    /// Sends one command to Redis and gives its answer: one line, or the text that is announced
+    /// by it.
     pub(crate) fn command(&self, command: &str) -> String {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -202,6 +217,12 @@ impl Server {
         while !answer.ends_with("\r\n") {
             stream.read_exact(&mut byte).unwrap();
             answer.push(char::from(byte[0]));
+        }
+        let length = answer.strip_prefix('$').map(|length| length.trim().parse());
+        if let Some(Ok(length)) = length {
+            let mut text = vec![0; length];
+            stream.read_exact(&mut text).unwrap();
+            return String::from_utf8(text).unwrap();
         }
         answer
     }
