@@ -20,7 +20,7 @@ mod shop_process;
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
@@ -883,6 +883,57 @@ fn a_click_id_that_comes_while_the_store_is_down_joins_when_it_is_back() {
     }
 }
 
+/// The platform's answer comes just when the visitor lands anew: what was read before that landing
+/// mustn't be written after it.
+#[test]
+fn a_late_click_id_takes_no_later_landings_place() {
+    let Some(redis) = Server::redis() else { return };
+    let platform = Platform::answering_after(Duration::from_millis(300));
+    let wire = Wire::to(redis.port);
+    let start = |url: &str| {
+        let args = [&["--keep", "server", "--store", url][..], &platform.args()].concat();
+        Shop::start_as_told(&args, &[("REFERRAL_KEY", KEY_A)])
+    };
+    // Both know the same Redis; A's answers from it can be held up.
+    let (a, b) = (start(&wire.url), start(&redis.url()));
+    let mut visitor = a.browser();
+    visitor.get("/?aff=PARTNER_A");
+    assert_opaque(&visitor);
+    wait_until(|| platform.calls() > 0);
+    wire.hold();
+    // A reads the record that the click ID is for.
+    wait_until(|| wire.holds_something());
+    let mut visitor = visitor.moves_to(&b);
+    visitor.get("/?aff=PARTNER_B");
+    assert_opaque(&visitor);
+    wire.release();
+    // A's next command comes behind what it had to write.
+    let settled = |visitor: &mut Visitor<'_>| {
+        std::thread::sleep(Duration::from_millis(700));
+        visitor.key()
+    };
+    assert_eq!(settled(&mut visitor).as_deref(), Some("PARTNER_B"));
+}
+
+/// A shop that opens while its database is down opens all the same, and finds it later.
+#[test]
+fn a_shop_opens_without_its_database_and_finds_it_later() {
+    let servers = [Server::redis(), Server::postgres()];
+    for mut server in servers.into_iter().flatten() {
+        server.kill();
+        let shop = server_shop(&server.url(), &[]);
+        let mut visitor = shop.visitor();
+        let page = visitor.get("/pricing?aff=PARTNER_A");
+        assert_eq!(shown(&page), Some(Some("PARTNER_A".into())));
+        assert_eq!(carried(&visitor).as_deref(), Some("PARTNER_A"));
+        assert_eq!(visitor.key().as_deref(), Some("PARTNER_A"));
+        server.run();
+        until_well(&shop);
+        assert_eq!(visitor.key().as_deref(), Some("PARTNER_A"));
+        assert_opaque(&visitor);
+    }
+}
+
 // --- What is touched when --------------------------------------------------------------------------
 
 #[test]
@@ -1434,6 +1485,69 @@ impl Platform {
 
     fn calls(&self) -> usize {
         self.calls.load(Ordering::SeqCst)
+    }
+}
+
+/// What lies between a shop and its store; the store's answers can be held up on it.
+struct Wire {
+    url: String,
+    state: Arc<WireState>,
+}
+
+#[derive(Default)]
+struct WireState {
+    is_held: AtomicBool,
+    has_something: AtomicBool,
+}
+
+impl Wire {
+    fn to(port: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("redis://{}", listener.local_addr().unwrap());
+        let state = Arc::new(WireState::default());
+        let shared = Arc::clone(&state);
+        // It ends with the test's process.
+        std::thread::spawn(move || {
+            for near in listener.incoming() {
+                let near = near.unwrap();
+                let far = TcpStream::connect(("127.0.0.1", port)).unwrap();
+                let (near_too, far_too) = (near.try_clone().unwrap(), far.try_clone().unwrap());
+                std::thread::spawn(move || copy(near_too, far_too, || {}));
+                let state = Arc::clone(&shared);
+                std::thread::spawn(move || {
+                    copy(far, near, || {
+                        while state.is_held.load(Ordering::SeqCst) {
+                            state.has_something.store(true, Ordering::SeqCst);
+                            std::thread::sleep(Duration::from_millis(1));
+                        }
+                    });
+                });
+            }
+        });
+        Self { url, state }
+    }
+
+    fn hold(&self) {
+        self.state.is_held.store(true, Ordering::SeqCst);
+    }
+
+    fn holds_something(&self) -> bool {
+        self.state.has_something.load(Ordering::SeqCst)
+    }
+
+    fn release(&self) {
+        self.state.is_held.store(false, Ordering::SeqCst);
+    }
+}
+
+/// Copies until either end is gone, and waits before it hands anything on.
+fn copy(mut from: TcpStream, mut to: TcpStream, wait: impl Fn()) {
+    let mut some = [0; 4096];
+    while let Ok(count @ 1..) = from.read(&mut some) {
+        wait();
+        if to.write_all(&some[..count]).is_err() {
+            return;
+        }
     }
 }
 
