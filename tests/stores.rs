@@ -26,12 +26,20 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
+use axum::Router;
+use axum::routing::get;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool};
 use sqlx::{Connection as _, PgConnection};
 use tokio::runtime::Runtime;
+use tower::ServiceExt as _;
+use tower_referral::{AppSession, Keyring, ReferralLayer, SigningKey};
+use tower_sessions_0_14::{Session, SessionManagerLayer, SessionStore};
+use tower_sessions_redis_store::RedisStore;
+use tower_sessions_redis_store::fred::prelude::{self as fred, ClientLike as _};
+use tower_sessions_sqlx_store::SqliteStore;
 
 use servers::Server;
 use shop_process::{Answer, Form, Json, KEY_A, Shop, Visitor};
@@ -107,6 +115,9 @@ redis_faults! {
     redis_is_a_read_only_replica_of_nobody: Nothing,
         |redis| ok(redis, "REPLICAOF 127.0.0.1 1"),
         |redis| ok(redis, "REPLICAOF NO ONE");
+    redis_refuses_reads_and_takes_writes: Nothing,
+        |redis| ok(redis, "ACL SETUSER default -get"),
+        |redis| ok(redis, "ACL SETUSER default +get");
     redis_lacks_replicas: Nothing,
         |redis| ok(redis, "CONFIG SET min-replicas-to-write 1"),
         |redis| ok(redis, "CONFIG SET min-replicas-to-write 0");
@@ -153,6 +164,43 @@ postgres_faults! {
             "ALTER SYSTEM RESET default_transaction_read_only",
             "SELECT pg_reload_conf()",
         ]);
+}
+
+/// What can't be read may be there all the same, and mustn't be taken for absent.
+#[test]
+fn postgres_refuses_reads_and_takes_writes() {
+    for attribution in ["last", "first"] {
+        let Some(postgres) = Server::postgres() else {
+            return;
+        };
+        sql(
+            &postgres,
+            &[
+                "CREATE ROLE shop LOGIN",
+                "GRANT CREATE ON DATABASE postgres TO shop",
+            ],
+        );
+        hurt_during_a_stream(
+            &postgres.url().replace("postgres@", "shop@"),
+            attribution,
+            Fault {
+                name: "PostgreSQL, postgres_refuses_reads_and_takes_writes",
+                inflict: &mut || {
+                    sql(
+                        &postgres,
+                        &["REVOKE SELECT ON tower_sessions.session FROM shop"],
+                    );
+                },
+                lift: &mut || {
+                    sql(
+                        &postgres,
+                        &["GRANT SELECT ON tower_sessions.session TO shop"],
+                    );
+                },
+                loss: Loss::Nothing,
+            },
+        );
+    }
 }
 
 fn sql(postgres: &Server, statements: &[&str]) {
@@ -1349,6 +1397,90 @@ fn a_copy_brings_no_ended_session_back() {
     assert!(found.is_empty(), "{found:?}");
 }
 
+/// What the application puts into its session in one request stays there, though the copy is put
+/// into the same session beside a page. tower-sessions alone loses nothing here: its page doesn't
+/// touch the session.
+#[test]
+fn a_copy_takes_nothing_that_the_application_puts_into_its_session() {
+    let runtime = Runtime::new().unwrap();
+    let mut lost = Vec::new();
+    let file = TempFile::new();
+    runtime.block_on(async {
+        file.connect().await.close().await.unwrap();
+        let pool = SqlitePool::connect(&file.url()).await.unwrap();
+        let store = SqliteStore::new(pool);
+        store.migrate().await.unwrap();
+        lost.extend(lost_from_carts(store, "sqlite").await);
+    });
+    if let Some(redis) = Server::redis() {
+        runtime.block_on(async {
+            let config = fred::Config::from_url(&redis.url()).unwrap();
+            let client = fred::Client::new(config, None, None, None);
+            client.init().await.unwrap();
+            lost.extend(lost_from_carts(RedisStore::new(client), "redis").await);
+        });
+    }
+    assert!(lost.is_empty(), "{lost:?}");
+}
+
+/// Of many pairs of a page and a request that fills the cart, how many lost the cart, if any.
+async fn lost_from_carts<S: SessionStore + Clone>(store: S, name: &str) -> Option<String> {
+    const PAIRS: usize = 300;
+
+    let keyring = Keyring::new(SigningKey::generate("local").unwrap());
+    let referrals = ReferralLayer::builder(AppSession::new(store.clone(), keyring));
+    let shop = Router::new()
+        .route("/", get(async || ()))
+        .route(
+            "/login",
+            get(async |session: Session| session.insert("customer", "ada").await.unwrap()),
+        )
+        .route(
+            "/add",
+            get(async |session: Session| session.insert("cart", "lamp").await.unwrap()),
+        )
+        .route(
+            "/cart",
+            get(async |session: Session| {
+                let cart = session.get::<String>("cart").await.unwrap();
+                cart.unwrap_or_default()
+            }),
+        )
+        .layer(referrals.build().unwrap())
+        .layer(SessionManagerLayer::new(store));
+    let get = |uri: &'static str, cookies: String| {
+        let shop = shop.clone();
+        async move {
+            let request = http::Request::get(uri).header("Cookie", cookies);
+            let request = request.body(axum::body::Body::empty()).unwrap();
+            let response = shop.oneshot(request).await.unwrap();
+            let cookie = response.headers().get("set-cookie").map(|cookie| {
+                let pair = cookie.to_str().unwrap().split(';').next();
+                pair.unwrap().to_owned()
+            });
+            let body = axum::body::to_bytes(response.into_body(), 1024).await;
+            (cookie, body.unwrap())
+        }
+    };
+    let mut lost = 0;
+    for _ in 0..PAIRS {
+        let (session, _) = get("/login", String::new()).await;
+        let (referral, _) = get("/?aff=PARTNER_A", String::new()).await;
+        let (session, referral) = (session.unwrap(), referral.unwrap());
+        let cookies = format!("{session}; {referral}");
+        let page = tokio::spawn(get("/", cookies.clone()));
+        let add = tokio::spawn(get("/add", cookies.clone()));
+        page.await.unwrap();
+        add.await.unwrap();
+        let (_, cart) = get("/cart", session).await;
+        lost += usize::from(cart != "lamp");
+    }
+    say(&format!(
+        "MEASURED: {name}: of {PAIRS} carts that were filled beside a page {lost} lost their lamp"
+    ));
+    (lost > 0).then(|| format!("{name}: {lost} of {PAIRS}"))
+}
+
 fn copy_of<'s>(visitor: &Visitor<'s>) -> Visitor<'s> {
     Visitor {
         cookies: visitor.cookies.clone(),
@@ -1590,6 +1722,7 @@ impl TempFile {
     async fn connect(&self) -> SqliteConnection {
         let options = SqliteConnectOptions::new()
             .filename(self.0.join("shop.db"))
+            .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .busy_timeout(PATIENCE);
         SqliteConnection::connect_with(&options).await.unwrap()
