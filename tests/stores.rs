@@ -287,6 +287,12 @@ const REQUESTS: [usize; 3] = [120, 150, 120];
 /// Lets visitors come and go, hurts the store in the midst of it, heals it in the midst of it, and
 /// looks at every answer and at every referral that is there in the end.
 fn hurt_during_a_stream(store: &str, attribution: &str, fault: Fault<'_>) {
+    let Fault {
+        name,
+        inflict,
+        lift,
+        loss,
+    } = fault;
     let args = [
         "--keep",
         "server",
@@ -331,16 +337,16 @@ fn hurt_during_a_stream(store: &str, attribution: &str, fault: Fault<'_>) {
         };
         wait_for(REQUESTS[0]);
         *health.write().unwrap() = Health::Unclear;
-        if fault.loss == Loss::AllAtOnce {
+        if loss == Loss::AllAtOnce {
             let _closed = gate.write().unwrap();
-            (fault.inflict)();
+            inflict();
             for guest in &guests {
                 guest.lock().unwrap().loses_what_the_store_had();
             }
         } else {
-            (fault.inflict)();
+            inflict();
         }
-        if fault.loss == Loss::All {
+        if loss == Loss::All {
             // What the browsers don't carry by now is lost. Nothing else ever is.
             let _closed = gate.write().unwrap();
             for guest in &guests {
@@ -350,7 +356,7 @@ fn hurt_during_a_stream(store: &str, attribution: &str, fault: Fault<'_>) {
         *health.write().unwrap() = Health::Ill;
         wait_for(REQUESTS[1]);
         *health.write().unwrap() = Health::Unclear;
-        (fault.lift)();
+        lift();
         until_well(&shop);
         *health.write().unwrap() = Health::Well;
         wait_for(REQUESTS[2]);
@@ -359,7 +365,7 @@ fn hurt_during_a_stream(store: &str, attribution: &str, fault: Fault<'_>) {
     for guest in &guests {
         guest.lock().unwrap().ends();
     }
-    latencies.print(&format!("{} ({attribution} touch)", fault.name));
+    latencies.print(&format!("{name} ({attribution} touch)"));
 }
 
 /// Ends the others when one fails, so that the failure is seen and no one waits forever.
@@ -437,12 +443,12 @@ impl<'s> Guest<'s> {
         let (answer, credited, is_landing) = match (what, key) {
             (0..=8, Some(key)) => {
                 let answer = self.visitor.get(&format!("/pricing?aff={key}"));
-                (answer, self.touch(&key, wall), true)
+                (answer, Some(self.touch(&key, wall)), true)
             }
             (9, Some(key)) => {
                 let body = json!({ "aff": key });
                 let answer = self.visitor.post("/api/track-landing", &[], Json(&body));
-                (answer, self.touch(&key, wall), true)
+                (answer, Some(self.touch(&key, wall)), true)
             }
             (10..=11, _) => {
                 let answer = self.visitor.request("DELETE", "/api/referral", &[], b"");
@@ -507,11 +513,11 @@ impl<'s> Guest<'s> {
     }
 
     /// The rule.
-    fn touch(&mut self, key: &str, earliest: f64) -> Option<String> {
+    fn touch(&mut self, key: &str, earliest: f64) -> String {
         self.landings.push((key.to_owned(), earliest, unix_now()));
         match &self.credited {
-            Some(credited) if !self.is_last_touch => Some(credited.clone()),
-            _ => Some(key.to_owned()),
+            Some(credited) if !self.is_last_touch => credited.clone(),
+            _ => key.to_owned(),
         }
     }
 
@@ -582,7 +588,7 @@ fn envelope(value: &str) -> Vec<u8> {
     URL_SAFE_NO_PAD.decode(&value[..value.len() - 43]).unwrap()
 }
 
-/// The same numbers every time (SplitMix64).
+/// The same numbers every time (`SplitMix64`).
 struct Random(u64);
 
 impl Random {
@@ -1511,67 +1517,86 @@ fn pages_go_out_unchanged_while_the_session_store_is_ill() {
         ),
     ];
     for (name, inflict, lift) in faults {
-        let Some(mut redis) = Server::redis() else {
+        let Some(redis) = Server::redis() else {
             return;
         };
-        let shop = session_shop(&redis.url(), &[]);
-        let mut visitor = shop.visitor();
-        log_in(&mut visitor, "ada");
-        let latencies = Latencies::default();
-        let visit = |visitor: &mut Visitor<'_>, health: Health, key: &str| {
-            for path in [
-                "/pricing?aff=",
-                "/pricing?ref=",
-                "/pricing#",
-                "/api/referral#",
-            ] {
-                let path = match path.strip_suffix('#') {
-                    Some(path) => path.to_owned(),
-                    None => format!("{path}{key}"),
-                };
-                let started = Instant::now();
-                let answer = visitor.get(&path);
-                let took = started.elapsed();
-                latencies.add(health, took);
-                assert!(took < SLOWEST_PAGE, "{name} {path}: {took:?}");
-                assert_eq!(answer.status, 200, "{name} {path}");
-                assert_eq!(shown(&answer), Some(Some(key.into())), "{name} {path}");
-                assert_eq!(session_cookies(&answer).count(), 0, "{name} {path}");
-                if answer.body.starts_with('<') {
-                    assert_eq!(words(&answer), words(&shop.get("/pricing")), "{name}");
-                }
-            }
-        };
-        visit(&mut visitor, Health::Well, "PARTNER_A");
-        assert_eq!(account(&mut visitor), both("ada", "PARTNER_A"));
-        inflict(&mut redis);
-        for round in 0..5 {
-            visit(&mut visitor, Health::Ill, &format!("PARTNER_B{round}"));
-        }
-        // What the session knows can't be read, and so it is as if nobody were signed in; but the
-        // browser keeps its cookie.
-        account(&mut visitor);
-        assert!(visitor.cookies.contains_key(SESSION_COOKIE), "{name}");
-        lift(&mut redis);
-        let started = Instant::now();
-        if name == "killed" {
-            // Redis has lost the session, not us. The referral is in the next one.
-            loop {
-                let form = Form(&[("customer", "ada")]);
-                let answer = visitor.post("/login", &[ACCEPT_JSON], form);
-                if answer.status == 303 {
-                    break;
-                }
-                assert!(started.elapsed() < PATIENCE, "Redis isn't found again");
-            }
-        }
-        visit(&mut visitor, Health::Unclear, "PARTNER_C");
-        wait_until(|| {
-            visitor.get("/");
-            account(&mut visitor) == both("ada", "PARTNER_C")
-        });
-        latencies.print(&format!("Redis with the sessions, {name}"));
+        pages_go_out_unchanged(redis, &format!("Redis, {name}"), inflict, lift);
     }
+    let Some(postgres) = Server::postgres() else {
+        return;
+    };
+    // Unlike the client of Redis, this one sets itself no limit.
+    pages_go_out_unchanged(
+        postgres,
+        "PostgreSQL, hanging",
+        |postgres| postgres.signal_all("STOP"),
+        |postgres| postgres.signal_all("CONT"),
+    );
+}
+
+fn pages_go_out_unchanged(
+    mut server: Server,
+    name: &str,
+    inflict: fn(&mut Server),
+    lift: fn(&mut Server),
+) {
+    let shop = session_shop(&server.url(), &[]);
+    let mut visitor = shop.visitor();
+    log_in(&mut visitor, "ada");
+    let latencies = Latencies::default();
+    let visit = |visitor: &mut Visitor<'_>, health: Health, key: &str| {
+        for path in [
+            "/pricing?aff=",
+            "/pricing?ref=",
+            "/pricing#",
+            "/api/referral#",
+        ] {
+            let path = match path.strip_suffix('#') {
+                Some(path) => path.to_owned(),
+                None => format!("{path}{key}"),
+            };
+            let started = Instant::now();
+            let answer = visitor.get(&path);
+            let took = started.elapsed();
+            latencies.add(health, took);
+            assert!(took < SLOWEST_PAGE, "{name} {path}: {took:?}");
+            assert_eq!(answer.status, 200, "{name} {path}");
+            assert_eq!(shown(&answer), Some(Some(key.into())), "{name} {path}");
+            assert_eq!(session_cookies(&answer).count(), 0, "{name} {path}");
+            if answer.body.starts_with('<') {
+                assert_eq!(words(&answer), words(&shop.get("/pricing")), "{name}");
+            }
+        }
+    };
+    visit(&mut visitor, Health::Well, "PARTNER_A");
+    assert_eq!(account(&mut visitor), both("ada", "PARTNER_A"));
+    inflict(&mut server);
+    for round in 0..5 {
+        visit(&mut visitor, Health::Ill, &format!("PARTNER_B{round}"));
+    }
+    // What the session knows can't be read, and so it is as if nobody were signed in; but the
+    // browser keeps its cookie.
+    account(&mut visitor);
+    assert!(visitor.cookies.contains_key(SESSION_COOKIE), "{name}");
+    lift(&mut server);
+    let started = Instant::now();
+    if name.ends_with("killed") {
+        // It has lost the session, not us. The referral is in the next one.
+        loop {
+            let form = Form(&[("customer", "ada")]);
+            let answer = visitor.post("/login", &[ACCEPT_JSON], form);
+            if answer.status == 303 {
+                break;
+            }
+            assert!(started.elapsed() < PATIENCE, "the store isn't found again");
+        }
+    }
+    visit(&mut visitor, Health::Unclear, "PARTNER_C");
+    wait_until(|| {
+        visitor.get("/");
+        account(&mut visitor) == both("ada", "PARTNER_C")
+    });
+    latencies.print(&format!("the sessions' {name}"));
 }
 
 // --- The shop, its platform, its file ------------------------------------------------------------
@@ -1703,7 +1728,7 @@ fn wait_until(mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// A file for SQLite, gone with what SQLite puts beside it.
+/// A file for `SQLite`, gone with what that puts beside it.
 struct TempFile(PathBuf);
 
 impl TempFile {

@@ -1,4 +1,4 @@
-//! Redis and PostgreSQL of the tests' own: started on free ports, with data of their own, and gone
+//! Redis and `PostgreSQL` of the tests' own: started on free ports, with data of their own, and gone
 //! when the test process is.
 //!
 //! Where such a server isn't installed, what needs it is skipped, aloud; under `CI=true` that is a
@@ -38,7 +38,7 @@ impl Server {
         Some(Self::start(Kind::Redis))
     }
 
-    /// A PostgreSQL that trusts everyone on this machine; `None` where there is none installed.
+    /// A `PostgreSQL` that trusts everyone on this machine; `None` where there is none installed.
     pub(crate) fn postgres() -> Option<Self> {
         postgres_binary("initdb")?;
         Some(Self::start(Kind::Postgres))
@@ -75,6 +75,10 @@ impl Server {
     }
 
     /// Starts the process, at first or after it was killed, on the same port.
+    #[expect(
+        clippy::zombie_processes,
+        reason = "the watcher outlives us, whom it is to outlive"
+    )]
     pub(crate) fn run(&mut self) {
         let mut command = match self.kind {
             Kind::Redis => {
@@ -193,7 +197,7 @@ impl Server {
         assert!(kill.status().unwrap().success());
     }
 
-    /// The same for every process that PostgreSQL consists of, the newest of them included.
+    /// The same for every process that `PostgreSQL` consists of, the newest of them included.
     pub(crate) fn signal_all(&self, signal: &str) {
         self.signal(signal);
         let pid = self.pid();
@@ -247,7 +251,7 @@ fn is_root() -> bool {
     id.stdout.trim_ascii() == b"0"
 }
 
-/// PostgreSQL doesn't run as root.
+/// `PostgreSQL` doesn't run as root.
 fn as_postgres(binary: &Path) -> Command {
     if is_root() {
         let mut command = Command::new("setpriv");
