@@ -969,6 +969,44 @@ fn a_late_click_id_takes_no_later_landings_place() {
     assert_eq!(settled(&mut visitor).as_deref(), Some("PARTNER_B"));
 }
 
+/// A record that is absent because the store is full isn't one that the click ID came too late for.
+#[test]
+fn a_click_id_that_comes_while_the_store_is_full_joins_what_is_carried() {
+    let Some(mut redis) = Server::redis() else {
+        return;
+    };
+    let platform = Platform::answering_after(Duration::from_millis(300));
+    let url = redis.url();
+    let args = [&["--keep", "server", "--store", &url][..], &platform.args()].concat();
+    let shop = Shop::start_as_told(&args, &[("REFERRAL_KEY", KEY_A)]);
+    let mut visitor = shop.browser();
+    ok(&mut redis, "CONFIG SET maxmemory 1");
+    visitor.get("/?aff=PARTNER_A");
+    assert_eq!(carried(&visitor).as_deref(), Some("PARTNER_A"));
+    assert_eq!(visitor.awaits_click_id(), "clk_1");
+    ok(&mut redis, "CONFIG SET maxmemory 0");
+    visitor.get("/");
+    assert_opaque(&visitor);
+    assert_eq!(visitor.click_id().as_deref(), Some("clk_1"));
+}
+
+/// The answer to a click belongs to its own landing, whatever has landed since.
+#[test]
+fn a_late_click_id_joins_no_other_landing() {
+    let file = TempFile::new();
+    let platform = Platform::answering_only(1, Duration::from_millis(300));
+    let url = file.url();
+    let args = [&["--keep", "server", "--store", &url][..], &platform.args()].concat();
+    let shop = Shop::start_as_told(&args, &[("REFERRAL_KEY", KEY_A)]);
+    let mut visitor = shop.browser();
+    visitor.get("/?aff=PARTNER_A");
+    visitor.get("/?aff=PARTNER_B");
+    wait_until(|| platform.calls() == 2);
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(visitor.key().as_deref(), Some("PARTNER_B"));
+    assert_eq!(visitor.click_id(), None);
+}
+
 /// A shop that opens while its database is down opens all the same, and finds it later.
 #[test]
 fn a_shop_opens_without_its_database_and_finds_it_later() {
@@ -1055,6 +1093,35 @@ fn a_read_is_one_command_and_so_is_a_change() {
     });
 }
 
+#[test]
+fn the_copy_in_the_session_is_one_read_and_written_once() {
+    let Some(redis) = Server::redis() else { return };
+    let shop = session_shop(&redis.url(), &[]);
+    let mut visitor = shop.visitor();
+    log_in(&mut visitor, "ada");
+    let pages = |visitor: &mut Visitor<'_>, count: usize| {
+        let counted = commands(&redis, || {
+            for _ in 0..count {
+                visitor.get("/");
+            }
+        });
+        let calls = |name: &str| counted.get(name).copied().unwrap_or(0);
+        assert_eq!(counted.values().sum::<u64>(), calls("get") + calls("set"));
+        (calls("get"), calls("set"))
+    };
+    assert_eq!(pages(&mut visitor, 5), (0, 0), "nothing to copy");
+    comes_from_elsewhere(&mut visitor, "/?aff=PARTNER_A");
+    assert_eq!(pages(&mut visitor, 1), (1, 1), "it is missing");
+    assert_eq!(pages(&mut visitor, 5), (5, 0), "it is there");
+    let image = [("Sec-Fetch-Dest", "image")];
+    let counted = commands(&redis, || {
+        visitor.request("GET", "/nope.png", &image, b"");
+    });
+    assert_eq!(counted, BTreeMap::new());
+    visitor.cookies.remove(SESSION_COOKIE);
+    assert_eq!(pages(&mut visitor, 5), (0, 0), "no session");
+}
+
 /// What the shop's requests make Redis do.
 fn commands(redis: &Server, act: impl FnOnce()) -> BTreeMap<String, u64> {
     assert_eq!(redis.command("CONFIG RESETSTAT"), "+OK\r\n");
@@ -1090,6 +1157,18 @@ fn a_record_dies_with_its_window() {
     assert!(visitor.get("/").body.contains("Nobody referred you"));
     visitor.get("/?aff=PARTNER_B");
     assert_eq!(visitor.key().as_deref(), Some("PARTNER_B"));
+
+    // A shop with a shorter window takes nothing that is older, whatever the record says.
+    let strict = server_shop(&redis.url(), &["--window", "1"]);
+    let patient = server_shop(&redis.url(), &[]);
+    let mut visitor = patient.visitor();
+    visitor.get("/?aff=PARTNER_A");
+    let mut visitor = visitor.moves_to(&strict);
+    wait_until(|| visitor.key().is_none());
+    assert_eq!(
+        visitor.moves_to(&patient).key().as_deref(),
+        Some("PARTNER_A")
+    );
 
     let file = TempFile::new();
     let shop = server_shop(&file.url(), &["--window", "2"]);
@@ -1615,6 +1694,11 @@ struct Platform {
 
 impl Platform {
     fn answering_after(pause: Duration) -> Self {
+        Self::answering_only(usize::MAX, pause)
+    }
+
+    /// It answers that many calls, and leaves the others without an answer.
+    fn answering_only(answers: usize, pause: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/v1/tracking", listener.local_addr().unwrap());
         let calls = Arc::new(AtomicUsize::new(0));
@@ -1634,7 +1718,7 @@ impl Platform {
                         }
                     }
                     let number = counter.fetch_add(1, Ordering::SeqCst) + 1;
-                    std::thread::sleep(pause);
+                    std::thread::sleep(if number > answers { PATIENCE } else { pause });
                     let body = json!({ "id": format!("clk_{number}") }).to_string();
                     let length = body.len();
                     let answer = format!(
