@@ -812,6 +812,50 @@ fn assert_opaque(visitor: &Visitor<'_>) {
     assert!(value.len() < 80, "{} characters", value.len());
 }
 
+/// A page and what it fetches come back at once when the store does. One referral is one record, or
+/// whoever erases it by its ID leaves others behind.
+#[test]
+fn requests_that_move_a_referral_in_at_once_leave_one_record() {
+    let postgres = Server::postgres();
+    let file = TempFile::new();
+    for store in [Some(file.url()), postgres.as_ref().map(Server::url)] {
+        let Some(store) = store else { continue };
+        // A browser with a cookie that carries, as a shop writes it whose store is down.
+        let Some(mut redis) = Server::redis() else {
+            return;
+        };
+        let down = server_shop(&redis.url(), &[]);
+        redis.kill();
+        let mut visitor = down.visitor();
+        visitor.get("/?aff=PARTNER_A");
+        assert_eq!(carried(&visitor).as_deref(), Some("PARTNER_A"));
+        let shop = server_shop(&store, &[]);
+        std::thread::scope(|scope| {
+            for _ in 0..10 {
+                let mut tab = copy_of(&visitor).moves_to(&shop);
+                scope.spawn(move || assert_eq!(tab.key().as_deref(), Some("PARTNER_A")));
+            }
+        });
+        // Whatever they left to do is done by one more.
+        let mut visitor = visitor.moves_to(&shop);
+        assert_eq!(visitor.key().as_deref(), Some("PARTNER_A"));
+        assert_opaque(&visitor);
+        let count = |store: &str| -> i64 {
+            runtime().block_on(async {
+                if store.starts_with("sqlite") {
+                    let query = sqlx::query_scalar("select count(*) from tower_sessions");
+                    query.fetch_one(&mut file.connect().await).await.unwrap()
+                } else {
+                    let mut connection = PgConnection::connect(store).await.unwrap();
+                    let query = sqlx::query_scalar("select count(*) from tower_sessions.session");
+                    query.fetch_one(&mut connection).await.unwrap()
+                }
+            })
+        };
+        assert_eq!(count(&store), 1, "{store}");
+    }
+}
+
 // --- Two web servers -------------------------------------------------------------------------------
 
 #[test]
