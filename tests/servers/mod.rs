@@ -15,6 +15,10 @@ use std::time::{Duration, Instant};
 /// How long a server may take to start. Nothing is measured by it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What the watcher does in the end. The children of a process that is killed go by themselves,
+/// unless they are stopped.
+const END: &str = "cat >/dev/null; kill -9 $0 $(cat /proc/$0/task/$0/children); rm -rf \"$1\"";
+
 /// A server process that a test may stop, pause, kill and start again.
 pub(crate) struct Server {
     kind: Kind,
@@ -104,7 +108,7 @@ impl Server {
         self.process = Some(command.spawn().unwrap());
         self.wait_until_it_answers();
         let mut watcher = Command::new("sh")
-            .args(["-c", "cat >/dev/null; kill -9 $0; rm -rf \"$1\""])
+            .args(["-c", END])
             .arg(self.pid().to_string())
             .arg(&self.directory)
             .stdin(Stdio::piped())
