@@ -1,4 +1,4 @@
-//! Redis and PostgreSQL of the tests' own: started on free ports, with data of their own, and gone
+//! Redis and `PostgreSQL` of the tests' own: started on free ports, with data of their own, and gone
 //! when the test process is.
 //!
 //! Where such a server isn't installed, what needs it is skipped, aloud; under `CI=true` that is a
@@ -14,6 +14,10 @@ use std::time::{Duration, Instant};
 
 /// How long a server may take to start. Nothing is measured by it.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the watcher does in the end. The children of a process that is killed go by themselves,
+/// unless they are stopped.
+const END: &str = "cat >/dev/null; kill -9 $0 $(cat /proc/$0/task/$0/children); rm -rf \"$1\"";
 
 /// A server process that a test may stop, pause, kill and start again.
 pub(crate) struct Server {
@@ -38,13 +42,14 @@ impl Server {
         Some(Self::start(Kind::Redis))
     }
 
-    /// A PostgreSQL that trusts everyone on this machine; `None` where there is none installed.
+    /// A `PostgreSQL` that trusts everyone on this machine; `None` where there is none installed.
     pub(crate) fn postgres() -> Option<Self> {
         postgres_binary("initdb")?;
         Some(Self::start(Kind::Postgres))
     }
 
     fn start(kind: Kind) -> Self {
+        // Never a name again: what clears up behind the last one may be at it still.
         static STARTED: AtomicUsize = AtomicUsize::new(0);
         let directory = std::env::temp_dir().join(format!(
             "tower-referral-{kind:?}-{}-{}",
@@ -74,6 +79,10 @@ impl Server {
     }
 
     /// Starts the process, at first or after it was killed, on the same port.
+    #[expect(
+        clippy::zombie_processes,
+        reason = "the watcher outlives us, whom it is to outlive"
+    )]
     pub(crate) fn run(&mut self) {
         let mut command = match self.kind {
             Kind::Redis => {
@@ -99,7 +108,7 @@ impl Server {
         self.process = Some(command.spawn().unwrap());
         self.wait_until_it_answers();
         let watch = Command::new("sh")
-            .args(["-c", "cat >/dev/null; kill -9 $0; rm -rf \"$1\""])
+            .args(["-c", END])
             .arg(self.pid().to_string())
             .arg(&self.directory)
             .stdin(Stdio::piped())
@@ -192,7 +201,19 @@ impl Server {
         assert!(kill.status().unwrap().success());
     }
 
-    /// Sends one command to Redis and gives its answer, as far as one line goes.
+    /// The same for every process that `PostgreSQL` consists of, the newest of them included.
+    pub(crate) fn signal_all(&self, signal: &str) {
+        self.signal(signal);
+        let pid = self.pid();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        for child in children.unwrap().split_ascii_whitespace() {
+            // It may have ended by now.
+            let _ = Command::new("kill").args(["-s", signal, child]).status();
+        }
+    }
+
+    /// Sends one command to Redis and gives its answer: one line, or the text that is announced
+    /// by it.
     pub(crate) fn command(&self, command: &str) -> String {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -204,6 +225,12 @@ impl Server {
         while !answer.ends_with("\r\n") {
             stream.read_exact(&mut byte).unwrap();
             answer.push(char::from(byte[0]));
+        }
+        let length = answer.strip_prefix('$').map(|length| length.trim().parse());
+        if let Some(Ok(length)) = length {
+            let mut text = vec![0; length];
+            stream.read_exact(&mut text).unwrap();
+            return String::from_utf8(text).unwrap();
         }
         answer
     }
@@ -231,7 +258,7 @@ fn is_root() -> bool {
     id.stdout.trim_ascii() == b"0"
 }
 
-/// PostgreSQL doesn't run as root.
+/// `PostgreSQL` doesn't run as root.
 fn as_postgres(binary: &Path) -> Command {
     if is_root() {
         let mut command = Command::new("setpriv");
