@@ -1,5 +1,7 @@
 //! The configuration of a layer, checked and prepared: what every request reads and none changes.
 
+use std::sync::Arc;
+
 use http::Uri;
 use time::OffsetDateTime;
 
@@ -24,7 +26,7 @@ pub(crate) struct Config {
     /// Where the cookie holds no more than a visitor's ID.
     pub(crate) records: Option<Records>,
     /// Where the application's session has a copy.
-    pub(crate) mirror: Option<Mirror>,
+    pub(crate) mirror: Option<Arc<Mirror>>,
     pub(crate) consent: ConsentRules,
     pub(crate) clicks: Option<Clicker>,
     pub(crate) skip: Option<Skip>,

@@ -19,7 +19,8 @@ use crate::click::{Destination, Late, Pending};
 use crate::config::Config;
 use crate::consent::Permission;
 use crate::keep::cookie::Jar;
-use crate::keep::store::{AppSessionHandle, BoxFuture};
+use crate::keep::session::SessionVisit;
+use crate::keep::store::BoxFuture;
 use crate::ledger::Ledger;
 use crate::reading::Reading;
 use crate::referral::TouchId;
@@ -146,7 +147,7 @@ enum Elsewhere {
         beside: Option<BoxFuture<'static, ()>>,
     },
     Session {
-        session: Box<dyn AppSessionHandle>,
+        session: SessionVisit,
         /// The copy in the session is looked after even if nothing changed.
         is_looked_after: bool,
     },
@@ -185,7 +186,7 @@ impl WayBack {
     }
 
     /// The application's session is to have a copy.
-    pub(crate) fn reflect(&mut self, session: Box<dyn AppSessionHandle>, is_looked_after: bool) {
+    pub(crate) fn reflect(&mut self, session: SessionVisit, is_looked_after: bool) {
         self.elsewhere = Some(Box::new(Elsewhere::Session {
             session,
             is_looked_after,
@@ -331,12 +332,10 @@ impl WayBack {
                 }
             }
         }
-        if let (Some(mirror), Some(Elsewhere::Session { session, .. }), true) = (
-            &self.config.mirror,
-            self.elsewhere.as_deref(),
-            self.permission != Permission::NotYet,
-        ) {
-            mirror.reflect(ledger, &**session).await;
+        if let Some(Elsewhere::Session { session, .. }) = self.elsewhere.as_deref()
+            && self.permission != Permission::NotYet
+        {
+            session.reflect(ledger).await;
         }
     }
 }

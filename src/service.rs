@@ -16,7 +16,7 @@ use crate::consent::Permission;
 use crate::future::{Decided, ResponseFuture, WayBack};
 use crate::keep::cookie::Jar;
 use crate::keep::server::Records;
-use crate::keep::session::may_use_session;
+use crate::keep::session::is_page;
 use crate::landing::{self, Found, PageVisit};
 use crate::ledger::{Ledger, Win};
 use crate::reading::{Decide, Reading};
@@ -90,8 +90,8 @@ fn arrive(config: &Arc<Config>, request: RequestRef<'_>) -> (WayBack, Option<Vis
         visit = Some(Visit::unopened(Arc::clone(config), ours.jar.clone()));
     }
     if let Some(mirror) = &config.mirror {
-        match mirror.session(request.extensions()) {
-            Some(session) => way_back.reflect(session, may_use_session(request.headers())),
+        match mirror.visit(request.extensions()) {
+            Some(session) => way_back.reflect(session, is_page(request.headers())),
             None => visit = Some(Visit::NoSession),
         }
     }

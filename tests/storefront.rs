@@ -27,7 +27,7 @@ use tower_referral::platform::{
     SignUp, Tapfiliate,
 };
 
-use shop_process::{Body, Form, Json, KEY_A, KEY_B, Shop, Visitor, command, send};
+use shop_process::{Body, Form, Json, KEY_A, KEY_B, Sandbox, Shop, Visitor, command, send};
 
 const ACCEPT_HTML: (&str, &str) = ("Accept", "text/html,application/xhtml+xml,*/*;q=0.8");
 const ACCEPT_JSON: (&str, &str) = ("Accept", "application/json");
@@ -1492,7 +1492,7 @@ fn parts_go_back_where_the_platform_takes_parts() {
         let mut visitor = shop.browser();
         visitor.get("/?aff=PARTNER_1");
         visitor.post("/signup", &[], Json(&json!({"customer": "cus_1"})));
-        visitor.pay("order-1", "100");
+        pay(&mut visitor, "order-1", "100");
         let part = json!({"order": "order-1", "amount": "30.5", "refund": "re_1"});
         let answer = visitor.post("/refund", &[], Json(&part));
         let (outcome, detail) = answer.report();

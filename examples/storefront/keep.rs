@@ -83,7 +83,10 @@ pub(crate) async fn open(options: &Options, keyring: Keyring) -> Result<Kept, Bo
             Ok(kept(options, cookie, store))
         }
         "redis" => {
-            let client = Builder::from_config(Config::from_url(&options.store)?)
+            let mut config = Config::from_url(&options.store)?;
+            // A Redis that isn't there at the start is tried again, too.
+            config.fail_fast = false;
+            let client = Builder::from_config(config)
                 .with_connection_config(|connection| {
                     connection.connection_timeout = Duration::from_secs(1);
                     connection.internal_command_timeout = Duration::from_secs(1);

@@ -5,6 +5,8 @@ pub(crate) mod server;
 pub(crate) mod session;
 pub(crate) mod store;
 
+use std::sync::Arc;
+
 use self::cookie::{Cookies, SignedCookie};
 use self::server::{Records, ServerSide};
 use self::session::{AppSession, Mirror};
@@ -57,7 +59,7 @@ pub(crate) struct Keeper {
     /// Where the cookie holds no more than a visitor's ID.
     pub(crate) records: Option<Records>,
     /// Where the application's session has a copy.
-    pub(crate) mirror: Option<Mirror>,
+    pub(crate) mirror: Option<Arc<Mirror>>,
 }
 
 impl Keep {
@@ -75,7 +77,7 @@ impl Keep {
                 Way::Cookie(_) | Way::Session(_) => None,
             },
             mirror: match &self.0 {
-                Way::Session(session) => Some(session.prepare()),
+                Way::Session(session) => Some(Arc::new(session.prepare())),
                 Way::Cookie(_) | Way::Server(_) => None,
             },
         })

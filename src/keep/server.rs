@@ -47,7 +47,9 @@ const LATE_PAUSES: [Duration; 3] = [
 /// keep it; the visitor's next request after that moves it to the server, where the attribution
 /// rule decides between it and what is there. What only the store had can't be read until it is
 /// back: such a request has [`Reason::StoreUnavailable`] among its decisions, and its
-/// [`VisitorId`] all the same. What the store itself loses is lost.
+/// [`VisitorId`] all the same. A referral that is forgotten meanwhile is gone from the browser; its
+/// record, which nobody has the ID of any more, dies with the window. What the store itself loses is
+/// lost.
 ///
 /// # What is touched when
 ///
@@ -296,6 +298,18 @@ impl Records {
                 shelf.record = Record::Nothing;
             }
             (Some(kept), ..) if shelf.holds(kept) => {}
+            // Whoever waits for that record's click may be about to write it back as it was. Another
+            // record is out of the way.
+            (Some(kept), Record::Referral(record), Some(visitor))
+                if matches!(record.click, Click::Started(_)) && !is_same_touch(record, kept) =>
+            {
+                let Some(new) = VisitorId::draw() else {
+                    return result;
+                };
+                shelf.visitor = Some(self.create(new, kept, now, budget).await?);
+                shelf.record = Record::Referral(Box::new(kept.clone()));
+                result = result.and(budget.run(self.store.delete(visitor.record())).await);
+            }
             (Some(kept), Record::Referral(_), Some(visitor)) => {
                 let (text, expiry) = as_record(kept, now);
                 let saved = self.store.save(visitor.record(), text, expiry);
@@ -420,6 +434,11 @@ impl Records {
     }
 }
 
+/// Is one of them a later version of the other?
+fn is_same_touch(one: &Referral, other: &Referral) -> bool {
+    one.key == other.key && one.captured_at == other.captured_at
+}
+
 /// Lets what the browser carried join what is kept on the server. Says which of them is kept,
 /// whether it replaces nothing, and whether anything was carried.
 fn join(
@@ -431,9 +450,9 @@ fn join(
     let mut joined = false;
     for (referral, only_fills) in carried {
         joined = true;
-        let is_later_version = kept.as_ref().is_some_and(|kept| {
-            kept.key == referral.key && kept.captured_at == referral.captured_at
-        });
+        let is_later_version = kept
+            .as_ref()
+            .is_some_and(|kept| is_same_touch(kept, &referral));
         let touch = Touch {
             fills_only: only_fills.then_some(Reason::KeptSameOrigin),
             carried: true,

@@ -1,12 +1,19 @@
 //! The application's own session: a copy of what the cookie keeps, for code that reads it there.
 //! The cookie stays the source of truth, and no session is ever made for a referral's sake.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use http::{Extensions, HeaderMap};
+use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 use super::cookie::SignedCookie;
-use super::store::{AppSessionHandle, Budget, Store};
+use super::store::{AppSessionHandle, Budget, Store, StoreFault};
 use crate::ledger::Ledger;
 use crate::referral::Referral;
 
@@ -21,11 +28,15 @@ use crate::referral::Referral;
 /// - A landing never makes a session. Where the browser held the session's `SameSite=Strict` cookie
 ///   back, as it does on a landing from another site, the session stays as it is and the visitor
 ///   stays logged in; the copy follows with the next request that has the session.
-/// - The copy is looked after on every response to a page or a script (going by
-///   `Sec-Fetch-Dest`) that has the visitor's session and referral: put back when a concurrent
-///   request, a rotation or a logout has lost it. That is one read of the session's record, and one
-///   write if the copy is missing. Where the handler changed the session itself, the copy goes
-///   along with that.
+/// - The copy is looked after on every page (going by `Sec-Fetch-Dest`, where there is one) that has
+///   the visitor's session and referral: put back when a concurrent request, a rotation or a logout
+///   has lost it. That is one read of the session's record, and one write if the copy is missing.
+///   Where the handler changed the session itself, the copy goes along with that.
+/// - A session store writes whole records, and the last one who writes has it all. So no copy is put
+///   back while another request of this process is at work on the same session; and a session that the
+///   application ends is deleted once more, a moment later, in case a copy was on its way to it. What
+///   remains is another server that saves the same session in the very milliseconds in which a
+///   missing copy is put back.
 /// - While the store fails, a request waits for 250 ms at most ([`time_limit`](Self::time_limit));
 ///   nothing of ours makes the application save its session.
 ///
@@ -115,41 +126,202 @@ impl AppSession {
             store: Arc::clone(&self.store),
             time_limit: self.time_limit,
             always_save: self.always_save,
+            sessions: Mutex::default(),
         }
     }
 }
+
+/// How long the application's own save takes at most, which comes after the response has left us.
+const SAVE_TIME: Duration = Duration::from_millis(100);
+/// How long a store may be at a write whose time limit is over.
+const MARGIN: Duration = Duration::from_millis(250);
 
 /// What puts the copies into the sessions.
 pub(crate) struct Mirror {
     store: Arc<dyn Store>,
     time_limit: Duration,
     always_save: bool,
+    sessions: Mutex<Sessions>,
+}
+
+/// The sessions that requests of this process are at work on.
+#[derive(Default)]
+struct Sessions {
+    in_use: HashMap<i128, Use>,
+    /// Those that the application is about to save, in the order of their ends.
+    saving: VecDeque<(Instant, i128)>,
+}
+
+#[derive(PartialEq, Eq)]
+enum InUse {
+    ByOne,
+    ByOthers,
+    /// The application saves it, and has done so by then.
+    Saved {
+        until: Instant,
+    },
+}
+
+#[derive(Default)]
+struct Use {
+    requests: usize,
+    /// About to be saved by the application.
+    saves: usize,
+}
+
+/// The application's session in the course of one request.
+pub(crate) struct SessionVisit {
+    handle: Box<dyn AppSessionHandle>,
+    /// The session's ID when the request came.
+    came_with: Option<i128>,
+    mirror: Arc<Mirror>,
 }
 
 impl Mirror {
-    pub(crate) fn session(&self, extensions: &Extensions) -> Option<Box<dyn AppSessionHandle>> {
-        self.store.session(extensions)
+    /// The application's session in a request; `None` if its layer isn't there.
+    pub(crate) fn visit(self: &Arc<Self>, extensions: &Extensions) -> Option<SessionVisit> {
+        let handle = self.store.session(extensions)?;
+        let came_with = handle.id();
+        if let Some(id) = came_with {
+            let mut sessions = self.sessions();
+            sessions.forget_saved();
+            sessions.in_use.entry(id).or_default().requests += 1;
+        }
+        Some(SessionVisit {
+            handle,
+            came_with,
+            mirror: Arc::clone(self),
+        })
     }
 
+    /// Deletes a session that the application has just ended or renewed once more, as soon as nobody
+    /// can be between reading and writing it any more: a store's `save` may bring back what was
+    /// deleted, and a copy on its way there must not undo a logout.
+    fn end_again(self: &Arc<Self>, ended: i128) {
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        let mirror = Arc::clone(self);
+        runtime.spawn(async move {
+            tokio::time::sleep(mirror.time_limit + MARGIN).await;
+            let deleted = mirror.store.delete(ended);
+            if let Err(fault) = Budget::new(mirror.time_limit).run(deleted).await {
+                fault.tell("end a session in");
+            }
+        });
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, Sessions> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SessionVisit {
     /// Makes the session's copy what the ledger keeps.
-    pub(crate) async fn reflect(&self, ledger: &Ledger, session: &dyn AppSessionHandle) {
+    pub(crate) async fn reflect(&self, ledger: &Ledger) {
         let referrals: Vec<Referral> = ledger.all_kept().cloned().collect();
-        let put = if session.is_modified() || (self.always_save && session.id().is_some()) {
-            session.put(referrals)
-        } else if let Some(id) = session.id() {
-            self.store.put(id, referrals)
+        let budget = Budget::new(self.mirror.time_limit);
+        let result = if self.is_saved() {
+            budget.run(self.handle.put(referrals)).await
+        } else if let Some(id) = self.came_with {
+            self.put(id, referrals, &budget).await
         } else {
             return;
         };
-        if let Err(fault) = Budget::new(self.time_limit).run(put).await {
+        if let Err(fault) = result {
             fault.tell("put the copy into");
+        }
+    }
+
+    /// Puts the copy into a session that the application doesn't save in this request. Where it is
+    /// about to save it for another one, that is waited for.
+    async fn put(
+        &self,
+        id: i128,
+        referrals: Vec<Referral>,
+        budget: &Budget,
+    ) -> Result<(), StoreFault> {
+        let mirror = &*self.mirror;
+        let is_alone = || mirror.sessions().use_of(id) == InUse::ByOne;
+        loop {
+            let put = mirror.store.put(id, referrals.clone(), &is_alone);
+            if budget.run(put).await? {
+                return Ok(());
+            }
+            let InUse::Saved { until } = mirror.sessions().use_of(id) else {
+                return Ok(());
+            };
+            let saved = async {
+                tokio::time::sleep_until(until).await;
+                Ok(())
+            };
+            budget.run(Box::pin(saved)).await?;
+        }
+    }
+
+    /// Does the application save the session at the end of this request?
+    fn is_saved(&self) -> bool {
+        self.handle.is_modified() || (self.mirror.always_save && self.handle.id().is_some())
+    }
+}
+
+impl Drop for SessionVisit {
+    /// The application saves its session after the response has left us.
+    fn drop(&mut self) {
+        let Some(id) = self.came_with else { return };
+        if self.handle.id() != Some(id) {
+            self.mirror.end_again(id);
+        }
+        let is_saved = self.is_saved();
+        let mut sessions = self.mirror.sessions();
+        let Some(used) = sessions.in_use.get_mut(&id) else {
+            return;
+        };
+        used.requests -= 1;
+        if is_saved {
+            used.saves += 1;
+            sessions.saving.push_back((Instant::now() + SAVE_TIME, id));
+        } else if used.saves == 0 && used.requests == 0 {
+            sessions.in_use.remove(&id);
         }
     }
 }
 
-/// May what answers this request have read the session? Images, styles and the like don't.
-pub(crate) fn may_use_session(headers: &HeaderMap) -> bool {
+impl Sessions {
+    /// Who is at work on a session, beside the one who asks?
+    fn use_of(&mut self, id: i128) -> InUse {
+        self.forget_saved();
+        match self.in_use.get(&id) {
+            Some(used) if used.requests > 1 => InUse::ByOthers,
+            Some(used) if used.saves > 0 => {
+                let mut saving = self.saving.iter().rev();
+                let last = saving.find(|(_, saved)| *saved == id);
+                last.map_or(InUse::ByOne, |(until, _)| InUse::Saved { until: *until })
+            }
+            _ => InUse::ByOne,
+        }
+    }
+
+    fn forget_saved(&mut self) {
+        let now = Instant::now();
+        while let Some((until, id)) = self.saving.front().copied()
+            && until <= now
+        {
+            self.saving.pop_front();
+            if let Some(used) = self.in_use.get_mut(&id) {
+                used.saves -= 1;
+                if used.saves == 0 && used.requests == 0 {
+                    self.in_use.remove(&id);
+                }
+            }
+        }
+    }
+}
+
+/// Is it a page that answers this request, as far as the request says? A page's own scripts aren't
+/// at work on the session yet while it is made.
+pub(crate) fn is_page(headers: &HeaderMap) -> bool {
     headers
         .get("sec-fetch-dest")
-        .is_none_or(|dest| dest == "document" || dest == "empty")
+        .is_none_or(|dest| dest == "document")
 }

@@ -39,9 +39,14 @@ pub(crate) trait Store: Send + Sync {
     /// The application's own session, which its layer has left in the request.
     fn session(&self, extensions: &Extensions) -> Option<Box<dyn AppSessionHandle>>;
 
-    /// Puts the referrals into the session of that ID, if there is such a session and it hasn't got
-    /// them already.
-    fn put(&self, session: i128, referrals: Vec<Referral>) -> Call<'_, ()>;
+    /// Puts the referrals into the session of that ID, if there is such a session, it hasn't got them
+    /// already, and it still may be written once it was read. Says whether it might.
+    fn put<'a>(
+        &'a self,
+        session: i128,
+        referrals: Vec<Referral>,
+        may_write: &'a (dyn Fn() -> bool + Sync),
+    ) -> Call<'a, bool>;
 }
 
 /// The application's own session in one request.
@@ -79,10 +84,10 @@ impl fmt::Display for StoreFault {
 }
 
 impl StoreFault {
-    /// Tells `tracing` what couldn't be done and why: aloud at the first, the second, the fourth
-    /// and so on, so that a dead store doesn't become a flood of log lines.
+    /// Tells `tracing` what couldn't be done and why: aloud at the first since all was
+    /// well, the second, the fourth and so on, so that a dead store doesn't become a flood of log
+    /// lines.
     pub(crate) fn tell(&self, what: &'static str) {
-        static FAULTS: AtomicU64 = AtomicU64::new(0);
         let faults = FAULTS.fetch_add(1, Ordering::Relaxed) + 1;
         #[cfg(feature = "tracing")]
         if faults.is_power_of_two() {
@@ -93,6 +98,9 @@ impl StoreFault {
         let _ = (self, what, faults);
     }
 }
+
+/// The faults since a call last succeeded, for the log.
+static FAULTS: AtomicU64 = AtomicU64::new(0);
 
 /// How long one request may wait for the store, over all its calls.
 #[derive(Debug)]
@@ -116,6 +124,9 @@ impl Budget {
         let result = timeout(left, call).await;
         let mut left = self.left();
         *left = left.saturating_sub(start.elapsed());
+        if matches!(result, Ok(Ok(_))) && FAULTS.load(Ordering::Relaxed) != 0 {
+            FAULTS.store(0, Ordering::Relaxed);
+        }
         result.unwrap_or_else(|_| {
             *left = Duration::ZERO;
             Err(StoreFault::TimedOut)
@@ -238,21 +249,30 @@ macro_rules! adapt {
                     Some(Box::new(Handle(session)))
                 }
 
-                fn put(&self, session: i128, referrals: Vec<Referral>) -> Call<'_, ()> {
+                fn put<'a>(
+                    &'a self,
+                    session: i128,
+                    referrals: Vec<Referral>,
+                    may_write: &'a (dyn Fn() -> bool + Sync),
+                ) -> Call<'a, bool> {
                     Box::pin(async move {
                         let wanted = as_value(&referrals)?;
                         let loaded = self.0.load(&Id(session)).await.map_err(fault)?;
                         let Some(mut record) = loaded else {
-                            return Ok(());
+                            return Ok(true);
                         };
                         if record.data.get(KEY) == wanted.as_ref() {
-                            return Ok(());
+                            return Ok(true);
+                        }
+                        if !may_write() {
+                            return Ok(false);
                         }
                         match wanted {
                             Some(value) => record.data.insert(KEY.to_owned(), value),
                             None => record.data.remove(KEY),
                         };
-                        self.0.save(&record).await.map_err(fault)
+                        self.0.save(&record).await.map_err(fault)?;
+                        Ok(true)
                     })
                 }
             }

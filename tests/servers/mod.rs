@@ -79,10 +79,6 @@ impl Server {
     }
 
     /// Starts the process, at first or after it was killed, on the same port.
-    #[expect(
-        clippy::zombie_processes,
-        reason = "the watcher outlives us, whom it is to outlive"
-    )]
     pub(crate) fn run(&mut self) {
         let mut command = match self.kind {
             Kind::Redis => {
