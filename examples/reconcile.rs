@@ -129,9 +129,9 @@ fn read_orders(options: &Options) -> Result<BTreeMap<String, Money>, Box<dyn Err
     };
     let (order, amount, currency) = (column("order")?, column("amount")?, column("currency")?);
     let mut orders = BTreeMap::new();
-    for record in reader.records() {
+    // The first line is the columns' names.
+    for (record, line) in reader.records().zip(2..) {
         let record = record?;
-        let line = record.position().map_or(0, csv::Position::line);
         let field = |column| record.get(column).unwrap_or_default();
         let money = Money::new(field(amount), field(currency))
             .map_err(|error| format!("{file}, line {line}: {error}"))?;

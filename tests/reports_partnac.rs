@@ -280,19 +280,34 @@ async fn answers_to_a_refund() {
             r#"{"message":"no such conversion"}"#,
             Outcome::NotAttributed,
         ),
-        (409, "", Outcome::Duplicate),
+        (
+            409,
+            r#"{"message":"this refund exists"}"#,
+            Outcome::Duplicate,
+        ),
         (400, r#"{"message":"already refunded"}"#, Outcome::Duplicate),
     ] {
         let platform = StandIn::new([(status, body)]);
         let outcome = client(&platform).report(Refund::whole("o").unwrap()).await;
         assert_eq!(outcome, Ok(expected), "{status} {body}");
     }
-    let platform = StandIn::new([(404, "<h1>Not Found</h1>")]);
-    let error = client(&platform)
-        .report(Refund::whole("o").unwrap())
-        .await
-        .unwrap_err();
-    assert_eq!(error.advice(), Advice::Dead);
+    for (status, body, advice) in [
+        (404, "<h1>Not Found</h1>", Advice::Dead),
+        (
+            409,
+            r#"{"message":"another one is under way"}"#,
+            Advice::Dead,
+        ),
+        (200, "<h1>Log in</h1>", Advice::Undecided),
+        (200, r#"{"data": {"id": "#, Advice::Undecided),
+    ] {
+        let platform = StandIn::new([(status, body)]);
+        let error = client(&platform)
+            .report(Refund::whole("o").unwrap())
+            .await
+            .unwrap_err();
+        assert_eq!(error.advice(), advice, "{status} {body}");
+    }
 }
 
 #[tokio::test]

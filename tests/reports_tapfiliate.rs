@@ -205,8 +205,8 @@ async fn a_second_report_is_a_duplicate() {
 }
 
 #[tokio::test]
-async fn a_conflict_that_says_nothing_is_a_duplicate_by_whatever_it_is_credited() {
-    for body in ["", r#"{"message":"Duplicate"}"#, "<h1>Conflict</h1>"] {
+async fn a_conflict_that_does_not_name_our_id_is_for_a_person_to_look_at() {
+    for body in ["", r#"{"message":"Conflict"}"#, "<h1>Conflict</h1>"] {
         for (report, tries) in [
             (sale(), 1),
             (sale().coupon("SUMMER"), 1),
@@ -215,10 +215,8 @@ async fn a_conflict_that_says_nothing_is_a_duplicate_by_whatever_it_is_credited(
             (sale().credit(clicked("P", "clk_1")), 2),
         ] {
             let platform = StandIn::new(vec![(409, body); tries]);
-            assert_eq!(
-                client(&platform).report(report).await,
-                Ok(Outcome::Duplicate)
-            );
+            let error = client(&platform).report(report).await.unwrap_err();
+            assert_eq!(error.advice(), Advice::Dead, "{body}");
             assert_eq!(platform.asked().len(), tries);
         }
     }

@@ -5,6 +5,7 @@
 use rust_decimal::Decimal;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tower_referral::Referral;
 use tower_referral::platform::{self, Credit, Report};
 
 use crate::store::{Store, StoreError};
@@ -12,6 +13,8 @@ use crate::store::{Store, StoreError};
 /// The spaces of the store: by customer, and by order.
 const SIGN_UPS: &str = "sign_ups";
 const SALES: &str = "sales";
+/// Whom to credit with orders whose payment couldn't take it along.
+const CREDITS: &str = "credits";
 
 #[derive(Clone, Debug)]
 pub(crate) struct Books {
@@ -90,6 +93,21 @@ impl Books {
         })
     }
 
+    /// Notes whom to credit with an order, until it is paid.
+    pub(crate) async fn note_credit(
+        &self,
+        order: &str,
+        referral: &Referral,
+    ) -> Result<(), StoreError> {
+        let credit = serde_json::to_string(&Credit::from(referral))?;
+        self.store.put(CREDITS, order, &credit).await
+    }
+
+    pub(crate) async fn noted_credit(&self, order: &str) -> Result<Option<Credit>, StoreError> {
+        let page = self.store.get(CREDITS, order).await?;
+        Ok(page.map(|page| serde_json::from_str(&page)).transpose()?)
+    }
+
     /// Books a refund, of all or a part.
     ///
     /// Two refunds of one order under the same ID, or without one of the same amount, are one
@@ -128,6 +146,25 @@ impl Books {
             }
             // Another refund of this order came in between.
         }
+    }
+
+    /// Strikes a refund out again, which the platform wouldn't have.
+    pub(crate) async fn strike_refund(
+        &self,
+        order: &str,
+        amount: Decimal,
+        id: Option<&str>,
+    ) -> Result<(), StoreError> {
+        while let Some(page) = self.store.get(SALES, order).await? {
+            let mut sale: Sale = serde_json::from_str(&page)?;
+            sale.refunds
+                .retain(|refund| refund.id.as_deref() != id || refund.amount != amount);
+            let struck = serde_json::to_string(&sale)?;
+            if self.store.swap(SALES, order, &page, &struck).await? {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// What is in the books under this name, once `told` is, if nothing was.

@@ -123,6 +123,7 @@ impl Outbox {
     pub(crate) async fn open(store: Store, platform: PlatformService) -> Result<Self, StoreError> {
         let queue = Queue::open(&store).await?;
         let desk = Arc::new(Desk::new(store, Some(queue), platform, Retries::default()));
+        desk.push_what_was_left().await?;
         let worker = tokio::spawn(Arc::clone(&desk).work());
         *lock(&desk.worker) = Some(worker);
         Ok(Self(desk))
@@ -162,13 +163,18 @@ impl Outbox {
             });
             return Ok(Told::Now(told.await??.0));
         };
-        // Also if it is known: the process that took it in may have ended in between.
-        queue.push(report.clone(), &id).await?;
-        if before.is_none() {
-            // Before this is answered, so that a sale finds its customer's sign-up.
-            let _ = desk.insert(&id, report).await?;
-        }
-        desk.pushed.notify_one();
+        // To its end, even if whoever asked hangs up.
+        let (queue, taking) = (queue.clone(), Arc::clone(&self.0));
+        let name = id.clone();
+        tokio::spawn(async move {
+            // First, so that a sale finds its customer's sign-up, whatever happens in between.
+            let _ = taking.insert(&name, report.clone()).await?;
+            // Also if it is known: the process that took it in may have ended in between.
+            queue.push(report, &name).await?;
+            taking.pushed.notify_one();
+            Ok::<_, StoreError>(())
+        })
+        .await??;
 
         let patience = tokio::time::sleep(BUDGET);
         tokio::pin!(patience);
@@ -259,6 +265,22 @@ impl Desk {
             hands: Mutex::default(),
             worker: Mutex::default(),
         }
+    }
+
+    /// A process may have ended between noting a report and handing it to the queue, which knows what
+    /// it has already.
+    async fn push_what_was_left(&self) -> Result<(), StoreError> {
+        let Some(queue) = &self.queue else {
+            return Ok(());
+        };
+        for page in self.store.list(REPORTS).await? {
+            let delivery: Delivery = serde_json::from_str(&page)?;
+            if !delivery.is_finished() {
+                let report = delivery.report();
+                queue.push(report.clone(), &report.id()).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Works off the queue for as long as the process lives. A worker of apalis ends when its
@@ -432,6 +454,7 @@ impl Entry<'_> {
 }
 
 /// apalis, on one of its databases.
+#[derive(Clone)]
 enum Queue {
     Sqlite(SqliteStorage<Report>),
     Postgres(PostgresStorage<Report>),

@@ -186,7 +186,13 @@ pub(crate) fn payment(visitor: &Visitor, payment: &Payment<'_>, token: Option<&s
                     }
                     pre { code { (token) } }
                 }
-                None => p { "Nobody referred you, so the payment takes no token along." },
+                None if visitor.referrals.first().is_none() => {
+                    p { "Nobody referred you, so the payment takes no token along." }
+                }
+                None => p {
+                    "The token would be too long for the payment, so the shop has noted who sent you "
+                    "itself."
+                },
             }
             form method="post" action="/webhooks/payment" {
                 (hidden("customer", payment.customer))

@@ -27,6 +27,9 @@ pub(crate) enum Reports {
 pub(crate) struct Answer {
     pub(crate) outcome: Outcome,
     pub(crate) detail: String,
+    /// The platform doesn't have it and won't.
+    #[serde(skip)]
+    pub(crate) is_refused: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -61,6 +64,7 @@ impl Answer {
         Self {
             outcome,
             detail: detail.into(),
+            is_refused: false,
         }
     }
 }
@@ -72,26 +76,27 @@ impl Reports {
             return Ok(in_the_books(&entry));
         };
         let what = what(&entry.report);
-        let whom = whom(&entry);
         Ok(match outbox.report(entry.report).await? {
-            Told::Before(delivery) => match problem(platform, what, delivery.state()) {
-                Some(answer) => answer,
-                None => told_before(),
+            Told::Before(delivery) => match delivery.state() {
+                DeliveryState::Done {
+                    outcome: platform::Outcome::NotAttributed,
+                } => nobody(what),
+                state => problem(platform, what, state).unwrap_or_else(told_before),
             },
             Told::Now(delivery) => match delivery.state() {
-                DeliveryState::Done { outcome } => answered(platform, what, &whom, outcome),
+                DeliveryState::Done { outcome } => answered(platform, what, outcome),
                 DeliveryState::Waiting {
                     reason: Some(reason),
                     ..
                 } if !outbox.has_queue() => Answer::new(
                     Outcome::Failed,
                     format!(
-                        "{platform} doesn't have {what}: {reason}. It can be told again later."
+                        "{platform} hasn't confirmed {what}: {reason}. It can be told again later."
                     ),
                 ),
                 state => problem(platform, what, state).unwrap_or_else(|| {
                     let detail = format!(
-                        "{platform} doesn't have {what} yet. It waits in the outbox, which tries \
+                        "{platform} hasn't confirmed {what} yet. It waits in the outbox, which tries \
                          again."
                     );
                     Answer::new(Outcome::Queued, detail)
@@ -109,11 +114,11 @@ impl Reports {
     }
 }
 
-fn answered(platform: &str, what: &str, whom: &str, outcome: &platform::Outcome) -> Answer {
+fn answered(platform: &str, what: &str, outcome: &platform::Outcome) -> Answer {
     match outcome {
         platform::Outcome::Recorded { .. } => Answer::new(
             Outcome::Recorded,
-            format!("{platform} has recorded {what}{whom}."),
+            format!("{platform} has recorded {what}."),
         ),
         platform::Outcome::Duplicate => Answer::new(
             Outcome::Duplicate,
@@ -138,7 +143,10 @@ fn problem(platform: &str, what: &str, state: &DeliveryState) -> Option<Answer> 
         ),
         _ => return None,
     };
-    Some(Answer::new(Outcome::Failed, detail))
+    Some(Answer {
+        is_refused: matches!(state, DeliveryState::Dead { .. }),
+        ..Answer::new(Outcome::Failed, detail)
+    })
 }
 
 fn with_words(reason: &Setback) -> String {
@@ -182,13 +190,5 @@ fn what(report: &Report) -> &'static str {
         Report::SignUp(_) => "the sign-up",
         Report::Sale(_) => "the sale",
         _ => "the refund",
-    }
-}
-
-/// Not with a refund: who was credited with the sale isn't any more.
-fn whom(entry: &Entry) -> String {
-    match (&entry.report, &entry.credit) {
-        (Report::SignUp(_) | Report::Sale(_), Some(credit)) => format!(", for {}", credit.key()),
-        _ => String::new(),
     }
 }

@@ -15,8 +15,8 @@ use rust_decimal::Decimal;
 use serde_json::json;
 use time::Duration;
 use tower_referral::platform::{
-    Client, Delivery, DeliveryState, Https, InvalidId, Money, Partnac, Partnero, PartneroFriends,
-    Sale, SignUp, Tapfiliate,
+    Client, Credit, Delivery, DeliveryState, Https, InvalidId, Money, Partnac, Partnero,
+    PartneroFriends, Sale, SignUp, Tapfiliate,
 };
 use tower_referral::{
     Attribution, Carry, Clicks, ConfigError, Forget, Keep, Keyring, MissingLayer, Program,
@@ -93,6 +93,8 @@ pub(crate) async fn open(
         payments: Carry::builder(keyring.clone())
             .purpose("payment")
             .audience("storefront")
+            // A bank transfer takes its days.
+            .life(Duration::days(7))
             .build()?,
         landings: Carry::builder(keyring)
             .purpose("consent")
@@ -312,9 +314,20 @@ async fn checkout(
     fields: Fields,
 ) -> Result<Response, Problem> {
     let payment = Payment::read(&fields)?;
-    let token = referral.and_then(|referral| referral.carry_token(&visitor.shop.payments).ok());
+    let shop = &visitor.shop;
     // Here a real shop opens a session with its payment provider. Stripe, for one, silently drops
-    // a `client_reference_id` of more than 200 characters; a carry token is never that long.
+    // a `client_reference_id` of more than 200 characters; a carry token is never that long. An
+    // unusually long key or click ID doesn't fit, and waits in the books instead.
+    let token = match referral.map(|referral| (referral.carry_token(&shop.payments), referral)) {
+        None => None,
+        Some((Ok(token), _)) => Some(token),
+        Some((Err(error), referral)) => {
+            tracing::warn!(%error, "the payment takes no token along");
+            let noted = shop.books.note_credit(payment.order, &referral).await;
+            noted.map_err(|error| unavailable(fields.accept, &error))?;
+            None
+        }
+    };
     let token = token.as_ref().map(tower_referral::CarryToken::as_str);
 
     Ok(match fields.accept.or(Format::Json) {
@@ -338,16 +351,23 @@ async fn payment_webhook(visitor: Visitor, fields: Fields) -> Result<Response, P
     let shop = &visitor.shop;
     // A token that doesn't open is as no referral: the sale itself is real all the same. One that
     // opens counts even if the referral's window has ended since the checkout.
-    let referral = match fields.raw("client_reference_id")? {
-        None => Err("the payment carries no referral".to_owned()),
-        Some(token) => shop.payments.open(token).map_err(|error| error.to_string()),
+    let credit = match fields.raw("client_reference_id")? {
+        Some(token) => match shop.payments.open(token) {
+            Ok(referral) => Ok(Credit::from(&referral)),
+            Err(error) => Err(error.to_string()),
+        },
+        None => {
+            let noted = shop.books.noted_credit(payment.order).await;
+            let noted = noted.map_err(|error| unavailable(fields.accept, &error))?;
+            noted.ok_or_else(|| "the payment carries no referral".to_owned())
+        }
     };
 
     let amount = Money::new(payment.amount.to_string(), &payment.currency)
         .map_err(|error| fields.refuse(format!("`amount` is {error}")))?;
     let sale = Sale::new(payment.order, payment.customer, amount)
         .map_err(|error| not_an_id(&fields, "order", error))?
-        .referral(referral.as_ref().ok())
+        .credit(credit.as_ref().ok().cloned())
         .coupon(payment.coupon);
 
     let booked = shop.books.sale(sale, payment.amount, payment.currency);
@@ -356,7 +376,7 @@ async fn payment_webhook(visitor: Visitor, fields: Fields) -> Result<Response, P
     let mut told = told
         .await
         .map_err(|error| unavailable(fields.accept, &error))?;
-    if let (Outcome::NotAttributed, Err(why)) = (told.outcome, referral) {
+    if let (Outcome::NotAttributed, Err(why)) = (told.outcome, credit) {
         told.detail = format!("Nobody is credited with the sale: {why}.");
     }
     Ok(answer(&visitor, &fields, "Payment", &told))
@@ -389,6 +409,12 @@ async fn refund(visitor: Visitor, fields: Fields) -> Result<Response, Problem> {
     };
     let told = shop.reports.tell(entry).await;
     let told = told.map_err(|error| unavailable(fields.accept, &error))?;
+    if told.is_refused {
+        // The platform won't have it, a part where it takes back the whole only, for instance. It
+        // mustn't stand in the way of what is tried instead.
+        let undone = shop.books.strike_refund(order, amount, id).await;
+        undone.map_err(|error| unavailable(fields.accept, &error))?;
+    }
     Ok(answer(&visitor, &fields, "Refund", &told))
 }
 

@@ -17,7 +17,9 @@ use http_body::Body;
 use http_body_util::{BodyExt, Limited};
 use tower_service::Service;
 
-use super::{Answer, CreateClicks, Error, Outcome, Report, ReportError, Step, TakeReports};
+use super::{
+    Answer, CreateClicks, Error, Outcome, Report, ReportError, SafeToRepeat, Step, TakeReports,
+};
 use crate::click::ClickRequest;
 use crate::referral::ClickId;
 
@@ -144,8 +146,9 @@ impl<P, T> Client<P, T> {
                 Step::Done(outcome) => return Ok(outcome),
                 Step::Send(request, stage) => {
                     // A request that only asks for something can do no harm twice.
-                    is_repeatable =
-                        request.method().is_safe() || self.platform.deduplicates(report);
+                    is_repeatable = request.method().is_safe()
+                        || request.extensions().get::<SafeToRepeat>().is_some()
+                        || self.platform.deduplicates(report);
                     step = match self.send(request, MAX_ANSWER_LEN).await {
                         Ok(answer) => {
                             let answer = answer.without(report.secrets().chain(report.order()));

@@ -68,7 +68,7 @@ pub use self::partnac::Partnac;
 #[cfg(feature = "partnero")]
 pub use self::partnero::{Partnero, PartneroFriends};
 pub use self::report::{Contact, Credit, InvalidId, Outcome, Refund, Report, Sale, SignUp};
-pub use self::take::{Advice, ReportError, Step, TakeReports, Unsupported};
+pub use self::take::{Advice, ReportError, SafeToRepeat, Step, TakeReports, Unsupported};
 #[cfg(feature = "tapfiliate")]
 pub use self::tapfiliate::Tapfiliate;
 use crate::click::{ClickRequest, UnknownKey};
@@ -163,6 +163,16 @@ impl Answer {
         self
     }
 
+    /// The JSON of a success that may come without a body, which is as `null`.
+    #[cfg(any(feature = "partnac", feature = "partnero"))]
+    fn acknowledged(&self) -> Result<Value, Error> {
+        self.accepted()?;
+        if self.body.trim_ascii().is_empty() {
+            return Ok(Value::Null);
+        }
+        self.success()
+    }
+
     fn says_no(&self) -> bool {
         let Ok(json) = serde_json::from_slice::<Value>(&self.body) else {
             return false;
@@ -177,6 +187,7 @@ impl Answer {
         let status = json.get("status");
         is_false("success")
             || is_false("ok")
+            || is_false("status")
             || status.is_some_and(|status| *status == 0 || *status == "error" || *status == "fail")
             || is_error("error")
             || is_error("errors")
@@ -201,6 +212,7 @@ impl Answer {
             text = redacted(&text, secret);
             text = redacted(&text, &percent_encoded(secret));
         }
+        let text = without_addresses(&text);
         Message(text.chars().take(MAX_MESSAGE_CHARS).collect())
     }
 }
@@ -260,9 +272,11 @@ impl Answer {
     }
 }
 
+/// In the place of what must not be repeated.
+const HIDDEN: &str = "[hidden]";
+
 /// `text` without `secret`, in whatever case it stands there. One character is no secret.
 fn redacted(text: &str, secret: &str) -> String {
-    const HIDDEN: &str = "[hidden]";
     if secret.len() < 2 {
         return text.to_owned();
     }
@@ -277,6 +291,23 @@ fn redacted(text: &str, secret: &str) -> String {
     }
     redacted.push_str(&text[rest..]);
     redacted
+}
+
+/// A platform may name a person whom the report didn't: what looks like an e-mail address goes.
+fn without_addresses(text: &str) -> String {
+    let is_part = |c: char| c.is_alphanumeric() || "@.+-_%'".contains(c);
+    let mut cleaned = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find(is_part) {
+        let (before, word) = rest.split_at(start);
+        let end = word.find(|c| !is_part(c)).unwrap_or(word.len());
+        let (word, after) = word.split_at(end);
+        cleaned.push_str(before);
+        cleaned.push_str(if word.contains('@') { HIDDEN } else { word });
+        rest = after;
+    }
+    cleaned.push_str(rest);
+    cleaned
 }
 
 fn percent_encoded(text: &str) -> String {

@@ -385,18 +385,16 @@ impl TakeReports for Partnac {
                 self.converted(&Conversion::of_sign_up(sign_up), stage.0, answer)
             }
             Report::Sale(sale) => self.converted(&Conversion::of_sale(sale), stage.0, answer),
-            Report::Refund(_) => Ok(Step::Done(
-                if answer.status() == StatusCode::CONFLICT || answer.says_duplicate(&["refund"]) {
-                    Outcome::Duplicate
-                } else if has_no_conversion(answer) {
-                    Outcome::NotAttributed
-                } else {
-                    answer.accepted()?;
-                    let json = serde_json::from_slice(answer.body()).unwrap_or_default();
-                    let id = text_in(&json, &["refund_id", "id"]);
-                    Outcome::Recorded { id }
-                },
-            )),
+            Report::Refund(_) => Ok(Step::Done(if answer.says_duplicate(&["refund"]) {
+                Outcome::Duplicate
+            } else if has_no_conversion(answer) {
+                Outcome::NotAttributed
+            } else {
+                // Nothing is said about the answer, so it may be empty; a page is none.
+                let json = answer.acknowledged()?;
+                let id = text_in(&json, &["refund_id", "id"]);
+                Outcome::Recorded { id }
+            })),
         }
     }
 

@@ -18,7 +18,7 @@ use super::json::{Object, list_in, text_in};
 use super::money::Money;
 use super::pages::{Page, Pages};
 use super::report::{Contact, Id, InvalidId, Refund, Report, Sale, SignUp};
-use super::{Answer, Error, Outcome, ReportError, Step, TakeReports, Unsupported};
+use super::{Answer, Error, Outcome, ReportError, SafeToRepeat, Step, TakeReports, Unsupported};
 use crate::error::ConfigError;
 
 const BASE_URL: &str = "https://api.partnero.com/v1";
@@ -161,7 +161,8 @@ fn taken_back(answer: &Answer) -> Result<Step<Stage>, Error> {
         // It was credited to nobody, or taken back before.
         return Ok(Step::Done(Outcome::NotAttributed));
     }
-    answer.accepted()?;
+    // `{"status": 1}`, or nothing at all; a page is no answer of Partnero's.
+    answer.acknowledged()?;
     Ok(Step::Done(Outcome::Recorded { id: None }))
 }
 
@@ -240,9 +241,7 @@ impl TakeReports for Partnero {
                 })
             }
             (At::LastSale, _) if is_unknown_customer(answer) => nobody,
-            (At::SignUp | At::SignUpAlone | At::Customer, _) if is_unknown_referrer(answer) => {
-                nobody
-            }
+            (_, _) if is_unknown_referrer(answer) => nobody,
             _ => recorded(answer),
         }
     }
@@ -295,7 +294,13 @@ impl TakeReports for PartneroFriends {
     fn begin(&self, report: &Report) -> Result<Step<Stage>, Error> {
         let (request, at) = match report {
             Report::SignUp(_) => (self.customer_of(report, true), At::SignUp),
-            Report::Sale(sale) if sale.is_guest() => (self.customer_of(report, true), At::Customer),
+            Report::Sale(sale) if sale.is_guest() => {
+                let request = self.customer_of(report, true).map(|mut request| {
+                    request.extensions_mut().insert(SafeToRepeat);
+                    request
+                });
+                (request, At::Customer)
+            }
             Report::Sale(sale) => (Some(known_sale(&self.endpoint, sale)), At::Sale),
             Report::Refund(refund) => (Some(whole_refund(&self.endpoint, refund)?), At::Refund),
         };
@@ -335,7 +340,9 @@ impl TakeReports for PartneroFriends {
             }
             (At::Sale, Report::Sale(sale)) if is_unknown_customer(answer) => {
                 match self.customer_of(report, true) {
-                    Some(request) if sale.credited_to().is_some() => {
+                    Some(mut request) if sale.credited_to().is_some() => {
+                        // Nothing is sold yet, and customers are unique.
+                        request.extensions_mut().insert(SafeToRepeat);
                         Ok(Step::Send(request, Stage(At::Customer)))
                     }
                     _ => nobody,

@@ -80,6 +80,11 @@ pub trait TakeReports {
     fn deduplicates(&self, report: &Report) -> bool;
 }
 
+/// In the extensions of a request of [`Step::Send`]: the whole report may be sent again if nobody
+/// knows what became of this request, although the platform wouldn't recognise the report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SafeToRepeat;
+
 /// What comes next for a report.
 #[derive(Debug)]
 #[expect(

@@ -28,7 +28,7 @@ use crate::referral::ClickId;
 ///
 /// *Documented nowhere:* the status of a duplicate and of a click ID that is refused. Any of 400,
 /// 404, 409 and 422 is taken for a duplicate if its JSON says so, and otherwise for a click ID that
-/// is refused, if there was one; a 409 that remains is a duplicate whatever it says.
+/// is refused, if there was one; anything else is an error, for a person to look at.
 #[derive(Clone, Debug)]
 pub struct Tapfiliate {
     endpoint: Endpoint,
@@ -183,10 +183,6 @@ impl Tapfiliate {
             By::Click => matches!(answer.status().as_u16(), 400 | 404 | 409 | 422),
             _ => answer.says_unknown(by.subjects()),
         };
-        // Nobody else's conversion could be in the way.
-        if answer.status() == StatusCode::CONFLICT && !is_refused {
-            return Ok(Step::Done(Outcome::Duplicate));
-        }
         if is_refused {
             let next = By::ALL.iter().find(|next| **next > by);
             return Ok(next.map_or(Step::Done(Outcome::NotAttributed), |next| {
