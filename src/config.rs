@@ -1,5 +1,7 @@
 //! The configuration of a layer, checked and prepared: what every request reads and none changes.
 
+use std::time::SystemTime;
+
 use http::Uri;
 use time::OffsetDateTime;
 
@@ -10,7 +12,7 @@ use crate::keep::server::Records;
 use crate::keep::session::Mirror;
 use crate::landing;
 use crate::program::Program;
-use crate::referral::{UnixMillis, to_unix_millis};
+use crate::referral::{UnixMillis, to_unix_millis, unix_millis_of};
 use crate::request::RequestRef;
 
 pub(crate) type Skip = Box<dyn Fn(RequestRef<'_>) -> bool + Send + Sync>;
@@ -38,11 +40,10 @@ pub(crate) struct Config {
 
 impl Config {
     pub(crate) fn now(&self) -> UnixMillis {
-        let now = match &self.clock {
-            None => OffsetDateTime::now_utc(),
-            Some(clock) => clock(),
-        };
-        to_unix_millis(now)
+        match &self.clock {
+            None => unix_millis_of(SystemTime::now()),
+            Some(clock) => to_unix_millis(clock()),
+        }
     }
 
     pub(crate) fn is_skipped(&self, request: RequestRef<'_>) -> bool {
