@@ -10,7 +10,7 @@ use crate::consent::ConsentRules;
 use crate::keep::cookie::Cookies;
 use crate::keep::server::Records;
 use crate::keep::session::Mirror;
-use crate::landing;
+use crate::landing::{self, FirstBytes};
 use crate::program::Program;
 use crate::referral::{UnixMillis, to_unix_millis, unix_millis_of};
 use crate::request::RequestRef;
@@ -22,6 +22,7 @@ pub(crate) type Clock = Box<dyn Fn() -> OffsetDateTime + Send + Sync>;
 pub(crate) struct Config {
     /// At least one; everything else names a program by its index here.
     pub(crate) programs: Vec<Program>,
+    pub(crate) first_bytes: FirstBytes,
     pub(crate) cookies: Cookies,
     /// Where the cookie holds no more than a visitor's ID.
     pub(crate) records: Option<Records>,

@@ -143,10 +143,9 @@ impl<'r> Ours<'r> {
     fn find(config: &Config, request: RequestRef<'r>) -> Self {
         Self {
             jar: config.cookies.put_aside(request.headers()),
-            query: request
-                .uri()
-                .query()
-                .filter(|query| landing::has_parameter(&config.programs, query)),
+            query: request.uri().query().filter(|query| {
+                landing::has_parameter(&config.programs, &config.first_bytes, query)
+            }),
             scripts: if config.has_fallback {
                 landing::read_scripts(&config.programs, request.headers())
             } else {
