@@ -111,9 +111,10 @@ impl Carry {
                 max_len: self.max_len,
             });
         }
-        let mut token = String::with_capacity(len);
+        let mut token = Vec::with_capacity(len);
         self.seal.seal(|out| out.extend(message), &mut token);
-        Ok(CarryToken(token))
+        // Base64url is ASCII.
+        Ok(CarryToken(String::from_utf8(token).unwrap_or_default()))
     }
 
     /// The longest referral that fits `max_len`, in bytes.

@@ -1,7 +1,7 @@
 //! The signed cookie, read and written. Reading takes cookies as bytes and never parses what isn't
 //! ours; one function writes, for keeping and for forgetting alike.
 
-use std::fmt::Write as _;
+use std::io::Write as _;
 
 use http::header::{COOKIE, HeaderMap, HeaderValue};
 use memchr::memmem::Finder;
@@ -19,6 +19,8 @@ use crate::visitor::VisitorId;
 
 /// Every `Set-Cookie` of ours is shorter than this, name and attributes included.
 const MAX_SET_COOKIE_LEN: usize = 1024;
+/// Room for most of them.
+const USUAL_SET_COOKIE_LEN: usize = 256;
 /// The most cookies of one name that are verified in one request.
 const MAX_VERIFIED: usize = 8;
 const MAX_NAME_LEN: usize = 24;
@@ -333,16 +335,15 @@ impl Cookies {
         now: UnixMillis,
     ) -> HeaderValue {
         let cookie = &self.programs[index];
-        let mut line = String::with_capacity(256);
-        line.push_str(&cookie.name);
-        line.push('=');
+        let mut line = Vec::with_capacity(USUAL_SET_COOKIE_LEN);
+        line.extend_from_slice(cookie.name.as_bytes());
+        line.push(b'=');
         let max_age = held.map_or(0, |held| {
-            cookie
-                .seal
-                .seal(|out| held.encode(cookie.max_message_len, out), &mut line);
+            let encode = |out: &mut _| held.encode(cookie.max_message_len, out);
+            cookie.seal.seal(encode, &mut line);
             seconds_left(held.referral, now)
         });
-        line.push_str(&self.attributes);
+        line.extend_from_slice(self.attributes.as_bytes());
         let _ = write!(line, "{max_age}");
         // Nothing but ASCII goes in; an empty value is what a page can best live with if that
         // ever changed.
