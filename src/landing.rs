@@ -13,7 +13,7 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use http::{HeaderMap, HeaderValue, Method, Uri};
 use memchr::{memchr, memchr_iter};
 use smol_str::SmolStr;
 
@@ -112,19 +112,27 @@ fn within_bound(query: &[u8]) -> &[u8] {
 /// its values is a key.
 pub(crate) fn read(program: &Program, query: &[u8]) -> Option<Result<Found, Reason>> {
     let mut seen = false;
-    for parameter in &program.params {
-        for pair in pairs(query).filter(|pair| name_is(pair.name, parameter)) {
+    let mut found: Option<(usize, ReferralKey)> = None;
+    for pair in pairs(query) {
+        // Only a name that is preferred to what is found already.
+        let better = found
+            .as_ref()
+            .map_or(program.params.len(), |(rank, _)| *rank);
+        let mut names = program.params[..better].iter();
+        if let Some(rank) = names.position(|name| name_is(pair.name, name)) {
             seen = true;
-            if let Some(key) = decode(pair.value).and_then(|v| program.key_rule.parse(&v).ok()) {
-                return Some(Ok(Found {
-                    key,
-                    parameter: parameter.clone(),
-                    extra: read_extra(program, query),
-                }));
-            }
+            let key = decode(pair.value).and_then(|value| program.key_rule.parse(&value).ok());
+            found = key.map(|key| (rank, key)).or(found);
         }
     }
-    seen.then_some(Err(Reason::InvalidKey))
+    match found {
+        Some((rank, key)) => Some(Ok(Found {
+            key,
+            parameter: program.params[rank].clone(),
+            extra: read_extra(program, query),
+        })),
+        None => seen.then_some(Err(Reason::InvalidKey)),
+    }
 }
 
 fn read_extra(program: &Program, query: &[u8]) -> Vec<(SmolStr, SmolStr)> {
@@ -237,7 +245,14 @@ fn split_at_byte(text: &[u8], byte: u8) -> (&[u8], &[u8]) {
 
 /// Compares a name as it stands in the query, without decoding it into memory of its own.
 fn name_is(raw: &[u8], name: &str) -> bool {
-    raw == name.as_bytes() || (memchr(b'%', raw).is_some() && bytes(raw).eq(name.bytes().map(Some)))
+    let may_be_encoded = || match (raw, name.as_bytes()) {
+        ([b'%', ..], _) => true,
+        ([first, rest @ ..], [name_first, ..]) => {
+            first == name_first && memchr(b'%', rest).is_some()
+        }
+        _ => false,
+    };
+    raw == name.as_bytes() || (may_be_encoded() && bytes(raw).eq(name.bytes().map(Some)))
 }
 
 /// Percent-decodes once and strictly.
@@ -268,13 +283,6 @@ fn bytes(raw: &[u8]) -> impl Iterator<Item = Option<u8>> {
     })
 }
 
-static SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
-static SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
-static SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-static SEC_PURPOSE: HeaderName = HeaderName::from_static("sec-purpose");
-static PURPOSE: HeaderName = HeaderName::from_static("purpose");
-static X_MOZ: HeaderName = HeaderName::from_static("x-moz");
-
 /// A `GET` that can be a top-level page visit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PageVisit {
@@ -295,42 +303,30 @@ impl PageVisit {
         if request.method() != Method::GET {
             return None;
         }
-        let dest = says(headers, &SEC_FETCH_DEST, "document");
-        let mode = says(headers, &SEC_FETCH_MODE, "navigate");
-        if dest == Some(false) || mode == Some(false) {
-            return None;
+        let mut visit = Self {
+            same_origin: false,
+            speculative: false,
+        };
+        let (mut has_dest, mut is_old_prefetch) = (false, false);
+        // Once through all of them: looking up six names that no table knows takes longer.
+        for (name, value) in headers {
+            let value = value.as_bytes();
+            match name.as_str() {
+                "sec-fetch-dest" if value == b"document" => has_dest = true,
+                "sec-fetch-mode" if value == b"navigate" => {}
+                "sec-fetch-dest" | "sec-fetch-mode" => return None,
+                "sec-fetch-site" => visit.same_origin |= value == b"same-origin",
+                "sec-purpose" => visit.speculative |= value.starts_with(b"prefetch"),
+                "purpose" | "x-moz" => {
+                    is_old_prefetch |= value.eq_ignore_ascii_case(b"prefetch");
+                }
+                _ => {}
+            }
         }
         // Browsers from before Fetch Metadata mark prefetched subresources this way. Where the
         // metadata is there, it has spoken: a speculative page visit is one all the same.
-        if dest.is_none() && is_old_prefetch(headers) {
-            return None;
-        }
-        Some(Self {
-            same_origin: headers
-                .get_all(&SEC_FETCH_SITE)
-                .iter()
-                .any(|site| site == "same-origin"),
-            speculative: headers
-                .get(&SEC_PURPOSE)
-                .is_some_and(|purpose| purpose.as_bytes().starts_with(b"prefetch")),
-        })
+        (has_dest || !is_old_prefetch).then_some(visit)
     }
-}
-
-/// Do all lines of the header say `value`? `None` without a line.
-fn says(headers: &HeaderMap, name: &HeaderName, value: &str) -> Option<bool> {
-    let mut lines = headers.get_all(name).iter().peekable();
-    lines.peek()?;
-    Some(lines.all(|line| line == value))
-}
-
-fn is_old_prefetch(headers: &HeaderMap) -> bool {
-    [&PURPOSE, &X_MOZ].into_iter().any(|name| {
-        headers
-            .get_all(name)
-            .iter()
-            .any(|value| value.as_bytes().eq_ignore_ascii_case(b"prefetch"))
-    })
 }
 
 /// Is `path` at or below `prefix`, by whole segments? Both are compared percent-decoded and
