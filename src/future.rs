@@ -24,6 +24,7 @@ use crate::ledger::Ledger;
 use crate::reading::Reading;
 use crate::referral::TouchId;
 use crate::respond::Word;
+use crate::visit::Inside;
 use crate::visitor::VisitorId;
 
 pin_project! {
@@ -70,7 +71,9 @@ where
             if let Some(way_back) = this.way_back {
                 way_back.poll_reading(cx);
             }
+            let inside = Inside::enter();
             let mut result = ready!(this.inner.poll(cx));
+            drop(inside);
             let (Ok(response), Some(way_back)) = (&mut result, this.way_back.as_mut()) else {
                 return Poll::Ready(result);
             };

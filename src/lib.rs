@@ -105,6 +105,11 @@
 //! }
 //! ```
 //!
+//! Read the referrals in the service's own future, as here, and hand them on to whatever task you
+//! spawn: outside axum's `Router`, a request with nothing of ours carries no mark of the layer, and
+//! another task or a `tower::buffer::Buffer` inside of the layer may find
+//! [`MissingLayer`] where there was no referral.
+//!
 //! # Why wasn't this visit captured?
 //!
 //! Every decision has a [`Reason`]. It is in the response's extensions as [`Decisions`], in a

@@ -23,7 +23,7 @@ use crate::reading::{Decide, Reading};
 use crate::reason::Reason;
 use crate::referral::Source;
 use crate::request::RequestRef;
-use crate::visit::{NothingOfOurs, Visit};
+use crate::visit::{Inside, Visit};
 
 /// The service that [`ReferralLayer`](crate::ReferralLayer) makes of another.
 ///
@@ -59,10 +59,8 @@ where
             return ResponseFuture::new(self.inner.call(request), None);
         }
         let (way_back, visit) = arrive(&self.config, RequestRef::from(&request));
-        match visit {
-            None => drop(request.extensions_mut().insert(NothingOfOurs)),
-            Some(visit) => drop(request.extensions_mut().insert(visit)),
-        }
+        Visit::mark(visit, request.extensions_mut());
+        let _inside = Inside::enter();
         ResponseFuture::new(self.inner.call(request), Some(way_back))
     }
 }

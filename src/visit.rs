@@ -1,6 +1,7 @@
 //! What the layer knows about one request, in the request's extensions: the way from the layer to
 //! the handlers, whatever framework they are written for.
 
+use std::cell::Cell;
 use std::sync::{Arc, OnceLock};
 
 use http::Extensions;
@@ -33,10 +34,39 @@ pub(crate) struct Unopened {
     opened: OnceLock<Ledger>,
 }
 
-/// The mark on a request that passed through the layer and has nothing of ours. It has no size,
-/// so that marking a request allocates nothing of ours.
+/// The mark on a request that passed through the layer and has nothing of ours, where its extensions
+/// have something of others' already. It has no size, and the map is there, so it allocates nothing.
 #[derive(Clone, Copy)]
-pub(crate) struct NothingOfOurs;
+struct NothingOfOurs;
+
+thread_local! {
+    static IS_INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// While one of these lives, this thread works on a request that passed through the layer: it calls
+/// the inner service or polls its future.
+///
+/// It stands for the mark where the extensions are empty: their first entry takes longer than all
+/// the rest that the layer does to nearly every request. Behind axum's `Router` they never are.
+pub(crate) struct Inside {
+    was_inside: bool,
+}
+
+impl Inside {
+    #[inline]
+    pub(crate) fn enter() -> Self {
+        Self {
+            was_inside: IS_INSIDE.replace(true),
+        }
+    }
+}
+
+impl Drop for Inside {
+    #[inline]
+    fn drop(&mut self) {
+        IS_INSIDE.set(self.was_inside);
+    }
+}
 
 /// The request didn't come through a layer that it should have come through:
 /// [`ReferralLayer`](crate::ReferralLayer), or, for `AppSession`, tower-sessions'
@@ -80,9 +110,22 @@ impl Visit {
         })
     }
 
-    /// Did the request pass through a layer already?
+    /// Did the request pass through a layer already? Where that one found nothing of ours, and
+    /// nothing of others' either, nobody knows, and this layer looks too, to find as much.
+    #[inline]
     pub(crate) fn is_marked(extensions: &Extensions) -> bool {
-        extensions.get::<NothingOfOurs>().is_some() || extensions.get::<Self>().is_some()
+        !extensions.is_empty()
+            && (extensions.get::<NothingOfOurs>().is_some() || extensions.get::<Self>().is_some())
+    }
+
+    /// Leaves in the extensions what handlers get to see, if there is anything of ours.
+    #[inline]
+    pub(crate) fn mark(visit: Option<Self>, extensions: &mut Extensions) {
+        match visit {
+            Some(visit) => drop(extensions.insert(visit)),
+            None if extensions.is_empty() => {}
+            None => drop(extensions.insert(NothingOfOurs)),
+        }
     }
 
     /// What the layer left in the extensions. `Ok(None)` if there is nothing of ours.
@@ -90,7 +133,7 @@ impl Visit {
         match extensions.get::<Self>() {
             Some(Self::NoSession) => Err(MissingLayer(Missing::Sessions)),
             Some(visit) => Ok(Some(visit)),
-            None if extensions.get::<NothingOfOurs>().is_some() => Ok(None),
+            None if IS_INSIDE.get() || extensions.get::<NothingOfOurs>().is_some() => Ok(None),
             None => Err(MissingLayer(Missing::Referrals)),
         }
     }
@@ -131,6 +174,11 @@ pub struct Referrals {
 
 impl Referrals {
     /// Reads what the layer left in the extensions of a request.
+    ///
+    /// Outside axum's `Router`, read it in the service's own future and not in a task that it
+    /// spawns: to a request that has no extensions and nothing of ours the layer adds none, which
+    /// would take longer than all the rest that it does, and is known by working on the request
+    /// instead. Behind a `Router` it can be read anywhere.
     ///
     /// # Errors
     ///
