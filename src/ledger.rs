@@ -130,7 +130,7 @@ impl Ledger {
         let account = &mut self.accounts[index];
         let mut win = None;
         let reason = match permission {
-            Permission::Denied(reason) => reason,
+            Permission::Denied(refusal) => refusal.reason(),
             Permission::Granted | Permission::NotYet => {
                 match program.attribution.decide(account.kept.as_ref(), &touch) {
                     Ruling::Keep(reason) => reason,

@@ -80,10 +80,9 @@ fn arrive(config: &Arc<Config>, request: RequestRef<'_>) -> (WayBack, Option<Vis
         visit = Some(Visit::OnServer(Arc::clone(&reading)));
         way_back.read(reading);
     } else if ours.must_be_decided(config, permission) {
-        let ledger = Ledger::open(config, &ours.jar);
-        let decided = Arrival::new(config, request, permission, &ours, ledger).decide();
+        let decided = decide(config, request, permission, &ours);
         visit = Some(Visit::Decided(Arc::clone(&decided.ledger)));
-        way_back.decided = Some(Box::new(decided));
+        way_back.decided = Some(decided);
     } else if !ours.jar.is_empty() {
         visit = Some(Visit::unopened(Arc::clone(config), ours.jar.clone()));
     }
@@ -95,6 +94,18 @@ fn arrive(config: &Arc<Config>, request: RequestRef<'_>) -> (WayBack, Option<Vis
     }
     way_back.jar = ours.jar;
     (way_back, visit)
+}
+
+/// Apart from `arrive`, which every request pays for.
+#[inline(never)]
+fn decide(
+    config: &Config,
+    request: RequestRef<'_>,
+    permission: Permission,
+    ours: &Ours<'_>,
+) -> Box<Decided> {
+    let ledger = Ledger::open(config, &ours.jar);
+    Box::new(Arrival::new(config, request, permission, ours, ledger).decide())
 }
 
 /// What the browser sent stands for something on the server. If that must be known, the request is
@@ -212,12 +223,12 @@ impl<'r> Arrival<'r> {
 
     /// Where the visitor refuses, what the browser sent of ours is to go, valid or not.
     fn forget_if_denied(&mut self) {
-        let Permission::Denied(reason) = self.permission else {
+        let Permission::Denied(refusal) = self.permission else {
             return;
         };
         for index in 0..self.config.programs.len() {
             if self.config.cookies.has(&self.ours.jar, index) {
-                self.ledger.forget(self.config, index, reason);
+                self.ledger.forget(self.config, index, refusal.reason());
             }
         }
     }

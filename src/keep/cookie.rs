@@ -214,23 +214,37 @@ struct ProgramCookie {
 
 /// The `Cookie` lines of one request that have a cookie of ours, put aside unverified.
 ///
-/// Cloning a line shares its bytes. Nearly always there is exactly one.
+/// Cloning a line shares its bytes. Nearly always there is at most one.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Jar {
-    first: Option<HeaderValue>,
-    more: Vec<HeaderValue>,
+pub(crate) enum Jar {
+    #[default]
+    Empty,
+    One(HeaderValue),
+    Several(Vec<HeaderValue>),
 }
 
 impl Jar {
     pub(crate) fn is_empty(&self) -> bool {
-        self.first.is_none()
+        matches!(self, Self::Empty)
     }
 
-    fn lines(&self) -> impl Iterator<Item = &[u8]> {
-        self.first
-            .iter()
-            .chain(&self.more)
-            .map(HeaderValue::as_bytes)
+    fn lines(&self) -> &[HeaderValue] {
+        match self {
+            Self::Empty => &[],
+            Self::One(line) => std::slice::from_ref(line),
+            Self::Several(lines) => lines,
+        }
+    }
+
+    fn put(&mut self, line: HeaderValue) {
+        *self = match std::mem::take(self) {
+            Self::Empty => Self::One(line),
+            Self::One(first) => Self::Several(vec![first, line]),
+            Self::Several(mut lines) => {
+                lines.push(line);
+                Self::Several(lines)
+            }
+        };
     }
 }
 
@@ -240,11 +254,7 @@ impl Cookies {
         let mut jar = Jar::default();
         for line in headers.get_all(COOKIE) {
             if self.ours(line.as_bytes()).next().is_some() {
-                if jar.first.is_none() {
-                    jar.first = Some(line.clone());
-                } else {
-                    jar.more.push(line.clone());
-                }
+                jar.put(line.clone());
             }
         }
         jar
@@ -352,7 +362,8 @@ impl Cookies {
 
     fn values<'a>(&'a self, jar: &'a Jar, program: usize) -> impl Iterator<Item = &'a [u8]> {
         jar.lines()
-            .flat_map(|line| self.ours(line))
+            .iter()
+            .flat_map(|line| self.ours(line.as_bytes()))
             .filter_map(move |(index, value)| (index == program).then_some(value))
     }
 
