@@ -73,6 +73,7 @@ impl ConsentRules {
     }
 
     /// The privacy signal that the browser sent and the layer honours.
+    #[inline]
     fn signal(&self, headers: &HeaderMap) -> Option<Refusal> {
         let is_on = |name| headers.get_all(name).iter().any(|value| value == "1");
         if self.global_privacy_control && is_on("sec-gpc") {

@@ -77,7 +77,9 @@ where
             let (Ok(response), Some(way_back)) = (&mut result, this.way_back.as_mut()) else {
                 return Poll::Ready(result);
             };
-            if response.status().is_informational() {
+            let nothing_was_said = response.extensions().is_empty();
+            if (way_back.has_nothing() && nothing_was_said) || response.status().is_informational()
+            {
                 return Poll::Ready(result);
             }
             let word = Word::take(response.extensions_mut());
@@ -195,7 +197,14 @@ impl WayBack {
         }));
     }
 
+    /// Is there nothing to do unless the handler says so? That is nearly always so.
+    #[inline]
+    fn has_nothing(&self) -> bool {
+        self.decided.is_none() && self.elsewhere.is_none()
+    }
+
     /// Reads beside the inner service, so that a click starts early and the page waits the less.
+    #[inline]
     fn poll_reading(&mut self, cx: &mut Context<'_>) {
         if let Some(Elsewhere::Server { beside, .. }) = self.elsewhere.as_deref_mut()
             && let Some(reading) = beside

@@ -250,6 +250,7 @@ impl Jar {
 
 impl Cookies {
     /// Puts aside the lines that have a cookie of ours.
+    #[inline]
     pub(crate) fn put_aside(&self, headers: &HeaderMap) -> Jar {
         let mut jar = Jar::default();
         for line in headers.get_all(COOKIE) {
