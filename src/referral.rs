@@ -191,8 +191,18 @@ impl fmt::Debug for KeyRule {
 }
 
 fn is_key_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(byte, b'.' | b'_' | b'~' | b'-' | b'@' | b'+' | b':' | b'=')
+    const IS_KEY_BYTE: [bool; 256] = {
+        let mut table = [false; 256];
+        let mut byte = 0;
+        while byte < 128 {
+            let char = byte as u8;
+            table[byte] = char.is_ascii_alphanumeric()
+                || matches!(char, b'.' | b'_' | b'~' | b'-' | b'@' | b'+' | b':' | b'=');
+            byte += 1;
+        }
+        table
+    };
+    IS_KEY_BYTE[usize::from(byte)]
 }
 
 /// Printable as the standard library sees it: nothing that `escape_debug` would escape.

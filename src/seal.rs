@@ -349,7 +349,7 @@ pub(crate) fn encode_visitor(
 /// Reads a visitor's message back, or a bare referral's. `None` for anything that neither
 /// [`encode_visitor`] nor [`encode`] writes.
 pub(crate) fn decode_pass(message: &[u8], rule: &KeyRule) -> Option<Pass> {
-    let mut reader = Reader(message);
+    let mut reader = Reader::new(message);
     let [flags] = reader.array()?;
     if flags & VISITOR == 0 {
         return Some(Pass {
@@ -365,7 +365,7 @@ pub(crate) fn decode_pass(message: &[u8], rule: &KeyRule) -> Option<Pass> {
         return None;
     }
     let visitor = VisitorId::from_bytes(reader.array()?);
-    let carried = match (carries, reader.0) {
+    let carried = match (carries, reader.rest) {
         (true, message) => Some(decode(message, rule, false)?),
         (false, []) => None,
         (false, _) => return None,
@@ -381,7 +381,7 @@ pub(crate) fn decode_pass(message: &[u8], rule: &KeyRule) -> Option<Pass> {
 /// Reads a referral's message back. `None` for anything that [`encode`] doesn't write: what has
 /// passed the signature must pass the rules of every field again.
 pub(crate) fn decode(message: &[u8], rule: &KeyRule, names_program: bool) -> Option<Referral> {
-    let mut reader = Reader(message);
+    let mut reader = Reader::new(message);
     let captured_at = i64::from_be_bytes(reader.array()?);
     let window = u32::from_be_bytes(reader.array()?);
     let [source, touch_len] = reader.array()?;
@@ -391,6 +391,7 @@ pub(crate) fn decode(message: &[u8], rule: &KeyRule, names_program: bool) -> Opt
         (1..=3, 8) => Click::Started(reader.array()?),
         _ => return None,
     };
+    reader.check_fields();
     let referral = Referral {
         captured_at: (0..=MAX_UNIX_MILLIS)
             .contains(&captured_at)
@@ -432,23 +433,44 @@ pub(crate) fn decode(message: &[u8], rule: &KeyRule, names_program: bool) -> Opt
                 .collect::<Option<_>>()?
         },
     };
-    reader.0.is_empty().then_some(referral)
+    reader.rest.is_empty().then_some(referral)
 }
 
-struct Reader<'a>(&'a [u8]);
+struct Reader<'a> {
+    rest: &'a [u8],
+    /// All fields in one, lengths included, if that is UTF-8. It is unless a field has over 127
+    /// bytes, and checking it once takes less than checking each.
+    fields: &'a str,
+}
 
 impl<'a> Reader<'a> {
+    fn new(message: &'a [u8]) -> Self {
+        Self {
+            rest: message,
+            fields: "",
+        }
+    }
+
+    /// Says that from here on there are only texts.
+    fn check_fields(&mut self) {
+        self.fields = std::str::from_utf8(self.rest).unwrap_or_default();
+    }
+
     fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (array, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
+        let (array, rest) = self.rest.split_first_chunk()?;
+        self.rest = rest;
         Some(*array)
     }
 
     fn text(&mut self) -> Option<&'a str> {
         let [len] = self.array()?;
-        let (text, rest) = self.0.split_at_checked(len.into())?;
-        self.0 = rest;
-        std::str::from_utf8(text).ok()
+        let (text, rest) = self.rest.split_at_checked(len.into())?;
+        let checked = self.fields.len().checked_sub(self.rest.len());
+        self.rest = rest;
+        match checked {
+            Some(start) => self.fields.get(start..start + text.len()),
+            None => std::str::from_utf8(text).ok(),
+        }
     }
 
     /// A text that may be absent, which an empty one is. `None` if it is neither that nor valid.

@@ -219,8 +219,15 @@ struct ProgramCookie {
 pub(crate) enum Jar {
     #[default]
     Empty,
-    One(HeaderValue),
-    Several(Vec<HeaderValue>),
+    One(Line),
+    Several(Vec<Line>),
+}
+
+/// A line, and where the first cookie of ours in it begins: nobody looks in front of it again.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    value: HeaderValue,
+    first: usize,
 }
 
 impl Jar {
@@ -228,7 +235,7 @@ impl Jar {
         matches!(self, Self::Empty)
     }
 
-    fn lines(&self) -> &[HeaderValue] {
+    fn lines(&self) -> &[Line] {
         match self {
             Self::Empty => &[],
             Self::One(line) => std::slice::from_ref(line),
@@ -236,7 +243,7 @@ impl Jar {
         }
     }
 
-    fn put(&mut self, line: HeaderValue) {
+    fn put(&mut self, line: Line) {
         *self = match std::mem::take(self) {
             Self::Empty => Self::One(line),
             Self::One(first) => Self::Several(vec![first, line]),
@@ -254,8 +261,11 @@ impl Cookies {
     pub(crate) fn put_aside(&self, headers: &HeaderMap) -> Jar {
         let mut jar = Jar::default();
         for line in headers.get_all(COOKIE) {
-            if self.ours(line.as_bytes()).next().is_some() {
-                jar.put(line.clone());
+            if let Some(cookie) = self.ours(line.as_bytes(), 0).next() {
+                jar.put(Line {
+                    value: line.clone(),
+                    first: cookie.start,
+                });
             }
         }
         jar
@@ -364,17 +374,18 @@ impl Cookies {
     fn values<'a>(&'a self, jar: &'a Jar, program: usize) -> impl Iterator<Item = &'a [u8]> {
         jar.lines()
             .iter()
-            .flat_map(|line| self.ours(line.as_bytes()))
-            .filter_map(move |(index, value)| (index == program).then_some(value))
+            .flat_map(|line| self.ours(line.value.as_bytes(), line.first))
+            .filter_map(move |cookie| (cookie.program == program).then_some(cookie.value))
     }
 
-    /// The cookies of ours in one line: the program's index and the value.
+    /// The cookies of ours in one line, from a place on.
     ///
     /// Looks for the name first and only then at its surroundings: a hit counts if it is at the
     /// start of a pair, which begins behind a `;` and any blanks and tabs, and if the name ends
     /// with it, at the first `=`.
-    fn ours<'l>(&'l self, line: &'l [u8]) -> impl Iterator<Item = (usize, &'l [u8])> {
-        self.finder.find_iter(line).filter_map(|at| {
+    fn ours<'l>(&'l self, line: &'l [u8], from: usize) -> impl Iterator<Item = Found<'l>> {
+        self.finder.find_iter(&line[from..]).filter_map(move |at| {
+            let at = from + at;
             if !starts_pair(line, at) {
                 return None;
             }
@@ -386,10 +397,21 @@ impl Cookies {
                     let value = rest
                         .strip_prefix(program.suffix.as_bytes())?
                         .strip_prefix(b"=")?;
-                    Some((index, trimmed_value(value)))
+                    Some(Found {
+                        start: at,
+                        program: index,
+                        value: trimmed_value(value),
+                    })
                 })
         })
     }
+}
+
+/// A cookie of ours in a line.
+struct Found<'l> {
+    start: usize,
+    program: usize,
+    value: &'l [u8],
 }
 
 impl ProgramCookie {
