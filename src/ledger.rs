@@ -3,6 +3,7 @@
 //! and on the way out, so that one set of rules decides over all of them.
 
 use http::header::{HeaderMap, SET_COOKIE};
+use smallvec::SmallVec;
 use smol_str::SmolStr;
 
 use crate::attribution::{Ruling, Touch};
@@ -19,7 +20,7 @@ use crate::visitor::VisitorId;
 pub(crate) struct Ledger {
     now: UnixMillis,
     /// By the program's index.
-    accounts: Vec<Account>,
+    accounts: SmallVec<[Account; 1]>,
     decisions: Decisions,
 }
 

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::sync::{Arc, OnceLock};
 
 use http::Extensions;
+use smallvec::SmallVec;
 
 use crate::config::Config;
 use crate::keep::cookie::Jar;
@@ -167,7 +168,7 @@ pub(crate) async fn ledger_of(extensions: &Extensions) -> Result<Option<&Ledger>
 /// extensions with [`from_extensions`](Self::from_extensions).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Referrals {
-    referrals: Vec<Referral>,
+    referrals: SmallVec<[Referral; 1]>,
     visitors: Vec<VisitorId>,
     decisions: Decisions,
 }
