@@ -23,6 +23,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use constant_time_eq::constant_time_eq;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+use smallvec::SmallVec;
 use smol_str::SmolStr;
 
 use crate::keyring::{Keyring, SigningKey};
@@ -97,18 +98,14 @@ impl Seal {
         encoded_len(self.signing.head.len() + len) + TAG_LEN
     }
 
-    /// Appends the sealed message to `out`. `write` appends the message to what it is given.
-    pub(crate) fn seal(&self, write: impl FnOnce(&mut Vec<u8>), out: &mut Vec<u8>) {
+    /// Seals a message. `write` appends the message to what it is given.
+    pub(crate) fn seal(&self, write: impl FnOnce(&mut Envelope)) -> Sealed {
         let head = &self.signing.head;
-        let mut envelope = Vec::with_capacity(USUAL_ENVELOPE_LEN);
+        let mut envelope = Envelope::new();
         envelope.extend_from_slice(head);
         write(&mut envelope);
         let tag = self.signing.tag(&envelope[head.len()..]);
-        // As bytes, because base64url needs no check that it is UTF-8.
-        let (start, len) = (out.len(), encoded_len(envelope.len()));
-        out.resize(start + len, 0);
-        let _ = URL_SAFE_NO_PAD.encode_slice(&envelope, &mut out[start..]);
-        out.extend_from_slice(&tag);
+        Sealed { envelope, tag }
     }
 
     /// Verifies `sealed` and gives its message, decoded into `buffer`.
@@ -147,6 +144,30 @@ impl Seal {
             .chain(&self.old)
             .find(|key| envelope.starts_with(&key.head))
             .ok_or(SealError::UnknownKey)
+    }
+}
+
+/// Version, key ID and message; most on the stack.
+pub(crate) type Envelope = SmallVec<[u8; USUAL_ENVELOPE_LEN]>;
+
+/// A sealed message, to be written down.
+pub(crate) struct Sealed {
+    envelope: Envelope,
+    tag: [u8; TAG_LEN],
+}
+
+impl Sealed {
+    /// The length of the text, in characters.
+    pub(crate) fn len(&self) -> usize {
+        encoded_len(self.envelope.len()) + TAG_LEN
+    }
+
+    /// Appends the text to `out`; as bytes, because base64url needs no check that it is UTF-8.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.resize(start + encoded_len(self.envelope.len()), 0);
+        let _ = URL_SAFE_NO_PAD.encode_slice(&self.envelope, &mut out[start..]);
+        out.extend_from_slice(&self.tag);
     }
 }
 
@@ -226,7 +247,7 @@ impl Buffer {
 /// Appends the message for `referral` to `out`, leaving out what doesn't fit `max_len` bytes: first
 /// the extra parameters from the last one on, then the landing page, then the parameter's name.
 /// The key and the click ID are never left out, so the result can be longer than `max_len`.
-pub(crate) fn encode(referral: &Referral, program: &str, max_len: usize, out: &mut Vec<u8>) {
+pub(crate) fn encode(referral: &Referral, program: &str, max_len: usize, out: &mut Envelope) {
     let field = |text: Option<&str>| 1 + text.map_or(0, str::len);
     let click_id = referral.click_id.as_ref().map(ClickId::as_str);
     let mut parameter = referral.parameter.as_deref();
@@ -329,7 +350,7 @@ pub(crate) fn encode_visitor(
     click_is_due: bool,
     carried: Option<(&Referral, bool)>,
     max_len: usize,
-    out: &mut Vec<u8>,
+    out: &mut Envelope,
 ) {
     let mut flags = VISITOR;
     if click_is_due {
@@ -511,7 +532,7 @@ mod tests {
             landing_path: Some("/pricing".into()),
             extra: Vec::new(),
         };
-        let mut message = Vec::new();
+        let mut message = Envelope::new();
         encode(&referral, "", MAX_ENVELOPE_LEN, &mut message);
         assert!(message.len() <= 55, "{} bytes", message.len());
         assert_eq!(decode(&message, &KeyRule::ascii(), false), Some(referral));
@@ -520,7 +541,9 @@ mod tests {
     #[test]
     fn nothing_but_the_sealed_text_opens() {
         let mut sealed = Vec::new();
-        seal().seal(|out| out.extend_from_slice(b"message"), &mut sealed);
+        seal()
+            .seal(|out| out.extend_from_slice(b"message"))
+            .write(&mut sealed);
         assert_eq!(sealed.len(), seal().sealed_len(7));
         let mut buffer = Buffer::new();
         assert_eq!(seal().open(&sealed, &mut buffer), Ok(&b"message"[..]));

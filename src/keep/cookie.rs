@@ -1,8 +1,6 @@
 //! The signed cookie, read and written. Reading takes cookies as bytes and never parses what isn't
 //! ours; one function writes, for keeping and for forgetting alike.
 
-use std::io::Write as _;
-
 use http::header::{COOKIE, HeaderMap, HeaderValue};
 use memchr::memmem::Finder;
 use memchr::{memchr, memmem};
@@ -14,13 +12,11 @@ use crate::keyring::Keyring;
 use crate::program::Program;
 use crate::reason::Reason;
 use crate::referral::{Click, Referral, UnixMillis};
-use crate::seal::{self, Buffer, MAX_SEALED_LEN, Pass, Purpose, Seal, SealError};
+use crate::seal::{self, Buffer, Envelope, MAX_SEALED_LEN, Pass, Purpose, Seal, SealError, Sealed};
 use crate::visitor::VisitorId;
 
 /// Every `Set-Cookie` of ours is shorter than this, name and attributes included.
 const MAX_SET_COOKIE_LEN: usize = 1024;
-/// Room for most of them.
-const USUAL_SET_COOKIE_LEN: usize = 256;
 /// The most cookies of one name that are verified in one request.
 const MAX_VERIFIED: usize = 8;
 const MAX_NAME_LEN: usize = 24;
@@ -356,16 +352,26 @@ impl Cookies {
         now: UnixMillis,
     ) -> HeaderValue {
         let cookie = &self.programs[index];
-        let mut line = Vec::with_capacity(USUAL_SET_COOKIE_LEN);
+        let sealed = held.map(|held| {
+            let encode = |out: &mut _| held.encode(cookie.max_message_len, out);
+            cookie.seal.seal(encode)
+        });
+        let max_age = Decimal::of(held.map_or(0, |held| seconds_left(held.referral, now)));
+        // To the byte, because a header value takes over a buffer only if it is full.
+        let mut line = Vec::with_capacity(
+            cookie.name.len()
+                + 1
+                + sealed.as_ref().map_or(0, Sealed::len)
+                + self.attributes.len()
+                + max_age.as_bytes().len(),
+        );
         line.extend_from_slice(cookie.name.as_bytes());
         line.push(b'=');
-        let max_age = held.map_or(0, |held| {
-            let encode = |out: &mut _| held.encode(cookie.max_message_len, out);
-            cookie.seal.seal(encode, &mut line);
-            seconds_left(held.referral, now)
-        });
+        if let Some(sealed) = sealed {
+            sealed.write(&mut line);
+        }
         line.extend_from_slice(self.attributes.as_bytes());
-        let _ = write!(line, "{max_age}");
+        line.extend_from_slice(max_age.as_bytes());
         // Nothing but ASCII goes in; an empty value is what a page can best live with if that
         // ever changed.
         HeaderValue::try_from(line).unwrap_or(HeaderValue::from_static(""))
@@ -449,7 +455,7 @@ pub(crate) struct HeldPass {
 }
 
 impl Held<'_> {
-    fn encode(self, max_len: usize, out: &mut Vec<u8>) {
+    fn encode(self, max_len: usize, out: &mut Envelope) {
         match self.pass {
             None => seal::encode(self.referral, "", max_len, out),
             Some(pass) => {
@@ -468,6 +474,31 @@ impl Held<'_> {
                 }
             }
         }
+    }
+}
+
+/// A number as text, without the detour through `fmt`.
+struct Decimal {
+    digits: [u8; 10],
+    start: usize,
+}
+
+impl Decimal {
+    fn of(mut number: u32) -> Self {
+        let mut digits = [0; 10];
+        let mut start = digits.len();
+        loop {
+            start -= 1;
+            digits[start] = b'0' + (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                return Self { digits, start };
+            }
+        }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.digits[self.start..]
     }
 }
 
