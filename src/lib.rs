@@ -144,6 +144,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod attribution;
+mod base64url;
 mod cache;
 mod carry;
 mod click;

@@ -26,6 +26,7 @@ use sha2::Sha256;
 use smallvec::SmallVec;
 use smol_str::SmolStr;
 
+use crate::base64url;
 use crate::keyring::{Keyring, SigningKey};
 use crate::program::{MAX_WINDOW_SECONDS, is_param_name, is_program_name};
 use crate::referral::{
@@ -116,19 +117,15 @@ impl Seal {
     ) -> Result<&'b [u8], SealError> {
         let envelope_len = sealed.len().checked_sub(TAG_LEN);
         let (encoded, tag) = sealed.split_at(envelope_len.ok_or(SealError::Malformed)?);
-        let len = URL_SAFE_NO_PAD
-            .decode_slice(encoded, &mut buffer.0)
-            .map_err(|_| SealError::Malformed)?;
-        let envelope = &buffer.0[..len];
+        let envelope = base64url::decode(encoded, &mut buffer.0).ok_or(SealError::Malformed)?;
+        let mut tag_bytes = [0; 32];
+        let tag = base64url::decode(tag, &mut tag_bytes).ok_or(SealError::Malformed)?;
         let sub_key = self.sub_key_of(envelope)?;
         let message = &envelope[sub_key.head.len()..];
-        // Comparing encoded tags spares decoding one, and leaves exactly one text that passes.
         if constant_time_eq(&sub_key.tag(message), tag) {
             Ok(message)
-        } else if tag.iter().all(|byte| is_base64url(*byte)) {
-            Err(SealError::BadSignature)
         } else {
-            Err(SealError::Malformed)
+            Err(SealError::BadSignature)
         }
     }
 
@@ -153,7 +150,7 @@ pub(crate) type Envelope = SmallVec<[u8; USUAL_ENVELOPE_LEN]>;
 /// A sealed message, to be written down.
 pub(crate) struct Sealed {
     envelope: Envelope,
-    tag: [u8; TAG_LEN],
+    tag: [u8; 32],
 }
 
 impl Sealed {
@@ -165,9 +162,11 @@ impl Sealed {
     /// Appends the text to `out`; as bytes, because base64url needs no check that it is UTF-8.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         let start = out.len();
-        out.resize(start + encoded_len(self.envelope.len()), 0);
-        let _ = URL_SAFE_NO_PAD.encode_slice(&self.envelope, &mut out[start..]);
-        out.extend_from_slice(&self.tag);
+        let tag_start = start + encoded_len(self.envelope.len());
+        out.resize(tag_start + TAG_LEN, 0);
+        let (envelope, tag) = out[start..].split_at_mut(tag_start - start);
+        let _ = URL_SAFE_NO_PAD.encode_slice(&self.envelope, envelope);
+        let _ = URL_SAFE_NO_PAD.encode_slice(self.tag, tag);
     }
 }
 
@@ -200,22 +199,15 @@ impl SubKey {
         }
     }
 
-    fn tag(&self, message: &[u8]) -> [u8; TAG_LEN] {
+    fn tag(&self, message: &[u8]) -> [u8; 32] {
         let mut mac = self.mac.clone();
         mac.update(message);
-        let mut tag = [0; TAG_LEN];
-        // 32 bytes make 43 characters, so this can't fail.
-        let _ = URL_SAFE_NO_PAD.encode_slice(mac.finalize().into_bytes(), &mut tag);
-        tag
+        mac.finalize().into_bytes().into()
     }
 }
 
 fn mac_with(key: &[u8]) -> Hmac<Sha256> {
     <Hmac<Sha256> as KeyInit>::new_from_slice(key).expect("HMAC takes keys of any length")
-}
-
-fn is_base64url(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
 }
 
 const fn encoded_len(len: usize) -> usize {
