@@ -24,6 +24,11 @@ impl ReferralKey {
     /// reach it.
     pub const MAX_BYTES: usize = 255;
 
+    /// A key that has passed its rule.
+    pub(crate) fn valid(text: &str) -> Self {
+        Self(SmolStr::new(text))
+    }
+
     /// The key as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -158,6 +163,15 @@ impl KeyRule {
 
     /// Reads a key that was captured by this rule before: everything but `only_if`.
     pub(crate) fn parse_kept(&self, text: &str) -> Result<ReferralKey, InvalidKey> {
+        if self.is_kept(text) {
+            Ok(ReferralKey::valid(text))
+        } else {
+            Err(InvalidKey)
+        }
+    }
+
+    /// Is this a key by everything but `only_if`?
+    pub(crate) fn is_kept(&self, text: &str) -> bool {
         let valid = match self.charset {
             Charset::Ascii => text.len() <= ReferralKey::MAX_CHARS && text.bytes().all(is_key_byte),
             Charset::PrintableUnicode => {
@@ -167,11 +181,7 @@ impl KeyRule {
                     && !text.contains(' ')
             }
         };
-        if valid && !text.is_empty() {
-            Ok(ReferralKey(SmolStr::new(text)))
-        } else {
-            Err(InvalidKey)
-        }
+        valid && !text.is_empty()
     }
 }
 
@@ -239,6 +249,15 @@ impl ClickId {
     /// The longest click ID, in characters.
     pub const MAX_LEN: usize = 128;
 
+    /// A click ID that has passed the rule.
+    pub(crate) fn valid(text: &str) -> Self {
+        Self(SmolStr::new(text))
+    }
+
+    pub(crate) fn is_valid(text: &str) -> bool {
+        (1..=Self::MAX_LEN).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+    }
+
     /// The click ID as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -250,7 +269,7 @@ impl FromStr for ClickId {
     type Err = InvalidClickId;
 
     fn from_str(text: &str) -> Result<Self, InvalidClickId> {
-        if (1..=Self::MAX_LEN).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) {
+        if Self::is_valid(text) {
             Ok(Self(SmolStr::new(text)))
         } else {
             Err(InvalidClickId)

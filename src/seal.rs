@@ -30,8 +30,8 @@ use crate::base64url;
 use crate::keyring::{Keyring, SigningKey};
 use crate::program::{MAX_WINDOW_SECONDS, is_param_name, is_program_name};
 use crate::referral::{
-    Click, ClickId, KeyRule, MAX_UNIX_MILLIS, Referral, ReferralKey, Source, is_extra_value,
-    is_landing_path,
+    Click, ClickId, KeyRule, MAX_UNIX_MILLIS, Referral, ReferralKey, Source, UnixMillis,
+    is_extra_value, is_landing_path,
 };
 use crate::visitor::VisitorId;
 
@@ -394,61 +394,103 @@ pub(crate) fn decode_pass(message: &[u8], rule: &KeyRule) -> Option<Pass> {
 /// Reads a referral's message back. `None` for anything that [`encode`] doesn't write: what has
 /// passed the signature must pass the rules of every field again.
 pub(crate) fn decode(message: &[u8], rule: &KeyRule, names_program: bool) -> Option<Referral> {
-    let mut reader = Reader::new(message);
-    let captured_at = i64::from_be_bytes(reader.array()?);
-    let window = u32::from_be_bytes(reader.array()?);
-    let [source, touch_len] = reader.array()?;
-    let click = match (source, touch_len) {
-        (1..=3, 0) => Click::None,
-        (4, 8) => Click::Due(reader.array()?),
-        (1..=3, 8) => Click::Started(reader.array()?),
-        _ => return None,
-    };
-    reader.check_fields();
-    let referral = Referral {
-        captured_at: (0..=MAX_UNIX_MILLIS)
-            .contains(&captured_at)
-            .then_some(captured_at)?,
-        window: (1..=MAX_WINDOW_SECONDS)
-            .contains(&window)
-            .then_some(window)?,
-        source: match source {
-            1 | 4 => Source::Landing,
-            2 => Source::Handler,
-            3 => Source::Script,
-            _ => return None,
-        },
-        click,
-        program: {
-            let name = reader.text()?;
-            let is_valid = if names_program {
-                is_program_name(name)
-            } else {
-                name.is_empty()
-            };
-            is_valid.then(|| SmolStr::new(name))?
-        },
-        key: rule.parse_kept(reader.text()?).ok()?,
-        click_id: match reader.text()? {
-            "" => None,
-            text => Some(text.parse().ok()?),
-        },
-        parameter: reader.optional(is_param_name)?,
-        landing_path: reader.optional(is_landing_path)?,
-        extra: {
-            let [count] = reader.array()?;
-            (0..count)
-                .map(|_| {
-                    let (name, value) = (reader.text()?, reader.text()?);
-                    (is_param_name(name) && is_extra_value(value))
-                        .then(|| (SmolStr::new(name), SmolStr::new(value)))
-                })
-                .collect::<Option<_>>()?
-        },
-    };
-    reader.rest.is_empty().then_some(referral)
+    Fields::read(message, rule, names_program).map(Fields::into_referral)
 }
 
+/// The fields of a message, each by its rule, where they stand in it.
+pub(crate) struct Fields<'m> {
+    pub(crate) captured_at: UnixMillis,
+    pub(crate) window: u32,
+    source: Source,
+    click: Click,
+    program: &'m str,
+    pub(crate) key: &'m str,
+    click_id: &'m str,
+    parameter: &'m str,
+    landing_path: &'m str,
+    /// As many pairs of name and value.
+    extra_count: u8,
+    extra: Reader<'m>,
+}
+
+impl<'m> Fields<'m> {
+    pub(crate) fn read(message: &'m [u8], rule: &KeyRule, names_program: bool) -> Option<Self> {
+        let mut reader = Reader::new(message);
+        let captured_at = i64::from_be_bytes(reader.array()?);
+        let window = u32::from_be_bytes(reader.array()?);
+        let [source, touch_len] = reader.array()?;
+        let click = match (source, touch_len) {
+            (1..=3, 0) => Click::None,
+            (4, 8) => Click::Due(reader.array()?),
+            (1..=3, 8) => Click::Started(reader.array()?),
+            _ => return None,
+        };
+        reader.check_fields();
+        let program = reader.text()?;
+        let key = reader.text()?;
+        let click_id = reader.text()?;
+        let parameter = reader.text()?;
+        let landing_path = reader.text()?;
+        let [extra_count] = reader.array()?;
+        let extra = reader.clone();
+        for _ in 0..extra_count {
+            let (name, value) = (reader.text()?, reader.text()?);
+            if !is_param_name(name) || !is_extra_value(value) {
+                return None;
+            }
+        }
+        let is_valid = reader.rest.is_empty()
+            && (0..=MAX_UNIX_MILLIS).contains(&captured_at)
+            && (1..=MAX_WINDOW_SECONDS).contains(&window)
+            && (if names_program {
+                is_program_name(program)
+            } else {
+                program.is_empty()
+            })
+            && rule.is_kept(key)
+            && (click_id.is_empty() || ClickId::is_valid(click_id))
+            && (parameter.is_empty() || is_param_name(parameter))
+            && (landing_path.is_empty() || is_landing_path(landing_path));
+        is_valid.then_some(Self {
+            captured_at,
+            window,
+            source: match source {
+                1 | 4 => Source::Landing,
+                2 => Source::Handler,
+                _ => Source::Script,
+            },
+            click,
+            program,
+            key,
+            click_id,
+            parameter,
+            landing_path,
+            extra_count,
+            extra,
+        })
+    }
+
+    fn into_referral(mut self) -> Referral {
+        let optional = |text: &str| (!text.is_empty()).then(|| SmolStr::new(text));
+        Referral {
+            key: ReferralKey::valid(self.key),
+            click_id: (!self.click_id.is_empty()).then(|| ClickId::valid(self.click_id)),
+            click: self.click,
+            program: SmolStr::new(self.program),
+            source: self.source,
+            captured_at: self.captured_at,
+            window: self.window,
+            parameter: optional(self.parameter),
+            landing_path: optional(self.landing_path),
+            extra: (0..self.extra_count)
+                .filter_map(|_| Some((self.extra.text()?.into(), self.extra.text()?.into())))
+                .collect(),
+        }
+    }
+}
+
+/// Reads fields off the front.
+#[derive(Clone)]
 struct Reader<'a> {
     rest: &'a [u8],
     /// All fields in one, lengths included, if that is UTF-8. It is unless a field has over 127
@@ -483,14 +525,6 @@ impl<'a> Reader<'a> {
         match checked {
             Some(start) => self.fields.get(start..start + text.len()),
             None => std::str::from_utf8(text).ok(),
-        }
-    }
-
-    /// A text that may be absent, which an empty one is. `None` if it is neither that nor valid.
-    fn optional(&mut self, is_valid: impl Fn(&str) -> bool) -> Option<Option<SmolStr>> {
-        match self.text()? {
-            "" => Some(None),
-            text => is_valid(text).then(|| Some(SmolStr::new(text))),
         }
     }
 }
