@@ -55,13 +55,14 @@ impl Ledger {
     pub(crate) fn reopen(config: &Config, jar: &Jar) -> Self {
         let now = config.now();
         let mut decisions = Decisions::default();
+        let found = config.cookies.all(jar);
         let accounts = config.programs.iter().enumerate().map(|(index, program)| {
             let mut account = Account::default();
             let fault = if config.records.is_none() {
-                let kept = config.cookies.open(jar, index, program, now);
+                let kept = config.cookies.open(&found, index, program, now);
                 kept.map(|kept| account.kept = kept).err()
             } else {
-                let passes = config.cookies.open_passes(jar, index, program);
+                let passes = config.cookies.open_passes(&found, index, program);
                 let fault = passes.as_ref().err().copied();
                 account.shelf = Some(Box::new(Shelf::new(passes.unwrap_or_default())));
                 fault
@@ -76,6 +77,17 @@ impl Ledger {
             accounts: accounts.collect(),
             decisions,
         }
+    }
+
+    /// What comes of one program's only cookie, if that is none of ours.
+    pub(crate) fn at_fault(config: &Config, now: UnixMillis, fault: Reason) -> Self {
+        let mut ledger = Self {
+            now,
+            accounts: config.programs.iter().map(|_| Account::default()).collect(),
+            decisions: Decisions::default(),
+        };
+        ledger.note(config, 0, fault);
+        ledger
     }
 
     pub(crate) fn now(&self) -> UnixMillis {

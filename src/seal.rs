@@ -129,6 +129,14 @@ impl Seal {
         }
     }
 
+    /// Gives the message of a sealed text that was verified before.
+    pub(crate) fn reread<'b>(&self, sealed: &[u8], buffer: &'b mut Buffer) -> Option<&'b [u8]> {
+        let encoded = &sealed[..sealed.len().checked_sub(TAG_LEN)?];
+        let envelope = base64url::decode(encoded, &mut buffer.0)?;
+        let sub_key = self.sub_key_of(envelope).ok()?;
+        Some(&envelope[sub_key.head.len()..])
+    }
+
     /// The one key that the envelope names.
     fn sub_key_of(&self, envelope: &[u8]) -> Result<&SubKey, SealError> {
         match envelope {
@@ -394,7 +402,9 @@ pub(crate) fn decode_pass(message: &[u8], rule: &KeyRule) -> Option<Pass> {
 /// Reads a referral's message back. `None` for anything that [`encode`] doesn't write: what has
 /// passed the signature must pass the rules of every field again.
 pub(crate) fn decode(message: &[u8], rule: &KeyRule, names_program: bool) -> Option<Referral> {
-    Fields::read(message, rule, names_program).map(Fields::into_referral)
+    let fields = Fields::read(message, rule, names_program)?;
+    let program = SmolStr::new(fields.program);
+    Some(fields.into_referral(program))
 }
 
 /// The fields of a message, each by its rule, where they stand in it.
@@ -404,7 +414,7 @@ pub(crate) struct Fields<'m> {
     source: Source,
     click: Click,
     program: &'m str,
-    pub(crate) key: &'m str,
+    key: &'m str,
     click_id: &'m str,
     parameter: &'m str,
     landing_path: &'m str,
@@ -470,13 +480,25 @@ impl<'m> Fields<'m> {
         })
     }
 
-    fn into_referral(mut self) -> Referral {
+    /// The same with a window that is at most that long, in seconds.
+    pub(crate) fn within(self, window: u32) -> Self {
+        Self {
+            window: self.window.min(window),
+            ..self
+        }
+    }
+
+    pub(crate) fn key(&self) -> ReferralKey {
+        ReferralKey::valid(self.key)
+    }
+
+    pub(crate) fn into_referral(mut self, program: SmolStr) -> Referral {
         let optional = |text: &str| (!text.is_empty()).then(|| SmolStr::new(text));
         Referral {
-            key: ReferralKey::valid(self.key),
+            key: self.key(),
             click_id: (!self.click_id.is_empty()).then(|| ClickId::valid(self.click_id)),
             click: self.click,
-            program: SmolStr::new(self.program),
+            program,
             source: self.source,
             captured_at: self.captured_at,
             window: self.window,

@@ -5,14 +5,16 @@ use std::cell::Cell;
 use std::sync::{Arc, OnceLock};
 
 use http::Extensions;
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use crate::config::Config;
-use crate::keep::cookie::Jar;
+use crate::keep::cookie::{Jar, Only};
 use crate::ledger::Ledger;
+use crate::program::Program;
 use crate::reading::Reading;
 use crate::reason::Decisions;
-use crate::referral::Referral;
+use crate::referral::{Referral, ReferralKey};
+use crate::seal::{Buffer, Fields};
 use crate::visitor::VisitorId;
 
 /// A request that passed through the layer and has something of ours.
@@ -32,7 +34,16 @@ pub(crate) enum Visit {
 pub(crate) struct Unopened {
     config: Arc<Config>,
     jar: Jar,
-    opened: OnceLock<Ledger>,
+    opened: OnceLock<Opened>,
+}
+
+/// What came of verifying.
+#[derive(Clone)]
+enum Opened {
+    /// The jar's only cookie counts. It is read anew by each who asks: that takes less than keeping
+    /// what is in it, for most handlers ask once, for the key.
+    Only(Only),
+    Ledger(Box<Ledger>),
 }
 
 /// The mark on a request that passed through the layer and has nothing of ours, where its extensions
@@ -138,27 +149,80 @@ impl Visit {
             None => Err(MissingLayer(Missing::Referrals)),
         }
     }
+}
 
-    /// What is known of the visitor, if anything.
-    pub(crate) async fn ledger(&self) -> Option<&Ledger> {
-        match self {
-            Self::Decided(ledger) => Some(ledger),
-            Self::Unopened(Unopened {
-                config,
-                jar,
-                opened,
-            }) => Some(opened.get_or_init(|| Ledger::open(config, jar))),
-            Self::OnServer(reading) => Some(reading.ledger().await),
-            Self::NoSession => None,
+/// What a handler can ask for. What it finds nothing of is the default.
+pub(crate) trait Asked: Default {
+    /// Reads it off the one referral that there is.
+    fn of_fields(fields: Fields<'_>, program: &Program) -> Self;
+
+    /// Reads it off all that is known of the visitor.
+    fn of_ledger(ledger: &Ledger) -> Self;
+}
+
+/// Answers a handler.
+pub(crate) async fn ask<A: Asked>(extensions: &Extensions) -> Result<A, MissingLayer> {
+    Ok(match Visit::of(extensions)? {
+        None | Some(Visit::NoSession) => A::default(),
+        Some(Visit::Decided(ledger)) => A::of_ledger(ledger),
+        Some(Visit::Unopened(unopened)) => unopened.ask(),
+        Some(Visit::OnServer(reading)) => A::of_ledger(reading.ledger().await),
+    })
+}
+
+impl Unopened {
+    /// Verifies what the browser sent, once in a request.
+    fn ask<A: Asked>(&self) -> A {
+        let (config, jar) = (&*self.config, &self.jar);
+        let (cookies, program) = (&config.cookies, &config.programs[0]);
+        let mut buffer = Buffer::new();
+        let opened = match self.opened.get() {
+            Some(opened) => opened,
+            None => match cookies.only(jar) {
+                None => self.keep(Ledger::open(config, jar)),
+                Some(only) => {
+                    let now = config.now();
+                    match cookies.open_only(jar, only, program, now, &mut buffer) {
+                        Err(fault) => self.keep(Ledger::at_fault(config, now, fault)),
+                        Ok(fields) => {
+                            // If somebody else asks at this very moment, both find the same.
+                            let _ = self.opened.set(Opened::Only(only));
+                            return A::of_fields(fields, program);
+                        }
+                    }
+                }
+            },
+        };
+        match opened {
+            Opened::Ledger(ledger) => A::of_ledger(ledger),
+            Opened::Only(only) => cookies
+                .reread(jar, *only, program, &mut buffer)
+                .map_or_else(A::default, |fields| A::of_fields(fields, program)),
         }
+    }
+
+    fn keep(&self, ledger: Ledger) -> &Opened {
+        self.opened.get_or_init(|| Opened::Ledger(Box::new(ledger)))
     }
 }
 
-/// What is known of the visitor behind a request, if anything.
-pub(crate) async fn ledger_of(extensions: &Extensions) -> Result<Option<&Ledger>, MissingLayer> {
-    match Visit::of(extensions)? {
-        Some(visit) => Ok(visit.ledger().await),
-        None => Ok(None),
+impl Asked for Option<ReferralKey> {
+    fn of_fields(fields: Fields<'_>, _: &Program) -> Self {
+        Some(fields.key())
+    }
+
+    fn of_ledger(ledger: &Ledger) -> Self {
+        Some(ledger.all_shown().next()?.key().clone())
+    }
+}
+
+impl Asked for Option<Referral> {
+    fn of_fields(fields: Fields<'_>, program: &Program) -> Self {
+        Some(fields.into_referral(program.name.clone()))
+    }
+
+    fn of_ledger(ledger: &Ledger) -> Self {
+        ledger.all_shown().next().cloned()
     }
 }
 
@@ -185,12 +249,7 @@ impl Referrals {
     ///
     /// The request didn't come through a [`ReferralLayer`](crate::ReferralLayer).
     pub async fn from_extensions(extensions: &Extensions) -> Result<Self, MissingLayer> {
-        let ledger = ledger_of(extensions).await?;
-        Ok(ledger.map_or_else(Self::default, |ledger| Self {
-            referrals: ledger.all_shown().cloned().collect(),
-            visitors: ledger.visitors().collect(),
-            decisions: ledger.decisions().clone(),
-        }))
+        ask(extensions).await
     }
 
     /// The referral of the first configured program that holds one.
@@ -222,6 +281,23 @@ impl Referrals {
     #[must_use]
     pub fn decisions(&self) -> &Decisions {
         &self.decisions
+    }
+}
+
+impl Asked for Referrals {
+    fn of_fields(fields: Fields<'_>, program: &Program) -> Self {
+        Self {
+            referrals: smallvec![fields.into_referral(program.name.clone())],
+            ..Self::default()
+        }
+    }
+
+    fn of_ledger(ledger: &Ledger) -> Self {
+        Self {
+            referrals: ledger.all_shown().cloned().collect(),
+            visitors: ledger.visitors().collect(),
+            decisions: ledger.decisions().clone(),
+        }
     }
 }
 

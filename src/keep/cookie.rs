@@ -4,15 +4,18 @@
 use http::header::{COOKIE, HeaderMap, HeaderValue};
 use memchr::memmem::Finder;
 use memchr::{memchr, memmem};
+use smallvec::SmallVec;
 use smol_str::{SmolStr, format_smolstr};
 
-use super::{check_age, seconds_left};
+use super::{check_window, seconds_left};
 use crate::error::ConfigError;
 use crate::keyring::Keyring;
 use crate::program::Program;
 use crate::reason::Reason;
 use crate::referral::{Click, Referral, UnixMillis};
-use crate::seal::{self, Buffer, Envelope, MAX_SEALED_LEN, Pass, Purpose, Seal, SealError, Sealed};
+use crate::seal::{
+    self, Buffer, Envelope, Fields, MAX_SEALED_LEN, Pass, Purpose, Seal, SealError, Sealed,
+};
 use crate::visitor::VisitorId;
 
 /// Every `Set-Cookie` of ours is shorter than this, name and attributes included.
@@ -260,7 +263,7 @@ impl Cookies {
             if let Some(cookie) = self.ours(line.as_bytes(), 0).next() {
                 jar.put(Line {
                     value: line.clone(),
-                    first: cookie.start,
+                    first: cookie.name_start,
                 });
             }
         }
@@ -269,22 +272,70 @@ impl Cookies {
 
     /// Is there a cookie of this program, valid or not?
     pub(crate) fn has(&self, jar: &Jar, program: usize) -> bool {
-        self.values(jar, program).next().is_some()
+        self.all(jar).iter().any(|found| found.program == program)
+    }
+
+    /// The jar's only cookie, if there is one program and no second cookie of it, as with nearly
+    /// every visitor who has any.
+    pub(crate) fn only(&self, jar: &Jar) -> Option<Only> {
+        let (Jar::One(line), [_]) = (jar, &self.programs[..]) else {
+            return None;
+        };
+        let mut cookies = self.ours(line.value.as_bytes(), line.first);
+        match (cookies.next(), cookies.next()) {
+            (Some(cookie), None) => Some(Only {
+                start: cookie.start,
+                len: cookie.value.len(),
+            }),
+            _ => None,
+        }
+    }
+
+    /// Verifies the jar's only cookie.
+    pub(crate) fn open_only<'b>(
+        &self,
+        jar: &Jar,
+        only: Only,
+        program: &Program,
+        now: UnixMillis,
+        buffer: &'b mut Buffer,
+    ) -> Result<Fields<'b>, Reason> {
+        let message = self.programs[0].open(only.value(jar), buffer)?;
+        fields(message, program, now)
+    }
+
+    /// Reads the jar's only cookie once more, after it was verified.
+    pub(crate) fn reread<'b>(
+        &self,
+        jar: &Jar,
+        only: Only,
+        program: &Program,
+        buffer: &'b mut Buffer,
+    ) -> Option<Fields<'b>> {
+        let message = self.programs[0].seal.reread(only.value(jar), buffer)?;
+        Some(Fields::read(message, &program.key_rule, false)?.within(program.window_seconds()))
+    }
+
+    /// All cookies of ours, unverified.
+    pub(crate) fn all<'a>(&'a self, jar: &'a Jar) -> SmallVec<[Found<'a>; 2]> {
+        jar.lines()
+            .iter()
+            .flat_map(|line| self.ours(line.value.as_bytes(), line.first))
+            .collect()
     }
 
     /// Verifies the cookies of a program, and gives the referral that counts. `Err` says why none
     /// of those that are there does.
     pub(crate) fn open(
         &self,
-        jar: &Jar,
+        found: &[Found<'_>],
         index: usize,
         program: &Program,
         now: UnixMillis,
     ) -> Result<Option<Referral>, Reason> {
-        let (valid, more) = self.verify(jar, index, |message| {
-            let referral =
-                seal::decode(message, &program.key_rule, false).ok_or(Reason::Malformed)?;
-            check_age(named(referral, program), program, now)
+        let (valid, more) = self.verify(found, index, |message| {
+            let fields = fields(message, program, now)?;
+            Ok(fields.into_referral(program.name.clone()))
         })?;
         match valid {
             Some(first) if !more.is_empty() => {
@@ -298,11 +349,11 @@ impl Cookies {
     /// The same where referrals are kept on the server: all passes that are valid.
     pub(crate) fn open_passes(
         &self,
-        jar: &Jar,
+        found: &[Found<'_>],
         index: usize,
         program: &Program,
     ) -> Result<Vec<Pass>, Reason> {
-        let (valid, more) = self.verify(jar, index, |message| {
+        let (valid, more) = self.verify(found, index, |message| {
             let mut pass =
                 seal::decode_pass(message, &program.key_rule).ok_or(Reason::Malformed)?;
             pass.carried = pass.carried.map(|referral| named(referral, program));
@@ -315,7 +366,7 @@ impl Cookies {
     /// at most.
     fn verify<T>(
         &self,
-        jar: &Jar,
+        found: &[Found<'_>],
         index: usize,
         read: impl Fn(&[u8]) -> Result<T, Reason>,
     ) -> Result<(Option<T>, Vec<T>), Reason> {
@@ -324,9 +375,9 @@ impl Cookies {
         let mut verified = 0;
         let mut valid = None;
         let mut more = Vec::new();
-        for value in self.values(jar, index) {
+        for found in found.iter().filter(|found| found.program == index) {
             let mut buffer = Buffer::new();
-            let opened = cookie.open(value, &mut buffer).and_then(&read);
+            let opened = cookie.open(found.value, &mut buffer).and_then(&read);
             // What isn't even of the format costs no signature, and doesn't count.
             verified += usize::from(!matches!(opened, Err(Reason::Malformed)));
             match opened {
@@ -377,13 +428,6 @@ impl Cookies {
         HeaderValue::try_from(line).unwrap_or(HeaderValue::from_static(""))
     }
 
-    fn values<'a>(&'a self, jar: &'a Jar, program: usize) -> impl Iterator<Item = &'a [u8]> {
-        jar.lines()
-            .iter()
-            .flat_map(|line| self.ours(line.value.as_bytes(), line.first))
-            .filter_map(move |cookie| (cookie.program == program).then_some(cookie.value))
-    }
-
     /// The cookies of ours in one line, from a place on.
     ///
     /// Looks for the name first and only then at its surroundings: a hit counts if it is at the
@@ -404,7 +448,8 @@ impl Cookies {
                         .strip_prefix(program.suffix.as_bytes())?
                         .strip_prefix(b"=")?;
                     Some(Found {
-                        start: at,
+                        name_start: at,
+                        start: line.len() - value.len(),
                         program: index,
                         value: trimmed_value(value),
                     })
@@ -414,10 +459,37 @@ impl Cookies {
 }
 
 /// A cookie of ours in a line.
-struct Found<'l> {
+pub(crate) struct Found<'l> {
+    /// Where its name begins in the line.
+    name_start: usize,
+    /// Where its value does.
     start: usize,
     program: usize,
     value: &'l [u8],
+}
+
+/// Where the value of a jar's only cookie is in its line.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Only {
+    start: usize,
+    len: usize,
+}
+
+impl Only {
+    fn value(self, jar: &Jar) -> &[u8] {
+        let line = jar.lines().first();
+        let value = line.and_then(|line| line.value.as_bytes().get(self.start..));
+        value
+            .and_then(|value| value.get(..self.len))
+            .unwrap_or_default()
+    }
+}
+
+/// Reads a cookie's message, and checks its age.
+fn fields<'m>(message: &'m [u8], program: &Program, now: UnixMillis) -> Result<Fields<'m>, Reason> {
+    let fields = Fields::read(message, &program.key_rule, false).ok_or(Reason::Malformed)?;
+    let window = check_window(fields.captured_at, fields.window, program, now)?;
+    Ok(fields.within(window))
 }
 
 impl ProgramCookie {
@@ -582,7 +654,7 @@ mod tests {
         headers.insert(COOKIE, HeaderValue::from_str(value).unwrap());
         let jar = cookies.put_aside(&headers);
         let kept = cookies.open(
-            &jar,
+            &cookies.all(&jar),
             0,
             &Program {
                 window: time::Duration::days(400),
