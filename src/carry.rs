@@ -9,7 +9,7 @@ use crate::error::ConfigError;
 use crate::keyring::Keyring;
 use crate::program::MAX_WINDOW_SECONDS;
 use crate::referral::{KeyRule, Referral, UnixMillis, to_unix_millis};
-use crate::seal::{self, Buffer, Envelope, MAX_SEALED_LEN, Purpose, Seal, SealError};
+use crate::seal::{self, Buffer, Envelope, MAX_SEALED_LEN, Purpose, Put, Seal, SealError};
 
 /// A token begins with the moment it expires at, as the seal's other times are written.
 const EXPIRY_LEN: usize = 8;
@@ -97,7 +97,7 @@ impl Carry {
 
     fn seal(&self, referral: &Referral) -> Result<CarryToken, CarryError> {
         let expiry = self.now() + self.life;
-        let mut message = Envelope::from_slice(&expiry.to_be_bytes());
+        let mut message = expiry.to_be_bytes().to_vec();
         seal::encode(
             referral,
             &referral.program,
@@ -112,8 +112,9 @@ impl Carry {
             });
         }
         let mut token = Vec::with_capacity(len);
-        let sealed = self.seal.seal(|out| out.extend_from_slice(&message));
-        sealed.write(&mut token);
+        let mut envelope = Envelope::new();
+        let tag = self.seal.seal(|out| out.put(&message), &mut envelope);
+        envelope.write(&tag, &mut token);
         // Base64url is ASCII.
         Ok(CarryToken(String::from_utf8(token).unwrap_or_default()))
     }

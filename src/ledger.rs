@@ -28,7 +28,8 @@ pub(crate) struct Ledger {
 #[derive(Debug)]
 pub(crate) struct Win {
     index: usize,
-    replaced: Option<Referral>,
+    /// Boxed, because nearly every touch replaces nothing.
+    replaced: Option<Box<Referral>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -98,10 +99,6 @@ impl Ledger {
         &self.decisions
     }
 
-    pub(crate) fn into_decisions(self) -> Decisions {
-        self.decisions
-    }
-
     /// What a handler gets to see of a program.
     pub(crate) fn shown(&self, index: usize) -> Option<&Referral> {
         let account = self.accounts.get(index)?;
@@ -160,7 +157,7 @@ impl Ledger {
                         }
                         win = Some(Win {
                             index,
-                            replaced: account.kept.replace(touch.referral),
+                            replaced: account.kept.replace(touch.referral).map(Box::new),
                         });
                         reason
                     }

@@ -18,15 +18,12 @@
 //!
 //! Every decoder here is strict: one sealed text for one referral, and anything else is no seal.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use constant_time_eq::constant_time_eq;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
-use smallvec::SmallVec;
 use smol_str::SmolStr;
 
-use crate::base64url;
+use crate::base64url::{self, encoded_len};
 use crate::keyring::{Keyring, SigningKey};
 use crate::program::{MAX_WINDOW_SECONDS, is_param_name, is_program_name};
 use crate::referral::{
@@ -38,8 +35,6 @@ use crate::visitor::VisitorId;
 const VERSION: u8 = 1;
 /// 32 bytes in unpadded base64url.
 const TAG_LEN: usize = 43;
-/// Room for most envelopes, in bytes.
-const USUAL_ENVELOPE_LEN: usize = 128;
 /// The longest envelope that is ever written or read, in bytes.
 const MAX_ENVELOPE_LEN: usize = 768;
 /// The longest sealed text that is ever written or read, in characters.
@@ -99,14 +94,12 @@ impl Seal {
         encoded_len(self.signing.head.len() + len) + TAG_LEN
     }
 
-    /// Seals a message. `write` appends the message to what it is given.
-    pub(crate) fn seal(&self, write: impl FnOnce(&mut Envelope)) -> Sealed {
+    /// Seals a message, which `write` puts into what it is given.
+    pub(crate) fn seal(&self, write: impl FnOnce(&mut Envelope), envelope: &mut Envelope) -> Tag {
         let head = &self.signing.head;
-        let mut envelope = Envelope::new();
-        envelope.extend_from_slice(head);
-        write(&mut envelope);
-        let tag = self.signing.tag(&envelope[head.len()..]);
-        Sealed { envelope, tag }
+        envelope.put(head);
+        write(envelope);
+        self.signing.tag(&envelope.as_bytes()[head.len()..])
     }
 
     /// Verifies `sealed` and gives its message, decoded into `buffer`.
@@ -152,29 +145,70 @@ impl Seal {
     }
 }
 
-/// Version, key ID and message; most on the stack.
-pub(crate) type Envelope = SmallVec<[u8; USUAL_ENVELOPE_LEN]>;
+/// The tag of a sealed message, not yet in base64url.
+pub(crate) type Tag = [u8; 32];
 
-/// A sealed message, to be written down.
-pub(crate) struct Sealed {
-    envelope: Envelope,
-    tag: [u8; 32],
+/// Where a message is written to.
+pub(crate) trait Put {
+    fn put(&mut self, bytes: &[u8]);
 }
 
-impl Sealed {
-    /// The length of the text, in characters.
-    pub(crate) fn len(&self) -> usize {
-        encoded_len(self.envelope.len()) + TAG_LEN
+impl Put for Vec<u8> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+}
+
+/// Version, key ID and message, on the stack.
+pub(crate) struct Envelope {
+    bytes: [u8; MAX_ENVELOPE_LEN],
+    len: usize,
+}
+
+impl Envelope {
+    pub(crate) const fn new() -> Self {
+        Self {
+            bytes: [0; MAX_ENVELOPE_LEN],
+            len: 0,
+        }
     }
 
-    /// Appends the text to `out`; as bytes, because base64url needs no check that it is UTF-8.
-    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+
+    /// The length of the sealed text, in characters.
+    pub(crate) fn sealed_len(&self) -> usize {
+        encoded_len(self.len) + TAG_LEN
+    }
+
+    /// Appends the sealed text to `out`; as bytes, because base64url needs no check that it is UTF-8.
+    pub(crate) fn write(&self, tag: &Tag, out: &mut Vec<u8>) {
         let start = out.len();
-        let tag_start = start + encoded_len(self.envelope.len());
-        out.resize(tag_start + TAG_LEN, 0);
-        let (envelope, tag) = out[start..].split_at_mut(tag_start - start);
-        let _ = URL_SAFE_NO_PAD.encode_slice(&self.envelope, envelope);
-        let _ = URL_SAFE_NO_PAD.encode_slice(self.tag, tag);
+        out.resize(start + self.sealed_len(), 0);
+        let (envelope, tag_text) = out[start..].split_at_mut(encoded_len(self.len));
+        base64url::encode(self.as_bytes(), envelope);
+        base64url::encode(tag, tag_text);
+    }
+}
+
+impl Put for Envelope {
+    /// What doesn't fit isn't written at all, and makes a text that doesn't open. Nothing that is
+    /// sealed is as long: see the assertion at the end of `seal.rs`.
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        if let Some(place) = self.bytes.get_mut(self.len..self.len + bytes.len()) {
+            place.copy_from_slice(bytes);
+            self.len += bytes.len();
+        }
     }
 }
 
@@ -207,7 +241,7 @@ impl SubKey {
         }
     }
 
-    fn tag(&self, message: &[u8]) -> [u8; 32] {
+    fn tag(&self, message: &[u8]) -> Tag {
         let mut mac = self.mac.clone();
         mac.update(message);
         mac.finalize().into_bytes().into()
@@ -216,10 +250,6 @@ impl SubKey {
 
 fn mac_with(key: &[u8]) -> Hmac<Sha256> {
     <Hmac<Sha256> as KeyInit>::new_from_slice(key).expect("HMAC takes keys of any length")
-}
-
-const fn encoded_len(len: usize) -> usize {
-    (len * 4).div_ceil(3)
 }
 
 /// Room on the stack for a decoded envelope.
@@ -247,7 +277,7 @@ impl Buffer {
 /// Appends the message for `referral` to `out`, leaving out what doesn't fit `max_len` bytes: first
 /// the extra parameters from the last one on, then the landing page, then the parameter's name.
 /// The key and the click ID are never left out, so the result can be longer than `max_len`.
-pub(crate) fn encode(referral: &Referral, program: &str, max_len: usize, out: &mut Envelope) {
+pub(crate) fn encode(referral: &Referral, program: &str, max_len: usize, out: &mut impl Put) {
     let field = |text: Option<&str>| 1 + text.map_or(0, str::len);
     let click_id = referral.click_id.as_ref().map(ClickId::as_str);
     let mut parameter = referral.parameter.as_deref();
@@ -286,33 +316,30 @@ pub(crate) fn encode(referral: &Referral, program: &str, max_len: usize, out: &m
         }
     }
 
-    out.reserve(len);
-    out.extend_from_slice(&referral.captured_at.to_be_bytes());
-    out.extend_from_slice(&referral.window.to_be_bytes());
-    out.push(match (referral.source, referral.click) {
+    out.put(&referral.captured_at.to_be_bytes());
+    out.put(&referral.window.to_be_bytes());
+    let source = match (referral.source, referral.click) {
         (Source::Landing, Click::Due(_)) => 4,
         (Source::Landing, _) => 1,
         (Source::Handler, _) => 2,
         (Source::Script, _) => 3,
-    });
-    out.push(touch.len() as u8);
-    out.extend_from_slice(touch);
+    };
+    out.put(&[source, touch.len() as u8]);
+    out.put(touch);
     let mut put = |text: &str| {
         // Every field is at most 255 bytes by its own rule.
-        out.push(text.len() as u8);
-        out.extend_from_slice(text.as_bytes());
+        out.put(&[text.len() as u8]);
+        out.put(text.as_bytes());
     };
     put(program);
     put(referral.key.as_str());
     put(click_id.unwrap_or_default());
     put(parameter.unwrap_or_default());
     put(path.unwrap_or_default());
-    out.push(extra.len() as u8);
-    for (name, value) in extra {
-        for text in [name, value] {
-            out.push(text.len() as u8);
-            out.extend_from_slice(text.as_bytes());
-        }
+    out.put(&[extra.len() as u8]);
+    for text in extra.iter().flat_map(|(name, value)| [name, value]) {
+        out.put(&[text.len() as u8]);
+        out.put(text.as_bytes());
     }
 }
 
@@ -360,8 +387,8 @@ pub(crate) fn encode_visitor(
         flags |= CARRIES | if fills_only { FILLS_ONLY } else { 0 };
     }
     let id = visitor.to_bytes();
-    out.push(flags);
-    out.extend_from_slice(&id);
+    out.put(&[flags]);
+    out.put(&id);
     if let Some((referral, _)) = carried {
         encode(referral, "", max_len.saturating_sub(1 + id.len()), out);
     }
@@ -580,7 +607,7 @@ mod tests {
             landing_path: Some("/pricing".into()),
             extra: Vec::new(),
         };
-        let mut message = Envelope::new();
+        let mut message = Vec::new();
         encode(&referral, "", MAX_ENVELOPE_LEN, &mut message);
         assert!(message.len() <= 55, "{} bytes", message.len());
         assert_eq!(decode(&message, &KeyRule::ascii(), false), Some(referral));
@@ -589,9 +616,9 @@ mod tests {
     #[test]
     fn nothing_but_the_sealed_text_opens() {
         let mut sealed = Vec::new();
-        seal()
-            .seal(|out| out.extend_from_slice(b"message"))
-            .write(&mut sealed);
+        let mut envelope = Envelope::new();
+        let tag = seal().seal(|out| out.put(b"message"), &mut envelope);
+        envelope.write(&tag, &mut sealed);
         assert_eq!(sealed.len(), seal().sealed_len(7));
         let mut buffer = Buffer::new();
         assert_eq!(seal().open(&sealed, &mut buffer), Ok(&b"message"[..]));

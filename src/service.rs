@@ -7,13 +7,14 @@ use std::{
 };
 
 use http::{HeaderValue, Request, Response};
+use smallvec::SmallVec;
 use tower_service::Service;
 
 use crate::attribution::Touch;
 use crate::click::Pending;
 use crate::config::Config;
 use crate::consent::Permission;
-use crate::future::{Decided, ResponseFuture, WayBack};
+use crate::future::{Decided, Effects, ResponseFuture, WayBack};
 use crate::keep::cookie::Jar;
 use crate::keep::server::Records;
 use crate::keep::session::may_use_session;
@@ -58,33 +59,46 @@ where
             // Two layers, one inside the other: the outer one does the work.
             return ResponseFuture::new(self.inner.call(request), None);
         }
-        let (way_back, visit) = arrive(&self.config, RequestRef::from(&request));
+        let config = &self.config;
+        let view = RequestRef::from(&request);
+        let permission = config.consent.permission(view);
+        let ours = Ours::find(config, view);
+        let mut way_back = WayBack::new(Arc::clone(config), permission);
+        let mut visit = None;
+        if !ours.is_nothing() || config.mirror.is_some() {
+            visit = arrive(view, permission, ours, &mut way_back);
+        }
         Visit::mark(visit, request.extensions_mut());
         let _inside = Inside::enter();
         ResponseFuture::new(self.inner.call(request), Some(way_back))
     }
 }
 
-/// The way in: looks for what is ours, and decides over it as far as it must be decided now. Gives
-/// what the way back needs to know, and what handlers get to see, if there is anything of ours.
-fn arrive(config: &Arc<Config>, request: RequestRef<'_>) -> (WayBack, Option<Visit>) {
-    let permission = config.consent.permission(request);
-    let ours = Ours::find(config, request);
-    let mut way_back = WayBack::new(Arc::clone(config), permission);
+/// The way in of the few requests that have something of ours: decides over it as far as it must be
+/// decided now. Gives what handlers get to see, and leaves what the way back needs to know.
+#[inline(never)]
+fn arrive(
+    request: RequestRef<'_>,
+    permission: Permission,
+    ours: Ours<'_>,
+    way_back: &mut WayBack,
+) -> Option<Visit> {
+    let config = Arc::clone(&way_back.config);
     way_back.has_parameter = ours.query.is_some();
     let mut visit = None;
     if let Some(records) = &config.records
         && !ours.jar.is_empty()
     {
-        let reading = read_later(config, records, request, permission, &ours);
+        let reading = read_later(&config, records, request, permission, &ours);
         visit = Some(Visit::OnServer(Arc::clone(&reading)));
         way_back.read(reading);
-    } else if ours.must_be_decided(config, permission) {
-        let decided = decide(config, request, permission, &ours);
+    } else if ours.must_be_decided(&config, permission) {
+        let ledger = Ledger::open(&config, &ours.jar);
+        let decided = decide(&config, request, permission, &ours, ledger);
         visit = Some(Visit::Decided(Arc::clone(&decided.ledger)));
         way_back.decided = Some(decided);
     } else if !ours.jar.is_empty() {
-        visit = Some(Visit::unopened(Arc::clone(config), ours.jar.clone()));
+        visit = Some(Visit::unopened(Arc::clone(&config), ours.jar.clone()));
     }
     if let Some(mirror) = &config.mirror {
         match mirror.session(request.extensions()) {
@@ -93,19 +107,7 @@ fn arrive(config: &Arc<Config>, request: RequestRef<'_>) -> (WayBack, Option<Vis
         }
     }
     way_back.jar = ours.jar;
-    (way_back, visit)
-}
-
-/// Apart from `arrive`, which every request pays for.
-#[inline(never)]
-fn decide(
-    config: &Config,
-    request: RequestRef<'_>,
-    permission: Permission,
-    ours: &Ours<'_>,
-) -> Box<Decided> {
-    let ledger = Ledger::open(config, &ours.jar);
-    Box::new(Arrival::new(config, request, permission, ours, ledger).decide())
+    visit
 }
 
 /// What the browser sent stands for something on the server. If that must be known, the request is
@@ -126,7 +128,7 @@ fn read_later(
         Box::new(move |ledger| {
             let request = RequestRef::from(&copy);
             let ours = Ours::find(&config, request);
-            Arrival::new(&config, request, permission, &ours, ledger).decide()
+            decide(&config, request, permission, &ours, ledger)
         })
     });
     Arc::new(Reading::new(
@@ -136,6 +138,26 @@ fn read_later(
         ledger,
         decide,
     ))
+}
+
+fn decide(
+    config: &Config,
+    request: RequestRef<'_>,
+    permission: Permission,
+    ours: &Ours<'_>,
+    ledger: Ledger,
+) -> Decided {
+    // Shared in the end with the handlers; where it is decided over, nobody else has it yet.
+    let mut ledger = Arc::new(ledger);
+    let arrival = Arrival::new(
+        config,
+        request,
+        permission,
+        ours,
+        Arc::make_mut(&mut ledger),
+    );
+    let effects = arrival.decide();
+    Decided { ledger, effects }
 }
 
 /// What in a request is ours.
@@ -149,6 +171,7 @@ struct Ours<'r> {
 }
 
 impl<'r> Ours<'r> {
+    #[inline]
     fn find(config: &Config, request: RequestRef<'r>) -> Self {
         Self {
             jar: config.cookies.put_aside(request.headers()),
@@ -163,6 +186,11 @@ impl<'r> Ours<'r> {
         }
     }
 
+    #[inline]
+    fn is_nothing(&self) -> bool {
+        self.jar.is_empty() && self.query.is_none() && self.scripts.is_empty()
+    }
+
     /// What a returning visitor has kept is verified only if a handler asks, unless it has to be
     /// forgotten or a click ID may have come for it. Everything else is decided before the inner
     /// service is called, so that its handler sees the result.
@@ -172,6 +200,9 @@ impl<'r> Ours<'r> {
     }
 }
 
+/// The touches that won; at most one in each program.
+type Wins = SmallVec<[Win; 1]>;
+
 /// A request that has something of ours, while it is decided over.
 struct Arrival<'r> {
     config: &'r Config,
@@ -180,7 +211,7 @@ struct Arrival<'r> {
     permission: Permission,
     /// A page visit, or why the request counts as none.
     visit: Result<PageVisit, Reason>,
-    ledger: Ledger,
+    ledger: &'r mut Ledger,
     /// The visitor landed, and holds a referral of that program now, new or not.
     landed: bool,
 }
@@ -191,7 +222,7 @@ impl<'r> Arrival<'r> {
         request: RequestRef<'r>,
         permission: Permission,
         ours: &'r Ours<'r>,
-        ledger: Ledger,
+        ledger: &'r mut Ledger,
     ) -> Self {
         let visit = if config.is_skipped(request) {
             Err(Reason::Skipped)
@@ -209,16 +240,15 @@ impl<'r> Arrival<'r> {
         }
     }
 
-    fn decide(mut self) -> Decided {
+    fn decide(mut self) -> Option<Box<Effects>> {
         self.forget_if_denied();
         self.join_late_clicks();
         let wins = self.take_landings();
         self.take_scripts();
-        Decided {
-            clicks: self.start_clicks(wins),
-            clean_url: self.clean_url(),
-            ledger: Arc::new(self.ledger),
-        }
+        let clicks = self.start_clicks(wins);
+        let clean_url = self.clean_url();
+        let has_effects = !clicks.is_empty() || clean_url.is_some();
+        has_effects.then(|| Box::new(Effects { clicks, clean_url }))
     }
 
     /// Where the visitor refuses, what the browser sent of ours is to go, valid or not.
@@ -241,8 +271,8 @@ impl<'r> Arrival<'r> {
     }
 
     /// The keys in the query, program by program. Gives the touches that won.
-    fn take_landings(&mut self) -> Vec<Win> {
-        let mut wins = Vec::new();
+    fn take_landings(&mut self) -> Wins {
+        let mut wins = Wins::new();
         let Some(query) = self.ours.query else {
             return wins;
         };
@@ -310,7 +340,7 @@ impl<'r> Arrival<'r> {
     }
 
     /// Starts the clicks of the touches that won, and of those that waited for a real page view.
-    fn start_clicks(&mut self, wins: Vec<Win>) -> Vec<(usize, Pending)> {
+    fn start_clicks(&mut self, wins: Wins) -> Vec<(usize, Pending)> {
         let (Some(clicker), Ok(visit), Permission::Granted) =
             (&self.config.clicks, self.visit, self.permission)
         else {

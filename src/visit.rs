@@ -8,7 +8,7 @@ use http::Extensions;
 use smallvec::{SmallVec, smallvec};
 
 use crate::config::Config;
-use crate::keep::cookie::{Jar, Only};
+use crate::keep::cookie::Jar;
 use crate::ledger::Ledger;
 use crate::program::Program;
 use crate::reading::Reading;
@@ -42,7 +42,7 @@ pub(crate) struct Unopened {
 enum Opened {
     /// The jar's only cookie counts. It is read anew by each who asks: that takes less than keeping
     /// what is in it, for most handlers ask once, for the key.
-    Only(Only),
+    Only,
     Ledger(Box<Ledger>),
 }
 
@@ -182,11 +182,11 @@ impl Unopened {
                 None => self.keep(Ledger::open(config, jar)),
                 Some(only) => {
                     let now = config.now();
-                    match cookies.open_only(jar, only, program, now, &mut buffer) {
+                    match cookies.open_only(only, program, now, &mut buffer) {
                         Err(fault) => self.keep(Ledger::at_fault(config, now, fault)),
                         Ok(fields) => {
                             // If somebody else asks at this very moment, both find the same.
-                            let _ = self.opened.set(Opened::Only(only));
+                            let _ = self.opened.set(Opened::Only);
                             return A::of_fields(fields, program);
                         }
                     }
@@ -195,8 +195,8 @@ impl Unopened {
         };
         match opened {
             Opened::Ledger(ledger) => A::of_ledger(ledger),
-            Opened::Only(only) => cookies
-                .reread(jar, *only, program, &mut buffer)
+            Opened::Only => cookies
+                .reread(jar, program, &mut buffer)
                 .map_or_else(A::default, |fields| A::of_fields(fields, program)),
         }
     }

@@ -13,9 +13,7 @@ use crate::keyring::Keyring;
 use crate::program::Program;
 use crate::reason::Reason;
 use crate::referral::{Click, Referral, UnixMillis};
-use crate::seal::{
-    self, Buffer, Envelope, Fields, MAX_SEALED_LEN, Pass, Purpose, Seal, SealError, Sealed,
-};
+use crate::seal::{self, Buffer, Envelope, Fields, MAX_SEALED_LEN, Pass, Purpose, Seal, SealError};
 use crate::visitor::VisitorId;
 
 /// Every `Set-Cookie` of ours is shorter than this, name and attributes included.
@@ -222,11 +220,26 @@ pub(crate) enum Jar {
     Several(Vec<Line>),
 }
 
-/// A line, and where the first cookie of ours in it begins: nobody looks in front of it again.
+/// A line, and where the first cookie of ours is in it: nobody looks for it again.
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
     value: HeaderValue,
-    first: usize,
+    first: Place,
+}
+
+/// Where a cookie of ours is in its line, and of which program.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    program: usize,
+    /// Where its value begins.
+    start: usize,
+    end: usize,
+}
+
+impl Place {
+    fn value(self, line: &[u8]) -> &[u8] {
+        line.get(self.start..self.end).unwrap_or_default()
+    }
 }
 
 impl Jar {
@@ -260,11 +273,9 @@ impl Cookies {
     pub(crate) fn put_aside(&self, headers: &HeaderMap) -> Jar {
         let mut jar = Jar::default();
         for line in headers.get_all(COOKIE) {
-            if let Some(cookie) = self.ours(line.as_bytes(), 0).next() {
-                jar.put(Line {
-                    value: line.clone(),
-                    first: cookie.name_start,
-                });
+            if let Some(first) = self.ours(line.as_bytes(), 0).next() {
+                let value = line.clone();
+                jar.put(Line { value, first });
             }
         }
         jar
@@ -272,35 +283,29 @@ impl Cookies {
 
     /// Is there a cookie of this program, valid or not?
     pub(crate) fn has(&self, jar: &Jar, program: usize) -> bool {
-        self.all(jar).iter().any(|found| found.program == program)
+        self.all(jar).iter().any(|(index, _)| *index == program)
     }
 
     /// The jar's only cookie, if there is one program and no second cookie of it, as with nearly
     /// every visitor who has any.
-    pub(crate) fn only(&self, jar: &Jar) -> Option<Only> {
-        let (Jar::One(line), [_]) = (jar, &self.programs[..]) else {
+    pub(crate) fn only<'j>(&self, jar: &'j Jar) -> Option<&'j [u8]> {
+        let (Jar::One(Line { value, first }), [_]) = (jar, &self.programs[..]) else {
             return None;
         };
-        let mut cookies = self.ours(line.value.as_bytes(), line.first);
-        match (cookies.next(), cookies.next()) {
-            (Some(cookie), None) => Some(Only {
-                start: cookie.start,
-                len: cookie.value.len(),
-            }),
-            _ => None,
-        }
+        let line = value.as_bytes();
+        let is_only = self.ours(line, first.end).next().is_none();
+        is_only.then(|| first.value(line))
     }
 
     /// Verifies the jar's only cookie.
     pub(crate) fn open_only<'b>(
         &self,
-        jar: &Jar,
-        only: Only,
+        only: &[u8],
         program: &Program,
         now: UnixMillis,
         buffer: &'b mut Buffer,
     ) -> Result<Fields<'b>, Reason> {
-        let message = self.programs[0].open(only.value(jar), buffer)?;
+        let message = self.programs[0].open(only, buffer)?;
         fields(message, program, now)
     }
 
@@ -308,27 +313,31 @@ impl Cookies {
     pub(crate) fn reread<'b>(
         &self,
         jar: &Jar,
-        only: Only,
         program: &Program,
         buffer: &'b mut Buffer,
     ) -> Option<Fields<'b>> {
-        let message = self.programs[0].seal.reread(only.value(jar), buffer)?;
+        let Line { value, first } = jar.lines().first()?;
+        let only = first.value(value.as_bytes());
+        let message = self.programs[0].seal.reread(only, buffer)?;
         Some(Fields::read(message, &program.key_rule, false)?.within(program.window_seconds()))
     }
 
     /// All cookies of ours, unverified.
-    pub(crate) fn all<'a>(&'a self, jar: &'a Jar) -> SmallVec<[Found<'a>; 2]> {
-        jar.lines()
-            .iter()
-            .flat_map(|line| self.ours(line.value.as_bytes(), line.first))
-            .collect()
+    pub(crate) fn all<'j>(&self, jar: &'j Jar) -> Found<'j> {
+        let mut found = Found::new();
+        for Line { value, first } in jar.lines() {
+            let line = value.as_bytes();
+            let all = std::iter::once(*first).chain(self.ours(line, first.end));
+            found.extend(all.map(|place| (place.program, place.value(line))));
+        }
+        found
     }
 
     /// Verifies the cookies of a program, and gives the referral that counts. `Err` says why none
     /// of those that are there does.
     pub(crate) fn open(
         &self,
-        found: &[Found<'_>],
+        found: &Found<'_>,
         index: usize,
         program: &Program,
         now: UnixMillis,
@@ -349,7 +358,7 @@ impl Cookies {
     /// The same where referrals are kept on the server: all passes that are valid.
     pub(crate) fn open_passes(
         &self,
-        found: &[Found<'_>],
+        found: &Found<'_>,
         index: usize,
         program: &Program,
     ) -> Result<Vec<Pass>, Reason> {
@@ -366,7 +375,7 @@ impl Cookies {
     /// at most.
     fn verify<T>(
         &self,
-        found: &[Found<'_>],
+        found: &Found<'_>,
         index: usize,
         read: impl Fn(&[u8]) -> Result<T, Reason>,
     ) -> Result<(Option<T>, Vec<T>), Reason> {
@@ -375,9 +384,9 @@ impl Cookies {
         let mut verified = 0;
         let mut valid = None;
         let mut more = Vec::new();
-        for found in found.iter().filter(|found| found.program == index) {
+        for (_, value) in found.iter().filter(|(program, _)| *program == index) {
             let mut buffer = Buffer::new();
-            let opened = cookie.open(found.value, &mut buffer).and_then(&read);
+            let opened = cookie.open(value, &mut buffer).and_then(&read);
             // What isn't even of the format costs no signature, and doesn't count.
             verified += usize::from(!matches!(opened, Err(Reason::Malformed)));
             match opened {
@@ -403,23 +412,24 @@ impl Cookies {
         now: UnixMillis,
     ) -> HeaderValue {
         let cookie = &self.programs[index];
-        let sealed = held.map(|held| {
+        let mut envelope = Envelope::new();
+        let tag = held.map(|held| {
             let encode = |out: &mut _| held.encode(cookie.max_message_len, out);
-            cookie.seal.seal(encode)
+            cookie.seal.seal(encode, &mut envelope)
         });
         let max_age = Decimal::of(held.map_or(0, |held| seconds_left(held.referral, now)));
         // To the byte, because a header value takes over a buffer only if it is full.
         let mut line = Vec::with_capacity(
             cookie.name.len()
                 + 1
-                + sealed.as_ref().map_or(0, Sealed::len)
+                + tag.map_or(0, |_| envelope.sealed_len())
                 + self.attributes.len()
                 + max_age.as_bytes().len(),
         );
         line.extend_from_slice(cookie.name.as_bytes());
         line.push(b'=');
-        if let Some(sealed) = sealed {
-            sealed.write(&mut line);
+        if let Some(tag) = tag {
+            envelope.write(&tag, &mut line);
         }
         line.extend_from_slice(self.attributes.as_bytes());
         line.extend_from_slice(max_age.as_bytes());
@@ -433,7 +443,7 @@ impl Cookies {
     /// Looks for the name first and only then at its surroundings: a hit counts if it is at the
     /// start of a pair, which begins behind a `;` and any blanks and tabs, and if the name ends
     /// with it, at the first `=`.
-    fn ours<'l>(&'l self, line: &'l [u8], from: usize) -> impl Iterator<Item = Found<'l>> {
+    fn ours<'l>(&'l self, line: &'l [u8], from: usize) -> impl Iterator<Item = Place> + use<'l> {
         self.finder.find_iter(&line[from..]).filter_map(move |at| {
             let at = from + at;
             if !starts_pair(line, at) {
@@ -447,43 +457,19 @@ impl Cookies {
                     let value = rest
                         .strip_prefix(program.suffix.as_bytes())?
                         .strip_prefix(b"=")?;
-                    Some(Found {
-                        name_start: at,
-                        start: line.len() - value.len(),
+                    let start = line.len() - value.len();
+                    Some(Place {
                         program: index,
-                        value: trimmed_value(value),
+                        start,
+                        end: start + trimmed_value(value).len(),
                     })
                 })
         })
     }
 }
 
-/// A cookie of ours in a line.
-pub(crate) struct Found<'l> {
-    /// Where its name begins in the line.
-    name_start: usize,
-    /// Where its value does.
-    start: usize,
-    program: usize,
-    value: &'l [u8],
-}
-
-/// Where the value of a jar's only cookie is in its line.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Only {
-    start: usize,
-    len: usize,
-}
-
-impl Only {
-    fn value(self, jar: &Jar) -> &[u8] {
-        let line = jar.lines().first();
-        let value = line.and_then(|line| line.value.as_bytes().get(self.start..));
-        value
-            .and_then(|value| value.get(..self.len))
-            .unwrap_or_default()
-    }
-}
+/// Cookies of ours, unverified: the program's index and the value of each.
+type Found<'j> = SmallVec<[(usize, &'j [u8]); 2]>;
 
 /// Reads a cookie's message, and checks its age.
 fn fields<'m>(message: &'m [u8], program: &Program, now: UnixMillis) -> Result<Fields<'m>, Reason> {

@@ -18,7 +18,7 @@ use crate::ledger::Ledger;
 use crate::program::Program;
 use crate::reason::Reason;
 use crate::referral::{Click, KeyRule, Referral, TouchId, UnixMillis};
-use crate::seal::{self, Envelope, Pass};
+use crate::seal::{self, Pass};
 use crate::visitor::VisitorId;
 
 /// How long one request may wait for the store, unless the user says otherwise.
@@ -425,7 +425,7 @@ fn join(
 /// A record's text is the referral's message in base64url, and the record lives as long as the
 /// referral. The store goes by the real time, whatever clock is injected.
 fn as_record(referral: &Referral, now: UnixMillis) -> (String, OffsetDateTime) {
-    let mut message = Envelope::new();
+    let mut message = Vec::new();
     seal::encode(referral, &referral.program, MAX_MESSAGE_LEN, &mut message);
     let left = time::Duration::seconds(seconds_left(referral, now).into());
     (
