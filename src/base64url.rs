@@ -6,17 +6,31 @@
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// The value of a character that isn't in the alphabet: no six bits.
-const INVALID: u8 = 0x80;
+/// Set in the value of a character that isn't in the alphabet, and in no other.
+const INVALID: u32 = 1 << 31;
 
-static VALUES: [u8; 256] = {
+/// The value of each character, at each of its four places in a group of 24 bits.
+static VALUES: [[u32; 256]; 4] = [values(18), values(12), values(6), values(0)];
+
+const fn values(shift: u32) -> [u32; 256] {
     let mut values = [INVALID; 256];
     let mut value = 0;
     while value < ALPHABET.len() {
-        values[ALPHABET[value] as usize] = value as u8;
+        values[ALPHABET[value] as usize] = (value as u32) << shift;
         value += 1;
     }
     values
+}
+
+/// The two characters of every 12 bits.
+static PAIRS: [[u8; 2]; 4096] = {
+    let mut pairs = [[0; 2]; 4096];
+    let mut bits = 0;
+    while bits < pairs.len() {
+        pairs[bits] = [ALPHABET[bits >> 6], ALPHABET[bits & 63]];
+        bits += 1;
+    }
+    pairs
 };
 
 /// The length of the text for so many bytes.
@@ -41,9 +55,12 @@ pub(crate) fn encode(value: &[u8], text: &mut [u8]) {
     }
 }
 
+#[inline]
 fn text_of([a, b, c, d, e, f]: [u8; 6]) -> [u8; 8] {
     let bits = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
-    [42, 36, 30, 24, 18, 12, 6, 0].map(|shift| ALPHABET[(bits >> shift & 63) as usize])
+    let pair = |shift: u32| PAIRS[(bits >> shift & 0xfff) as usize];
+    let ([a, b], [c, d], [e, f], [g, h]) = (pair(36), pair(24), pair(12), pair(0));
+    [a, b, c, d, e, f, g, h]
 }
 
 /// The value of `text`, in the front of `buffer`. `None` if it is no base64url, if its last
@@ -54,32 +71,39 @@ pub(crate) fn decode<'b>(text: &[u8], buffer: &'b mut [u8]) -> Option<&'b [u8]> 
     let (values, rest_value) = value.as_chunks_mut::<6>();
     let mut seen = 0;
     for (group, value) in groups.iter().zip(values) {
-        let (bits, invalid) = bits_of(*group);
-        seen |= invalid;
-        let [_, _, bytes @ ..] = bits.to_be_bytes();
-        *value = bytes;
+        let (high, low) = bits_of(*group);
+        seen |= high | low;
+        *value = bytes_of(high, low);
     }
     let mut last = [b'A'; 8];
     for (place, char) in last.iter_mut().zip(rest) {
         *place = *char;
     }
-    let (bits, invalid) = bits_of(last);
-    let [_, _, bytes @ ..] = bits.to_be_bytes();
+    let (high, low) = bits_of(last);
+    let bytes = bytes_of(high, low);
     let (last_value, bits_behind) = bytes.split_at(rest_value.len());
     rest_value.copy_from_slice(last_value);
     let is_strict = rest.len() % 4 != 1 && bits_behind.iter().all(|bits| *bits == 0);
-    (is_strict && (seen | invalid) & INVALID == 0).then_some(value)
+    (is_strict && (seen | high | low) & INVALID == 0).then_some(value)
 }
 
-/// The 48 bits of eight characters, and whether any of them is none of ours.
+/// Twice 24 bits.
 #[inline]
-fn bits_of(group: [u8; 8]) -> (u64, u8) {
-    let values = group.map(|char| VALUES[usize::from(char)]);
-    let bits = values
-        .iter()
-        .fold(0, |bits, value| bits << 6 | u64::from(*value & 63));
-    let invalid = values.iter().fold(0, |seen, value| seen | value);
-    (bits, invalid)
+fn bits_of([a, b, c, d, e, f, g, h]: [u8; 8]) -> (u32, u32) {
+    let [first, second, third, fourth] = &VALUES;
+    let of = |a: u8, b: u8, c: u8, d: u8| {
+        first[usize::from(a)]
+            | second[usize::from(b)]
+            | third[usize::from(c)]
+            | fourth[usize::from(d)]
+    };
+    (of(a, b, c, d), of(e, f, g, h))
+}
+
+#[inline]
+fn bytes_of(high: u32, low: u32) -> [u8; 6] {
+    let [_, _, bytes @ ..] = (u64::from(high) << 24 | u64::from(low)).to_be_bytes();
+    bytes
 }
 
 #[cfg(test)]

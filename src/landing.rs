@@ -15,10 +15,11 @@ use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderValue, Method, Uri};
 use memchr::{memchr, memchr_iter};
+use smallvec::{SmallVec, smallvec};
 use smol_str::SmolStr;
 
 use crate::keep::cookie::foreign;
-use crate::program::Program;
+use crate::program::{MAX_NAMES, Program};
 use crate::reason::Reason;
 use crate::referral::{
     Click, Referral, ReferralKey, Source, UnixMillis, is_extra_value, is_landing_path,
@@ -87,8 +88,8 @@ pub(crate) fn has_parameter(programs: &[Program], first_bytes: &FirstBytes, quer
             continue;
         };
         if first_bytes.0[usize::from(*first)] {
-            let (name, _) = split_at_byte(pair, b'=');
-            if programs.iter().any(|program| program.is_ours(name)) {
+            let name = pair.split(|byte| *byte == b'=').next();
+            if name.is_some_and(|name| programs.iter().any(|program| program.is_ours(name))) {
                 return true;
             }
         }
@@ -101,10 +102,11 @@ pub(crate) fn has_parameter(programs: &[Program], first_bytes: &FirstBytes, quer
 }
 
 /// A pair that the bound would cut isn't read at all: half a key is another key.
+#[inline]
 fn within_bound(query: &[u8]) -> &[u8] {
     match query.get(..=MAX_QUERY_LEN) {
         None => query,
-        Some(start) => &start[..memchr::memrchr(b'&', start).unwrap_or(0)],
+        Some(start) => &query[..memchr::memrchr(b'&', start).unwrap_or(0)],
     }
 }
 
@@ -136,24 +138,34 @@ pub(crate) fn read(program: &Program, query: &[u8]) -> Option<Result<Found, Reas
 }
 
 fn read_extra(program: &Program, query: &[u8]) -> Vec<(SmolStr, SmolStr)> {
-    let value_of = |name: &SmolStr| {
-        pairs(query)
-            .filter(|pair| name_is(pair.name, name))
-            .find_map(|pair| {
-                let blanks: Vec<u8> = pair
-                    .value
-                    .iter()
-                    .map(|byte| if *byte == b'+' { b' ' } else { *byte })
-                    .collect();
-                let value = decode(&blanks)?;
-                is_extra_value(&value).then(|| SmolStr::new(value))
-            })
-    };
-    program
-        .keep_params
-        .iter()
-        .filter_map(|name| Some((name.clone(), value_of(name)?)))
+    let names = &program.keep_params;
+    if names.is_empty() {
+        return Vec::new();
+    }
+    // Found in the query's order, kept in the configured one.
+    let mut values: SmallVec<[Option<SmolStr>; MAX_NAMES]> = smallvec![None; names.len()];
+    for pair in pairs(query) {
+        let place = names.iter().zip(&mut values);
+        let mut place = place.filter(|(name, _)| name_is(pair.name, name));
+        if let Some((_, value @ None)) = place.next() {
+            *value = extra_value(pair.value);
+        }
+    }
+    let pairs = names.iter().zip(values);
+    pairs
+        .filter_map(|(name, value)| Some((name.clone(), value?)))
         .collect()
+}
+
+/// A value in which a `+` is a blank.
+fn extra_value(raw: &[u8]) -> Option<SmolStr> {
+    let mut raw = Cow::Borrowed(raw);
+    if raw.contains(&b'+') {
+        let plusses = raw.to_mut().iter_mut().filter(|byte| **byte == b'+');
+        plusses.for_each(|byte| *byte = b' ');
+    }
+    let value = decode(&raw)?;
+    is_extra_value(&value).then(|| SmolStr::new(value))
 }
 
 /// The keys that other scripts keep in the cookies that the programs name, with the program's
@@ -224,10 +236,12 @@ fn pairs(query: &[u8]) -> impl Iterator<Item = Pair<'_>> {
             if rest.is_empty() {
                 return None;
             }
-            let (pair, after) = split_at_byte(rest, b'&');
+            let (pair, after) = split(rest, memchr(b'&', rest));
             rest = after;
             if !pair.is_empty() {
-                let (name, value) = split_at_byte(pair, b'=');
+                // A name is too short for `memchr` to be of use.
+                let end = pair.iter().position(|byte| *byte == b'=');
+                let (name, value) = split(pair, end);
                 return Some(Pair { name, value });
             }
         }
@@ -235,9 +249,9 @@ fn pairs(query: &[u8]) -> impl Iterator<Item = Pair<'_>> {
     .take(MAX_PAIRS)
 }
 
-/// What is in front of the first `byte` and what is behind it.
-fn split_at_byte(text: &[u8], byte: u8) -> (&[u8], &[u8]) {
-    match memchr(byte, text) {
+/// What is in front of the separator, and what is behind it.
+fn split(text: &[u8], at: Option<usize>) -> (&[u8], &[u8]) {
+    match at {
         Some(at) => (&text[..at], &text[at + 1..]),
         None => (text, &[]),
     }
@@ -257,7 +271,7 @@ fn name_is(raw: &[u8], name: &str) -> bool {
 
 /// Percent-decodes once and strictly.
 pub(crate) fn decode(raw: &[u8]) -> Option<Cow<'_, str>> {
-    if memchr(b'%', raw).is_none() {
+    if !raw.contains(&b'%') {
         return std::str::from_utf8(raw).ok().map(Cow::Borrowed);
     }
     let decoded: Option<Vec<u8>> = bytes(raw).collect();
@@ -310,8 +324,13 @@ impl PageVisit {
         let (mut has_dest, mut is_old_prefetch) = (false, false);
         // Once through all of them: looking up six names that no table knows takes longer.
         for (name, value) in headers {
+            let name = name.as_str();
+            // Most names are told by their first letter.
+            if !matches!(name.as_bytes(), [b's' | b'p' | b'x', ..]) {
+                continue;
+            }
             let value = value.as_bytes();
-            match name.as_str() {
+            match name {
                 "sec-fetch-dest" if value == b"document" => has_dest = true,
                 "sec-fetch-mode" if value == b"navigate" => {}
                 "sec-fetch-dest" | "sec-fetch-mode" => return None,

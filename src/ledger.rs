@@ -20,9 +20,12 @@ use crate::visitor::VisitorId;
 pub(crate) struct Ledger {
     now: UnixMillis,
     /// By the program's index.
-    accounts: SmallVec<[Account; 1]>,
+    accounts: Accounts,
     decisions: Decisions,
 }
+
+/// Nearly always one.
+type Accounts = SmallVec<[Account; 1]>;
 
 /// A touch that took a program's place.
 #[derive(Debug)]
@@ -57,8 +60,13 @@ impl Ledger {
         let now = config.now();
         let mut decisions = Decisions::default();
         let found = config.cookies.all(jar);
-        let accounts = config.programs.iter().enumerate().map(|(index, program)| {
-            let mut account = Account::default();
+        let mut accounts = Accounts::new();
+        for (index, program) in config.programs.iter().enumerate() {
+            accounts.push(Account::default());
+            if found.is_empty() && config.records.is_none() {
+                continue;
+            }
+            let account = &mut accounts[index];
             let fault = if config.records.is_none() {
                 let kept = config.cookies.open(&found, index, program, now);
                 kept.map(|kept| account.kept = kept).err()
@@ -71,11 +79,10 @@ impl Ledger {
             if let Some(fault) = fault {
                 decisions.push_untold(&program.name, fault);
             }
-            account
-        });
+        }
         Self {
             now,
-            accounts: accounts.collect(),
+            accounts,
             decisions,
         }
     }

@@ -217,7 +217,8 @@ fn is_key_byte(byte: u8) -> bool {
 
 /// Printable as the standard library sees it: nothing that `escape_debug` would escape.
 fn is_printable(text: &str) -> bool {
-    text.escape_debug().eq(text.chars())
+    let is_plain = |byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\'' | b'\\');
+    text.bytes().all(is_plain) || text.escape_debug().eq(text.chars())
 }
 
 /// The longest value of an extra parameter, in bytes.
