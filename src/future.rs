@@ -121,7 +121,7 @@ impl<F: Future + fmt::Debug> fmt::Debug for ResponseFuture<F> {
 
 /// What the way back has to know of the way in.
 pub(crate) struct WayBack {
-    pub(crate) config: Arc<Config>,
+    config: Arc<Config>,
     permission: Permission,
     pub(crate) jar: Jar,
     /// The request's query has a parameter of ours.

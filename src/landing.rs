@@ -14,7 +14,7 @@
 use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderValue, Method, Uri};
-use memchr::{memchr, memchr_iter};
+use memchr::memchr;
 use smallvec::{SmallVec, smallvec};
 use smol_str::SmolStr;
 
@@ -78,12 +78,12 @@ impl FirstBytes {
 /// Does the query have any of our parameters, whatever its value?
 pub(crate) fn has_parameter(programs: &[Program], first_bytes: &FirstBytes, query: &str) -> bool {
     let query = within_bound(query.as_bytes());
-    let mut start = 0;
+    let mut rest = query;
     let mut pairs = 0;
     // Empty pairs aren't pairs, and are too rare to be told apart faster.
-    for end in memchr_iter(b'&', query).chain([query.len()]) {
-        let pair = &query[start..end];
-        start = end + 1;
+    while !rest.is_empty() {
+        let (pair, after) = split(rest, end_of_pair(rest));
+        rest = after;
         let Some(first) = pair.first() else {
             continue;
         };
@@ -236,7 +236,7 @@ fn pairs(query: &[u8]) -> impl Iterator<Item = Pair<'_>> {
             if rest.is_empty() {
                 return None;
             }
-            let (pair, after) = split(rest, memchr(b'&', rest));
+            let (pair, after) = split(rest, end_of_pair(rest));
             rest = after;
             if !pair.is_empty() {
                 // A name is too short for `memchr` to be of use.
@@ -247,6 +247,17 @@ fn pairs(query: &[u8]) -> impl Iterator<Item = Pair<'_>> {
         }
     })
     .take(MAX_PAIRS)
+}
+
+/// Where the first pair ends, if another follows. Most are so short that a plain loop is quicker
+/// than `memchr`, which is there for the long ones.
+#[inline]
+fn end_of_pair(query: &[u8]) -> Option<usize> {
+    const SHORT: usize = 16;
+    let is_end = |byte: &u8| *byte == b'&';
+    let (start, rest) = query.split_at(query.len().min(SHORT));
+    let end = start.iter().position(is_end);
+    end.or_else(|| Some(SHORT + memchr(b'&', rest)?))
 }
 
 /// What is in front of the separator, and what is behind it.

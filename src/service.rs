@@ -62,11 +62,16 @@ where
         let config = &self.config;
         let view = RequestRef::from(&request);
         let permission = config.consent.permission(view);
-        let ours = Ours::find(config, view);
         let mut way_back = WayBack::new(Arc::clone(config), permission);
         let mut visit = None;
-        if !ours.is_nothing() || config.mirror.is_some() {
-            visit = arrive(view, permission, ours, &mut way_back);
+        if let Some(ours) = Ours::find(config, view) {
+            visit = arrive(config, view, permission, ours, &mut way_back);
+        }
+        if let Some(mirror) = &config.mirror {
+            match mirror.session(view.extensions()) {
+                Some(session) => way_back.reflect(session, may_use_session(view.headers())),
+                None => visit = Some(Visit::NoSession),
+            }
         }
         Visit::mark(visit, request.extensions_mut());
         let _inside = Inside::enter();
@@ -78,33 +83,27 @@ where
 /// decided now. Gives what handlers get to see, and leaves what the way back needs to know.
 #[inline(never)]
 fn arrive(
+    config: &Arc<Config>,
     request: RequestRef<'_>,
     permission: Permission,
     ours: Ours<'_>,
     way_back: &mut WayBack,
 ) -> Option<Visit> {
-    let config = Arc::clone(&way_back.config);
     way_back.has_parameter = ours.query.is_some();
     let mut visit = None;
     if let Some(records) = &config.records
         && !ours.jar.is_empty()
     {
-        let reading = read_later(&config, records, request, permission, &ours);
+        let reading = read_later(config, records, request, permission, &ours);
         visit = Some(Visit::OnServer(Arc::clone(&reading)));
         way_back.read(reading);
-    } else if ours.must_be_decided(&config, permission) {
-        let ledger = Ledger::open(&config, &ours.jar);
-        let decided = decide(&config, request, permission, &ours, ledger);
+    } else if ours.must_be_decided(config, permission) {
+        let ledger = Ledger::open(config, &ours.jar);
+        let decided = decide(config, request, permission, &ours, ledger);
         visit = Some(Visit::Decided(Arc::clone(&decided.ledger)));
         way_back.decided = Some(decided);
     } else if !ours.jar.is_empty() {
-        visit = Some(Visit::unopened(Arc::clone(&config), ours.jar.clone()));
-    }
-    if let Some(mirror) = &config.mirror {
-        match mirror.session(request.extensions()) {
-            Some(session) => way_back.reflect(session, may_use_session(request.headers())),
-            None => visit = Some(Visit::NoSession),
-        }
+        visit = Some(Visit::unopened(Arc::clone(config), ours.jar.clone()));
     }
     way_back.jar = ours.jar;
     visit
@@ -127,7 +126,8 @@ fn read_later(
         let (config, copy) = (Arc::clone(config), request.to_owned());
         Box::new(move |ledger| {
             let request = RequestRef::from(&copy);
-            let ours = Ours::find(&config, request);
+            // It was found before.
+            let ours = Ours::find(&config, request).unwrap_or_default();
             decide(&config, request, permission, &ours, ledger)
         })
     });
@@ -161,6 +161,7 @@ fn decide(
 }
 
 /// What in a request is ours.
+#[derive(Default)]
 struct Ours<'r> {
     /// Our cookies, unverified.
     jar: Jar,
@@ -172,23 +173,25 @@ struct Ours<'r> {
 
 impl<'r> Ours<'r> {
     #[inline]
-    fn find(config: &Config, request: RequestRef<'r>) -> Self {
-        Self {
-            jar: config.cookies.put_aside(request.headers()),
-            query: request.uri().query().filter(|query| {
-                landing::has_parameter(&config.programs, &config.first_bytes, query)
-            }),
-            scripts: if config.has_fallback {
-                landing::read_scripts(&config.programs, request.headers())
-            } else {
-                Vec::new()
-            },
+    fn find(config: &Config, request: RequestRef<'r>) -> Option<Self> {
+        let jar = config.cookies.put_aside(request.headers());
+        let query = request
+            .uri()
+            .query()
+            .filter(|query| landing::has_parameter(&config.programs, &config.first_bytes, query));
+        let scripts = if config.has_fallback {
+            landing::read_scripts(&config.programs, request.headers())
+        } else {
+            Vec::new()
+        };
+        if jar.is_empty() && query.is_none() && scripts.is_empty() {
+            return None;
         }
-    }
-
-    #[inline]
-    fn is_nothing(&self) -> bool {
-        self.jar.is_empty() && self.query.is_none() && self.scripts.is_empty()
+        Some(Self {
+            jar,
+            query,
+            scripts,
+        })
     }
 
     /// What a returning visitor has kept is verified only if a handler asks, unless it has to be
