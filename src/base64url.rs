@@ -47,12 +47,8 @@ pub(crate) fn encode(value: &[u8], text: &mut [u8]) {
     }
     // The rest of fewer than six bytes has seven characters at most.
     let mut last = [0; 6];
-    for (place, byte) in last.iter_mut().zip(rest) {
-        *place = *byte;
-    }
-    for (place, char) in rest_text.iter_mut().zip(text_of(last)) {
-        *place = char;
-    }
+    last[..rest.len()].copy_from_slice(rest);
+    rest_text.copy_from_slice(&text_of(last)[..rest_text.len()]);
 }
 
 #[inline]
@@ -76,9 +72,7 @@ pub(crate) fn decode<'b>(text: &[u8], buffer: &'b mut [u8]) -> Option<&'b [u8]> 
         *value = bytes_of(high, low);
     }
     let mut last = [b'A'; 8];
-    for (place, char) in last.iter_mut().zip(rest) {
-        *place = *char;
-    }
+    last[..rest.len()].copy_from_slice(rest);
     let (high, low) = bits_of(last);
     let bytes = bytes_of(high, low);
     let (last_value, bits_behind) = bytes.split_at(rest_value.len());

@@ -206,7 +206,7 @@ pub use crate::referral::{
 pub use crate::request::RequestRef;
 pub use crate::respond::{Capture, Forget, ForgetProgram};
 pub use crate::service::ReferralService;
-pub use crate::visit::{MissingLayer, Referrals};
+pub use crate::visit::{MissingLayer, Referrals, ReferralsIter};
 pub use crate::visitor::{InvalidVisitorId, VisitorId};
 
 #[cfg(all(doctest, feature = "axum", feature = "endpoint"))]

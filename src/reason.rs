@@ -156,6 +156,8 @@ impl Decision {
 pub struct Decisions(SmallVec<[Decision; 1]>);
 
 impl Decisions {
+    pub(crate) const NONE: &'static Self = &Self(SmallVec::new_const());
+
     /// The decisions, in order.
     pub fn iter(&self) -> std::slice::Iter<'_, Decision> {
         self.0.iter()

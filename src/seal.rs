@@ -519,6 +519,7 @@ impl<'m> Fields<'m> {
         ReferralKey::valid(self.key)
     }
 
+    #[inline]
     pub(crate) fn into_referral(mut self, program: SmolStr) -> Referral {
         let optional = |text: &str| (!text.is_empty()).then(|| SmolStr::new(text));
         Referral {

@@ -2,10 +2,12 @@
 //! the handlers, whatever framework they are written for.
 
 use std::cell::Cell;
+use std::iter::{Chain, FusedIterator};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::{option, slice};
 
 use http::Extensions;
-use smallvec::{SmallVec, smallvec};
 
 use crate::config::Config;
 use crate::keep::cookie::Jar;
@@ -30,20 +32,25 @@ pub(crate) enum Visit {
     NoSession,
 }
 
-#[derive(Clone)]
 pub(crate) struct Unopened {
     config: Arc<Config>,
     jar: Jar,
-    opened: OnceLock<Opened>,
+    /// The jar's only cookie was verified, and counts. It is read anew by each who asks: that takes
+    /// less than keeping what is in it, for most handlers ask once, for the key.
+    only_counts: AtomicBool,
+    /// What is known of the visitor in any other case, once somebody asks.
+    ledger: OnceLock<Box<Ledger>>,
 }
 
-/// What came of verifying.
-#[derive(Clone)]
-enum Opened {
-    /// The jar's only cookie counts. It is read anew by each who asks: that takes less than keeping
-    /// what is in it, for most handlers ask once, for the key.
-    Only,
-    Ledger(Box<Ledger>),
+impl Clone for Unopened {
+    fn clone(&self) -> Self {
+        Self {
+            config: Arc::clone(&self.config),
+            jar: self.jar.clone(),
+            only_counts: AtomicBool::new(self.only_counts.load(Ordering::Relaxed)),
+            ledger: self.ledger.clone(),
+        }
+    }
 }
 
 /// The mark on a request that passed through the layer and has nothing of ours, where its extensions
@@ -118,7 +125,8 @@ impl Visit {
         Self::Unopened(Unopened {
             config,
             jar,
-            opened: OnceLock::new(),
+            only_counts: AtomicBool::new(false),
+            ledger: OnceLock::new(),
         })
     }
 
@@ -176,33 +184,32 @@ impl Unopened {
         let (config, jar) = (&*self.config, &self.jar);
         let (cookies, program) = (&config.cookies, &config.programs[0]);
         let mut buffer = Buffer::new();
-        let opened = match self.opened.get() {
-            Some(opened) => opened,
-            None => match cookies.only(jar) {
-                None => self.keep(Ledger::open(config, jar)),
-                Some(only) => {
-                    let now = config.now();
-                    match cookies.open_only(only, program, now, &mut buffer) {
-                        Err(fault) => self.keep(Ledger::at_fault(config, now, fault)),
-                        Ok(fields) => {
-                            // If somebody else asks at this very moment, both find the same.
-                            let _ = self.opened.set(Opened::Only);
-                            return A::of_fields(fields, program);
-                        }
+        // Nothing else hangs on the flag, and who doesn't see it yet verifies once more.
+        if self.only_counts.load(Ordering::Relaxed) {
+            return match cookies.reread(jar, program, &mut buffer) {
+                Some(fields) => A::of_fields(fields, program),
+                None => A::default(),
+            };
+        }
+        let ledger = match (self.ledger.get(), cookies.only(jar)) {
+            (Some(ledger), _) => ledger,
+            (None, None) => self.keep(Ledger::open(config, jar)),
+            (None, Some(only)) => {
+                let now = config.now();
+                match cookies.open_only(only, program, now, &mut buffer) {
+                    Err(fault) => self.keep(Ledger::at_fault(config, now, fault)),
+                    Ok(fields) => {
+                        self.only_counts.store(true, Ordering::Relaxed);
+                        return A::of_fields(fields, program);
                     }
                 }
-            },
+            }
         };
-        match opened {
-            Opened::Ledger(ledger) => A::of_ledger(ledger),
-            Opened::Only => cookies
-                .reread(jar, program, &mut buffer)
-                .map_or_else(A::default, |fields| A::of_fields(fields, program)),
-        }
+        A::of_ledger(ledger)
     }
 
-    fn keep(&self, ledger: Ledger) -> &Opened {
-        self.opened.get_or_init(|| Opened::Ledger(Box::new(ledger)))
+    fn keep(&self, ledger: Ledger) -> &Ledger {
+        self.ledger.get_or_init(|| Box::new(ledger))
     }
 }
 
@@ -232,7 +239,16 @@ impl Asked for Option<Referral> {
 /// extensions with [`from_extensions`](Self::from_extensions).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Referrals {
-    referrals: SmallVec<[Referral; 1]>,
+    first: Option<Referral>,
+    more: Option<Box<More>>,
+}
+
+/// What most visitors have nothing of. Boxed, because [`Referrals`] is moved about with every answer
+/// to a handler.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct More {
+    /// All but the first.
+    referrals: Vec<Referral>,
     visitors: Vec<VisitorId>,
     decisions: Decisions,
 }
@@ -255,7 +271,7 @@ impl Referrals {
     /// The referral of the first configured program that holds one.
     #[must_use]
     pub fn first(&self) -> Option<&Referral> {
-        self.referrals.first()
+        self.first.as_ref()
     }
 
     /// The referral of one program.
@@ -265,8 +281,10 @@ impl Referrals {
     }
 
     /// All of them, in the configured order of the programs.
-    pub fn iter(&self) -> std::slice::Iter<'_, Referral> {
-        self.referrals.iter()
+    #[must_use]
+    pub fn iter(&self) -> ReferralsIter<'_> {
+        let more = self.more.as_ref().map_or(&[][..], |more| &more.referrals);
+        ReferralsIter(self.first.iter().chain(more))
     }
 
     /// Under which they are on the server, in the configured order of the programs; none where they
@@ -274,38 +292,73 @@ impl Referrals {
     /// the store fails.
     #[must_use]
     pub fn visitor_ids(&self) -> &[VisitorId] {
-        &self.visitors
+        self.more.as_ref().map_or(&[], |more| &more.visitors)
     }
 
     /// What was decided on this request's way in, and why.
     #[must_use]
     pub fn decisions(&self) -> &Decisions {
-        &self.decisions
+        self.more
+            .as_ref()
+            .map_or(Decisions::NONE, |more| &more.decisions)
     }
 }
 
 impl Asked for Referrals {
     fn of_fields(fields: Fields<'_>, program: &Program) -> Self {
         Self {
-            referrals: smallvec![fields.into_referral(program.name.clone())],
-            ..Self::default()
+            first: Some(fields.into_referral(program.name.clone())),
+            more: None,
         }
     }
 
     fn of_ledger(ledger: &Ledger) -> Self {
-        Self {
-            referrals: ledger.all_shown().cloned().collect(),
+        let mut shown = ledger.all_shown().cloned();
+        let first = shown.next();
+        let more = More {
+            referrals: shown.collect(),
             visitors: ledger.visitors().collect(),
             decisions: ledger.decisions().clone(),
+        };
+        let has_more = more != More::default();
+        Self {
+            first,
+            more: has_more.then(|| Box::new(more)),
         }
     }
 }
 
 impl<'a> IntoIterator for &'a Referrals {
     type Item = &'a Referral;
-    type IntoIter = std::slice::Iter<'a, Referral>;
+    type IntoIter = ReferralsIter<'a>;
 
-    fn into_iter(self) -> Self::IntoIter {
+    fn into_iter(self) -> ReferralsIter<'a> {
         self.iter()
     }
 }
+
+/// Goes through [`Referrals`], in the configured order of the programs.
+#[derive(Clone, Debug)]
+pub struct ReferralsIter<'a>(Chain<option::Iter<'a, Referral>, slice::Iter<'a, Referral>>);
+
+impl<'a> Iterator for ReferralsIter<'a> {
+    type Item = &'a Referral;
+
+    fn next(&mut self) -> Option<&'a Referral> {
+        self.0.next()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}
+
+impl DoubleEndedIterator for ReferralsIter<'_> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.0.next_back()
+    }
+}
+
+impl ExactSizeIterator for ReferralsIter<'_> {}
+
+impl FusedIterator for ReferralsIter<'_> {}
