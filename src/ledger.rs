@@ -60,10 +60,11 @@ impl Ledger {
         let now = config.now();
         let mut decisions = Decisions::default();
         let found = config.cookies.all(jar);
-        let mut accounts = Accounts::new();
+        let mut accounts = Accounts::with_capacity(config.programs.len());
         for (index, program) in config.programs.iter().enumerate() {
             accounts.push(Account::default());
-            if found.is_empty() && config.records.is_none() {
+            let has_none = found.iter().all(|(program, _)| *program != index);
+            if has_none && config.records.is_none() {
                 continue;
             }
             let account = &mut accounts[index];
