@@ -1,6 +1,6 @@
 //! Unpadded base64url ([RFC 4648 section 5]), read strictly: one text for one value. For the hundred
-//! characters of a cookie, which every request with one pays for; the `base64` crate takes twice the
-//! time, for it also knows other alphabets and paddings. Not for secrets: it looks up in tables.
+//! characters of a cookie, which every request with one pays for; the `base64` crate takes longer,
+//! because it knows other alphabets and paddings too. Not for secrets: it looks up in tables.
 //!
 //! [RFC 4648 section 5]: https://www.rfc-editor.org/rfc/rfc4648#section-5
 

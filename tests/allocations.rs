@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use http::{Request, Response};
 use tower::{Layer as _, Service};
-use tower_referral::{Keyring, ReferralLayer, SignedCookie, SigningKey};
+use tower_referral::{Keyring, ReferralLayer, Referrals, SignedCookie, SigningKey};
 
 #[global_allocator]
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
@@ -30,6 +30,31 @@ impl Service<Request<()>> for Handler {
     }
 }
 
+/// One that asks for the referral, and otherwise does the same.
+struct Asking;
+
+impl Service<Request<()>> for Asking {
+    type Response = Response<Request<()>>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<()>) -> Self::Future {
+        {
+            let asked = pin!(Referrals::from_extensions(request.extensions()));
+            let Poll::Ready(Ok(referrals)) = asked.poll(&mut Context::from_waker(Waker::noop()))
+            else {
+                panic!("behind the layer, and no store to wait for");
+            };
+            assert!(referrals.first().is_some_and(|first| *first.key() == "K"));
+        }
+        ready(Ok(Response::new(request)))
+    }
+}
+
 fn blocks<S>(service: &mut S, request: Request<()>) -> u64
 where
     S: Service<Request<()>, Response = Response<Request<()>>, Error = Infallible>,
@@ -45,11 +70,11 @@ where
 }
 
 #[test]
-fn a_request_with_nothing_of_ours_allocates_nothing_of_ours() {
+fn memory_is_taken_only_for_what_is_ours() {
     let profiler = dhat::Profiler::builder().testing().build();
     let secret: Vec<u8> = (0..32).collect();
     let keyring = Keyring::new(SigningKey::new("k1", secret).unwrap());
-    let layer = ReferralLayer::builder(SignedCookie::new(keyring))
+    let layer = ReferralLayer::builder(SignedCookie::new(keyring.clone()))
         .stand_down("/checkout")
         .clean_url()
         .global_privacy_control()
@@ -100,6 +125,26 @@ fn a_request_with_nothing_of_ours_allocates_nothing_of_ours() {
     let mut request = plain("/");
     request.extensions_mut().insert(7);
     assert_eq!(blocks(&mut ours, request), 0);
+    // Two blocks are the extensions' map.
+    let keeps = ReferralLayer::builder(SignedCookie::new(keyring))
+        .build()
+        .unwrap();
+    let response = keeps.layer(Handler).call(plain("/?aff=K"));
+    let poll = pin!(response).poll(&mut Context::from_waker(Waker::noop()));
+    let Poll::Ready(Ok(response)) = poll else {
+        panic!("the handler is ready")
+    };
+    let line = response.headers()["set-cookie"].to_str().unwrap();
+    let ours_too = with("/", "cookie", line.split(';').next().unwrap().as_bytes());
+    drop(response);
+    // A value that was cloned before shares its memory already, as one from a server does.
+    let _other = ours_too.headers().clone();
+    assert_eq!(blocks(&mut keeps.layer(Asking), ours_too), 2 + 1);
+    // Request and response, two maps; the response's headers, two more blocks.
+    assert_eq!(
+        blocks(&mut keeps.layer(Handler), plain("/?aff=K")),
+        4 + 2 + 4
+    );
     // The counter counts: a landing does allocate.
     assert!(blocks(&mut ours, plain("/?aff=K")) > 0);
     drop(profiler);
