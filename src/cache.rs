@@ -9,21 +9,27 @@ use http::header::{CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue};
 /// A `no-store` stays, because it is stricter, and so does a `no-transform`, which is about
 /// something else. Every other directive is moot beside `no-cache`.
 pub(crate) fn make_private(headers: &mut HeaderMap) {
-    let has = |directive: &str| {
-        headers.get_all(CACHE_CONTROL).iter().any(|line| {
-            line.as_bytes()
-                .split(|byte| *byte == b',')
-                .any(|part| part.trim_ascii().eq_ignore_ascii_case(directive.as_bytes()))
-        })
-    };
-    let value = match (has("no-store"), has("no-transform")) {
+    let (mut no_store, mut no_transform) = (false, false);
+    let mut for_cdns = Vec::new();
+    for (name, value) in headers.iter() {
+        if *name == CACHE_CONTROL {
+            for part in value.as_bytes().split(|byte| *byte == b',') {
+                let part = part.trim_ascii();
+                no_store |= part.eq_ignore_ascii_case(b"no-store");
+                no_transform |= part.eq_ignore_ascii_case(b"no-transform");
+            }
+        } else if is_for_cdns(name) {
+            for_cdns.push(name.clone());
+        }
+    }
+    let value = match (no_store, no_transform) {
         (false, false) => "private, no-cache",
         (true, false) => "private, no-cache, no-store",
         (false, true) => "private, no-cache, no-transform",
         (true, true) => "private, no-cache, no-store, no-transform",
     };
     headers.insert(CACHE_CONTROL, HeaderValue::from_static(value));
-    while let Some(name) = headers.keys().find(|name| is_for_cdns(name)).cloned() {
+    for name in for_cdns {
         headers.remove(name);
     }
 }
@@ -31,9 +37,10 @@ pub(crate) fn make_private(headers: &mut HeaderMap) {
 /// Headers that CDNs prefer to `Cache-Control`: the targeted ones of RFC 9213
 /// (`CDN-Cache-Control`, `Cloudflare-CDN-Cache-Control` and so on), and those from before it.
 fn is_for_cdns(name: &HeaderName) -> bool {
-    name.as_str().ends_with("-cache-control")
+    let name = name.as_str();
+    name.ends_with("-cache-control")
         || matches!(
-            name.as_str(),
+            name,
             "surrogate-control" | "edge-control" | "x-accel-expires"
         )
 }

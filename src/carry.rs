@@ -9,7 +9,7 @@ use crate::error::ConfigError;
 use crate::keyring::Keyring;
 use crate::program::MAX_WINDOW_SECONDS;
 use crate::referral::{KeyRule, Referral, UnixMillis, to_unix_millis};
-use crate::seal::{self, Buffer, MAX_SEALED_LEN, Purpose, Seal, SealError};
+use crate::seal::{self, Buffer, Envelope, MAX_SEALED_LEN, Purpose, Put, Seal, SealError};
 
 /// A token begins with the moment it expires at, as the seal's other times are written.
 const EXPIRY_LEN: usize = 8;
@@ -111,9 +111,12 @@ impl Carry {
                 max_len: self.max_len,
             });
         }
-        let mut token = String::with_capacity(len);
-        self.seal.seal(|out| out.extend(message), &mut token);
-        Ok(CarryToken(token))
+        let mut token = Vec::with_capacity(len);
+        let mut envelope = Envelope::new();
+        let tag = self.seal.seal(|out| out.put(&message), &mut envelope);
+        envelope.write(&tag, &mut token);
+        // Base64url is ASCII.
+        Ok(CarryToken(String::from_utf8(token).unwrap_or_default()))
     }
 
     /// The longest referral that fits `max_len`, in bytes.

@@ -1,6 +1,7 @@
 //! The configuration of a layer, checked and prepared: what every request reads and none changes.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use http::Uri;
 use time::OffsetDateTime;
@@ -10,9 +11,9 @@ use crate::consent::ConsentRules;
 use crate::keep::cookie::Cookies;
 use crate::keep::server::Records;
 use crate::keep::session::Mirror;
-use crate::landing;
+use crate::landing::{self, FirstBytes};
 use crate::program::Program;
-use crate::referral::{UnixMillis, to_unix_millis};
+use crate::referral::{UnixMillis, to_unix_millis, unix_millis_of};
 use crate::request::RequestRef;
 
 pub(crate) type Skip = Box<dyn Fn(RequestRef<'_>) -> bool + Send + Sync>;
@@ -22,6 +23,7 @@ pub(crate) type Clock = Box<dyn Fn() -> OffsetDateTime + Send + Sync>;
 pub(crate) struct Config {
     /// At least one; everything else names a program by its index here.
     pub(crate) programs: Vec<Program>,
+    pub(crate) first_bytes: FirstBytes,
     pub(crate) cookies: Cookies,
     /// Where the cookie holds no more than a visitor's ID.
     pub(crate) records: Option<Records>,
@@ -40,11 +42,10 @@ pub(crate) struct Config {
 
 impl Config {
     pub(crate) fn now(&self) -> UnixMillis {
-        let now = match &self.clock {
-            None => OffsetDateTime::now_utc(),
-            Some(clock) => clock(),
-        };
-        to_unix_millis(now)
+        match &self.clock {
+            None => unix_millis_of(SystemTime::now()),
+            Some(clock) => to_unix_millis(clock()),
+        }
     }
 
     pub(crate) fn is_skipped(&self, request: RequestRef<'_>) -> bool {

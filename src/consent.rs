@@ -30,7 +30,25 @@ pub(crate) enum Permission {
     /// Show a landing's referral to the handler, and write nothing.
     NotYet,
     /// Capture nothing, and forget what is kept.
-    Denied(Reason),
+    Denied(Refusal),
+}
+
+/// Who says that nothing may be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    NoConsent,
+    GlobalPrivacyControl,
+    DoNotTrack,
+}
+
+impl Refusal {
+    pub(crate) fn reason(self) -> Reason {
+        match self {
+            Self::NoConsent => Reason::NoConsent,
+            Self::GlobalPrivacyControl => Reason::GlobalPrivacyControl,
+            Self::DoNotTrack => Reason::DoNotTrack,
+        }
+    }
 }
 
 /// Everything that is configured about consent.
@@ -44,9 +62,10 @@ pub(crate) struct ConsentRules {
 pub(crate) type ConsentHook = Box<dyn Fn(RequestRef<'_>) -> Consent + Send + Sync>;
 
 impl ConsentRules {
+    #[inline]
     pub(crate) fn permission(&self, request: RequestRef<'_>) -> Permission {
-        if let Some(reason) = self.signal(request.headers()) {
-            return Permission::Denied(reason);
+        if let Some(refusal) = self.signal(request.headers()) {
+            return Permission::Denied(refusal);
         }
         self.hook
             .as_ref()
@@ -54,12 +73,13 @@ impl ConsentRules {
     }
 
     /// The privacy signal that the browser sent and the layer honours.
-    fn signal(&self, headers: &HeaderMap) -> Option<Reason> {
+    #[inline]
+    fn signal(&self, headers: &HeaderMap) -> Option<Refusal> {
         let is_on = |name| headers.get_all(name).iter().any(|value| value == "1");
         if self.global_privacy_control && is_on("sec-gpc") {
-            Some(Reason::GlobalPrivacyControl)
+            Some(Refusal::GlobalPrivacyControl)
         } else if self.do_not_track && is_on("dnt") {
-            Some(Reason::DoNotTrack)
+            Some(Refusal::DoNotTrack)
         } else {
             None
         }
@@ -71,7 +91,7 @@ impl Permission {
     /// though not of a privacy signal.
     pub(crate) fn or_consent(self, consent: Consent) -> Self {
         match self {
-            Self::Denied(Reason::GlobalPrivacyControl | Reason::DoNotTrack) => self,
+            Self::Denied(Refusal::GlobalPrivacyControl | Refusal::DoNotTrack) => self,
             _ => consent.into(),
         }
     }
@@ -82,7 +102,7 @@ impl From<Consent> for Permission {
         match consent {
             Consent::Granted => Self::Granted,
             Consent::Unknown => Self::NotYet,
-            Consent::Denied => Self::Denied(Reason::NoConsent),
+            Consent::Denied => Self::Denied(Refusal::NoConsent),
         }
     }
 }

@@ -60,8 +60,7 @@ impl<S: Sync> OptionalFromRequestParts<S> for ReferralKey {
     type Rejection = MissingLayer;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, MissingLayer> {
-        let ledger = visit::ledger_of(&parts.extensions).await?;
-        Ok(ledger.and_then(|ledger| Some(ledger.all_shown().next()?.key().clone())))
+        visit::ask(&parts.extensions).await
     }
 }
 
@@ -69,8 +68,7 @@ impl<S: Sync> OptionalFromRequestParts<S> for Referral {
     type Rejection = MissingLayer;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, MissingLayer> {
-        let ledger = visit::ledger_of(&parts.extensions).await?;
-        Ok(ledger.and_then(|ledger| ledger.all_shown().next().cloned()))
+        visit::ask(&parts.extensions).await
     }
 }
 

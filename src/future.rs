@@ -25,6 +25,7 @@ use crate::ledger::Ledger;
 use crate::reading::Reading;
 use crate::referral::TouchId;
 use crate::respond::Word;
+use crate::visit::Inside;
 use crate::visitor::VisitorId;
 
 pin_project! {
@@ -71,11 +72,15 @@ where
             if let Some(way_back) = this.way_back {
                 way_back.poll_reading(cx);
             }
+            let inside = Inside::enter();
             let mut result = ready!(this.inner.poll(cx));
+            drop(inside);
             let (Ok(response), Some(way_back)) = (&mut result, this.way_back.as_mut()) else {
                 return Poll::Ready(result);
             };
-            if response.status().is_informational() {
+            let nothing_was_said = response.extensions().is_empty();
+            if (way_back.has_nothing() && nothing_was_said) || response.status().is_informational()
+            {
                 return Poll::Ready(result);
             }
             let word = Word::take(response.extensions_mut());
@@ -122,10 +127,9 @@ pub(crate) struct WayBack {
     pub(crate) jar: Jar,
     /// The request's query has a parameter of ours.
     pub(crate) has_parameter: bool,
-    /// What was decided on the way in, if anything. Boxed, because nearly every request goes
-    /// without, and all of them move this about.
-    pub(crate) decided: Option<Box<Decided>>,
-    /// Boxed for the same reason.
+    /// What was decided on the way in, if anything.
+    pub(crate) decided: Option<Decided>,
+    /// Boxed, because nearly every request goes without, and all of them move this about.
     elsewhere: Option<Box<Elsewhere>>,
 }
 
@@ -133,6 +137,13 @@ pub(crate) struct WayBack {
 pub(crate) struct Decided {
     /// Shared with the handlers for as long as they hold the request.
     pub(crate) ledger: Arc<Ledger>,
+    /// What else came of it. Boxed, because mostly there is nothing.
+    pub(crate) effects: Option<Box<Effects>>,
+}
+
+/// What comes of a request beside what is known of its visitor.
+#[derive(Default)]
+pub(crate) struct Effects {
     /// The clicks that were started, with the program's index.
     pub(crate) clicks: Vec<(usize, Pending)>,
     /// The URL without our parameters, if the browser is to go there.
@@ -156,13 +167,14 @@ enum Elsewhere {
 /// What is to be said in the response.
 struct Settled {
     has_parameter: bool,
-    ledger: Ledger,
+    ledger: Arc<Ledger>,
     /// Something was decided, or said, or joined.
     is_news: bool,
     clean_url: Option<HeaderValue>,
 }
 
 impl WayBack {
+    #[inline]
     pub(crate) fn new(config: Arc<Config>, permission: Permission) -> Self {
         Self {
             config,
@@ -193,7 +205,14 @@ impl WayBack {
         }));
     }
 
+    /// Is there nothing to do unless the handler says so? That is nearly always so.
+    #[inline]
+    fn has_nothing(&self) -> bool {
+        self.decided.is_none() && self.elsewhere.is_none()
+    }
+
     /// Reads beside the inner service, so that a click starts early and the page waits the less.
+    #[inline]
     fn poll_reading(&mut self, cx: &mut Context<'_>) {
         if let Some(Elsewhere::Server { beside, .. }) = self.elsewhere.as_deref_mut()
             && let Some(reading) = beside
@@ -225,7 +244,8 @@ impl WayBack {
     /// How long the response may be held back, if there is a click to wait for.
     fn click_budget(&self) -> Option<Duration> {
         let wait = self.config.clicks.as_ref()?.wait();
-        let has_clicks = !self.decided.as_ref()?.clicks.is_empty();
+        let effects = self.decided.as_ref()?.effects.as_ref()?;
+        let has_clicks = !effects.clicks.is_empty();
         (has_clicks && !wait.is_zero()).then_some(wait)
     }
 
@@ -255,11 +275,14 @@ impl WayBack {
     }
 
     async fn wait_for_clicks(&mut self) {
-        let (Some(budget), Some(decided)) = (self.click_budget(), &mut self.decided) else {
+        let budget = self.click_budget();
+        let decided = self.decided.as_mut();
+        let effects = decided.and_then(|decided| decided.effects.as_mut());
+        let (Some(budget), Some(effects)) = (budget, effects) else {
             return;
         };
         let over = poll_fn(|cx| {
-            for (_, pending) in &mut decided.clicks {
+            for (_, pending) in &mut effects.clicks {
                 ready!(pending.poll_over(cx));
             }
             Poll::Ready(())
@@ -272,14 +295,11 @@ impl WayBack {
         let config = &*self.config;
         let is_looked_after = matches!(self.elsewhere.as_deref(), Some(Elsewhere::Session { .. }));
         let is_news = !is_looked_after || word.is_some() || self.decided.is_some();
-        let (mut ledger, mut clicks, clean_url) = match self.decided.take() {
-            Some(decided) => (
-                Arc::unwrap_or_clone(decided.ledger),
-                decided.clicks,
-                decided.clean_url,
-            ),
-            None => (self.known(), Vec::new(), None),
+        let (mut ledger, effects) = match self.decided.take() {
+            Some(decided) => (decided.ledger, decided.effects),
+            None => (self.known(), None),
         };
+        let Effects { clicks, clean_url } = effects.map(|effects| *effects).unwrap_or_default();
         let mut late = Vec::new();
         let mut close = |ledger: &mut Ledger, clicks: Vec<(usize, Pending)>| {
             for (index, pending) in clicks {
@@ -290,10 +310,14 @@ impl WayBack {
                 }
             }
         };
-        close(&mut ledger, std::mem::take(&mut clicks));
+        // Copied only where a handler still has its request.
+        if !clicks.is_empty() {
+            close(Arc::make_mut(&mut ledger), clicks);
+        }
         if let Some(word) = word {
-            clicks = word.apply(config, self.permission, &mut ledger);
-            close(&mut ledger, clicks);
+            let ledger = Arc::make_mut(&mut ledger);
+            let clicks = word.apply(config, self.permission, ledger);
+            close(ledger, clicks);
         }
         let settled = Settled {
             has_parameter: self.has_parameter,
@@ -305,20 +329,20 @@ impl WayBack {
     }
 
     /// What is known without having decided anything. A handler that asked has been told already.
-    fn known(&self) -> Ledger {
+    fn known(&self) -> Arc<Ledger> {
         match self.elsewhere.as_deref() {
             Some(Elsewhere::Server { reading, .. }) => match reading.read_by_now() {
-                Some(ledger) => Ledger::clone(ledger),
-                None => reading.unread(),
+                Some(ledger) => Arc::clone(ledger),
+                None => Arc::new(reading.unread()),
             },
-            _ => Ledger::reopen(&self.config, &self.jar),
+            _ => Arc::new(Ledger::reopen(&self.config, &self.jar)),
         }
     }
 
     /// Writes to the server or the session what is to be there, and says where late answers go.
     async fn write_elsewhere(&mut self, settled: &mut Settled, late: Vec<(usize, Late)>) {
-        let ledger = &mut settled.ledger;
         if let Some(records) = &self.config.records {
+            let ledger = Arc::make_mut(&mut settled.ledger);
             match self.elsewhere.as_deref() {
                 Some(Elsewhere::Server { reading, .. }) => {
                     records.write(ledger, &self.config, &reading.budget).await;
@@ -335,7 +359,7 @@ impl WayBack {
         if let Some(Elsewhere::Session { session, .. }) = self.elsewhere.as_deref()
             && self.permission != Permission::NotYet
         {
-            session.reflect(ledger).await;
+            session.reflect(&settled.ledger).await;
         }
     }
 }
@@ -374,7 +398,7 @@ impl Settled {
         if self.is_news && !self.ledger.decisions().is_empty() {
             response
                 .extensions_mut()
-                .insert(self.ledger.into_decisions());
+                .insert(self.ledger.decisions().clone());
         }
     }
 }

@@ -13,12 +13,13 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use http::{HeaderMap, HeaderValue, Method, Uri};
 use memchr::memchr;
+use smallvec::{SmallVec, smallvec};
 use smol_str::SmolStr;
 
 use crate::keep::cookie::foreign;
-use crate::program::Program;
+use crate::program::{MAX_NAMES, Program};
 use crate::reason::Reason;
 use crate::referral::{
     Click, Referral, ReferralKey, Source, UnixMillis, is_extra_value, is_landing_path,
@@ -59,49 +60,112 @@ impl Found {
     }
 }
 
+/// The bytes that the name of one of our parameters can begin with, as it stands in a query. Nearly
+/// every pair of nearly every query is told from ours by its first byte.
+pub(crate) struct FirstBytes([bool; 256]);
+
+impl FirstBytes {
+    pub(crate) fn of(programs: &[Program]) -> Self {
+        let mut is_first = [false; 256];
+        is_first[usize::from(b'%')] = true;
+        for name in programs.iter().flat_map(|program| &program.params) {
+            is_first[usize::from(name.as_bytes()[0])] = true;
+        }
+        Self(is_first)
+    }
+}
+
 /// Does the query have any of our parameters, whatever its value?
-pub(crate) fn has_parameter(programs: &[Program], query: &str) -> bool {
-    pairs(query.as_bytes()).any(|pair| programs.iter().any(|program| program.is_ours(pair.name)))
+pub(crate) fn has_parameter(programs: &[Program], first_bytes: &FirstBytes, query: &str) -> bool {
+    let query = within_bound(query.as_bytes());
+    let mut rest = query;
+    let mut pairs = 0;
+    // Empty pairs aren't pairs, and are too rare to be told apart faster.
+    while !rest.is_empty() {
+        let (pair, after) = split(rest, end_of_pair(rest));
+        rest = after;
+        let Some(first) = pair.first() else {
+            continue;
+        };
+        if first_bytes.0[usize::from(*first)] {
+            let name = pair.split(|byte| *byte == b'=').next();
+            if name.is_some_and(|name| programs.iter().any(|program| program.is_ours(name))) {
+                return true;
+            }
+        }
+        pairs += 1;
+        if pairs == MAX_PAIRS {
+            return false;
+        }
+    }
+    false
+}
+
+/// A pair that the bound would cut isn't read at all: half a key is another key.
+#[inline]
+fn within_bound(query: &[u8]) -> &[u8] {
+    match query.get(..=MAX_QUERY_LEN) {
+        None => query,
+        Some(start) => &query[..memchr::memrchr(b'&', start).unwrap_or(0)],
+    }
 }
 
 /// The key that `query` carries for `program`. `Some(Err)` where a parameter is there and none of
 /// its values is a key.
 pub(crate) fn read(program: &Program, query: &[u8]) -> Option<Result<Found, Reason>> {
     let mut seen = false;
-    for parameter in &program.params {
-        for pair in pairs(query).filter(|pair| name_is(pair.name, parameter)) {
+    let mut found: Option<(usize, ReferralKey)> = None;
+    for pair in pairs(query) {
+        // Only a name that is preferred to what is found already.
+        let better = found
+            .as_ref()
+            .map_or(program.params.len(), |(rank, _)| *rank);
+        let mut names = program.params[..better].iter();
+        if let Some(rank) = names.position(|name| name_is(pair.name, name)) {
             seen = true;
-            if let Some(key) = decode(pair.value).and_then(|v| program.key_rule.parse(&v).ok()) {
-                return Some(Ok(Found {
-                    key,
-                    parameter: parameter.clone(),
-                    extra: read_extra(program, query),
-                }));
-            }
+            let key = decode(pair.value).and_then(|value| program.key_rule.parse(&value).ok());
+            found = key.map(|key| (rank, key)).or(found);
         }
     }
-    seen.then_some(Err(Reason::InvalidKey))
+    match found {
+        Some((rank, key)) => Some(Ok(Found {
+            key,
+            parameter: program.params[rank].clone(),
+            extra: read_extra(program, query),
+        })),
+        None => seen.then_some(Err(Reason::InvalidKey)),
+    }
 }
 
 fn read_extra(program: &Program, query: &[u8]) -> Vec<(SmolStr, SmolStr)> {
-    let value_of = |name: &SmolStr| {
-        pairs(query)
-            .filter(|pair| name_is(pair.name, name))
-            .find_map(|pair| {
-                let blanks: Vec<u8> = pair
-                    .value
-                    .iter()
-                    .map(|byte| if *byte == b'+' { b' ' } else { *byte })
-                    .collect();
-                let value = decode(&blanks)?;
-                is_extra_value(&value).then(|| SmolStr::new(value))
-            })
-    };
-    program
-        .keep_params
-        .iter()
-        .filter_map(|name| Some((name.clone(), value_of(name)?)))
+    let names = &program.keep_params;
+    if names.is_empty() {
+        return Vec::new();
+    }
+    // Found in the query's order, kept in the configured one.
+    let mut values: SmallVec<[Option<SmolStr>; MAX_NAMES]> = smallvec![None; names.len()];
+    for pair in pairs(query) {
+        let place = names.iter().zip(&mut values);
+        let mut place = place.filter(|(name, _)| name_is(pair.name, name));
+        if let Some((_, value @ None)) = place.next() {
+            *value = extra_value(pair.value);
+        }
+    }
+    let pairs = names.iter().zip(values);
+    pairs
+        .filter_map(|(name, value)| Some((name.clone(), value?)))
         .collect()
+}
+
+/// A value in which a `+` is a blank.
+fn extra_value(raw: &[u8]) -> Option<SmolStr> {
+    let mut raw = Cow::Borrowed(raw);
+    if raw.contains(&b'+') {
+        let plusses = raw.to_mut().iter_mut().filter(|byte| **byte == b'+');
+        plusses.for_each(|byte| *byte = b' ');
+    }
+    let value = decode(&raw)?;
+    is_extra_value(&value).then(|| SmolStr::new(value))
 }
 
 /// The keys that other scripts keep in the cookies that the programs name, with the program's
@@ -166,20 +230,18 @@ struct Pair<'q> {
 
 /// The pairs of a query, within the bounds, undecoded. Empty ones (`&&`) aren't pairs.
 fn pairs(query: &[u8]) -> impl Iterator<Item = Pair<'_>> {
-    // A pair that the bound would cut isn't read at all: half a key is another key.
-    let mut rest = match query.get(..=MAX_QUERY_LEN) {
-        None => query,
-        Some(start) => &start[..memchr::memrchr(b'&', start).unwrap_or(0)],
-    };
+    let mut rest = within_bound(query);
     std::iter::from_fn(move || {
         loop {
             if rest.is_empty() {
                 return None;
             }
-            let (pair, after) = split_at_byte(rest, b'&');
+            let (pair, after) = split(rest, end_of_pair(rest));
             rest = after;
             if !pair.is_empty() {
-                let (name, value) = split_at_byte(pair, b'=');
+                // A name is too short for `memchr` to be of use.
+                let end = pair.iter().position(|byte| *byte == b'=');
+                let (name, value) = split(pair, end);
                 return Some(Pair { name, value });
             }
         }
@@ -187,9 +249,20 @@ fn pairs(query: &[u8]) -> impl Iterator<Item = Pair<'_>> {
     .take(MAX_PAIRS)
 }
 
-/// What is in front of the first `byte` and what is behind it.
-fn split_at_byte(text: &[u8], byte: u8) -> (&[u8], &[u8]) {
-    match memchr(byte, text) {
+/// Where the first pair ends, if another follows. Most are so short that a plain loop is quicker
+/// than `memchr`, which is there for the long ones.
+#[inline]
+fn end_of_pair(query: &[u8]) -> Option<usize> {
+    const SHORT: usize = 16;
+    let is_end = |byte: &u8| *byte == b'&';
+    let (start, rest) = query.split_at(query.len().min(SHORT));
+    let end = start.iter().position(is_end);
+    end.or_else(|| Some(SHORT + memchr(b'&', rest)?))
+}
+
+/// What is in front of the separator, and what is behind it.
+fn split(text: &[u8], at: Option<usize>) -> (&[u8], &[u8]) {
+    match at {
         Some(at) => (&text[..at], &text[at + 1..]),
         None => (text, &[]),
     }
@@ -197,12 +270,19 @@ fn split_at_byte(text: &[u8], byte: u8) -> (&[u8], &[u8]) {
 
 /// Compares a name as it stands in the query, without decoding it into memory of its own.
 fn name_is(raw: &[u8], name: &str) -> bool {
-    raw == name.as_bytes() || (memchr(b'%', raw).is_some() && bytes(raw).eq(name.bytes().map(Some)))
+    let may_be_encoded = || match (raw, name.as_bytes()) {
+        ([b'%', ..], _) => true,
+        ([first, rest @ ..], [name_first, ..]) => {
+            first == name_first && memchr(b'%', rest).is_some()
+        }
+        _ => false,
+    };
+    raw == name.as_bytes() || (may_be_encoded() && bytes(raw).eq(name.bytes().map(Some)))
 }
 
 /// Percent-decodes once and strictly.
 pub(crate) fn decode(raw: &[u8]) -> Option<Cow<'_, str>> {
-    if memchr(b'%', raw).is_none() {
+    if !raw.contains(&b'%') {
         return std::str::from_utf8(raw).ok().map(Cow::Borrowed);
     }
     let decoded: Option<Vec<u8>> = bytes(raw).collect();
@@ -228,13 +308,6 @@ fn bytes(raw: &[u8]) -> impl Iterator<Item = Option<u8>> {
     })
 }
 
-static SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
-static SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
-static SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-static SEC_PURPOSE: HeaderName = HeaderName::from_static("sec-purpose");
-static PURPOSE: HeaderName = HeaderName::from_static("purpose");
-static X_MOZ: HeaderName = HeaderName::from_static("x-moz");
-
 /// A `GET` that can be a top-level page visit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PageVisit {
@@ -255,42 +328,35 @@ impl PageVisit {
         if request.method() != Method::GET {
             return None;
         }
-        let dest = says(headers, &SEC_FETCH_DEST, "document");
-        let mode = says(headers, &SEC_FETCH_MODE, "navigate");
-        if dest == Some(false) || mode == Some(false) {
-            return None;
+        let mut visit = Self {
+            same_origin: false,
+            speculative: false,
+        };
+        let (mut has_dest, mut is_old_prefetch) = (false, false);
+        // Once through all of them: looking up six names that no table knows takes longer.
+        for (name, value) in headers {
+            let name = name.as_str();
+            // Most names are told by their first letter.
+            if !matches!(name.as_bytes(), [b's' | b'p' | b'x', ..]) {
+                continue;
+            }
+            let value = value.as_bytes();
+            match name {
+                "sec-fetch-dest" if value == b"document" => has_dest = true,
+                "sec-fetch-mode" if value == b"navigate" => {}
+                "sec-fetch-dest" | "sec-fetch-mode" => return None,
+                "sec-fetch-site" => visit.same_origin |= value == b"same-origin",
+                "sec-purpose" => visit.speculative |= value.starts_with(b"prefetch"),
+                "purpose" | "x-moz" => {
+                    is_old_prefetch |= value.eq_ignore_ascii_case(b"prefetch");
+                }
+                _ => {}
+            }
         }
         // Browsers from before Fetch Metadata mark prefetched subresources this way. Where the
         // metadata is there, it has spoken: a speculative page visit is one all the same.
-        if dest.is_none() && is_old_prefetch(headers) {
-            return None;
-        }
-        Some(Self {
-            same_origin: headers
-                .get_all(&SEC_FETCH_SITE)
-                .iter()
-                .any(|site| site == "same-origin"),
-            speculative: headers
-                .get(&SEC_PURPOSE)
-                .is_some_and(|purpose| purpose.as_bytes().starts_with(b"prefetch")),
-        })
+        (has_dest || !is_old_prefetch).then_some(visit)
     }
-}
-
-/// Do all lines of the header say `value`? `None` without a line.
-fn says(headers: &HeaderMap, name: &HeaderName, value: &str) -> Option<bool> {
-    let mut lines = headers.get_all(name).iter().peekable();
-    lines.peek()?;
-    Some(lines.all(|line| line == value))
-}
-
-fn is_old_prefetch(headers: &HeaderMap) -> bool {
-    [&PURPOSE, &X_MOZ].into_iter().any(|name| {
-        headers
-            .get_all(name)
-            .iter()
-            .any(|value| value.as_bytes().eq_ignore_ascii_case(b"prefetch"))
-    })
 }
 
 /// Is `path` at or below `prefix`, by whole segments? Both are compared percent-decoded and

@@ -13,6 +13,7 @@ use crate::error::ConfigError;
 #[cfg(feature = "_store")]
 use crate::error::StoreUnavailable;
 use crate::keep::Keep;
+use crate::landing::FirstBytes;
 use crate::program::Program;
 #[cfg(feature = "_store")]
 use crate::referral::Referral;
@@ -303,6 +304,7 @@ impl Builder {
                 original_uri: self.original_uri,
                 clock: self.clock,
                 has_fallback: programs.iter().any(|p| !p.fallback_cookies.is_empty()),
+                first_bytes: FirstBytes::of(&programs),
                 programs,
             }),
         })

@@ -3,6 +3,7 @@
 //! and on the way out, so that one set of rules decides over all of them.
 
 use http::header::{HeaderMap, SET_COOKIE};
+use smallvec::SmallVec;
 use smol_str::SmolStr;
 
 use crate::attribution::{Ruling, Touch};
@@ -19,15 +20,19 @@ use crate::visitor::VisitorId;
 pub(crate) struct Ledger {
     now: UnixMillis,
     /// By the program's index.
-    accounts: Vec<Account>,
+    accounts: Accounts,
     decisions: Decisions,
 }
+
+/// Nearly always one.
+type Accounts = SmallVec<[Account; 1]>;
 
 /// A touch that took a program's place.
 #[derive(Debug)]
 pub(crate) struct Win {
     index: usize,
-    replaced: Option<Referral>,
+    /// Boxed, because nearly every touch replaces nothing.
+    replaced: Option<Box<Referral>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -54,13 +59,20 @@ impl Ledger {
     pub(crate) fn reopen(config: &Config, jar: &Jar) -> Self {
         let now = config.now();
         let mut decisions = Decisions::default();
-        let accounts = config.programs.iter().enumerate().map(|(index, program)| {
-            let mut account = Account::default();
+        let found = config.cookies.all(jar);
+        let mut accounts = Accounts::with_capacity(config.programs.len());
+        for (index, program) in config.programs.iter().enumerate() {
+            accounts.push(Account::default());
+            let has_none = found.iter().all(|(program, _)| *program != index);
+            if has_none && config.records.is_none() {
+                continue;
+            }
+            let account = &mut accounts[index];
             let fault = if config.records.is_none() {
-                let kept = config.cookies.open(jar, index, program, now);
+                let kept = config.cookies.open(&found, index, program, now);
                 kept.map(|kept| account.kept = kept).err()
             } else {
-                let passes = config.cookies.open_passes(jar, index, program);
+                let passes = config.cookies.open_passes(&found, index, program);
                 let fault = passes.as_ref().err().copied();
                 account.shelf = Some(Box::new(Shelf::new(passes.unwrap_or_default())));
                 fault
@@ -68,13 +80,23 @@ impl Ledger {
             if let Some(fault) = fault {
                 decisions.push_untold(&program.name, fault);
             }
-            account
-        });
+        }
         Self {
             now,
-            accounts: accounts.collect(),
+            accounts,
             decisions,
         }
+    }
+
+    /// What comes of one program's only cookie, if that is none of ours.
+    pub(crate) fn at_fault(config: &Config, now: UnixMillis, fault: Reason) -> Self {
+        let mut ledger = Self {
+            now,
+            accounts: config.programs.iter().map(|_| Account::default()).collect(),
+            decisions: Decisions::default(),
+        };
+        ledger.note(config, 0, fault);
+        ledger
     }
 
     pub(crate) fn now(&self) -> UnixMillis {
@@ -83,10 +105,6 @@ impl Ledger {
 
     pub(crate) fn decisions(&self) -> &Decisions {
         &self.decisions
-    }
-
-    pub(crate) fn into_decisions(self) -> Decisions {
-        self.decisions
     }
 
     /// What a handler gets to see of a program.
@@ -130,7 +148,7 @@ impl Ledger {
         let account = &mut self.accounts[index];
         let mut win = None;
         let reason = match permission {
-            Permission::Denied(reason) => reason,
+            Permission::Denied(refusal) => refusal.reason(),
             Permission::Granted | Permission::NotYet => {
                 match program.attribution.decide(account.kept.as_ref(), &touch) {
                     Ruling::Keep(reason) => reason,
@@ -147,7 +165,7 @@ impl Ledger {
                         }
                         win = Some(Win {
                             index,
-                            replaced: account.kept.replace(touch.referral),
+                            replaced: account.kept.replace(touch.referral).map(Box::new),
                         });
                         reason
                     }

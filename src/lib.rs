@@ -107,6 +107,11 @@
 //! }
 //! ```
 //!
+//! Read the referrals in the service's own future, as here, and hand them on to whatever task you
+//! spawn: outside axum's `Router`, a request with nothing of ours carries no mark of the layer, and
+//! another task or a `tower::buffer::Buffer` inside of the layer may find
+//! [`MissingLayer`] where there was no referral.
+//!
 //! # Why wasn't this visit captured?
 //!
 //! Every decision has a [`Reason`]. It is in the response's extensions as [`Decisions`], in a
@@ -142,6 +147,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod attribution;
+mod base64url;
 mod cache;
 mod carry;
 mod click;
@@ -203,7 +209,7 @@ pub use crate::referral::{
 pub use crate::request::RequestRef;
 pub use crate::respond::{Capture, Forget, ForgetProgram};
 pub use crate::service::ReferralService;
-pub use crate::visit::{MissingLayer, Referrals};
+pub use crate::visit::{MissingLayer, Referrals, ReferralsIter};
 pub use crate::visitor::{InvalidVisitorId, VisitorId};
 
 #[cfg(all(doctest, feature = "axum", feature = "endpoint"))]

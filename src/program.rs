@@ -11,7 +11,7 @@ use crate::referral::KeyRule;
 /// 400 days: the longest life that browsers grant a cookie (RFC 6265bis section 5.5).
 pub(crate) const MAX_WINDOW_SECONDS: u32 = 400 * 24 * 60 * 60;
 /// The most parameters, fallback cookies or extra parameters of one program.
-const MAX_NAMES: usize = 16;
+pub(crate) const MAX_NAMES: usize = 16;
 /// The longest name of a program, a parameter or a fallback cookie, in characters.
 const MAX_NAME_LEN: usize = 32;
 

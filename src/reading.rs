@@ -25,7 +25,7 @@ pub(crate) struct Reading {
     decide: Option<Decide>,
     pub(crate) budget: Budget,
     read: OnceCell<Arc<Ledger>>,
-    decided: Mutex<Option<Box<Decided>>>,
+    decided: Mutex<Option<Decided>>,
 }
 
 impl Reading {
@@ -70,7 +70,7 @@ impl Reading {
             let decided = decide(ledger);
             let ledger = Arc::clone(&decided.ledger);
             let mut place = self.decided.lock().unwrap_or_else(PoisonError::into_inner);
-            *place = Some(Box::new(decided));
+            *place = Some(decided);
             ledger
         } else {
             if let (Some(clicker), Permission::Granted) = (&self.config.clicks, self.permission) {
@@ -91,7 +91,7 @@ impl Reading {
     }
 
     /// What the layer decided, once.
-    pub(crate) fn take_decided(&self) -> Option<Box<Decided>> {
+    pub(crate) fn take_decided(&self) -> Option<Decided> {
         let mut place = self.decided.lock().unwrap_or_else(PoisonError::into_inner);
         place.take()
     }

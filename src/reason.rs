@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use smallvec::SmallVec;
 use smol_str::SmolStr;
 
 /// Why the layer decided as it did.
@@ -152,9 +153,11 @@ impl Decision {
 /// way in or out, for outer layers and tests to read. What a handler's extractor found in a cookie
 /// on a request without a landing is in [`Referrals::decisions`](crate::Referrals::decisions).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Decisions(Vec<Decision>);
+pub struct Decisions(SmallVec<[Decision; 1]>);
 
 impl Decisions {
+    pub(crate) const NONE: &'static Self = &Self(SmallVec::new_const());
+
     /// The decisions, in order.
     pub fn iter(&self) -> std::slice::Iter<'_, Decision> {
         self.0.iter()

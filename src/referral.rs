@@ -1,7 +1,7 @@
 //! What is kept about a visitor. Parsed once, valid ever after: a value of these types has passed
 //! its rule, wherever it came from.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{fmt, str::FromStr, sync::Arc, time::SystemTime};
 
 use smol_str::SmolStr;
 use time::{Duration, OffsetDateTime};
@@ -23,6 +23,11 @@ impl ReferralKey {
     /// The longest key, in bytes of UTF-8. Only a key of [`KeyRule::printable_unicode`] can
     /// reach it.
     pub const MAX_BYTES: usize = 255;
+
+    /// A key that has passed its rule.
+    pub(crate) fn valid(text: &str) -> Self {
+        Self(SmolStr::new(text))
+    }
 
     /// The key as text.
     #[must_use]
@@ -158,6 +163,15 @@ impl KeyRule {
 
     /// Reads a key that was captured by this rule before: everything but `only_if`.
     pub(crate) fn parse_kept(&self, text: &str) -> Result<ReferralKey, InvalidKey> {
+        if self.is_kept(text) {
+            Ok(ReferralKey::valid(text))
+        } else {
+            Err(InvalidKey)
+        }
+    }
+
+    /// Is this a key by everything but `only_if`?
+    pub(crate) fn is_kept(&self, text: &str) -> bool {
         let valid = match self.charset {
             Charset::Ascii => text.len() <= ReferralKey::MAX_CHARS && text.bytes().all(is_key_byte),
             Charset::PrintableUnicode => {
@@ -167,11 +181,7 @@ impl KeyRule {
                     && !text.contains(' ')
             }
         };
-        if valid && !text.is_empty() {
-            Ok(ReferralKey(SmolStr::new(text)))
-        } else {
-            Err(InvalidKey)
-        }
+        valid && !text.is_empty()
     }
 }
 
@@ -191,13 +201,24 @@ impl fmt::Debug for KeyRule {
 }
 
 fn is_key_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(byte, b'.' | b'_' | b'~' | b'-' | b'@' | b'+' | b':' | b'=')
+    const IS_KEY_BYTE: [bool; 256] = {
+        let mut table = [false; 256];
+        let mut byte = 0;
+        while byte < 128 {
+            let char = byte as u8;
+            table[byte] = char.is_ascii_alphanumeric()
+                || matches!(char, b'.' | b'_' | b'~' | b'-' | b'@' | b'+' | b':' | b'=');
+            byte += 1;
+        }
+        table
+    };
+    IS_KEY_BYTE[usize::from(byte)]
 }
 
 /// Printable as the standard library sees it: nothing that `escape_debug` would escape.
 fn is_printable(text: &str) -> bool {
-    text.escape_debug().eq(text.chars())
+    let is_plain = |byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\'' | b'\\');
+    text.bytes().all(is_plain) || text.escape_debug().eq(text.chars())
 }
 
 /// The longest value of an extra parameter, in bytes.
@@ -229,6 +250,15 @@ impl ClickId {
     /// The longest click ID, in characters.
     pub const MAX_LEN: usize = 128;
 
+    /// A click ID that has passed the rule.
+    pub(crate) fn valid(text: &str) -> Self {
+        Self(SmolStr::new(text))
+    }
+
+    pub(crate) fn is_valid(text: &str) -> bool {
+        (1..=Self::MAX_LEN).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+    }
+
     /// The click ID as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -240,7 +270,7 @@ impl FromStr for ClickId {
     type Err = InvalidClickId;
 
     fn from_str(text: &str) -> Result<Self, InvalidClickId> {
-        if (1..=Self::MAX_LEN).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) {
+        if Self::is_valid(text) {
             Ok(Self(SmolStr::new(text)))
         } else {
             Err(InvalidClickId)
@@ -453,10 +483,20 @@ pub(crate) fn from_unix_millis(millis: UnixMillis) -> OffsetDateTime {
 }
 
 pub(crate) fn to_unix_millis(time: OffsetDateTime) -> UnixMillis {
-    let millis = time.unix_timestamp_nanos() / 1_000_000;
-    UnixMillis::try_from(millis)
-        .unwrap_or(0)
-        .clamp(0, MAX_UNIX_MILLIS)
+    // Its own `unix_timestamp_nanos` has 128 bits, and dividing those takes longer than all of this.
+    let millis = time.unix_timestamp() * 1000 + UnixMillis::from(time.millisecond());
+    millis.clamp(0, MAX_UNIX_MILLIS)
+}
+
+/// The same for the system's clock, which needs no calendar. A time before the epoch is the epoch.
+pub(crate) fn unix_millis_of(time: SystemTime) -> UnixMillis {
+    let since_epoch = time
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    let seconds = UnixMillis::try_from(since_epoch.as_secs()).unwrap_or(MAX_UNIX_MILLIS);
+    let millis =
+        seconds.min(MAX_UNIX_MILLIS / 1000) * 1000 + UnixMillis::from(since_epoch.subsec_millis());
+    millis.clamp(0, MAX_UNIX_MILLIS)
 }
 
 #[cfg(feature = "serde")]

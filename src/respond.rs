@@ -160,10 +160,15 @@ pub(crate) struct Word {
 
 impl Word {
     /// Takes the handler's word out of the response.
+    #[inline]
     pub(crate) fn take(extensions: &mut Extensions) -> Option<Self> {
         if extensions.is_empty() {
             return None;
         }
+        Self::take_of_any(extensions)
+    }
+
+    fn take_of_any(extensions: &mut Extensions) -> Option<Self> {
         let word = Self {
             forget: extensions.remove(),
             forget_program: extensions.remove(),

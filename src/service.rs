@@ -7,13 +7,14 @@ use std::{
 };
 
 use http::{HeaderValue, Request, Response};
+use smallvec::SmallVec;
 use tower_service::Service;
 
 use crate::attribution::Touch;
 use crate::click::Pending;
 use crate::config::Config;
 use crate::consent::Permission;
-use crate::future::{Decided, ResponseFuture, WayBack};
+use crate::future::{Decided, Effects, ResponseFuture, WayBack};
 use crate::keep::cookie::Jar;
 use crate::keep::server::Records;
 use crate::keep::session::is_page;
@@ -23,7 +24,7 @@ use crate::reading::{Decide, Reading};
 use crate::reason::Reason;
 use crate::referral::Source;
 use crate::request::RequestRef;
-use crate::visit::{NothingOfOurs, Visit};
+use crate::visit::{Inside, Visit};
 
 /// The service that [`ReferralLayer`](crate::ReferralLayer) makes of another.
 ///
@@ -58,21 +59,36 @@ where
             // Two layers, one inside the other: the outer one does the work.
             return ResponseFuture::new(self.inner.call(request), None);
         }
-        let (way_back, visit) = arrive(&self.config, RequestRef::from(&request));
-        match visit {
-            None => drop(request.extensions_mut().insert(NothingOfOurs)),
-            Some(visit) => drop(request.extensions_mut().insert(visit)),
+        let config = &self.config;
+        let view = RequestRef::from(&request);
+        let permission = config.consent.permission(view);
+        let mut way_back = WayBack::new(Arc::clone(config), permission);
+        let mut visit = None;
+        if let Some(ours) = Ours::find(config, view) {
+            visit = arrive(config, view, permission, ours, &mut way_back);
         }
+        if let Some(mirror) = &config.mirror {
+            match mirror.visit(view.extensions()) {
+                Some(session) => way_back.reflect(session, is_page(view.headers())),
+                None => visit = Some(Visit::NoSession),
+            }
+        }
+        Visit::mark(visit, request.extensions_mut());
+        let _inside = Inside::enter();
         ResponseFuture::new(self.inner.call(request), Some(way_back))
     }
 }
 
-/// The way in: looks for what is ours, and decides over it as far as it must be decided now. Gives
-/// what the way back needs to know, and what handlers get to see, if there is anything of ours.
-fn arrive(config: &Arc<Config>, request: RequestRef<'_>) -> (WayBack, Option<Visit>) {
-    let permission = config.consent.permission(request);
-    let ours = Ours::find(config, request);
-    let mut way_back = WayBack::new(Arc::clone(config), permission);
+/// The way in of the few requests that have something of ours: decides over it as far as it must be
+/// decided now. Gives what handlers get to see, and leaves what the way back needs to know.
+#[inline(never)]
+fn arrive(
+    config: &Arc<Config>,
+    request: RequestRef<'_>,
+    permission: Permission,
+    ours: Ours<'_>,
+    way_back: &mut WayBack,
+) -> Option<Visit> {
     way_back.has_parameter = ours.query.is_some();
     let mut visit = None;
     if let Some(records) = &config.records
@@ -83,20 +99,14 @@ fn arrive(config: &Arc<Config>, request: RequestRef<'_>) -> (WayBack, Option<Vis
         way_back.read(reading);
     } else if ours.must_be_decided(config, permission) {
         let ledger = Ledger::open(config, &ours.jar);
-        let decided = Arrival::new(config, request, permission, &ours, ledger).decide();
+        let decided = decide(config, request, permission, &ours, ledger);
         visit = Some(Visit::Decided(Arc::clone(&decided.ledger)));
-        way_back.decided = Some(Box::new(decided));
+        way_back.decided = Some(decided);
     } else if !ours.jar.is_empty() {
         visit = Some(Visit::unopened(Arc::clone(config), ours.jar.clone()));
     }
-    if let Some(mirror) = &config.mirror {
-        match mirror.visit(request.extensions()) {
-            Some(session) => way_back.reflect(session, is_page(request.headers())),
-            None => visit = Some(Visit::NoSession),
-        }
-    }
     way_back.jar = ours.jar;
-    (way_back, visit)
+    visit
 }
 
 /// What the browser sent stands for something on the server. If that must be known, the request is
@@ -116,8 +126,9 @@ fn read_later(
         let (config, copy) = (Arc::clone(config), request.to_owned());
         Box::new(move |ledger| {
             let request = RequestRef::from(&copy);
-            let ours = Ours::find(&config, request);
-            Arrival::new(&config, request, permission, &ours, ledger).decide()
+            // It was found before.
+            let ours = Ours::find(&config, request).unwrap_or_default();
+            decide(&config, request, permission, &ours, ledger)
         })
     });
     Arc::new(Reading::new(
@@ -129,7 +140,28 @@ fn read_later(
     ))
 }
 
+fn decide(
+    config: &Config,
+    request: RequestRef<'_>,
+    permission: Permission,
+    ours: &Ours<'_>,
+    ledger: Ledger,
+) -> Decided {
+    // Shared in the end with the handlers; where it is decided over, nobody else has it yet.
+    let mut ledger = Arc::new(ledger);
+    let arrival = Arrival::new(
+        config,
+        request,
+        permission,
+        ours,
+        Arc::make_mut(&mut ledger),
+    );
+    let effects = arrival.decide();
+    Decided { ledger, effects }
+}
+
 /// What in a request is ours.
+#[derive(Default)]
 struct Ours<'r> {
     /// Our cookies, unverified.
     jar: Jar,
@@ -140,19 +172,26 @@ struct Ours<'r> {
 }
 
 impl<'r> Ours<'r> {
-    fn find(config: &Config, request: RequestRef<'r>) -> Self {
-        Self {
-            jar: config.cookies.put_aside(request.headers()),
-            query: request
-                .uri()
-                .query()
-                .filter(|query| landing::has_parameter(&config.programs, query)),
-            scripts: if config.has_fallback {
-                landing::read_scripts(&config.programs, request.headers())
-            } else {
-                Vec::new()
-            },
+    #[inline]
+    fn find(config: &Config, request: RequestRef<'r>) -> Option<Self> {
+        let jar = config.cookies.put_aside(request.headers());
+        let query = request
+            .uri()
+            .query()
+            .filter(|query| landing::has_parameter(&config.programs, &config.first_bytes, query));
+        let scripts = if config.has_fallback {
+            landing::read_scripts(&config.programs, request.headers())
+        } else {
+            Vec::new()
+        };
+        if jar.is_empty() && query.is_none() && scripts.is_empty() {
+            return None;
         }
+        Some(Self {
+            jar,
+            query,
+            scripts,
+        })
     }
 
     /// What a returning visitor has kept is verified only if a handler asks, unless it has to be
@@ -164,6 +203,9 @@ impl<'r> Ours<'r> {
     }
 }
 
+/// The touches that won; at most one in each program.
+type Wins = SmallVec<[Win; 1]>;
+
 /// A request that has something of ours, while it is decided over.
 struct Arrival<'r> {
     config: &'r Config,
@@ -172,7 +214,7 @@ struct Arrival<'r> {
     permission: Permission,
     /// A page visit, or why the request counts as none.
     visit: Result<PageVisit, Reason>,
-    ledger: Ledger,
+    ledger: &'r mut Ledger,
     /// The visitor landed, and holds a referral of that program now, new or not.
     landed: bool,
 }
@@ -183,7 +225,7 @@ impl<'r> Arrival<'r> {
         request: RequestRef<'r>,
         permission: Permission,
         ours: &'r Ours<'r>,
-        ledger: Ledger,
+        ledger: &'r mut Ledger,
     ) -> Self {
         let visit = if config.is_skipped(request) {
             Err(Reason::Skipped)
@@ -201,26 +243,25 @@ impl<'r> Arrival<'r> {
         }
     }
 
-    fn decide(mut self) -> Decided {
+    fn decide(mut self) -> Option<Box<Effects>> {
         self.forget_if_denied();
         self.join_late_clicks();
         let wins = self.take_landings();
         self.take_scripts();
-        Decided {
-            clicks: self.start_clicks(wins),
-            clean_url: self.clean_url(),
-            ledger: Arc::new(self.ledger),
-        }
+        let clicks = self.start_clicks(wins);
+        let clean_url = self.clean_url();
+        let has_effects = !clicks.is_empty() || clean_url.is_some();
+        has_effects.then(|| Box::new(Effects { clicks, clean_url }))
     }
 
     /// Where the visitor refuses, what the browser sent of ours is to go, valid or not.
     fn forget_if_denied(&mut self) {
-        let Permission::Denied(reason) = self.permission else {
+        let Permission::Denied(refusal) = self.permission else {
             return;
         };
         for index in 0..self.config.programs.len() {
             if self.config.cookies.has(&self.ours.jar, index) {
-                self.ledger.forget(self.config, index, reason);
+                self.ledger.forget(self.config, index, refusal.reason());
             }
         }
     }
@@ -233,8 +274,8 @@ impl<'r> Arrival<'r> {
     }
 
     /// The keys in the query, program by program. Gives the touches that won.
-    fn take_landings(&mut self) -> Vec<Win> {
-        let mut wins = Vec::new();
+    fn take_landings(&mut self) -> Wins {
+        let mut wins = Wins::new();
         let Some(query) = self.ours.query else {
             return wins;
         };
@@ -302,7 +343,7 @@ impl<'r> Arrival<'r> {
     }
 
     /// Starts the clicks of the touches that won, and of those that waited for a real page view.
-    fn start_clicks(&mut self, wins: Vec<Win>) -> Vec<(usize, Pending)> {
+    fn start_clicks(&mut self, wins: Wins) -> Vec<(usize, Pending)> {
         let (Some(clicker), Ok(visit), Permission::Granted) =
             (&self.config.clicks, self.visit, self.permission)
         else {

@@ -1,16 +1,22 @@
 //! What the layer knows about one request, in the request's extensions: the way from the layer to
 //! the handlers, whatever framework they are written for.
 
+use std::cell::Cell;
+use std::iter::{Chain, FusedIterator};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::{option, slice};
 
 use http::Extensions;
 
 use crate::config::Config;
 use crate::keep::cookie::Jar;
 use crate::ledger::Ledger;
+use crate::program::Program;
 use crate::reading::Reading;
 use crate::reason::Decisions;
-use crate::referral::Referral;
+use crate::referral::{Referral, ReferralKey};
+use crate::seal::{Buffer, Fields};
 use crate::visitor::VisitorId;
 
 /// A request that passed through the layer and has something of ours.
@@ -26,17 +32,60 @@ pub(crate) enum Visit {
     NoSession,
 }
 
-#[derive(Clone)]
 pub(crate) struct Unopened {
     config: Arc<Config>,
     jar: Jar,
-    opened: OnceLock<Ledger>,
+    /// The jar's only cookie was verified, and counts. It is read anew by each who asks: that takes
+    /// less than keeping what is in it, for most handlers ask once, for the key.
+    only_counts: AtomicBool,
+    /// What is known of the visitor in any other case, once somebody asks.
+    ledger: OnceLock<Box<Ledger>>,
 }
 
-/// The mark on a request that passed through the layer and has nothing of ours. It has no size,
-/// so that marking a request allocates nothing of ours.
+impl Clone for Unopened {
+    fn clone(&self) -> Self {
+        Self {
+            config: Arc::clone(&self.config),
+            jar: self.jar.clone(),
+            only_counts: AtomicBool::new(self.only_counts.load(Ordering::Relaxed)),
+            ledger: self.ledger.clone(),
+        }
+    }
+}
+
+/// The mark on a request that passed through the layer and has nothing of ours, where its extensions
+/// have something of others' already. It has no size, and the map is there, so it allocates nothing.
 #[derive(Clone, Copy)]
-pub(crate) struct NothingOfOurs;
+struct NothingOfOurs;
+
+thread_local! {
+    static IS_INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// While one of these lives, this thread works on a request that passed through the layer: it calls
+/// the inner service or polls its future.
+///
+/// It stands for the mark where the extensions are empty: their first entry takes longer than all
+/// the rest that the layer does to nearly every request. Behind axum's `Router` they never are.
+pub(crate) struct Inside {
+    was_inside: bool,
+}
+
+impl Inside {
+    #[inline]
+    pub(crate) fn enter() -> Self {
+        Self {
+            was_inside: IS_INSIDE.replace(true),
+        }
+    }
+}
+
+impl Drop for Inside {
+    #[inline]
+    fn drop(&mut self) {
+        IS_INSIDE.set(self.was_inside);
+    }
+}
 
 /// The request didn't come through a layer that it should have come through:
 /// [`ReferralLayer`](crate::ReferralLayer), or, for `AppSession`, tower-sessions'
@@ -76,13 +125,27 @@ impl Visit {
         Self::Unopened(Unopened {
             config,
             jar,
-            opened: OnceLock::new(),
+            only_counts: AtomicBool::new(false),
+            ledger: OnceLock::new(),
         })
     }
 
-    /// Did the request pass through a layer already?
+    /// Did the request pass through a layer already? Where that one found nothing of ours, and
+    /// nothing of others' either, nobody knows, and this layer looks too, to find as much.
+    #[inline]
     pub(crate) fn is_marked(extensions: &Extensions) -> bool {
-        extensions.get::<NothingOfOurs>().is_some() || extensions.get::<Self>().is_some()
+        !extensions.is_empty()
+            && (extensions.get::<NothingOfOurs>().is_some() || extensions.get::<Self>().is_some())
+    }
+
+    /// Leaves in the extensions what handlers get to see, if there is anything of ours.
+    #[inline]
+    pub(crate) fn mark(visit: Option<Self>, extensions: &mut Extensions) {
+        match visit {
+            Some(visit) => drop(extensions.insert(visit)),
+            None if extensions.is_empty() => {}
+            None => drop(extensions.insert(NothingOfOurs)),
+        }
     }
 
     /// What the layer left in the extensions. `Ok(None)` if there is nothing of ours.
@@ -90,31 +153,83 @@ impl Visit {
         match extensions.get::<Self>() {
             Some(Self::NoSession) => Err(MissingLayer(Missing::Sessions)),
             Some(visit) => Ok(Some(visit)),
-            None if extensions.get::<NothingOfOurs>().is_some() => Ok(None),
+            None if IS_INSIDE.get() || extensions.get::<NothingOfOurs>().is_some() => Ok(None),
             None => Err(MissingLayer(Missing::Referrals)),
-        }
-    }
-
-    /// What is known of the visitor, if anything.
-    pub(crate) async fn ledger(&self) -> Option<&Ledger> {
-        match self {
-            Self::Decided(ledger) => Some(ledger),
-            Self::Unopened(Unopened {
-                config,
-                jar,
-                opened,
-            }) => Some(opened.get_or_init(|| Ledger::open(config, jar))),
-            Self::OnServer(reading) => Some(reading.ledger().await),
-            Self::NoSession => None,
         }
     }
 }
 
-/// What is known of the visitor behind a request, if anything.
-pub(crate) async fn ledger_of(extensions: &Extensions) -> Result<Option<&Ledger>, MissingLayer> {
-    match Visit::of(extensions)? {
-        Some(visit) => Ok(visit.ledger().await),
-        None => Ok(None),
+/// What a handler can ask for. What it finds nothing of is the default.
+pub(crate) trait Asked: Default {
+    /// Reads it off the one referral that there is.
+    fn of_fields(fields: Fields<'_>, program: &Program) -> Self;
+
+    /// Reads it off all that is known of the visitor.
+    fn of_ledger(ledger: &Ledger) -> Self;
+}
+
+/// Answers a handler.
+pub(crate) async fn ask<A: Asked>(extensions: &Extensions) -> Result<A, MissingLayer> {
+    Ok(match Visit::of(extensions)? {
+        None | Some(Visit::NoSession) => A::default(),
+        Some(Visit::Decided(ledger)) => A::of_ledger(ledger),
+        Some(Visit::Unopened(unopened)) => unopened.ask(),
+        Some(Visit::OnServer(reading)) => A::of_ledger(reading.ledger().await),
+    })
+}
+
+impl Unopened {
+    /// Verifies what the browser sent, once in a request.
+    fn ask<A: Asked>(&self) -> A {
+        let (config, jar) = (&*self.config, &self.jar);
+        let (cookies, program) = (&config.cookies, &config.programs[0]);
+        let mut buffer = Buffer::new();
+        // Nothing else hangs on the flag, and who doesn't see it yet verifies once more.
+        if self.only_counts.load(Ordering::Relaxed) {
+            return match cookies.reread(jar, program, &mut buffer) {
+                Some(fields) => A::of_fields(fields, program),
+                None => A::default(),
+            };
+        }
+        let ledger = match (self.ledger.get(), cookies.only(jar)) {
+            (Some(ledger), _) => ledger,
+            (None, None) => self.keep(Ledger::open(config, jar)),
+            (None, Some(only)) => {
+                let now = config.now();
+                match cookies.open_only(only, program, now, &mut buffer) {
+                    Err(fault) => self.keep(Ledger::at_fault(config, now, fault)),
+                    Ok(fields) => {
+                        self.only_counts.store(true, Ordering::Relaxed);
+                        return A::of_fields(fields, program);
+                    }
+                }
+            }
+        };
+        A::of_ledger(ledger)
+    }
+
+    fn keep(&self, ledger: Ledger) -> &Ledger {
+        self.ledger.get_or_init(|| Box::new(ledger))
+    }
+}
+
+impl Asked for Option<ReferralKey> {
+    fn of_fields(fields: Fields<'_>, _: &Program) -> Self {
+        Some(fields.key())
+    }
+
+    fn of_ledger(ledger: &Ledger) -> Self {
+        Some(ledger.all_shown().next()?.key().clone())
+    }
+}
+
+impl Asked for Option<Referral> {
+    fn of_fields(fields: Fields<'_>, program: &Program) -> Self {
+        Some(fields.into_referral(program.name.clone()))
+    }
+
+    fn of_ledger(ledger: &Ledger) -> Self {
+        ledger.all_shown().next().cloned()
     }
 }
 
@@ -124,6 +239,15 @@ pub(crate) async fn ledger_of(extensions: &Extensions) -> Result<Option<&Ledger>
 /// extensions with [`from_extensions`](Self::from_extensions).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Referrals {
+    first: Option<Referral>,
+    more: Option<Box<More>>,
+}
+
+/// What most visitors have nothing of. Boxed, because [`Referrals`] is moved about with every answer
+/// to a handler.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct More {
+    /// All but the first.
     referrals: Vec<Referral>,
     visitors: Vec<VisitorId>,
     decisions: Decisions,
@@ -132,22 +256,22 @@ pub struct Referrals {
 impl Referrals {
     /// Reads what the layer left in the extensions of a request.
     ///
+    /// Outside axum's `Router`, read it in the service's own future and not in a task that it
+    /// spawns: to a request that has no extensions and nothing of ours the layer adds none, which
+    /// would take longer than all the rest that it does, and is known by working on the request
+    /// instead. Behind a `Router` it can be read anywhere.
+    ///
     /// # Errors
     ///
     /// The request didn't come through a [`ReferralLayer`](crate::ReferralLayer).
     pub async fn from_extensions(extensions: &Extensions) -> Result<Self, MissingLayer> {
-        let ledger = ledger_of(extensions).await?;
-        Ok(ledger.map_or_else(Self::default, |ledger| Self {
-            referrals: ledger.all_shown().cloned().collect(),
-            visitors: ledger.visitors().collect(),
-            decisions: ledger.decisions().clone(),
-        }))
+        ask(extensions).await
     }
 
     /// The referral of the first configured program that holds one.
     #[must_use]
     pub fn first(&self) -> Option<&Referral> {
-        self.referrals.first()
+        self.first.as_ref()
     }
 
     /// The referral of one program.
@@ -157,8 +281,10 @@ impl Referrals {
     }
 
     /// All of them, in the configured order of the programs.
-    pub fn iter(&self) -> std::slice::Iter<'_, Referral> {
-        self.referrals.iter()
+    #[must_use]
+    pub fn iter(&self) -> ReferralsIter<'_> {
+        let more = self.more.as_ref().map_or(&[][..], |more| &more.referrals);
+        ReferralsIter(self.first.iter().chain(more))
     }
 
     /// Under which they are on the server, in the configured order of the programs; none where they
@@ -166,21 +292,73 @@ impl Referrals {
     /// the store fails.
     #[must_use]
     pub fn visitor_ids(&self) -> &[VisitorId] {
-        &self.visitors
+        self.more.as_ref().map_or(&[], |more| &more.visitors)
     }
 
     /// What was decided on this request's way in, and why.
     #[must_use]
     pub fn decisions(&self) -> &Decisions {
-        &self.decisions
+        self.more
+            .as_ref()
+            .map_or(Decisions::NONE, |more| &more.decisions)
+    }
+}
+
+impl Asked for Referrals {
+    fn of_fields(fields: Fields<'_>, program: &Program) -> Self {
+        Self {
+            first: Some(fields.into_referral(program.name.clone())),
+            more: None,
+        }
+    }
+
+    fn of_ledger(ledger: &Ledger) -> Self {
+        let mut shown = ledger.all_shown().cloned();
+        let first = shown.next();
+        let more = More {
+            referrals: shown.collect(),
+            visitors: ledger.visitors().collect(),
+            decisions: ledger.decisions().clone(),
+        };
+        let has_more = more != More::default();
+        Self {
+            first,
+            more: has_more.then(|| Box::new(more)),
+        }
     }
 }
 
 impl<'a> IntoIterator for &'a Referrals {
     type Item = &'a Referral;
-    type IntoIter = std::slice::Iter<'a, Referral>;
+    type IntoIter = ReferralsIter<'a>;
 
-    fn into_iter(self) -> Self::IntoIter {
+    fn into_iter(self) -> ReferralsIter<'a> {
         self.iter()
     }
 }
+
+/// Goes through [`Referrals`], in the configured order of the programs.
+#[derive(Clone, Debug)]
+pub struct ReferralsIter<'a>(Chain<option::Iter<'a, Referral>, slice::Iter<'a, Referral>>);
+
+impl<'a> Iterator for ReferralsIter<'a> {
+    type Item = &'a Referral;
+
+    fn next(&mut self) -> Option<&'a Referral> {
+        self.0.next()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}
+
+impl DoubleEndedIterator for ReferralsIter<'_> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.0.next_back()
+    }
+}
+
+impl ExactSizeIterator for ReferralsIter<'_> {}
+
+impl FusedIterator for ReferralsIter<'_> {}

@@ -267,6 +267,100 @@ fn a_word_reaches_the_outer_of_two_layers() {
     );
 }
 
+/// Asks as a handler does. `None` if it finds no layer.
+async fn asked<B>(request: Request<B>) -> Option<Referrals> {
+    Referrals::from_extensions(request.extensions()).await.ok()
+}
+
+/// A request that has nothing of ours, and nothing of others' in its extensions.
+fn unmarked() -> Request<()> {
+    Request::get("/p").body(()).unwrap()
+}
+
+/// Without a layer, or with one that the request didn't come through, a handler must hear of it,
+/// whatever this thread did just before.
+fn assert_outside() {
+    assert_eq!(at_once(asked(unmarked())), None);
+    assert_eq!(at_once(asked(landing(()))), None);
+}
+
+#[test]
+fn a_plain_service_finds_the_layer_and_nothing_else_does() {
+    assert_outside();
+    // In the call, and in the future.
+    let in_call = service_fn(|request: Request<()>| {
+        let found = at_once(asked(request));
+        ready(Ok::<_, Infallible>(Response::new(found)))
+    });
+    let in_future = service_fn(async |request: Request<()>| {
+        tokio::task::yield_now().await;
+        Ok::<_, Infallible>(Response::new(asked(request).await))
+    });
+    let response = at_once(layer().layer(in_call).call(unmarked())).unwrap();
+    assert_eq!(response.into_body(), Some(Referrals::default()));
+    assert_outside();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let response = runtime.block_on(layer().layer(in_future).call(unmarked()));
+    assert_eq!(response.unwrap().into_body(), Some(Referrals::default()));
+    assert_outside();
+    // One layer in another, nothing in between.
+    let service = ServiceBuilder::new().layer(layer()).layer(layer());
+    let response = at_once(service.service(in_call).call(unmarked())).unwrap();
+    assert_eq!(response.into_body(), Some(Referrals::default()));
+    assert_outside();
+}
+
+#[test]
+fn a_future_that_ends_early_leaves_nothing_behind() {
+    // Dropped while it waits.
+    let waiting =
+        service_fn(|_: Request<()>| std::future::pending::<Result<Response<()>, Infallible>>());
+    let mut service = layer().layer(waiting);
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut future = Box::pin(service.call(unmarked()));
+    assert!(future.as_mut().poll(&mut cx).is_pending());
+    assert_outside();
+    drop(future);
+    assert_outside();
+
+    // Panics in the call, and in the future.
+    let panics = |handler: fn() -> Ready<Result<Response<()>, Infallible>>| {
+        let result = std::panic::catch_unwind(|| {
+            let service = service_fn(|_: Request<()>| handler());
+            at_once(layer().layer(service).call(unmarked()))
+        });
+        assert!(result.is_err());
+        assert_outside();
+    };
+    panics(|| panic!("a test's own"));
+    let result = std::panic::catch_unwind(|| {
+        let service = service_fn(async |_: Request<()>| -> Result<Response<()>, Infallible> {
+            panic!("a test's own")
+        });
+        at_once(layer().layer(service).call(unmarked()))
+    });
+    assert!(result.is_err());
+    assert_outside();
+}
+
+#[test]
+fn where_the_extensions_have_something_the_mark_is_there_too() {
+    #[derive(Clone)]
+    struct Others;
+
+    let keeps =
+        service_fn(|request: Request<()>| ready(Ok::<_, Infallible>(Response::new(request))));
+    let mut request = unmarked();
+    request.extensions_mut().insert(Others);
+    let response = at_once(layer().layer(keeps).call(request)).unwrap();
+    // Wherever it goes from here.
+    let request = response.into_body();
+    let found = std::thread::spawn(|| at_once(asked(request))).join();
+    assert_eq!(found.unwrap(), Some(Referrals::default()));
+}
+
 #[cfg(feature = "axum")]
 mod routers {
     use axum::Router;
@@ -281,6 +375,29 @@ mod routers {
         let request = Request::get(uri).body(Body::empty()).unwrap();
         let Ok(response) = at_once(app.clone().oneshot(request));
         response
+    }
+
+    #[test]
+    fn a_task_that_a_handler_spawns_finds_the_layer() {
+        let spawning = async |request: Request<Body>| {
+            let found = tokio::spawn(asked(request)).await.unwrap();
+            format!("{:?}", found.map(|found| found.iter().count()))
+        };
+        let app = Router::new()
+            .route("/p", get(spawning))
+            .fallback(spawning)
+            .layer(layer());
+        let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();
+        for (uri, expected) in [
+            ("/p", "Some(0)"),
+            ("/p?aff=K", "Some(1)"),
+            ("/elsewhere", "Some(0)"),
+        ] {
+            let request = Request::get(uri).body(Body::empty()).unwrap();
+            let Ok(response) = runtime.block_on(app.clone().oneshot(request));
+            let body = runtime.block_on(axum::body::to_bytes(response.into_body(), 64));
+            assert_eq!(body.unwrap(), expected, "{uri}");
+        }
     }
 
     #[test]

@@ -117,7 +117,7 @@ impl Clicker {
         referral: &Referral,
         touch: TouchId,
         facts: Facts,
-        replaced: Option<Referral>,
+        replaced: Option<Box<Referral>>,
     ) -> Option<Pending> {
         let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
             self.desk.drop_click("too_many_in_flight");
@@ -132,9 +132,7 @@ impl Clicker {
         let call = self.service.create(facts.into_request(referral));
         let time_limit = self.time_limit;
         let desk = Arc::clone(&self.desk);
-        let undo = self
-            .undo_unknown_keys
-            .then(|| Answer::Undo(replaced.map(Box::new)));
+        let undo = self.undo_unknown_keys.then_some(Answer::Undo(replaced));
         let (sender, receiver) = oneshot::channel();
         let (late_sender, late) = oneshot::channel::<Destination>();
         runtime.spawn(async move {

@@ -1,20 +1,19 @@
 //! The signed cookie, read and written. Reading takes cookies as bytes and never parses what isn't
 //! ours; one function writes, for keeping and for forgetting alike.
 
-use std::fmt::Write as _;
-
 use http::header::{COOKIE, HeaderMap, HeaderValue};
 use memchr::memmem::Finder;
 use memchr::{memchr, memmem};
+use smallvec::SmallVec;
 use smol_str::{SmolStr, format_smolstr};
 
-use super::{check_age, seconds_left};
+use super::{check_window, seconds_left};
 use crate::error::ConfigError;
 use crate::keyring::Keyring;
 use crate::program::Program;
 use crate::reason::Reason;
 use crate::referral::{Click, Referral, UnixMillis};
-use crate::seal::{self, Buffer, MAX_SEALED_LEN, Pass, Purpose, Seal, SealError};
+use crate::seal::{self, Buffer, Envelope, Fields, MAX_SEALED_LEN, Pass, Purpose, Seal, SealError};
 use crate::visitor::VisitorId;
 
 /// Every `Set-Cookie` of ours is shorter than this, name and attributes included.
@@ -212,37 +211,71 @@ struct ProgramCookie {
 
 /// The `Cookie` lines of one request that have a cookie of ours, put aside unverified.
 ///
-/// Cloning a line shares its bytes. Nearly always there is exactly one.
+/// Cloning a line shares its bytes. Nearly always there is at most one.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Jar {
-    first: Option<HeaderValue>,
-    more: Vec<HeaderValue>,
+pub(crate) enum Jar {
+    #[default]
+    Empty,
+    One(Line),
+    Several(Vec<Line>),
+}
+
+/// A line, and where the first cookie of ours is in it: nobody looks for it again.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    value: HeaderValue,
+    first: Place,
+}
+
+/// Where a cookie of ours is in its line, and of which program.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    program: usize,
+    /// Where its value begins.
+    start: usize,
+    end: usize,
+}
+
+impl Place {
+    fn value(self, line: &[u8]) -> &[u8] {
+        line.get(self.start..self.end).unwrap_or_default()
+    }
 }
 
 impl Jar {
     pub(crate) fn is_empty(&self) -> bool {
-        self.first.is_none()
+        matches!(self, Self::Empty)
     }
 
-    fn lines(&self) -> impl Iterator<Item = &[u8]> {
-        self.first
-            .iter()
-            .chain(&self.more)
-            .map(HeaderValue::as_bytes)
+    fn lines(&self) -> &[Line] {
+        match self {
+            Self::Empty => &[],
+            Self::One(line) => std::slice::from_ref(line),
+            Self::Several(lines) => lines,
+        }
+    }
+
+    fn put(&mut self, line: Line) {
+        *self = match std::mem::take(self) {
+            Self::Empty => Self::One(line),
+            Self::One(first) => Self::Several(vec![first, line]),
+            Self::Several(mut lines) => {
+                lines.push(line);
+                Self::Several(lines)
+            }
+        };
     }
 }
 
 impl Cookies {
     /// Puts aside the lines that have a cookie of ours.
+    #[inline]
     pub(crate) fn put_aside(&self, headers: &HeaderMap) -> Jar {
         let mut jar = Jar::default();
         for line in headers.get_all(COOKIE) {
-            if self.ours(line.as_bytes()).next().is_some() {
-                if jar.first.is_none() {
-                    jar.first = Some(line.clone());
-                } else {
-                    jar.more.push(line.clone());
-                }
+            if let Some(first) = self.ours(line.as_bytes(), 0).next() {
+                let value = line.clone();
+                jar.put(Line { value, first });
             }
         }
         jar
@@ -250,22 +283,68 @@ impl Cookies {
 
     /// Is there a cookie of this program, valid or not?
     pub(crate) fn has(&self, jar: &Jar, program: usize) -> bool {
-        self.values(jar, program).next().is_some()
+        self.all(jar).iter().any(|(index, _)| *index == program)
+    }
+
+    /// The jar's only cookie, if there is one program and no second cookie of it, as with nearly
+    /// every visitor who has any.
+    pub(crate) fn only<'j>(&self, jar: &'j Jar) -> Option<&'j [u8]> {
+        let (Jar::One(Line { value, first }), [_]) = (jar, &self.programs[..]) else {
+            return None;
+        };
+        let line = value.as_bytes();
+        let is_only = self.ours(line, first.end).next().is_none();
+        is_only.then(|| first.value(line))
+    }
+
+    /// Verifies the jar's only cookie.
+    pub(crate) fn open_only<'b>(
+        &self,
+        only: &[u8],
+        program: &Program,
+        now: UnixMillis,
+        buffer: &'b mut Buffer,
+    ) -> Result<Fields<'b>, Reason> {
+        let message = self.programs[0].open(only, buffer)?;
+        fields(message, program, now)
+    }
+
+    /// Reads the jar's only cookie once more, after it was verified.
+    pub(crate) fn reread<'b>(
+        &self,
+        jar: &Jar,
+        program: &Program,
+        buffer: &'b mut Buffer,
+    ) -> Option<Fields<'b>> {
+        let Line { value, first } = jar.lines().first()?;
+        let only = first.value(value.as_bytes());
+        let message = self.programs[0].seal.reread(only, buffer)?;
+        Some(Fields::read(message, &program.key_rule, false)?.within(program.window_seconds()))
+    }
+
+    /// All cookies of ours, unverified.
+    pub(crate) fn all<'j>(&self, jar: &'j Jar) -> Found<'j> {
+        let mut found = Found::new();
+        for Line { value, first } in jar.lines() {
+            let line = value.as_bytes();
+            let all = std::iter::once(*first).chain(self.ours(line, first.end));
+            found.extend(all.map(|place| (place.program, place.value(line))));
+        }
+        found
     }
 
     /// Verifies the cookies of a program, and gives the referral that counts. `Err` says why none
     /// of those that are there does.
     pub(crate) fn open(
         &self,
-        jar: &Jar,
+        found: &Found<'_>,
         index: usize,
         program: &Program,
         now: UnixMillis,
     ) -> Result<Option<Referral>, Reason> {
-        let (valid, more) = self.verify(jar, index, |message| {
-            let referral =
-                seal::decode(message, &program.key_rule, false).ok_or(Reason::Malformed)?;
-            check_age(named(referral, program), program, now)
+        let (valid, more) = self.verify(found, index, |message| {
+            let fields = fields(message, program, now)?;
+            Ok(fields.into_referral(program.name.clone()))
         })?;
         match valid {
             Some(first) if !more.is_empty() => {
@@ -279,11 +358,11 @@ impl Cookies {
     /// The same where referrals are kept on the server: all passes that are valid.
     pub(crate) fn open_passes(
         &self,
-        jar: &Jar,
+        found: &Found<'_>,
         index: usize,
         program: &Program,
     ) -> Result<Vec<Pass>, Reason> {
-        let (valid, more) = self.verify(jar, index, |message| {
+        let (valid, more) = self.verify(found, index, |message| {
             let mut pass =
                 seal::decode_pass(message, &program.key_rule).ok_or(Reason::Malformed)?;
             pass.carried = pass.carried.map(|referral| named(referral, program));
@@ -296,7 +375,7 @@ impl Cookies {
     /// at most.
     fn verify<T>(
         &self,
-        jar: &Jar,
+        found: &Found<'_>,
         index: usize,
         read: impl Fn(&[u8]) -> Result<T, Reason>,
     ) -> Result<(Option<T>, Vec<T>), Reason> {
@@ -305,7 +384,7 @@ impl Cookies {
         let mut verified = 0;
         let mut valid = None;
         let mut more = Vec::new();
-        for value in self.values(jar, index) {
+        for (_, value) in found.iter().filter(|(program, _)| *program == index) {
             let mut buffer = Buffer::new();
             let opened = cookie.open(value, &mut buffer).and_then(&read);
             // What isn't even of the format costs no signature, and doesn't count.
@@ -333,35 +412,40 @@ impl Cookies {
         now: UnixMillis,
     ) -> HeaderValue {
         let cookie = &self.programs[index];
-        let mut line = String::with_capacity(256);
-        line.push_str(&cookie.name);
-        line.push('=');
-        let max_age = held.map_or(0, |held| {
-            cookie
-                .seal
-                .seal(|out| held.encode(cookie.max_message_len, out), &mut line);
-            seconds_left(held.referral, now)
+        let mut envelope = Envelope::new();
+        let tag = held.map(|held| {
+            let encode = |out: &mut _| held.encode(cookie.max_message_len, out);
+            cookie.seal.seal(encode, &mut envelope)
         });
-        line.push_str(&self.attributes);
-        let _ = write!(line, "{max_age}");
+        let max_age = Decimal::of(held.map_or(0, |held| seconds_left(held.referral, now)));
+        // To the byte, because a header value takes over a buffer only if it is full.
+        let mut line = Vec::with_capacity(
+            cookie.name.len()
+                + 1
+                + tag.map_or(0, |_| envelope.sealed_len())
+                + self.attributes.len()
+                + max_age.as_bytes().len(),
+        );
+        line.extend_from_slice(cookie.name.as_bytes());
+        line.push(b'=');
+        if let Some(tag) = tag {
+            envelope.write(&tag, &mut line);
+        }
+        line.extend_from_slice(self.attributes.as_bytes());
+        line.extend_from_slice(max_age.as_bytes());
         // Nothing but ASCII goes in; an empty value is what a page can best live with if that
         // ever changed.
         HeaderValue::try_from(line).unwrap_or(HeaderValue::from_static(""))
     }
 
-    fn values<'a>(&'a self, jar: &'a Jar, program: usize) -> impl Iterator<Item = &'a [u8]> {
-        jar.lines()
-            .flat_map(|line| self.ours(line))
-            .filter_map(move |(index, value)| (index == program).then_some(value))
-    }
-
-    /// The cookies of ours in one line: the program's index and the value.
+    /// The cookies of ours in one line, from a place on.
     ///
     /// Looks for the name first and only then at its surroundings: a hit counts if it is at the
     /// start of a pair, which begins behind a `;` and any blanks and tabs, and if the name ends
     /// with it, at the first `=`.
-    fn ours<'l>(&'l self, line: &'l [u8]) -> impl Iterator<Item = (usize, &'l [u8])> {
-        self.finder.find_iter(line).filter_map(|at| {
+    fn ours<'l>(&'l self, line: &'l [u8], from: usize) -> impl Iterator<Item = Place> + use<'l> {
+        self.finder.find_iter(&line[from..]).filter_map(move |at| {
+            let at = from + at;
             if !starts_pair(line, at) {
                 return None;
             }
@@ -373,10 +457,25 @@ impl Cookies {
                     let value = rest
                         .strip_prefix(program.suffix.as_bytes())?
                         .strip_prefix(b"=")?;
-                    Some((index, trimmed_value(value)))
+                    let start = line.len() - value.len();
+                    Some(Place {
+                        program: index,
+                        start,
+                        end: start + trimmed_value(value).len(),
+                    })
                 })
         })
     }
+}
+
+/// Cookies of ours, unverified: the program's index and the value of each.
+type Found<'j> = SmallVec<[(usize, &'j [u8]); 2]>;
+
+/// Reads a cookie's message, and checks its age.
+fn fields<'m>(message: &'m [u8], program: &Program, now: UnixMillis) -> Result<Fields<'m>, Reason> {
+    let fields = Fields::read(message, &program.key_rule, false).ok_or(Reason::Malformed)?;
+    let window = check_window(fields.captured_at, fields.window, program, now)?;
+    Ok(fields.within(window))
 }
 
 impl ProgramCookie {
@@ -414,7 +513,7 @@ pub(crate) struct HeldPass {
 }
 
 impl Held<'_> {
-    fn encode(self, max_len: usize, out: &mut Vec<u8>) {
+    fn encode(self, max_len: usize, out: &mut Envelope) {
         match self.pass {
             None => seal::encode(self.referral, "", max_len, out),
             Some(pass) => {
@@ -433,6 +532,31 @@ impl Held<'_> {
                 }
             }
         }
+    }
+}
+
+/// A number as text, without the detour through `fmt`.
+struct Decimal {
+    digits: [u8; 10],
+    start: usize,
+}
+
+impl Decimal {
+    fn of(mut number: u32) -> Self {
+        let mut digits = [0; 10];
+        let mut start = digits.len();
+        loop {
+            start -= 1;
+            digits[start] = b'0' + (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                return Self { digits, start };
+            }
+        }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.digits[self.start..]
     }
 }
 
@@ -516,7 +640,7 @@ mod tests {
         headers.insert(COOKIE, HeaderValue::from_str(value).unwrap());
         let jar = cookies.put_aside(&headers);
         let kept = cookies.open(
-            &jar,
+            &cookies.all(&jar),
             0,
             &Program {
                 window: time::Duration::days(400),

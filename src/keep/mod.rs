@@ -94,24 +94,36 @@ pub(crate) fn check_age(
     program: &Program,
     now: UnixMillis,
 ) -> Result<Referral, Reason> {
-    referral.window = referral.window.min(program.window_seconds());
-    if referral.captured_at > now + MAX_SKEW {
+    referral.window = check_window(referral.captured_at, referral.window, program, now)?;
+    Ok(referral)
+}
+
+/// The same for what isn't a referral yet: gives the window.
+fn check_window(
+    captured_at: UnixMillis,
+    window: u32,
+    program: &Program,
+    now: UnixMillis,
+) -> Result<u32, Reason> {
+    let window = window.min(program.window_seconds());
+    if captured_at > now + MAX_SKEW {
         Err(Reason::FromTheFuture)
-    } else if millis_left(&referral, now) <= 0 {
+    } else if millis_left(captured_at, window, now) <= 0 {
         Err(Reason::Expired)
     } else {
-        Ok(referral)
+        Ok(window)
     }
 }
 
 /// What is left of the referral's window, in milliseconds; never more than the window.
-fn millis_left(referral: &Referral, now: UnixMillis) -> UnixMillis {
-    let window = UnixMillis::from(referral.window) * 1000;
-    (referral.captured_at + window - now).min(window)
+fn millis_left(captured_at: UnixMillis, window: u32, now: UnixMillis) -> UnixMillis {
+    let window = UnixMillis::from(window) * 1000;
+    (captured_at + window - now).min(window)
 }
 
 /// What is left of the referral's window, in whole seconds, rounded up: the browser is not to drop
 /// what the server would still take.
 pub(crate) fn seconds_left(referral: &Referral, now: UnixMillis) -> u32 {
-    u32::try_from((millis_left(referral, now) + 999) / 1000).unwrap_or(0)
+    let millis = millis_left(referral.captured_at, referral.window, now);
+    u32::try_from((millis + 999) / 1000).unwrap_or(0)
 }
