@@ -6,6 +6,9 @@
 //! tried again by itself.
 #![allow(dead_code, reason = "the test and the runner each use a part of it")]
 
+#[path = "../random/mod.rs"]
+mod random;
+
 use std::collections::HashSet;
 use std::convert::Infallible;
 use std::future::{Future, Ready, ready};
@@ -19,6 +22,8 @@ use tower::{Layer as _, Service as _, ServiceExt as _, service_fn};
 use tower_referral::{
     ClickId, Clicks, Keyring, Program, ReferralLayer, Referrals, SignedCookie, SigningKey,
 };
+
+pub(crate) use random::Random;
 
 /// The cookies' names: of the first program and of the second.
 pub(crate) const NAMES: [&str; 2] = ["__Host-referral", "__Host-referral-friends"];
@@ -385,31 +390,12 @@ pub(crate) fn spliced(base: &[u8], other: &[u8], stride: usize, mut attempt: imp
     }
 }
 
-/// A small generator (SplitMix64): the same numbers for the same seed, everywhere.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub(crate) fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
-    }
-
-    /// Mostly of the alphabet that valid values have, so that it isn't the decoder alone which is
-    /// tried.
-    fn byte(&mut self) -> u8 {
-        const ALPHABET: &[u8; 64] =
-            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-        match self.below(16) {
-            0 => self.next() as u8,
-            _ => ALPHABET[self.below(64)],
-        }
+/// Mostly of the alphabet that valid values have, so that it isn't the decoder alone which is tried.
+fn byte(random: &mut Random) -> u8 {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    match random.below(16) {
+        0 => random.next() as u8,
+        _ => ALPHABET[random.below(64)],
     }
 }
 
@@ -429,9 +415,9 @@ fn change(specimens: &[Specimen], random: &mut Random, mutant: &mut Vec<u8>) {
         let at = random.below(len + 1);
         let segment = at..(at + 1 + random.below(24)).min(len).max(at);
         match random.below(12) {
-            0..=3 if at < len => mutant[at] = random.byte(),
+            0..=3 if at < len => mutant[at] = byte(random),
             4 if at < len => mutant[at] ^= 1 << random.below(8),
-            5 => mutant.insert(at, random.byte()),
+            5 => mutant.insert(at, byte(random)),
             6 if at < len => drop(mutant.remove(at)),
             7 => drop(mutant.drain(segment)),
             8 => {
