@@ -219,14 +219,14 @@ impl Prober {
         let mut request = Request::new(());
         let line = HeaderValue::from_bytes(line).unwrap();
         request.headers_mut().insert(COOKIE, line);
-        let mut service = self.layer.layer(service_fn(handler));
+        let mut service = self.layer.layer(service_fn(|request| handler(&request)));
         let Ok(page) = at_once(service.call(request));
         assert!(page.headers().is_empty(), "reading never writes");
         page
     }
 }
 
-fn handler(request: Request<()>) -> Ready<Result<Page, Infallible>> {
+fn handler(request: &Request<()>) -> Ready<Result<Page, Infallible>> {
     let referrals = at_once(Referrals::from_extensions(request.extensions())).unwrap();
     let seen = referrals.iter().map(|referral| {
         let key = referral.key().as_str();
