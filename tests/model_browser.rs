@@ -422,7 +422,6 @@ fn answer(
                     parameter: Some(param),
                 };
                 let wins = match &holds {
-                    None => true,
                     Some(old) if old.key == new.key => false,
                     Some(_) if fills_only => {
                         count("stood down");
@@ -432,7 +431,7 @@ fn answer(
                         count("kept the first touch");
                         false
                     }
-                    Some(_) => true,
+                    _ => true,
                 };
                 if wins && may_in == May::Keep {
                     count("captured from a landing");
