@@ -21,6 +21,8 @@ use mutator::{NAMES, Prober, Random, Specimen, single, specimens, spliced, stack
 
 /// Stacks of changes that one seed makes.
 const CHUNK: u64 = 1 << 16;
+/// After how many it says how far it is.
+const STRETCH: u64 = 100_000_000;
 
 #[derive(Default)]
 struct Totals {
@@ -58,7 +60,12 @@ fn main() -> ExitCode {
                         None => systematic(&specimens, job as usize, &mut prober),
                         Some(chunk) => random(&specimens, seed, chunk, &mut prober),
                     }
-                    tried.fetch_add(prober.tried - before, Ordering::Relaxed);
+                    let more = prober.tried - before;
+                    let so_far = tried.fetch_add(more, Ordering::Relaxed);
+                    if so_far / STRETCH != (so_far + more) / STRETCH {
+                        let seconds = start.elapsed().as_secs();
+                        eprintln!("{} tried after {seconds} s", so_far + more);
+                    }
                 }
                 let mut totals = totals.lock().unwrap();
                 totals.tried += prober.tried;
