@@ -443,13 +443,19 @@ impl Journal for Entry<'_> {
 
 impl Entry<'_> {
     async fn write(&self, delivery: &Delivery, page: &str) -> Result<(), StoreError> {
-        match delivery.state() {
-            DeliveryState::Dead { .. } | DeliveryState::Undecided { .. } => {
-                self.store.put(PROBLEMS, self.id, page).await?;
-            }
-            _ => self.store.remove(PROBLEMS, self.id).await?,
+        let is_problem = matches!(
+            delivery.state(),
+            DeliveryState::Dead { .. } | DeliveryState::Undecided { .. }
+        );
+        // In this order, so that what isn't settled is on the list at every moment.
+        if is_problem {
+            self.store.put(PROBLEMS, self.id, page).await?;
         }
-        self.store.put(REPORTS, self.id, page).await
+        self.store.put(REPORTS, self.id, page).await?;
+        if !is_problem {
+            self.store.remove(PROBLEMS, self.id).await?;
+        }
+        Ok(())
     }
 }
 
