@@ -25,7 +25,7 @@
 //! }
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! // REFERRAL_KEY=2026-11:$(openssl rand -base64 32)
+//! // REFERRAL_KEY=2026-11:…, 32 random bytes in base64: `cargo run --example generate_key`
 //! let referrals = ReferralLayer::builder(SignedCookie::new(Keyring::from_env()?)).build()?;
 //!
 //! let app: Router = Router::new()
@@ -122,6 +122,26 @@
 //! - Other sites put `?ref=` on links for their own ends. A [`KeyRule`] tells a key from a label.
 //! - Some laws require consent before such a cookie is set. [`Builder::consent`] is there for it;
 //!   whether it is needed is a lawyer's question.
+//!
+//! # Examples
+//!
+//! Each is one file and runs as it is: `cargo run --all-features --example NAME` in a clone.
+//!
+//! | what do you need | example |
+//! |---|---|
+//! | referrals in an axum application | `axum` |
+//! | the same without axum | `hyper` |
+//! | a signing key for production | `generate_key` |
+//! | several programs side by side: partners and friends | `programs` |
+//! | visitors who land on `www` and pay on `app` | `subdomains` |
+//! | a consent banner | `consent` |
+//! | cached pages, a CDN, a single-page app | `spa` |
+//! | credit in a payment webhook, which has no cookie | `webhook` |
+//! | to go on with `PartneroJS`, or move from a cookie of your own | `hybrid` |
+//! | referrals on the server, or a copy in your sessions | `sessions` |
+//! | clicks and reports at Partnac, Partnero or Tapfiliate | `storefront` |
+//! | no report lost, whatever happens | `outbox` |
+//! | your orders beside what the platform has | `reconcile` |
 //!
 //! # Features
 //!
