@@ -155,6 +155,7 @@
 //! | `platform` | no | [`platform`]: what the platforms have in common, for one of your own; each of the three above turns it on. |
 //! | `https` | no | [`platform::Https`]: a ready transport to the platforms, with rustls. |
 //! | `serde` | no | [`Referral`] as JSON and the like; [`ReferralKey`], [`ClickId`] and [`platform::Report`] both ways. |
+//! | `testing` | no | [`testing`]: a clock to set and a visitor who keeps cookies, for your own tests. |
 //! | `tower-sessions-0_14`, `tower-sessions-0_15` | no | `ServerSide` and `AppSession` over the stores of that version of tower-sessions. |
 //! | `tracing` | no | An event for every decision and every report. |
 //!
@@ -189,6 +190,8 @@ mod request;
 mod respond;
 mod seal;
 mod service;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod visit;
 mod visitor;
 
