@@ -53,13 +53,18 @@
 //!
 //! Apart from the layer, [`platform`] **reports** what became of it: sign-ups, sales and refunds.
 //!
+//! # The guide
+//!
+//! Layer order and the two usual mistakes, sub-domains, consent and privacy, caches and CDNs, payment
+//! webhooks, changing the key, testing your own application, moving from another cookie, and a
+//! table of every reason with its cause and mend: [`guide`].
+//!
 //! # Where to put the layer
 //!
-//! Around everything that uses a referral, and inside whatever rewrites URLs or cookies. In axum,
-//! `Router::layer` covers the routes that were added *before* it: put it last. A handler outside
+//! Around the whole application, landings included, and inside whatever rewrites URLs or cookies. In
+//! axum, `Router::layer` covers the routes that were added *before* it: put it last. A handler outside
 //! the layer that asks for a referral answers `500` with a text that names `ReferralLayer`, at the
-//! first request, rather than quietly losing referrals. In a nested router, see
-//! [`Builder::original_uri`].
+//! first request, rather than quietly losing referrals. More: [`guide::layer_order`].
 //!
 //! # Where a referral is kept
 //!
@@ -112,6 +117,7 @@
 //! Every decision has a [`Reason`]. It is in the response's extensions as [`Decisions`], in a
 //! handler's [`Referrals::decisions`], and in a `tracing` event of level `DEBUG` with the fields
 //! `program` and `reason` (feature `tracing`). Keys, click IDs and cookie values are never logged.
+//! [`guide::troubleshooting`] has each reason's cause and mend.
 //!
 //! # What it does not do
 //!
@@ -175,6 +181,7 @@ mod error;
 #[cfg(feature = "axum")]
 mod extract;
 mod future;
+pub mod guide;
 mod keep;
 mod keyring;
 mod landing;
