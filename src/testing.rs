@@ -160,6 +160,12 @@ impl Visitor {
         let mut request = Request::new(());
         *request.uri_mut() = page.parse().expect("a path and query, such as `/?aff=KEY`");
         for (name, value) in [
+            ("host", "localhost"),
+            // Nobody creates a click for a request that names no browser.
+            (
+                "user-agent",
+                "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+            ),
             ("sec-fetch-site", "cross-site"),
             ("sec-fetch-mode", "navigate"),
             ("sec-fetch-dest", "document"),

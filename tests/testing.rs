@@ -8,7 +8,7 @@ use http::header::SET_COOKIE;
 use http::{Request, Response};
 use time::{Duration, OffsetDateTime};
 use tower_referral::testing::{Clock, Visitor};
-use tower_referral::{Consent, Program, Reason, ReferralLayer, SignedCookie};
+use tower_referral::{ClickId, Clicks, Consent, Program, Reason, ReferralLayer, SignedCookie};
 
 fn layer(clock: &Clock) -> ReferralLayer {
     ReferralLayer::builder(SignedCookie::new(keyring()))
@@ -72,6 +72,19 @@ fn cookies_are_replaced_and_deleted_as_a_browser_does() {
     let sent = visitor.sends(Request::new(()));
     assert_eq!(sent.headers()["cookie"], "a=3");
     assert_eq!(format!("{visitor:?}"), r#"{"a"}"#);
+}
+
+#[tokio::test]
+async fn a_landing_creates_its_click() {
+    let clicks = Clicks::from_fn(async |_| "click-1".parse::<ClickId>());
+    let layer = ReferralLayer::builder(SignedCookie::new(keyring()))
+        .clicks(clicks.wait(std::time::Duration::from_secs(5)))
+        .build()
+        .unwrap();
+    let mut visitor = Visitor::new();
+    visitor.lands(&layer, "/?aff=A").await;
+    let referrals = visitor.referrals(&layer).await;
+    assert_eq!(referrals.first().unwrap().click_id().unwrap(), &"click-1");
 }
 
 #[cfg(feature = "tower-sessions-0_15")]
