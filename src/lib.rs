@@ -155,6 +155,7 @@
 //! |---|---|---|
 //! | `axum` | yes | [`ReferralKey`], [`Referral`], [`Referrals`] as extractors; [`Capture`], [`Forget`] as response parts. Depends on `axum-core` only. |
 //! | `endpoint` | yes | [`CaptureEndpoint`], the ready-made `POST` endpoint for cached pages and single-page apps. |
+//! | `metrics` | no | Counters through the [`metrics`](https://docs.rs/metrics) facade: see [counters](guide::troubleshooting#counters). |
 //! | `partnac` | no | [`platform::Partnac`]: clicks and reports at Partnac. |
 //! | `partnero` | no | [`platform::Partnero`], [`platform::PartneroFriends`]: reports at Partnero, and its webhooks. |
 //! | `tapfiliate` | no | [`platform::Tapfiliate`]: clicks and reports at Tapfiliate. |
@@ -174,6 +175,7 @@ mod carry;
 mod click;
 mod config;
 mod consent;
+mod counters;
 mod crawler;
 #[cfg(feature = "endpoint")]
 mod endpoint;

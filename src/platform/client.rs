@@ -19,6 +19,7 @@ use tower_service::Service;
 
 use super::{Answer, CreateClicks, Error, Outcome, Report, ReportError, Step, TakeReports};
 use crate::click::ClickRequest;
+use crate::counters;
 use crate::referral::ClickId;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -244,9 +245,13 @@ fn credentials(headers: &HeaderMap) -> Vec<String> {
         .collect()
 }
 
-/// Tells `tracing` what became of a report, by nothing that came from the visitor.
-#[cfg_attr(not(feature = "tracing"), expect(unused_variables))]
+/// Counts what became of a report and tells `tracing`, by nothing that came from the visitor.
 fn note(report: &Report, result: &Result<Outcome, ReportError>) {
+    let outcome = match result {
+        Ok(outcome) => outcome.as_str(),
+        Err(error) => error.advice().as_str(),
+    };
+    counters::count_report(report.kind(), outcome);
     #[cfg(feature = "tracing")]
     {
         let (kind, order) = (report.kind(), report.order());
