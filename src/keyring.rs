@@ -5,6 +5,7 @@ use std::{env, fmt, str::FromStr, sync::Arc};
 
 use base64::Engine as _;
 use base64::alphabet;
+use base64::engine::general_purpose::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use constant_time_eq::constant_time_eq;
 use smol_str::SmolStr;
@@ -84,6 +85,22 @@ impl SigningKey {
         Self::new(id, secret)
     }
 
+    /// The written form, `ID:BASE64`, which holds the secret: for the tool that makes a key and hands
+    /// it to where secrets are kept. `cargo run --example generate_key` is such a tool.
+    ///
+    /// ```
+    /// use tower_referral::SigningKey;
+    ///
+    /// let key = SigningKey::generate("2026-11")?;
+    /// let written = key.reveal(); // for REFERRAL_KEY; never for a log
+    /// assert_eq!(written.parse::<SigningKey>()?.reveal(), written);
+    /// # Ok::<_, tower_referral::KeyringError>(())
+    /// ```
+    #[must_use]
+    pub fn reveal(&self) -> String {
+        format!("{}:{}", self.id, STANDARD.encode(&self.secret))
+    }
+
     /// The key's name.
     #[must_use]
     pub fn id(&self) -> &str {
@@ -104,11 +121,11 @@ impl FromStr for SigningKey {
         // or from another language's `urlsafe_b64encode`.
         const LENIENT: GeneralPurposeConfig =
             GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-        const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
+        const ANY_STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
         const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
 
         let (id, encoded) = text.trim().split_once(':').ok_or(KeyringError::NoId)?;
-        let secret = STANDARD
+        let secret = ANY_STANDARD
             .decode(encoded)
             .or_else(|_| URL_SAFE.decode(encoded))
             .map_err(|_| KeyringError::InvalidBase64)?;

@@ -25,7 +25,7 @@
 //! }
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! // REFERRAL_KEY=2026-11:$(openssl rand -base64 32)
+//! // REFERRAL_KEY=2026-11:…, 32 random bytes in base64: `cargo run --example generate_key`
 //! let referrals = ReferralLayer::builder(SignedCookie::new(Keyring::from_env()?)).build()?;
 //!
 //! let app: Router = Router::new()
@@ -53,13 +53,18 @@
 //!
 //! Apart from the layer, [`platform`] **reports** what became of it: sign-ups, sales and refunds.
 //!
+//! # The guide
+//!
+//! Layer order and the two usual mistakes, sub-domains, consent and privacy, caches and CDNs, payment
+//! webhooks, changing the key, testing your own application, moving from another cookie, and a
+//! table of every reason with its cause and mend: [`guide`].
+//!
 //! # Where to put the layer
 //!
-//! Around everything that uses a referral, and inside whatever rewrites URLs or cookies. In axum,
-//! `Router::layer` covers the routes that were added *before* it: put it last. A handler outside
+//! Around the whole application, landings included, and inside whatever rewrites URLs or cookies. In
+//! axum, `Router::layer` covers the routes that were added *before* it: put it last. A handler outside
 //! the layer that asks for a referral answers `500` with a text that names `ReferralLayer`, at the
-//! first request, rather than quietly losing referrals. In a nested router, see
-//! [`Builder::original_uri`].
+//! first request, rather than quietly losing referrals. More: [`guide::layer_order`].
 //!
 //! # Where a referral is kept
 //!
@@ -117,6 +122,7 @@
 //! Every decision has a [`Reason`]. It is in the response's extensions as [`Decisions`], in a
 //! handler's [`Referrals::decisions`], and in a `tracing` event of level `DEBUG` with the fields
 //! `program` and `reason` (feature `tracing`). Keys, click IDs and cookie values are never logged.
+//! [`guide::troubleshooting`] has each reason's cause and mend.
 //!
 //! # What it does not do
 //!
@@ -128,18 +134,40 @@
 //! - Some laws require consent before such a cookie is set. [`Builder::consent`] is there for it;
 //!   whether it is needed is a lawyer's question.
 //!
+//! # Examples
+//!
+//! Each is one file and runs as it is: `cargo run --all-features --example NAME` in a clone.
+//!
+//! | what do you need | example |
+//! |---|---|
+//! | referrals in an axum application | `axum` |
+//! | the same without axum | `hyper` |
+//! | a signing key for production | `generate_key` |
+//! | several programs side by side: partners and friends | `programs` |
+//! | visitors who land on `www` and pay on `app` | `subdomains` |
+//! | a consent banner | `consent` |
+//! | cached pages, a CDN, a single-page app | `spa` |
+//! | credit in a payment webhook, which has no cookie | `webhook` |
+//! | to go on with `PartneroJS`, or move from a cookie of your own | `hybrid` |
+//! | referrals on the server, or a copy in your sessions | `sessions` |
+//! | clicks and reports at Partnac, Partnero or Tapfiliate | `storefront` |
+//! | no report lost, whatever happens | `outbox` |
+//! | your orders beside what the platform has | `reconcile` |
+//!
 //! # Features
 //!
 //! | feature | default | what for |
 //! |---|---|---|
 //! | `axum` | yes | [`ReferralKey`], [`Referral`], [`Referrals`] as extractors; [`Capture`], [`Forget`] as response parts. Depends on `axum-core` only. |
 //! | `endpoint` | yes | [`CaptureEndpoint`], the ready-made `POST` endpoint for cached pages and single-page apps. |
+//! | `metrics` | no | Counters through the [`metrics`](https://docs.rs/metrics) facade: see [counters](guide::troubleshooting#counters). |
 //! | `partnac` | no | [`platform::Partnac`]: clicks and reports at Partnac. |
 //! | `partnero` | no | [`platform::Partnero`], [`platform::PartneroFriends`]: reports at Partnero, and its webhooks. |
 //! | `tapfiliate` | no | [`platform::Tapfiliate`]: clicks and reports at Tapfiliate. |
 //! | `platform` | no | [`platform`]: what the platforms have in common, for one of your own; each of the three above turns it on. |
 //! | `https` | no | [`platform::Https`]: a ready transport to the platforms, with rustls. |
 //! | `serde` | no | [`Referral`] as JSON and the like; [`ReferralKey`], [`ClickId`] and [`platform::Report`] both ways. |
+//! | `testing` | no | [`testing`]: a clock to set and a visitor who keeps cookies, for your own tests. |
 //! | `tower-sessions-0_14`, `tower-sessions-0_15` | no | `ServerSide` and `AppSession` over the stores of that version of tower-sessions. |
 //! | `tracing` | no | An event for every decision and every report. |
 //!
@@ -153,6 +181,7 @@ mod carry;
 mod click;
 mod config;
 mod consent;
+mod counters;
 mod crawler;
 #[cfg(feature = "endpoint")]
 mod endpoint;
@@ -160,6 +189,7 @@ mod error;
 #[cfg(feature = "axum")]
 mod extract;
 mod future;
+pub mod guide;
 mod keep;
 mod keyring;
 mod landing;
@@ -175,6 +205,8 @@ mod request;
 mod respond;
 mod seal;
 mod service;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod visit;
 mod visitor;
 

@@ -6,6 +6,8 @@ use std::fmt;
 use smallvec::SmallVec;
 use smol_str::SmolStr;
 
+use crate::counters;
+
 /// Why the layer decided as it did.
 ///
 /// [`as_str`](Self::as_str) gives the name in snake case, as it stands in `tracing` events.
@@ -135,8 +137,8 @@ impl Decision {
         self.reason
     }
 
-    #[cfg_attr(not(feature = "tracing"), expect(clippy::unused_self))]
     fn tell(&self) {
+        counters::count_decision(&self.program, self.reason);
         #[cfg(feature = "tracing")]
         tracing::debug!(
             target: "tower_referral",
@@ -179,7 +181,7 @@ impl Decisions {
         self.0.is_empty()
     }
 
-    /// Notes a decision, and tells `tracing` about it.
+    /// Notes a decision, counts it and tells `tracing` about it.
     pub(crate) fn push(&mut self, program: &SmolStr, reason: Reason) {
         self.push_untold(program, reason);
         self.0.last().into_iter().for_each(Decision::tell);
@@ -193,7 +195,7 @@ impl Decisions {
         });
     }
 
-    /// Tells `tracing` about all of them.
+    /// Counts all of them and tells `tracing`.
     pub(crate) fn tell(&self) {
         self.0.iter().for_each(Decision::tell);
     }

@@ -11,6 +11,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{BoxError, UnknownKey};
+use crate::counters;
 use crate::keep::check_age;
 use crate::program::Program;
 use crate::reason::Reason;
@@ -52,6 +53,7 @@ struct Counters {
 /// flood of landings doesn't become a flood of log lines.
 fn count_drop(counter: &AtomicU64, reason: &'static str) {
     let dropped = counter.fetch_add(1, Ordering::Relaxed) + 1;
+    counters::count_drop(reason);
     #[cfg(feature = "tracing")]
     if dropped.is_power_of_two() {
         tracing::warn!(target: "tower_referral", reason, dropped, "click dropped");
@@ -133,6 +135,7 @@ impl Desk {
 
     pub(super) fn count_start(&self) {
         self.counters.started.fetch_add(1, Ordering::Relaxed);
+        counters::count_click("started");
     }
 
     pub(super) fn drop_click(&self, reason: &'static str) {
@@ -172,9 +175,9 @@ impl Desk {
             None => (&self.counters.timed_out, "timed_out", None),
         };
         counter.fetch_add(1, Ordering::Relaxed);
+        counters::count_click(outcome);
         #[cfg(feature = "tracing")]
         tracing::debug!(target: "tower_referral", outcome, "click");
-        let _ = outcome;
         answer
     }
 

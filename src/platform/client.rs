@@ -21,6 +21,7 @@ use super::{
     Answer, CreateClicks, Error, Outcome, Report, ReportError, SafeToRepeat, Step, TakeReports,
 };
 use crate::click::ClickRequest;
+use crate::counters;
 use crate::referral::ClickId;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -247,9 +248,13 @@ fn credentials(headers: &HeaderMap) -> Vec<String> {
         .collect()
 }
 
-/// Tells `tracing` what became of a report, by nothing that came from the visitor.
-#[cfg_attr(not(feature = "tracing"), expect(unused_variables))]
+/// Counts what became of a report and tells `tracing`, by nothing that came from the visitor.
 fn note(report: &Report, result: &Result<Outcome, ReportError>) {
+    let outcome = match result {
+        Ok(outcome) => outcome.as_str(),
+        Err(error) => error.advice().as_str(),
+    };
+    counters::count_report(report.kind(), outcome);
     #[cfg(feature = "tracing")]
     {
         let (kind, order) = (report.kind(), report.order());

@@ -1,0 +1,177 @@
+//! What is counted through the `metrics` facade, and that no label comes from a visitor.
+#![cfg(feature = "metrics")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use common::{Shop, keyring, page_visit, with_cookie_line, with_headers};
+use http::{Request, Response};
+use metrics::{
+    Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+    with_local_recorder,
+};
+use tower::{Layer as _, ServiceExt as _, service_fn};
+use tower_referral::{Capture, ClickRequest, Clicks, ReferralLayer, SignedCookie, UnknownKey};
+
+/// Keeps counters by their written form, `name{label=value}`.
+#[derive(Default)]
+struct Counters(Mutex<BTreeMap<String, Arc<AtomicU64>>>);
+
+impl Counters {
+    fn counted(&self) -> Vec<(String, u64)> {
+        let counters = self.0.lock().unwrap();
+        let read = |(name, count): (&String, &Arc<AtomicU64>)| {
+            (name.clone(), count.load(Ordering::Relaxed))
+        };
+        counters.iter().map(read).collect()
+    }
+}
+
+impl Recorder for Counters {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        let labels = key
+            .labels()
+            .map(|label| format!("{}={}", label.key(), label.value()));
+        let name = format!("{}{{{}}}", key.name(), labels.collect::<Vec<_>>().join(","));
+        Counter::from_arc(Arc::clone(self.0.lock().unwrap().entry(name).or_default()))
+    }
+
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        unreachable!("there are counters only")
+    }
+
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        unreachable!("there are counters only")
+    }
+}
+
+#[test]
+fn decisions_are_counted_by_program_and_reason() {
+    let counters = Counters::default();
+    with_local_recorder(&counters, || {
+        let shop = Shop::new();
+        let line = format!("{}={}", common::COOKIE_NAME, shop.sealed("/?aff=A"));
+        shop.send(with_cookie_line("/?aff=A", &line));
+        shop.send(page_visit("/?aff=B"));
+        shop.send(page_visit("/?aff=no%20key"));
+        // Nothing of ours: nothing to count.
+        shop.send(page_visit("/"));
+        let shop = shop.answering(|request| {
+            let mut response = Response::new(String::new());
+            let name = request.headers()["x-name"].to_str().unwrap().to_owned();
+            let capture = Capture::key_for(name, "K".parse().unwrap());
+            response.extensions_mut().insert(capture);
+            response
+        });
+        for name in ["one", "two"] {
+            shop.send(with_headers(page_visit("/"), &[("x-name", name)]));
+        }
+    });
+    let of = |program, reason| {
+        format!("tower_referral_decisions_total{{program={program},reason={reason}}}")
+    };
+    assert_eq!(
+        counters.counted(),
+        [
+            (of("", "unknown_program"), 2),
+            (of("default", "captured"), 2),
+            (of("default", "invalid_key"), 1),
+            (of("default", "same_key"), 1),
+        ]
+    );
+}
+
+#[test]
+fn clicks_are_counted_by_what_came_of_them() {
+    let counters = Counters::default();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    with_local_recorder(&counters, || {
+        runtime.block_on(async {
+            let clicks = Clicks::from_fn(async |click: ClickRequest| {
+                if click.key == "GOOD" {
+                    Ok("click-1".parse().unwrap())
+                } else {
+                    Err(UnknownKey)
+                }
+            });
+            let layer = ReferralLayer::builder(SignedCookie::new(keyring()))
+                .clicks(clicks)
+                .build()
+                .unwrap();
+            for uri in ["/?aff=GOOD", "/?aff=BAD"] {
+                let page = service_fn(async |_: Request<String>| {
+                    Ok::<_, std::convert::Infallible>(Response::new(()))
+                });
+                let request = with_headers(
+                    page_visit(uri),
+                    &[(
+                        "user-agent",
+                        "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+                    )],
+                );
+                layer.layer(page).oneshot(request).await.unwrap();
+            }
+            assert!(layer.drain_clicks(Duration::from_secs(5)).await);
+        });
+    });
+    let counted = counters.counted();
+    let clicks: Vec<_> = counted
+        .iter()
+        .filter_map(|(name, count)| {
+            let outcome = name.strip_prefix("tower_referral_clicks_total{outcome=")?;
+            Some((outcome.trim_end_matches('}'), *count))
+        })
+        .collect();
+    assert_eq!(clicks, [("created", 1), ("started", 2), ("unknown_key", 1)]);
+    let shown = format!("{counted:?}");
+    assert!(!shown.contains("GOOD") && !shown.contains("BAD"), "{shown}");
+}
+
+#[cfg(feature = "partnac")]
+#[test]
+fn reports_are_counted_by_kind_and_outcome() {
+    use http::StatusCode;
+    use http_body_util::Full;
+    use tower_referral::platform::{Client, Credit, Money, Partnac, Sale, SignUp};
+
+    let counters = Counters::default();
+    let transport = service_fn(async |_: Request<bytes::Bytes>| {
+        let mut response = Response::new(Full::<bytes::Bytes>::default());
+        *response.status_mut() = StatusCode::UNPROCESSABLE_ENTITY;
+        Ok::<_, std::convert::Infallible>(response)
+    });
+    let client = Client::new(Partnac::new("key").unwrap(), transport);
+    let sale = Sale::new("ORDER-1", "ADA", Money::new("9.99", "EUR").unwrap()).unwrap();
+    let sale = sale.credit(Credit::new("PARTNER".parse().unwrap()));
+    with_local_recorder(&counters, || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            assert!(client.report(sale).await.is_err());
+            let sign_up = SignUp::new("ADA").unwrap();
+            assert!(client.report(sign_up).await.is_ok());
+        });
+    });
+    let of =
+        |kind, outcome| format!("tower_referral_reports_total{{kind={kind},outcome={outcome}}}");
+    assert_eq!(
+        counters.counted(),
+        [
+            (of("sale", "dead"), 1),
+            (of("sign_up", "not_attributed"), 1)
+        ]
+    );
+}
