@@ -35,8 +35,8 @@ use crate::referral::Referral;
 /// - A session store writes whole records, and the last one who writes has it all. So no copy is put
 ///   back while another request of this process is at work on the same session; and a session that the
 ///   application ends is deleted once more, a moment later, in case a copy was on its way to it. What
-///   remains is another server that saves the same session in the very milliseconds in which a
-///   missing copy is put back.
+///   remains is a request that comes, changes the session and saves it within the very moment in
+///   which a missing copy is written; stores know no way to write only what hasn't changed.
 /// - While the store fails, a request waits for 250 ms at most ([`time_limit`](Self::time_limit));
 ///   nothing of ours makes the application save its session.
 ///
