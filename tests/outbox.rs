@@ -14,8 +14,9 @@
     feature = "tapfiliate"
 ))]
 
+mod shop_process;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::env::consts::EXE_SUFFIX;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::chown;
@@ -25,12 +26,11 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use shop_process::{KEY_A, storefront};
 use tempfile::TempDir;
-
-const KEY: &str = "a:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
 /// Nothing takes as long, on any machine.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -669,7 +669,7 @@ impl Shop {
         let mut child = Command::new(storefront())
             .args(&options.0)
             .args(["--listen", "127.0.0.1:0"])
-            .env("REFERRAL_KEY", KEY)
+            .env("REFERRAL_KEY", KEY_A)
             .env_remove("REFERRAL_OLD_KEYS")
             .env_remove("PLATFORM_API_KEY")
             .env(
@@ -1077,36 +1077,4 @@ fn skipped<T>(why: &str) -> Option<T> {
 /// Past the test runner, which keeps what a test prints to itself.
 fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
-}
-
-/// The example's binary. Cargo builds it before it runs the tests, unless it was asked for this
-/// test alone: then it may be missing, or be that of yesterday's sources.
-fn storefront() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let target = test.parent().and_then(|deps| deps.parent()).unwrap();
-    let binary = target.join(format!("examples/storefront{EXE_SUFFIX}"));
-    let built = binary.metadata().and_then(|metadata| metadata.modified());
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let changed = ["src", "examples/storefront"].map(|folder| last_change(&root.join(folder)));
-    assert!(
-        built.is_ok_and(|built| changed.iter().all(|changed| *changed <= built)),
-        "build the storefront first: cargo build --all-features --example storefront"
-    );
-    binary
-}
-
-/// When anything below a folder was last changed.
-fn last_change(folder: &Path) -> SystemTime {
-    let entries = folder
-        .read_dir()
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
-    let changes = entries.map(|path| {
-        if path.is_dir() {
-            last_change(&path)
-        } else {
-            path.metadata().and_then(|file| file.modified()).unwrap()
-        }
-    });
-    changes.max().unwrap()
 }

@@ -88,8 +88,9 @@ pub struct ServerSide {
 
 #[cfg(feature = "_store")]
 impl ServerSide {
-    /// Keeps records in `store`, and the visitor's ID in a cookie: give a [`Keyring`](crate::Keyring) for the cookie
-    /// as it comes, or a [`SignedCookie`] for one with a domain or another name.
+    /// Keeps records in `store`, and the visitor's ID in a cookie: give a
+    /// [`Keyring`](crate::Keyring) for the cookie as it comes, or a [`SignedCookie`] for one with a
+    /// domain or another name.
     ///
     /// `Version` is inferred; see [`AnySessionStore`](super::store::AnySessionStore).
     pub fn new<Version>(

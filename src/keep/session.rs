@@ -78,8 +78,8 @@ impl AppSession {
     pub const KEY: &'static str = super::store::KEY;
 
     /// Puts the copies into the sessions of `store`, which is the one that `SessionManagerLayer`
-    /// has. For the cookie, give a [`Keyring`](crate::Keyring), or a [`SignedCookie`] if it has a domain or another
-    /// name.
+    /// has. For the cookie, give a [`Keyring`](crate::Keyring), or a [`SignedCookie`] if it has a
+    /// domain or another name.
     ///
     /// `Version` is inferred; see [`AnySessionStore`](super::store::AnySessionStore).
     pub fn new<Version>(
