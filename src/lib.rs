@@ -175,7 +175,6 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod attribution;
-mod base64url;
 mod cache;
 mod carry;
 mod click;
