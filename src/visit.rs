@@ -169,7 +169,7 @@ pub(crate) trait Asked: Default {
 }
 
 /// Answers a handler.
-pub(crate) async fn ask<A: Asked>(extensions: &Extensions) -> Result<A, MissingLayer> {
+async fn ask<A: Asked>(extensions: &Extensions) -> Result<A, MissingLayer> {
     Ok(match Visit::of(extensions)? {
         None | Some(Visit::NoSession) => A::default(),
         Some(Visit::Decided(ledger)) => A::of_ledger(ledger),
@@ -210,6 +210,45 @@ impl Unopened {
 
     fn keep(&self, ledger: Ledger) -> &Ledger {
         self.ledger.get_or_init(|| Box::new(ledger))
+    }
+}
+
+impl ReferralKey {
+    /// The key of the first configured program that holds one, from the extensions of a request:
+    /// what the extractor does, for everything but axum. It takes less than all of
+    /// [`Referrals::from_extensions`], whose remark on tasks holds here too.
+    ///
+    /// ```
+    /// use http::{Request, Response};
+    /// use tower_referral::{MissingLayer, ReferralKey};
+    ///
+    /// async fn sign_up<B>(request: Request<B>) -> Result<Response<String>, MissingLayer> {
+    ///     let key = ReferralKey::from_extensions(request.extensions()).await?;
+    ///     Ok(Response::new(match key {
+    ///         Some(key) => format!("{key} sent you"),
+    ///         None => "Welcome".to_owned(),
+    ///     }))
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The request didn't come through a [`ReferralLayer`](crate::ReferralLayer).
+    pub async fn from_extensions(extensions: &Extensions) -> Result<Option<Self>, MissingLayer> {
+        ask(extensions).await
+    }
+}
+
+impl Referral {
+    /// The referral of the first configured program that holds one, from the extensions of a
+    /// request: what the extractor does, for everything but axum. The remark of
+    /// [`Referrals::from_extensions`] on tasks holds here too.
+    ///
+    /// # Errors
+    ///
+    /// The request didn't come through a [`ReferralLayer`](crate::ReferralLayer).
+    pub async fn from_extensions(extensions: &Extensions) -> Result<Option<Self>, MissingLayer> {
+        ask(extensions).await
     }
 }
 
