@@ -442,8 +442,7 @@ pub(crate) fn decode_pass(message: &[u8], rule: &KeyRule) -> Option<Pass> {
 /// passed the signature must pass the rules of every field again.
 pub(crate) fn decode(message: &[u8], rule: &KeyRule, names_program: bool) -> Option<Referral> {
     let fields = Fields::read(message, rule, names_program)?;
-    let program = SmolStr::new(fields.program);
-    Some(fields.into_referral(program))
+    Some(fields.to_referral(SmolStr::new(fields.program)))
 }
 
 /// The fields of a message, each by its rule, where they stand in it.
@@ -519,12 +518,9 @@ impl<'m> Fields<'m> {
         })
     }
 
-    /// The same with a window that is at most that long, in seconds.
-    pub(crate) fn within(self, window: u32) -> Self {
-        Self {
-            window: self.window.min(window),
-            ..self
-        }
+    /// Shortens the window to that long at most, in seconds.
+    pub(crate) fn cut_to(&mut self, window: u32) {
+        self.window = self.window.min(window);
     }
 
     pub(crate) fn key(&self) -> ReferralKey {
@@ -532,8 +528,9 @@ impl<'m> Fields<'m> {
     }
 
     #[inline]
-    pub(crate) fn into_referral(mut self, program: SmolStr) -> Referral {
+    pub(crate) fn to_referral(&self, program: SmolStr) -> Referral {
         let optional = |text: &str| (!text.is_empty()).then(|| SmolStr::new(text));
+        let mut extra = self.extra.clone();
         Referral {
             key: self.key(),
             click_id: (!self.click_id.is_empty()).then(|| ClickId::valid(self.click_id)),
@@ -545,7 +542,7 @@ impl<'m> Fields<'m> {
             parameter: optional(self.parameter),
             landing_path: optional(self.landing_path),
             extra: (0..self.extra_count)
-                .filter_map(|_| Some((self.extra.text()?.into(), self.extra.text()?.into())))
+                .filter_map(|_| Some((extra.text()?.into(), extra.text()?.into())))
                 .collect(),
         }
     }
