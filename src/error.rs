@@ -183,10 +183,10 @@ impl std::error::Error for ConfigError {}
 /// [`look_up`](crate::ReferralLayer::look_up) came to nothing: the store didn't answer, or not in
 /// time. Its own words are in the text.
 #[derive(Clone, Debug)]
-#[cfg(feature = "_store")]
+#[cfg(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15"))]
 pub struct StoreUnavailable(pub(crate) crate::keep::store::StoreFault);
 
-#[cfg(feature = "_store")]
+#[cfg(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15"))]
 impl fmt::Display for StoreUnavailable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -197,5 +197,5 @@ impl fmt::Display for StoreUnavailable {
     }
 }
 
-#[cfg(feature = "_store")]
+#[cfg(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15"))]
 impl std::error::Error for StoreUnavailable {}
