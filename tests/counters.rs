@@ -4,7 +4,9 @@
 
 mod common;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+#[cfg(feature = "partnac")]
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -177,17 +179,21 @@ fn reports_are_counted_by_kind_and_outcome() {
     );
 }
 
+/// Labels, each with the values that a query asks for, if it asks for any.
+#[cfg(feature = "partnac")]
+type Labels<'query> = Vec<(&'query str, Vec<&'query str>)>;
+
 /// What of our counters a query asks for: `name{label="value",label=~"value|value"}`, and the labels
 /// that it groups by.
 #[cfg(feature = "partnac")]
-fn asked_for(query: &str) -> Vec<(&str, Vec<(&str, Vec<&str>)>)> {
+fn asked_for(query: &str) -> Vec<(&str, Labels<'_>)> {
     let mut selectors = Vec::new();
     for (start, _) in query.match_indices("tower_referral_") {
         let rest = &query[start..];
         let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
         let (name, rest) = rest.split_at(end.unwrap_or(rest.len()));
         let matchers = rest.strip_prefix('{').and_then(|rest| rest.split_once('}'));
-        let mut labels: Vec<_> = matchers
+        let mut labels: Labels<'_> = matchers
             .into_iter()
             .flat_map(|(matchers, _)| matchers.split(','))
             .map(|matcher| {
