@@ -373,6 +373,7 @@ fn a_page_that_is_prefetched_by_speculation_rules_counts_once_and_when_it_is_see
         stage.browser.follow("a", &stage.shop(target)).await;
         let text = stage.browser.text().await;
         assert!(text.contains("You were referred by AHEAD"), "{text}");
+        assert!(text.contains("told once you look at another"), "{text}");
         assert!(stage.browser.cookie(COOKIE).await.is_some());
         assert_eq!(stage.wire.seen().len(), 1);
         assert_eq!(stage.clicks(), NOBODY);
