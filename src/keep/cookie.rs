@@ -488,6 +488,7 @@ pub(crate) type Found<'j> = SmallVec<[(usize, &'j [u8]); 2]>;
 /// Reads a cookie's message, and checks its age.
 #[inline]
 fn fields<'m>(message: &'m [u8], program: &Program, now: UnixMillis) -> Result<Fields<'m>, Reason> {
+    // Changed where they are: moving them takes about as long as reading them.
     let mut fields = Fields::read(message, &program.key_rule, false).ok_or(Reason::Malformed);
     if let Ok(read) = &mut fields {
         match check_window(read.captured_at, read.window, program, now) {
