@@ -46,14 +46,14 @@ use crate::shop_process::{Answer, Form, KEY_A, Shop, Visitor, shown, words};
 
 /// What an answer may take on top of its budget, on a machine that is busy with other things. A wait
 /// without a limit is longer: it ends with the fault, which ends when all answers are there.
-const MARGIN: Duration = Duration::from_secs(3);
+const MARGIN: Duration = Duration::from_secs(5);
 /// How long what was kept may take to be there again. Nothing is measured by it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How many visitors of each sort there are, for each fault in each mode.
 const VISITORS: usize = 6;
 /// The same for the table.
-const VISITORS_FOR_THE_TABLE: usize = 30;
+const VISITORS_FOR_THE_TABLE: usize = 12;
 /// How many of a sort there are at a time.
 const AT_A_TIME: usize = 6;
 /// How many shops whose platform is hurt run at a time.

@@ -60,7 +60,7 @@ pub(crate) enum Fault {
 /// Within every budget.
 const LATE: Duration = Duration::from_millis(100);
 /// Beyond every budget.
-const TOO_LATE: Duration = Duration::from_secs(4);
+const TOO_LATE: Duration = Duration::from_secs(8);
 const DRIBBLE: Duration = Duration::from_millis(5);
 /// Between two parts of what has no end, before a store that reads for as long as it is told.
 const PACE: Duration = Duration::from_millis(5);
@@ -93,7 +93,7 @@ impl Fault {
             Self::Silent => "silence",
             Self::SilentMidway => "half an answer, then silence",
             Self::Late => "latency of 100 ms",
-            Self::TooLate => "latency of 4 s",
+            Self::TooLate => "latency of 8 s",
             Self::Dribbling => "a byte every 5 ms",
             Self::Reset => "reset before the answer",
             Self::ResetMidway => "reset within the answer",
@@ -268,7 +268,7 @@ pub(crate) enum Step {
     /// Waits until the test says [`FaultServer::go_on`]: once for the first of these steps of a
     /// connection, twice for the second.
     Wait,
-    /// Waits that long.
+    /// Waits that long, unless the client goes away or the fault is lifted.
     Pause(Duration),
     /// Sends these bytes.
     Send(Vec<u8>),
@@ -303,9 +303,18 @@ pub(crate) struct FaultServer {
 struct Log {
     connections: AtomicU64,
     requests: Mutex<Vec<Vec<u8>>>,
+    /// How many they are.
+    read: watch::Sender<usize>,
     /// Answers that are being held back.
     held: AtomicU64,
     open: watch::Sender<usize>,
+}
+
+impl Log {
+    fn note(&self, request: Vec<u8>) {
+        self.requests.lock().unwrap().push(request);
+        self.read.send_modify(|read| *read += 1);
+    }
 }
 
 /// What becomes of a connection.
@@ -368,6 +377,12 @@ impl FaultServer {
     /// The whole requests that were read, and the bytes that were sniffed, in order.
     pub(crate) fn requests(&self) -> Vec<Vec<u8>> {
         self.log.requests.lock().unwrap().clone()
+    }
+
+    /// Waits until that many requests have been read.
+    pub(crate) async fn has_read(&self, count: usize) {
+        let mut read = self.log.read.subscribe();
+        read.wait_for(|read| *read >= count).await.unwrap();
     }
 
     /// Lets every connection go past its next [`Step::Wait`].
@@ -495,20 +510,27 @@ async fn follow(
             Step::Read => {
                 let request = read_request(&mut stream, &mut unread).await?;
                 last_body = request[head_len(&request)?..].to_vec();
-                log.requests.lock().unwrap().push(request);
+                log.note(request);
             }
             Step::Sniff => {
                 read_some(&mut stream, &mut unread).await?;
-                log.requests.lock().unwrap().push(unread.clone());
+                log.note(unread.clone());
             }
             Step::Wait => {
                 waits += 1;
                 told.wait_for(|times| *times >= waits).await.ok()?;
             }
-            Step::Pause(pause) => tokio::time::sleep(*pause).await,
+            Step::Pause(pause) => {
+                let gone = async { while read_some(&mut stream, &mut unread).await.is_some() {} };
+                if tokio::time::timeout(*pause, gone).await.is_ok() {
+                    return None;
+                }
+            }
             Step::Send(bytes) => stream.write_all(bytes).await.ok()?,
             Step::Answer(answer) => stream.write_all(&answer(&last_body)).await.ok()?,
-            Step::Dribble(bytes, pause) => dribble(&mut stream, bytes, *pause).await?,
+            Step::Dribble(bytes, pause) => {
+                dribble(&mut stream, bytes, *pause, &mut 0).await?;
+            }
             Step::Forever(bytes) => loop {
                 stream.write_all(bytes).await.ok()?;
             },
@@ -523,14 +545,17 @@ async fn follow(
     stream.shutdown().await.ok()
 }
 
+/// Sends byte after byte, and counts them for whoever breaks it off.
 async fn dribble(
     stream: &mut (impl AsyncWriteExt + Unpin),
     bytes: &[u8],
     pause: Duration,
+    sent: &mut usize,
 ) -> Option<()> {
     for byte in bytes {
         tokio::time::sleep(pause).await;
         stream.write_all(&[*byte]).await.ok()?;
+        *sent += 1;
     }
     Some(())
 }
@@ -627,7 +652,15 @@ async fn relay(
                         let _ = tokio::time::timeout(pause, lifted()).await;
                     }
                     Step::Send(bytes) => near_out.write_all(&bytes).await.ok()?,
-                    Step::Dribble(bytes, pause) => dribble(&mut near_out, &bytes, pause).await?,
+                    Step::Dribble(bytes, pause) => {
+                        let mut sent = 0;
+                        let dribbling = dribble(&mut near_out, &bytes, pause, &mut sent);
+                        tokio::select! {
+                            dribbled = dribbling => dribbled?,
+                            () = lifted() => {}
+                        }
+                        near_out.write_all(&bytes[sent..]).await.ok()?;
+                    }
                     Step::Forever(bytes) => {
                         let sending = async {
                             while near_out.write_all(&bytes).await.is_ok() {
