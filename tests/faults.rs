@@ -461,14 +461,8 @@ struct Guest<'s> {
 impl<'s> Guest<'s> {
     fn new(mode: &Mode, shop: &'s Shop, key: String) -> Self {
         let mut visitor = shop.browser();
-        let started = Instant::now();
-        // The store may be new to its client again, and a sign-in waits no longer for it than a page.
-        while mode.has_sessions {
-            let answer = visitor.post("/login", &[], Form(&[("customer", &key)]));
-            if answer.status == 303 {
-                break;
-            }
-            assert!(started.elapsed() < PATIENCE, "{}", answer.body);
+        if mode.has_sessions {
+            sign_in(&mut visitor, &key);
         }
         Self {
             visitor,
@@ -519,6 +513,18 @@ impl<'s> Guest<'s> {
         let accept = [("Accept", "application/json")];
         let account = self.visitor.request("GET", "/account", &accept, b"").json();
         account["referrals"]["default"]["key"] == *self.key
+    }
+}
+
+/// The store may be new to its client again, and a sign-in waits no longer for it than a page.
+fn sign_in(visitor: &mut Visitor<'_>, customer: &str) {
+    let started = Instant::now();
+    loop {
+        let answer = visitor.post("/login", &[], Form(&[("customer", customer)]));
+        if answer.status == 303 {
+            return;
+        }
+        assert!(started.elapsed() < PATIENCE, "{}", answer.body);
     }
 }
 

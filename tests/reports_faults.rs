@@ -299,10 +299,9 @@ fn common_faults() -> impl Iterator<Item = (fault_server::Fault, Kind)> {
 
     Common::ALL.into_iter().filter_map(|common| {
         let kind = match common {
-            // See `what_never_left_may_always_be_sent_again`.
-            Common::Refused => return None,
-            // See `a_good_answer_is_read_through_the_real_transport`.
-            Common::Late | Common::Dribbling => return None,
+            // See `what_never_left_may_always_be_sent_again`, and for what is only slow
+            // `a_good_answer_is_read_through_the_real_transport`.
+            Common::Refused | Common::Late | Common::Dribbling => return None,
             Common::Closed
             | Common::Silent
             | Common::SilentMidway

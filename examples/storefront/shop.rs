@@ -156,9 +156,10 @@ pub(crate) async fn open(
         .with_state(shop);
     // Last, because a layer covers only the routes that were added before it; but for the sessions,
     // which have to be there when a request comes to ours.
-    let app = match options.without_layer {
-        false => app.layer(referrals.clone()),
-        true => app,
+    let app = if options.without_layer {
+        app
+    } else {
+        app.layer(referrals.clone())
     };
     let app = match kept.sessions {
         None => app,
@@ -253,9 +254,10 @@ impl FromRequestParts<Arc<Shop>> for Visitor {
     type Rejection = MissingLayer;
 
     async fn from_request_parts(parts: &mut Parts, shop: &Arc<Shop>) -> Result<Self, MissingLayer> {
-        let referrals = match shop.has_layer {
-            true => Referrals::from_request_parts(parts, shop).await?,
-            false => Referrals::default(),
+        let referrals = if shop.has_layer {
+            Referrals::from_request_parts(parts, shop).await?
+        } else {
+            Referrals::default()
         };
         let banner = shop
             .asks_for_consent
