@@ -244,7 +244,7 @@ async fn the_copy_goes_with_forget() {
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_fails_changes_no_page_and_delays_it_by_250_milliseconds_at_most() {
-    for mood in [Mood::Down, Mood::Hanging, Mood::ReadOnly] {
+    for mood in [Mood::Down, Mood::Hanging, Mood::Panicking, Mood::ReadOnly] {
         let store = Scripted::default();
         let app = app(&store);
         let mut browser = Browser::default();

@@ -23,7 +23,6 @@ use http::header::{COOKIE, SET_COOKIE, USER_AGENT};
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use http_body_util::combinators::BoxBody;
-use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_referral::platform::{Client, Https, Partnac, Tapfiliate};
@@ -31,12 +30,12 @@ use tower_referral::{
     ClickCounts, ClickId, Clicks, Keyring, ReferralLayer, Referrals, SignedCookie, SigningKey,
 };
 
-use crate::fault_server::{FaultServer, Step};
+use crate::fault_server::{FaultServer, Protocol, Step};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The limit for calls that only the limit ends.
-const SHORT: Duration = Duration::from_millis(300);
+const SHORT: Duration = Duration::from_secs(2);
 /// For everything that should end by itself: long enough for any machine, and the end of a hang.
 const LONG: Duration = Duration::from_secs(30);
 
@@ -115,9 +114,8 @@ fn faults() -> Vec<Fault> {
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
     let ten_gigabytes = "HTTP/1.1 200 OK\r\nContent-Length: 10000000000\r\n\r\n";
     let blanks = Step::Forever(vec![b' '; 1000]);
-    let dribbled = b"HTTP/1.1 201 Created\r\nContent-Length: 14\r\n\r\n{\"id\":\"drops\"}";
     let gzip = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\xabV\xcaLQ\xb2RJV\xaa\x05\x00\xa7\x1e";
-    vec![
+    let own = vec![
         // It does as it should, more or less.
         fault("fast", [json(r#"{"id":"fast"}"#)], Created("fast")),
         fault(
@@ -130,11 +128,6 @@ fn faults() -> Vec<Fault> {
                 send("ow\"}"),
             ],
             Created("slow"),
-        ),
-        fault(
-            "a byte at a time",
-            [Step::Dribble(dribbled.to_vec(), Duration::ZERO)],
-            Created("drops"),
         ),
         fault(
             "HTTP/1.0",
@@ -163,12 +156,6 @@ fn faults() -> Vec<Fault> {
         ),
         // It says nothing, or not enough.
         deaf("silent after accept", [Step::Hang], TimedOut),
-        fault("silent after the request", [Step::Hang], TimedOut),
-        fault(
-            "half a head",
-            [send("HTTP/1.1 200 OK\r\nContent"), Step::Hang],
-            TimedOut,
-        ),
         fault(
             "half a body",
             [
@@ -206,8 +193,6 @@ fn faults() -> Vec<Fault> {
         // It hangs up.
         deaf("closes at once", [], Failed),
         deaf("resets at once", [Step::Reset], Failed),
-        fault("closes without a byte", [], Failed),
-        fault("resets after the request", [Step::Reset], Failed),
         fault(
             "resets in mid body",
             [
@@ -218,20 +203,6 @@ fn faults() -> Vec<Fault> {
             Failed,
         ),
         // It lies about lengths.
-        fault(
-            "Content-Length too long",
-            [send(
-                "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{\"id\":\"x\"}",
-            )],
-            Failed,
-        ),
-        fault(
-            "Content-Length too short",
-            [send(
-                "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n{\"id\":\"x\"}",
-            )],
-            Failed,
-        ),
         fault(
             "Content-Length no number",
             [send(
@@ -273,21 +244,8 @@ fn faults() -> Vec<Fault> {
             Failed,
         ),
         fault(
-            "10 GB announced and sent",
-            [send(ten_gigabytes), blanks.clone()],
-            Failed,
-        ),
-        fault(
             "endless chunks",
             [send(chunked), Step::Forever(b"4\r\n    \r\n".to_vec())],
-            Failed,
-        ),
-        fault(
-            "endless head",
-            [
-                send("HTTP/1.1 200 OK\r\n"),
-                Step::Forever(b"X-Filler: 0123456789\r\n".to_vec()),
-            ],
             Failed,
         ),
         fault(
@@ -416,7 +374,37 @@ fn faults() -> Vec<Fault> {
         fault("ID nested", [json(r#"{"id":{"id":"x"}}"#)], Failed),
         fault("ID in a list", [json(r#"[{"id":"x"}]"#)], Failed),
         fault("ID alone", [json(r#""x""#)], Failed),
-    ]
+    ];
+    common_faults().chain(own).collect()
+}
+
+/// What may become of any server's answer, of one here that would have been good.
+fn common_faults() -> impl Iterator<Item = Fault> {
+    use fault_server::Fault as Common;
+
+    let good = b"HTTP/1.1 201 Created\r\nContent-Length: 13\r\n\r\n{\"id\":\"good\"}";
+    Common::ALL.into_iter().filter_map(|common| {
+        let expected = match common {
+            // See `nobody_listens_at_the_port`.
+            Common::Refused => return None,
+            Common::Late | Common::Dribbling => Created("good"),
+            Common::Silent | Common::SilentMidway | Common::TooLate | Common::SlowlyClosed => {
+                TimedOut
+            }
+            Common::Closed
+            | Common::Reset
+            | Common::ResetMidway
+            | Common::ClosedMidway
+            | Common::Garbage
+            | Common::TlsAlert
+            | Common::TooLong
+            | Common::TooShort
+            | Common::EndlessHead
+            | Common::EndlessBody => Failed,
+        };
+        let steps = common.steps(Protocol::Http, good);
+        Some(fault(common.name(), steps, expected))
+    })
 }
 
 // --- One landing, whatever the platform does ---------------------------------------------------
@@ -570,9 +558,8 @@ async fn a_page_that_waits_for_its_click_goes_out_when_the_call_is_over() {
 
 #[tokio::test]
 async fn nobody_listens_at_the_port() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    drop(listener);
+    let nobody = FaultServer::start([Step::Refuse]).await;
+    let url = format!("http://{}", nobody.address());
     let layer = layer(clicks(Platform::Partnac, &url).time_limit(LONG));
     let mut visitor = Browser::new(&layer);
     visitor.land("/?aff=K1", "refused");
@@ -733,6 +720,8 @@ async fn in_a_crowd_everyone_gets_their_own_click_id_and_nobody_anothers() {
         visitor.land(&format!("/?aff={key}"), key);
     }
     assert_eq!(over(layer.click_counts()), 0, "nobody was answered yet");
+    // A call that was still to come might be given a connection that is about to end.
+    server.has_read(VISITORS).await;
     server.go_on();
     assert!(layer.drain_clicks(LONG).await);
     for (visitor, key) in crowd.iter_mut().rev() {

@@ -14,9 +14,11 @@
     feature = "tapfiliate"
 ))]
 
+mod counting_platform;
+mod random;
 mod shop_process;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::chown;
@@ -24,10 +26,12 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use counting_platform::{Kind, Platform};
+use random::Random;
 use serde_json::{Value, json};
 use shop_process::{KEY_A, storefront};
 use tempfile::TempDir;
@@ -125,7 +129,7 @@ fn kills(backend: &Backend, kind: Kind, kills: usize, seed: u64) {
         let done = Mutex::new(Vec::new());
         // Now and then long enough for what an earlier kill left to be taken up.
         let life = if kill % 10 == 9 { 4500 } else { 350 };
-        let life = Duration::from_millis(random.below(life));
+        let life = Duration::from_millis(random.below(life) as u64);
         thread::scope(|scope| {
             for _ in 0..3 {
                 scope.spawn(|| {
@@ -485,166 +489,6 @@ fn in_memory_it_tries_again_and_without_an_outbox_it_does_not() {
     }
 }
 
-// --- The platform --------------------------------------------------------------------------------
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// Recognises a conversion that it was told twice.
-    Partnac,
-    /// Recognises a customer that it was told twice, and records a sale again.
-    Partnero,
-}
-
-/// Plays the platform and counts.
-struct Platform {
-    kind: Kind,
-    address: SocketAddr,
-    ledger: Arc<Mutex<Ledger>>,
-}
-
-#[derive(Default)]
-struct Ledger {
-    /// What came, by the IDs that reports have here, in order.
-    calls: Vec<String>,
-    /// What of it was recorded.
-    recorded: Vec<String>,
-    /// The longest time from recording to answering, in milliseconds.
-    most_delay: u64,
-    /// Nothing is answered for now.
-    is_held: bool,
-    /// Reports whose ID begins like this are refused, with this status.
-    refuse: Option<(&'static str, u16)>,
-}
-
-impl Ledger {
-    /// How often each was recorded.
-    fn count(&self, kind: &str) -> BTreeMap<String, usize> {
-        let mut count = BTreeMap::new();
-        for id in self.recorded.iter().filter(|id| id.starts_with(kind)) {
-            *count.entry(id.clone()).or_default() += 1;
-        }
-        count
-    }
-}
-
-impl Platform {
-    fn start(kind: Kind) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = listener.local_addr().unwrap();
-        let ledger = Arc::new(Mutex::new(Ledger::default()));
-        let shared = Arc::clone(&ledger);
-        thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let ledger = Arc::clone(&shared);
-                thread::spawn(move || serve(kind, &ledger, stream));
-            }
-        });
-        Self {
-            kind,
-            address,
-            ledger,
-        }
-    }
-
-    fn open(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap()
-    }
-
-    fn options(&self) -> [String; 4] {
-        let (name, path) = match self.kind {
-            Kind::Partnac => ("partnac", "v1/tracking"),
-            Kind::Partnero => ("partnero", "v1"),
-        };
-        let url = format!("http://{}/{path}", self.address);
-        [
-            "--platform".into(),
-            name.into(),
-            "--platform-url".into(),
-            url,
-        ]
-    }
-}
-
-/// One connection, which may carry several calls.
-fn serve(kind: Kind, ledger: &Mutex<Ledger>, stream: TcpStream) -> Option<()> {
-    static CALLS: AtomicU64 = AtomicU64::new(0);
-    let mut reader = BufReader::new(stream.try_clone().ok()?);
-    let mut writer = stream;
-    loop {
-        let (line, body) = read_message(&mut reader)?;
-        let path = line.split(' ').nth(1)?;
-        let json: Value = serde_json::from_slice(&body).unwrap_or_default();
-        let text = |name: &str| json[name].as_str().unwrap_or_default().to_owned();
-        let (id, is_unique) = match (kind, path) {
-            (Kind::Partnac, "/v1/tracking/conversions") => {
-                let id = text("unique_id");
-                let is_sign_up = id.starts_with("signup:");
-                (if is_sign_up { id } else { format!("sale:{id}") }, true)
-            }
-            (Kind::Partnac, path) if path.ends_with("/refund") => {
-                (format!("refund:{}", text("external_refund_id")), false)
-            }
-            (Kind::Partnero, "/v1/customers") => (format!("signup:{}", text("key")), true),
-            (Kind::Partnero, "/v1/transactions") => (format!("sale:{}", text("key")), false),
-            _ => (String::new(), false),
-        };
-        let (status, most_delay) = {
-            let mut ledger = ledger.lock().unwrap();
-            ledger.calls.push(id.clone());
-            let refused = ledger.refuse.filter(|(prefix, _)| id.starts_with(prefix));
-            let status = if let Some((_, status)) = refused {
-                status
-            } else if is_unique && ledger.recorded.contains(&id) {
-                409
-            } else {
-                ledger.recorded.push(id);
-                201
-            };
-            (status, ledger.most_delay)
-        };
-        // What a kill may fall into: it is recorded, and nobody has been told.
-        let delay = Random(CALLS.fetch_add(1, Ordering::Relaxed)).below(most_delay + 1);
-        thread::sleep(Duration::from_millis(delay));
-        while ledger.lock().unwrap().is_held {
-            thread::sleep(Duration::from_millis(5));
-        }
-        let body = match status {
-            201 => json!({"data": {"id": "1", "key": "1"}, "status": 1}),
-            409 => json!({"message": "Duplicate key"}),
-            _ => json!({"message": "not now"}),
-        };
-        let body = body.to_string();
-        let answer = format!(
-            "HTTP/1.1 {status} Said\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        writer.write_all(answer.as_bytes()).ok()?;
-    }
-}
-
-/// The first line and the body of a message; `None` at the end of the connection.
-fn read_message(reader: &mut impl BufRead) -> Option<(String, Vec<u8>)> {
-    let mut first = String::new();
-    reader.read_line(&mut first).ok()?;
-    let mut length = 0;
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line).ok()? == 0 {
-            return None;
-        }
-        let line = line.trim_end().to_ascii_lowercase();
-        if line.is_empty() {
-            break;
-        }
-        if let Some(value) = line.strip_prefix("content-length:") {
-            length = value.trim().parse().ok()?;
-        }
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).ok()?;
-    Some((first, body))
-}
-
 // --- The shop --------------------------------------------------------------------------------------
 
 struct Options(Vec<String>);
@@ -652,7 +496,7 @@ struct Options(Vec<String>);
 impl Options {
     fn new(backend: &Backend, platform: &Platform) -> Self {
         let mut options = vec!["--outbox".to_owned(), backend.url.clone()];
-        options.extend(platform.options());
+        options.extend(platform.options(platform.address));
         Self(options)
     }
 }
@@ -837,19 +681,6 @@ fn wait_for<T>(what: &str, mut is_so: impl FnMut() -> Option<T>) -> T {
         }
         assert!(started.elapsed() < LIMIT, "waited in vain for {what}");
         thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// Always the same, so that a failure can be had again. `SplitMix64`, by Sebastiano Vigna.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) % bound.max(1)
     }
 }
 

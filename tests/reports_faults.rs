@@ -9,7 +9,6 @@ mod fault_server;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_rustls::rustls;
@@ -18,7 +17,7 @@ use tower_referral::platform::{
     Advice, Client, Error, Https, Money, Outcome, Partnac, Partnero, ReportError, Sale,
 };
 
-use crate::fault_server::{FaultServer, Step};
+use crate::fault_server::{FaultServer, Protocol, Step};
 
 /// The limit for calls that only the limit ends.
 const SHORT: Duration = Duration::from_secs(1);
@@ -124,15 +123,7 @@ fn faults() -> Vec<Fault> {
     let later = |name, step, advice| fault(name, [step], Kind::RateLimited, advice, advice);
     let huge = "Content-Length: 10000000000\r\n\r\n";
     let blanks = Step::Forever(vec![b' '; 1000]);
-    vec![
-        ambiguous("no answer", &[Step::Hang], Kind::FateUnknown),
-        ambiguous("closes", &[], Kind::FateUnknown),
-        ambiguous("resets", &[Step::Reset], Kind::FateUnknown),
-        ambiguous(
-            "half a head",
-            &[send("HTTP/1.1 201 Crea")],
-            Kind::FateUnknown,
-        ),
+    let own = vec![
         ambiguous(
             "half a body, then silence",
             &[
@@ -164,11 +155,6 @@ fn faults() -> Vec<Fault> {
             Kind::Unreadable,
         ),
         ambiguous("nothing", &[answer("200 OK", "", "")], Kind::Unreadable),
-        ambiguous(
-            "10 GB",
-            &[send(format!("HTTP/1.1 200 OK\r\n{huge}")), blanks.clone()],
-            Kind::Unreadable,
-        ),
         ambiguous(
             "500",
             &[answer(
@@ -299,7 +285,44 @@ fn faults() -> Vec<Fault> {
             send("HTTP/1.1 304 Not Modified\r\n\r\n"),
             Kind::Rejected(304),
         ),
-    ]
+    ];
+    common_faults()
+        .map(|(common, kind)| ambiguous(common.name(), &steps(common), kind))
+        .chain(own)
+        .collect()
+}
+
+/// What may become of any server's answer, of one here that would have been good; and what that is
+/// to whoever asked, unless it is good still.
+fn common_faults() -> impl Iterator<Item = (fault_server::Fault, Kind)> {
+    use fault_server::Fault as Common;
+
+    Common::ALL.into_iter().filter_map(|common| {
+        let kind = match common {
+            // See `what_never_left_may_always_be_sent_again`, and for what is only slow
+            // `a_good_answer_is_read_through_the_real_transport`.
+            Common::Refused | Common::Late | Common::Dribbling => return None,
+            Common::Closed
+            | Common::Silent
+            | Common::SilentMidway
+            | Common::TooLate
+            | Common::Reset
+            | Common::ResetMidway
+            | Common::ClosedMidway
+            | Common::SlowlyClosed
+            | Common::Garbage
+            | Common::TlsAlert
+            | Common::TooLong
+            | Common::EndlessHead => Kind::FateUnknown,
+            Common::TooShort | Common::EndlessBody => Kind::Unreadable,
+        };
+        Some((common, kind))
+    })
+}
+
+fn steps(common: fault_server::Fault) -> Vec<Step> {
+    let good = b"HTTP/1.1 201 Created\r\nContent-Length: 8\r\n\r\n{\"id\":5}";
+    common.steps(Protocol::Http, good)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -308,7 +331,8 @@ async fn every_fault_has_its_error_and_its_advice() {
     for fault in faults() {
         tasks.spawn(async move {
             let name = fault.name;
-            let hangs = matches!(fault.script.last(), Some(Step::Hang));
+            let mut steps = fault.script.iter();
+            let hangs = steps.any(|step| matches!(step, Step::Hang | Step::Pause(_)));
             let server = FaultServer::start(fault.script).await;
             let url = format!("http://{}/v1", server.address());
             let https = || Https::new().time_limit(if hangs { SHORT } else { LONG });
@@ -331,16 +355,14 @@ async fn every_fault_has_its_error_and_its_advice() {
 
 #[tokio::test]
 async fn what_never_left_may_always_be_sent_again() {
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let closed = free.local_addr().unwrap();
-    drop(free);
+    let nobody = FaultServer::start([Step::Refuse]).await;
     let plain = FaultServer::start([Step::Sniff, send("HTTP/1.1 400 Bad Request\r\n\r\n")]).await;
     // A TLS alert: handshake failure.
     let alert = FaultServer::start([Step::Sniff, send([21, 3, 3, 0, 2, 2, 40])]).await;
     let hangs = FaultServer::start([Step::Sniff, Step::Hang]).await;
     let closes = FaultServer::start([Step::Sniff]).await;
     for (what, url) in [
-        ("nobody there", format!("http://{closed}/v1")),
+        ("nobody there", format!("http://{}/v1", nobody.address())),
         ("no such host", "https://nobody.invalid/v1".to_owned()),
         ("no TLS", format!("https://{}/v1", plain.address())),
         ("TLS failure", format!("https://{}/v1", alert.address())),
@@ -488,21 +510,27 @@ async fn a_transport_that_is_not_ready_sent_nothing() {
 
 #[tokio::test]
 async fn a_good_answer_is_read_through_the_real_transport() {
-    let server = FaultServer::start([Step::Read, answer("201 Created", "", "{\"id\":5}")]).await;
-    let url = format!("http://{}/v1", server.address());
-    let [partnac, partnero] = report_to(&url, Https::new).await;
-    assert_eq!(
-        partnac,
-        Ok(Outcome::Recorded {
-            id: Some("5".into())
-        })
-    );
-    assert_eq!(partnero, Ok(Outcome::Recorded { id: None }));
-    let request = String::from_utf8(server.requests()[0].clone()).unwrap();
-    assert!(
-        request.starts_with("POST /v1/conversions HTTP/1.1\r\n"),
-        "{request}"
-    );
-    assert!(request.contains("\"amount\":99.99"), "{request}");
-    assert_eq!(StatusCode::CREATED.as_u16(), 201);
+    let scripts = [
+        vec![answer("201 Created", "", "{\"id\":5}")],
+        steps(fault_server::Fault::Late),
+        steps(fault_server::Fault::Dribbling),
+    ];
+    for script in scripts {
+        let server = FaultServer::start([vec![Step::Read], script].concat()).await;
+        let url = format!("http://{}/v1", server.address());
+        let [partnac, partnero] = report_to(&url, Https::new).await;
+        assert_eq!(
+            partnac,
+            Ok(Outcome::Recorded {
+                id: Some("5".into())
+            })
+        );
+        assert_eq!(partnero, Ok(Outcome::Recorded { id: None }));
+        let request = String::from_utf8(server.requests()[0].clone()).unwrap();
+        assert!(
+            request.starts_with("POST /v1/conversions HTTP/1.1\r\n"),
+            "{request}"
+        );
+        assert!(request.contains("\"amount\":99.99"), "{request}");
+    }
 }

@@ -308,7 +308,7 @@ async fn a_signed_cookie_from_before_moves_in() {
 
 // ===== While the store fails =====
 
-const TROUBLES: [Mood; 3] = [Mood::Down, Mood::Hanging, Mood::ReadOnly];
+const TROUBLES: [Mood; 4] = [Mood::Down, Mood::Hanging, Mood::Panicking, Mood::ReadOnly];
 
 #[tokio::test(start_paused = true)]
 async fn a_landing_while_the_store_fails_is_carried_and_moves_in_when_it_is_back() {
@@ -393,6 +393,7 @@ async fn a_page_waits_for_250_milliseconds_at_most_over_all_its_calls() {
         (Mood::Slow(200), Asks, limit),
         (Mood::Slow(200), Captures("X"), limit),
         (Mood::Down, Asks, StdDuration::ZERO),
+        (Mood::Panicking, Asks, StdDuration::ZERO),
     ];
     for (mood, handler, longest) in cases {
         let site = Site::new(|b| b);

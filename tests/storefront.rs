@@ -27,7 +27,9 @@ use tower_referral::platform::{
     SignUp, Tapfiliate,
 };
 
-use shop_process::{Body, Form, Json, KEY_A, KEY_B, Sandbox, Shop, Visitor, command, send};
+use shop_process::{
+    Body, Form, Json, KEY_A, KEY_B, Sandbox, Shop, Visitor, command, send, shown, words,
+};
 
 const ACCEPT_HTML: (&str, &str) = ("Accept", "text/html,application/xhtml+xml,*/*;q=0.8");
 const ACCEPT_JSON: (&str, &str) = ("Accept", "application/json");
@@ -122,6 +124,7 @@ fn a_configuration_that_cannot_work_is_refused_with_the_mend() {
             &["--outbox", "sqlite:///no/such/folder/x.db"],
             "can't open the outbox",
         ),
+        (&["--without-layer", "--clean-url"], "--clean-url"),
         (&["--listen", "here"], "--listen"),
         (&["--no-such-option"], "--no-such-option"),
     ] {
@@ -886,6 +889,25 @@ fn a_landing_at_the_till_takes_nobodys_credit() {
     let mut newcomer = shop.visitor();
     newcomer.get("/checkout?aff=COUPONS");
     assert_eq!(newcomer.key().as_deref(), Some("COUPONS"));
+}
+
+/// What a shop with the layer is measured beside.
+#[test]
+fn without_the_layer_the_pages_are_the_same_and_know_nobody() {
+    let (shop, bare) = (Shop::start(&[]), Shop::start(&["--without-layer"]));
+    for path in [
+        "/",
+        "/features",
+        "/pricing?aff=PARTNER_123",
+        "/about",
+        "/nope",
+    ] {
+        let (with, without) = (shop.browser().get(path), bare.browser().get(path));
+        assert_eq!(without.status, with.status, "{path}");
+        assert_eq!(words(&without), words(&with), "{path}");
+        assert_eq!(shown(&without), Some(None), "{path}");
+        assert_eq!(without.header("set-cookie"), None, "{path}");
+    }
 }
 
 // --- The cookie --------------------------------------------------------------------------------

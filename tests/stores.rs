@@ -15,12 +15,14 @@
     feature = "tower-sessions-0_14"
 ))]
 
+mod fault_server;
+mod random;
 mod servers;
 mod shop_process;
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
@@ -43,8 +45,10 @@ use tower_sessions_sqlx_store::sqlx::sqlite::{
 };
 use tower_sessions_sqlx_store::sqlx::{Connection as _, PgConnection};
 
+use fault_server::{Fault as WireFault, FaultServer, Protocol};
+use random::Random;
 use servers::Server;
-use shop_process::{Answer, Form, Json, KEY_A, Shop, Visitor};
+use shop_process::{Answer, Form, Json, KEY_A, Shop, Visitor, shown, words};
 
 /// However ill the store is, no page takes longer. The crate's own limit is 250 ms.
 const SLOWEST_PAGE: Duration = Duration::from_secs(5);
@@ -548,31 +552,6 @@ impl<'s> Guest<'s> {
     }
 }
 
-/// Whose referral the answer shows, if it is one that would show any.
-fn shown(answer: &Answer) -> Option<Option<String>> {
-    if answer.status == 204 {
-        return None;
-    }
-    if answer.header("content-type") == Some("application/json") {
-        let key = &answer.json()["referral"]["key"];
-        return Some(key.as_str().map(str::to_owned));
-    }
-    let before = "You were referred by <strong>";
-    let Some((_, rest)) = answer.body.split_once(before) else {
-        assert!(answer.body.contains("Nobody referred you"));
-        return Some(None);
-    };
-    Some(rest.split_once('<').map(|(key, _)| key.to_owned()))
-}
-
-/// The page without its card about the referral.
-fn words(page: &Answer) -> String {
-    page.assert_page();
-    let (before, rest) = page.body.split_once("<section class=\"card\">").unwrap();
-    let (_, after) = rest.split_once("</section>").unwrap();
-    format!("{before}{after}")
-}
-
 /// The key that can be read from the visitor's cookie.
 fn carried(visitor: &Visitor<'_>) -> Option<String> {
     let value = visitor.cookies.get(OUR_COOKIE)?;
@@ -588,19 +567,6 @@ fn carried(visitor: &Visitor<'_>) -> Option<String> {
 /// What a cookie of ours says, without its tag of 43 characters.
 fn envelope(value: &str) -> Vec<u8> {
     URL_SAFE_NO_PAD.decode(&value[..value.len() - 43]).unwrap()
-}
-
-/// The same numbers every time (`SplitMix64`).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % end
-    }
 }
 
 /// How long pages took, by the store's health.
@@ -973,24 +939,29 @@ fn a_click_id_that_comes_while_the_store_is_down_joins_when_it_is_back() {
 fn a_late_click_id_takes_no_later_landings_place() {
     let Some(redis) = Server::redis() else { return };
     let platform = Platform::answering_after(Duration::from_millis(300));
-    let wire = Wire::to(redis.port);
+    let runtime = Runtime::new().unwrap();
+    let before = FaultServer::before(([127, 0, 0, 1], redis.port).into(), Protocol::Redis);
+    let wire = runtime.block_on(before);
     let start = |url: &str| {
         let args = [&["--keep", "server", "--store", url][..], &platform.args()].concat();
         Shop::start_as_told(&args, &[("REFERRAL_KEY", KEY_A)])
     };
     // Both know the same Redis; A's answers from it can be held up.
-    let (a, b) = (start(&wire.url), start(&redis.url()));
+    let (a, b) = (
+        start(&format!("redis://{}", wire.address())),
+        start(&redis.url()),
+    );
     let mut visitor = a.browser();
     visitor.get("/?aff=PARTNER_A");
     assert_opaque(&visitor);
     wait_until(|| platform.calls() > 0);
-    wire.hold();
+    wire.inflict(WireFault::Silent);
     // A reads the record that the click ID is for.
-    wait_until(|| wire.holds_something());
+    wait_until(|| wire.has_held_something());
     let mut visitor = visitor.moves_to(&b);
     visitor.get("/?aff=PARTNER_B");
     assert_opaque(&visitor);
-    wire.release();
+    wire.lift();
     // A's next command comes behind what it had to write.
     let settled = |visitor: &mut Visitor<'_>| {
         std::thread::sleep(Duration::from_millis(700));
@@ -1771,69 +1742,6 @@ impl Platform {
 
     fn calls(&self) -> usize {
         self.calls.load(Ordering::SeqCst)
-    }
-}
-
-/// What lies between a shop and its store; the store's answers can be held up on it.
-struct Wire {
-    url: String,
-    state: Arc<WireState>,
-}
-
-#[derive(Default)]
-struct WireState {
-    is_held: AtomicBool,
-    has_something: AtomicBool,
-}
-
-impl Wire {
-    fn to(port: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("redis://{}", listener.local_addr().unwrap());
-        let state = Arc::new(WireState::default());
-        let shared = Arc::clone(&state);
-        // It ends with the test's process.
-        std::thread::spawn(move || {
-            for near in listener.incoming() {
-                let near = near.unwrap();
-                let far = TcpStream::connect(("127.0.0.1", port)).unwrap();
-                let (near_too, far_too) = (near.try_clone().unwrap(), far.try_clone().unwrap());
-                std::thread::spawn(move || copy(near_too, far_too, || {}));
-                let state = Arc::clone(&shared);
-                std::thread::spawn(move || {
-                    copy(far, near, || {
-                        while state.is_held.load(Ordering::SeqCst) {
-                            state.has_something.store(true, Ordering::SeqCst);
-                            std::thread::sleep(Duration::from_millis(1));
-                        }
-                    });
-                });
-            }
-        });
-        Self { url, state }
-    }
-
-    fn hold(&self) {
-        self.state.is_held.store(true, Ordering::SeqCst);
-    }
-
-    fn holds_something(&self) -> bool {
-        self.state.has_something.load(Ordering::SeqCst)
-    }
-
-    fn release(&self) {
-        self.state.is_held.store(false, Ordering::SeqCst);
-    }
-}
-
-/// Copies until either end is gone, and waits before it hands anything on.
-fn copy(mut from: TcpStream, mut to: TcpStream, wait: impl Fn()) {
-    let mut some = [0; 4096];
-    while let Ok(count @ 1..) = from.read(&mut some) {
-        wait();
-        if to.write_all(&some[..count]).is_err() {
-            return;
-        }
     }
 }
 

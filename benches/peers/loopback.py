@@ -133,4 +133,5 @@ def measure(shops, rounds, seconds):
         print(f"| {case} | {variant} | {per_second:.0f} | {faster:.3f} | {cpu / 1000:.2f} µs | {dearer:.3f} |")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -99,6 +99,15 @@ pub(crate) struct Options {
         hide_default_value = true
     )]
     outbox: String,
+
+    /// Leave the layer out, to measure what it costs: for the pages alone, to which nobody is referred
+    #[arg(
+        long,
+        conflicts_with_all = [
+            "keep", "store", "click_wait", "consent", "gpc", "clean_url", "stand_down",
+        ],
+    )]
+    pub(crate) without_layer: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

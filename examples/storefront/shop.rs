@@ -58,6 +58,8 @@ pub(crate) struct Shop {
     asks_for_consent: bool,
     /// Visitors can sign in.
     pub(crate) has_accounts: bool,
+    /// Nearly always; see `--without-layer`.
+    has_layer: bool,
 }
 
 /// Makes the shop's service, and gives the layer and the outbox as well: at the end, whoever runs the
@@ -106,6 +108,7 @@ pub(crate) async fn open(
         has_clicks,
         asks_for_consent: options.consent == AskConsent::Cookie,
         has_accounts: kept.sessions.is_some(),
+        has_layer: !options.without_layer,
     });
 
     let mut routes = Router::new()
@@ -150,10 +153,14 @@ pub(crate) async fn open(
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MAX_BODY_LEN))
         .layer(middleware::from_fn(refuse_other_sites))
-        .with_state(shop)
-        // Last, because a layer covers only the routes that were added before it; but for the
-        // sessions, which have to be there when a request comes to ours.
-        .layer(referrals.clone());
+        .with_state(shop);
+    // Last, because a layer covers only the routes that were added before it; but for the sessions,
+    // which have to be there when a request comes to ours.
+    let app = if options.without_layer {
+        app
+    } else {
+        app.layer(referrals.clone())
+    };
     let app = match kept.sessions {
         None => app,
         Some(with_sessions) => with_sessions(app),
@@ -249,7 +256,11 @@ impl FromRequestParts<Arc<Shop>> for Visitor {
     type Rejection = MissingLayer;
 
     async fn from_request_parts(parts: &mut Parts, shop: &Arc<Shop>) -> Result<Self, MissingLayer> {
-        let referrals = Referrals::from_request_parts(parts, shop).await?;
+        let referrals = if shop.has_layer {
+            Referrals::from_request_parts(parts, shop).await?
+        } else {
+            Referrals::default()
+        };
         let banner = shop
             .asks_for_consent
             .then(|| Banner::new(shop, &parts.headers, referrals.first()));

@@ -17,6 +17,8 @@ pub(crate) enum Mood {
     Down,
     /// Never answers.
     Hanging,
+    /// As a client may at an answer that was damaged on the way.
+    Panicking,
     /// Reads and doesn't write: full, or a replica.
     ReadOnly,
     /// Answers in its own time, in milliseconds.
@@ -72,6 +74,7 @@ impl Scripted {
             Mood::ReadOnly if !writes => Ok(()),
             Mood::Down | Mood::ReadOnly => Err(Error::Backend("it is as the script says".into())),
             Mood::Hanging => std::future::pending().await,
+            Mood::Panicking => panic!("it is as the script says"),
             Mood::Slow(millis) => {
                 tokio::time::sleep(std::time::Duration::from_millis(millis)).await;
                 Ok(())

@@ -4,7 +4,8 @@
 
 use std::collections::BTreeMap;
 use std::env::consts::EXE_SUFFIX;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -15,13 +16,16 @@ use serde_json::Value;
 pub(crate) const KEY_A: &str = "a:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 pub(crate) const KEY_B: &str = "b:Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA=";
 
+/// What a shop has to say beside its work, and shows if its test fails.
+const STDERR: &str = "stderr";
+
 /// A storefront of its own for each test; gone when dropped.
 pub(crate) struct Shop {
     pub(crate) child: Child,
     pub(crate) stdout: BufReader<ChildStdout>,
     pub(crate) address: SocketAddr,
     /// Where it has its outbox: it is killed, and leaves what is there.
-    _files: tempfile::TempDir,
+    files: tempfile::TempDir,
 }
 
 impl Shop {
@@ -41,6 +45,7 @@ impl Shop {
             .args(["--listen", "127.0.0.1:0"])
             .env("TMPDIR", files.path())
             .stdout(Stdio::piped())
+            .stderr(File::create(files.path().join(STDERR)).unwrap())
             .spawn()
             .unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
@@ -54,7 +59,7 @@ impl Shop {
             address: address.parse().unwrap(),
             child,
             stdout,
-            _files: files,
+            files,
         }
     }
 
@@ -140,6 +145,10 @@ impl Drop for Shop {
         // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            let said = std::fs::read_to_string(self.files.path().join(STDERR));
+            eprint!("{}", said.unwrap_or_default());
+        }
     }
 }
 
@@ -151,6 +160,17 @@ pub(crate) fn send(
     headers: &[(&str, &[u8])],
     body: &[u8],
 ) -> Answer {
+    try_send(address, method, path, headers, body).unwrap()
+}
+
+/// The same where an answer may fail to come; a part of one is none.
+pub(crate) fn try_send(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &[u8])],
+    body: &[u8],
+) -> io::Result<Answer> {
     let mut request = format!(
         "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {}\r\n",
         address,
@@ -166,14 +186,13 @@ pub(crate) fn send(
     request.extend_from_slice(b"\r\n");
     request.extend_from_slice(body);
 
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream
-        .set_read_timeout(Some(Duration::from_secs(10)))
-        .unwrap();
-    stream.write_all(&request).unwrap();
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.write_all(&request)?;
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
-    Answer::parse(&answer)
+    stream.read_to_end(&mut answer)?;
+    let answer = Answer::parse(&answer).filter(|answer| method == "HEAD" || answer.is_whole());
+    answer.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
 }
 
 /// The stand-in for the platform in a shop's process.
@@ -278,6 +297,16 @@ impl<'s> Visitor<'s> {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Answer {
+        self.try_request(method, path, headers, body).unwrap()
+    }
+
+    pub(crate) fn try_request(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> io::Result<Answer> {
         let cookies: Vec<_> = self
             .cookies
             .iter()
@@ -291,9 +320,13 @@ impl<'s> Visitor<'s> {
         if let Some(user_agent) = self.user_agent {
             headers.push(("User-Agent", user_agent));
         }
-        let answer = self.shop.request(method, path, &headers, body);
+        let headers: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_bytes()))
+            .collect();
+        let answer = try_send(self.shop.address, method, path, &headers, body)?;
         self.remember(&answer);
-        answer
+        Ok(answer)
     }
 
     pub(crate) fn remember(&mut self, answer: &Answer) {
@@ -375,9 +408,10 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    pub(crate) fn parse(answer: &[u8]) -> Self {
-        let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
-        let (head, body) = answer.split_at(end.expect("an answer has a head") + 4);
+    /// `None` if there is no whole head.
+    fn parse(answer: &[u8]) -> Option<Self> {
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n")?;
+        let (head, body) = answer.split_at(end + 4);
         let head = std::str::from_utf8(head).unwrap();
         let mut lines = head.trim_end().split("\r\n");
         let status = lines.next().unwrap().split(' ').nth(1).unwrap();
@@ -391,7 +425,12 @@ impl Answer {
             body: String::from_utf8(body.to_vec()).unwrap(),
         };
         assert_eq!(answer.header("transfer-encoding"), None);
-        answer
+        Some(answer)
+    }
+
+    fn is_whole(&self) -> bool {
+        let length = self.header("content-length");
+        length.is_none_or(|length| length == self.body.len().to_string())
     }
 
     pub(crate) fn headers(&self, name: &str) -> impl Iterator<Item = &str> {
@@ -437,4 +476,29 @@ impl Answer {
         let (_, rest) = self.body.split_once(&start)?;
         Some(rest.split_once('"')?.0.to_owned())
     }
+}
+
+/// Whose referral the answer shows, if it is one that would show any.
+pub(crate) fn shown(answer: &Answer) -> Option<Option<String>> {
+    if answer.status == 204 {
+        return None;
+    }
+    if answer.header("content-type") == Some("application/json") {
+        let key = &answer.json()["referral"]["key"];
+        return Some(key.as_str().map(str::to_owned));
+    }
+    let before = "You were referred by <strong>";
+    let Some((_, rest)) = answer.body.split_once(before) else {
+        assert!(answer.body.contains("Nobody referred you"));
+        return Some(None);
+    };
+    Some(rest.split_once('<').map(|(key, _)| key.to_owned()))
+}
+
+/// The page without its card about the referral.
+pub(crate) fn words(page: &Answer) -> String {
+    page.assert_page();
+    let (before, rest) = page.body.split_once("<section class=\"card\">").unwrap();
+    let (_, after) = rest.split_once("</section>").unwrap();
+    format!("{before}{after}")
 }
