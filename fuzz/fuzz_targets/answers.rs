@@ -772,7 +772,7 @@ fuzz_target!(|input: &[u8]| {
             break;
         };
         let mut text = Vec::with_capacity(256);
-        script::written_out(&bench.words, body, &mut text);
+        script::written_out(&bench.words, body, *header >= 240, &mut text);
         bodies.push((STATUSES[usize::from(*status) % 16], *header, text));
     }
     let mut script = Script {

@@ -195,7 +195,7 @@ fuzz_target!(|input: &[u8]| {
     let (asks_twice, lands, posts) = (choice & 64 != 0, choice & 128 != 0, hour & 128 != 0);
 
     let mut text = Vec::with_capacity(512);
-    script::written_out(&bench.words, rest, &mut text);
+    script::written_out(&bench.words, rest, false, &mut text);
     let mut request = Request::new(());
     *request.uri_mut() = if lands {
         bench.landing.clone()

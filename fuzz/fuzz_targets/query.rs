@@ -179,7 +179,7 @@ fuzz_target!(|input: &[u8]| {
     let bench = &*BENCH;
     let at_path = usize::from(more % 8);
     let mut text = Vec::with_capacity(256);
-    script::written_out(&bench.words, rest, &mut text);
+    script::written_out(&bench.words, rest, choice & 224 == 224, &mut text);
     let path = PATHS[at_path];
     let Ok(uri) = Uri::try_from([path.as_bytes(), b"?", &text].concat()) else {
         return;

@@ -383,7 +383,7 @@ fuzz_target!(|input: &[u8]| {
                 return;
             };
             let mut fields = Vec::with_capacity(256);
-            script::written_out(&bench.words, rest, &mut fields);
+            script::written_out(&bench.words, rest, false, &mut fields);
             let message = assembled(is_token, [*first, *second], &fields);
             envelopes.seal(id, &with_expiry(&message)).into_bytes()
         }

@@ -7,11 +7,10 @@ pub type Words = [Vec<u8>; 32];
 
 /// The input with every word written out.
 ///
-/// A word of over a thousand bytes is written once: the bounds are reached by one, and nothing is
-/// to be learned from a hundred of them.
-pub fn written_out(words: &Words, input: &[u8], text: &mut Vec<u8>) {
-    let mut has_long = false;
-    text.clear();
+/// A word of over a thousand bytes is written only if `is_long`, and once: the bounds are reached by
+/// one of them, and it takes as long as ten inputs without.
+pub fn written_out(words: &Words, input: &[u8], is_long: bool, text: &mut Vec<u8>) {
+    let mut has_long = !is_long;
     for byte in input {
         match words.get(usize::from(*byte)) {
             Some(word) if word.len() > 1000 && has_long => {}
