@@ -1,0 +1,222 @@
+//! What a sealed referral says, read byte by byte and written again, by the format that the crate
+//! documents in `seal.rs` and by the rules that it documents on the types. What can be read can be
+//! written in one way only: [`Plain::read`] makes sure of it each time.
+
+/// 400 days.
+pub const MAX_WINDOW: u32 = 34_560_000;
+/// The first instant of the year 9000, in milliseconds.
+const MAX_CAPTURED_AT: i64 = 221_845_392_000_000;
+
+/// Which keys are keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keys {
+    /// `A-Z a-z 0-9 . _ ~ - @ + : =`
+    Ascii,
+    /// Whatever is printable and no blank.
+    Unicode,
+}
+
+/// A referral with all that is sealed of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plain<'m> {
+    /// Milliseconds since the epoch.
+    pub captured_at: i64,
+    /// Seconds.
+    pub window: u32,
+    /// 1 landing, 2 handler, 3 script, 4 landing whose click is due.
+    pub source: u8,
+    /// The touch's name; empty or 8 bytes.
+    pub touch: &'m [u8],
+    /// Empty in a cookie.
+    pub program: &'m str,
+    /// Who referred the visitor.
+    pub key: &'m str,
+    /// Empty if there is none, as the next two.
+    pub click_id: &'m str,
+    /// The parameter's name.
+    pub parameter: &'m str,
+    /// The landing page's path.
+    pub path: &'m str,
+    /// Names and values.
+    pub extra: Vec<(&'m str, &'m str)>,
+}
+
+impl<'m> Plain<'m> {
+    /// Reads a message; `None` if any rule is broken. `names_program` says whether the program must
+    /// be named, or must not.
+    pub fn read(message: &'m [u8], keys: Keys, names_program: bool) -> Option<Self> {
+        let mut at = 0;
+        let mut take = |len: usize| {
+            let part = message.get(at..at + len)?;
+            at += len;
+            Some(part)
+        };
+        let captured_at = i64::from_be_bytes(take(8)?.try_into().ok()?);
+        let window = u32::from_be_bytes(take(4)?.try_into().ok()?);
+        let source = take(1)?[0];
+        let touch_len = take(1)?[0];
+        let touch = take(touch_len.into())?;
+        let mut text = || {
+            let len = take(1)?[0];
+            std::str::from_utf8(take(len.into())?).ok()
+        };
+        let program = text()?;
+        let key = text()?;
+        let click_id = text()?;
+        let parameter = text()?;
+        let path = text()?;
+        let count = take(1)?[0];
+        let mut extra = Vec::new();
+        for _ in 0..count {
+            let mut text = || {
+                let len = take(1)?[0];
+                std::str::from_utf8(take(len.into())?).ok()
+            };
+            extra.push((text()?, text()?));
+        }
+        if at != message.len() {
+            return None;
+        }
+        let plain = Self {
+            captured_at,
+            window,
+            source,
+            touch,
+            program,
+            key,
+            click_id,
+            parameter,
+            path,
+            extra,
+        };
+        if !plain.keeps_the_rules(keys, names_program) {
+            return None;
+        }
+        assert_eq!(plain.written(), message, "one message for one referral");
+        Some(plain)
+    }
+
+    fn keeps_the_rules(&self, keys: Keys, names_program: bool) -> bool {
+        let when = 0 <= self.captured_at && self.captured_at <= MAX_CAPTURED_AT;
+        let window = 1 <= self.window && self.window <= MAX_WINDOW;
+        let click = match self.source {
+            1..=3 => self.touch.is_empty() || self.touch.len() == 8,
+            4 => self.touch.len() == 8,
+            _ => false,
+        };
+        let program = if names_program {
+            is_program_name(self.program)
+        } else {
+            self.program.is_empty()
+        };
+        let click_id = self.click_id.len() <= 128
+            && self
+                .click_id
+                .bytes()
+                .all(|byte| (b'!'..=b'~').contains(&byte));
+        let parameter = self.parameter.is_empty() || is_param_name(self.parameter);
+        let path = self.path.is_empty() || is_path(self.path);
+        let extra = self
+            .extra
+            .iter()
+            .all(|(name, value)| is_param_name(name) && is_extra_value(value));
+        when && window
+            && click
+            && program
+            && is_key(self.key, keys)
+            && click_id
+            && parameter
+            && path
+            && extra
+    }
+
+    /// The message.
+    pub fn written(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(128);
+        out.extend(self.captured_at.to_be_bytes());
+        out.extend(self.window.to_be_bytes());
+        out.push(self.source);
+        out.push(self.touch.len() as u8);
+        out.extend(self.touch);
+        let mut put = |text: &str| {
+            out.push(text.len() as u8);
+            out.extend(text.as_bytes());
+        };
+        put(self.program);
+        put(self.key);
+        put(self.click_id);
+        put(self.parameter);
+        put(self.path);
+        out.push(self.extra.len() as u8);
+        for (name, value) in &self.extra {
+            for text in [name, value] {
+                out.push(text.len() as u8);
+                out.extend(text.as_bytes());
+            }
+        }
+        out
+    }
+
+    /// Leaves out the least important thing that is still there; `false` if there is none.
+    pub fn drop_one(&mut self) -> bool {
+        if self.extra.pop().is_some() {
+            true
+        } else if !self.path.is_empty() {
+            self.path = "";
+            true
+        } else if !self.parameter.is_empty() {
+            self.parameter = "";
+            true
+        } else {
+            false
+        }
+    }
+}
+
+/// 1 to 32 letters, digits, `-` and `_`.
+pub fn is_program_name(name: &str) -> bool {
+    (1..=32).contains(&name.len())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+}
+
+/// 1 to 32 letters, digits and what stands for itself in a query.
+pub fn is_param_name(name: &str) -> bool {
+    (1..=32).contains(&name.len())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.~!*[]:@$".contains(&byte))
+}
+
+/// 1 to 128 characters, at most 255 bytes.
+pub fn is_key(text: &str, keys: Keys) -> bool {
+    let is_of = match keys {
+        Keys::Ascii => text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"._~-@+:=".contains(&byte)),
+        Keys::Unicode => is_printable(text) && !text.contains(' '),
+    };
+    is_of && !text.is_empty() && text.chars().count() <= 128 && text.len() <= 255
+}
+
+/// A path that is kept: at most 255 bytes, begins with `/`, no blanks and no control characters.
+pub fn is_path(text: &str) -> bool {
+    text.starts_with('/')
+        && text.len() <= 255
+        && !text.bytes().any(|byte| byte <= b' ' || byte == 127)
+}
+
+/// 1 to 128 bytes of printable text.
+pub fn is_extra_value(text: &str) -> bool {
+    (1..=128).contains(&text.len()) && is_printable(text)
+}
+
+fn is_printable(text: &str) -> bool {
+    if text.is_ascii() {
+        text.bytes()
+            .all(|byte| (b' '..=b'~').contains(&byte) && !b"\"'\\".contains(&byte))
+    } else {
+        text.escape_debug().to_string() == text
+    }
+}
