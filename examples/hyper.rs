@@ -17,7 +17,7 @@ use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use tokio::net::TcpListener;
 use tower::{Layer, service_fn};
 use tower_referral::{
-    Forget, Keyring, MissingLayer, ReferralLayer, Referrals, SignedCookie, SigningKey,
+    Forget, Keyring, MissingLayer, ReferralKey, ReferralLayer, SignedCookie, SigningKey,
 };
 
 #[tokio::main]
@@ -51,9 +51,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 async fn handle(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, MissingLayer> {
     match request.uri().path() {
         "/" => {
-            let referrals = Referrals::from_extensions(request.extensions()).await?;
-            Ok(text(match referrals.first() {
-                Some(referral) => format!("Welcome! {} sent you.\n", referral.key()),
+            let key = ReferralKey::from_extensions(request.extensions()).await?;
+            Ok(text(match key {
+                Some(key) => format!("Welcome! {key} sent you.\n"),
                 None => "Welcome!\n".to_owned(),
             }))
         }

@@ -9,7 +9,7 @@ use http::StatusCode;
 use http::request::Parts;
 
 use crate::referral::{Referral, ReferralKey};
-use crate::visit::{self, MissingLayer, Referrals};
+use crate::visit::{MissingLayer, Referrals};
 
 /// Why a required [`ReferralKey`] or [`Referral`] could not be extracted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl<S: Sync> OptionalFromRequestParts<S> for ReferralKey {
     type Rejection = MissingLayer;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, MissingLayer> {
-        visit::ask(&parts.extensions).await
+        Self::from_extensions(&parts.extensions).await
     }
 }
 
@@ -68,7 +68,7 @@ impl<S: Sync> OptionalFromRequestParts<S> for Referral {
     type Rejection = MissingLayer;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, MissingLayer> {
-        visit::ask(&parts.extensions).await
+        Self::from_extensions(&parts.extensions).await
     }
 }
 

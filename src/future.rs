@@ -51,6 +51,7 @@ struct Held<T> {
 
 impl<F: Future> ResponseFuture<F> {
     /// Without a way back, the response is somebody else's business.
+    #[inline]
     pub(crate) fn new(inner: F, way_back: Option<WayBack>) -> Self {
         Self {
             inner,

@@ -3,10 +3,7 @@
 
 use std::{env, fmt, str::FromStr, sync::Arc};
 
-use base64::Engine as _;
-use base64::alphabet;
-use base64::engine::general_purpose::STANDARD;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use base64_simd::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use constant_time_eq::constant_time_eq;
 use smol_str::SmolStr;
 
@@ -98,7 +95,7 @@ impl SigningKey {
     /// ```
     #[must_use]
     pub fn reveal(&self) -> String {
-        format!("{}:{}", self.id, STANDARD.encode(&self.secret))
+        format!("{}:{}", self.id, STANDARD.encode_to_string(&self.secret))
     }
 
     /// The key's name.
@@ -119,15 +116,11 @@ impl FromStr for SigningKey {
     fn from_str(text: &str) -> Result<Self, KeyringError> {
         // Either alphabet, padded or not: people paste from openssl, from a password manager
         // or from another language's `urlsafe_b64encode`.
-        const LENIENT: GeneralPurposeConfig =
-            GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-        const ANY_STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
-        const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
-
         let (id, encoded) = text.trim().split_once(':').ok_or(KeyringError::NoId)?;
-        let secret = ANY_STANDARD
-            .decode(encoded)
-            .or_else(|_| URL_SAFE.decode(encoded))
+        let unpadded = encoded.trim_end_matches('=');
+        let secret = STANDARD_NO_PAD
+            .decode_to_vec(unpadded)
+            .or_else(|_| URL_SAFE_NO_PAD.decode_to_vec(unpadded))
             .map_err(|_| KeyringError::InvalidBase64)?;
         Self::new(id, secret)
     }

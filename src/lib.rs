@@ -101,12 +101,11 @@
 //!
 //! ```
 //! use http::{Request, Response};
-//! use tower_referral::{Forget, MissingLayer, Referrals};
+//! use tower_referral::{Forget, MissingLayer, ReferralKey};
 //!
 //! async fn handle<B>(request: Request<B>) -> Result<Response<String>, MissingLayer> {
-//!     let referrals = Referrals::from_extensions(request.extensions()).await?;
-//!     let key = referrals.first().map(|referral| referral.key().to_string());
-//!     let mut response = Response::new(key.unwrap_or_default());
+//!     let key = ReferralKey::from_extensions(request.extensions()).await?;
+//!     let mut response = Response::new(key.map(|key| key.to_string()).unwrap_or_default());
 //!     response.extensions_mut().insert(Forget);
 //!     Ok(response)
 //! }
@@ -175,7 +174,6 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod attribution;
-mod base64url;
 mod cache;
 mod carry;
 mod click;

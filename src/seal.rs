@@ -18,12 +18,12 @@
 //!
 //! Every decoder here is strict: one sealed text for one referral, and anything else is no seal.
 
+use base64_simd::{AsOut, URL_SAFE_NO_PAD};
 use constant_time_eq::constant_time_eq;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use smol_str::SmolStr;
 
-use crate::base64url::{self, encoded_len};
 use crate::keyring::{Keyring, SigningKey};
 use crate::program::{MAX_WINDOW_SECONDS, is_param_name, is_program_name};
 use crate::referral::{
@@ -110,9 +110,9 @@ impl Seal {
     ) -> Result<&'b [u8], SealError> {
         let envelope_len = sealed.len().checked_sub(TAG_LEN);
         let (encoded, tag) = sealed.split_at(envelope_len.ok_or(SealError::Malformed)?);
-        let envelope = base64url::decode(encoded, &mut buffer.0).ok_or(SealError::Malformed)?;
+        let envelope = decode_text(encoded, &mut buffer.0).ok_or(SealError::Malformed)?;
         let mut tag_bytes = [0; 32];
-        let tag = base64url::decode(tag, &mut tag_bytes).ok_or(SealError::Malformed)?;
+        let tag = decode_text(tag, &mut tag_bytes).ok_or(SealError::Malformed)?;
         let sub_key = self.sub_key_of(envelope)?;
         let message = &envelope[sub_key.head.len()..];
         if constant_time_eq(&sub_key.tag(message), tag) {
@@ -125,7 +125,7 @@ impl Seal {
     /// Gives the message of a sealed text that was verified before.
     pub(crate) fn reread<'b>(&self, sealed: &[u8], buffer: &'b mut Buffer) -> Option<&'b [u8]> {
         let encoded = &sealed[..sealed.len().checked_sub(TAG_LEN)?];
-        let envelope = base64url::decode(encoded, &mut buffer.0)?;
+        let envelope = decode_text(encoded, &mut buffer.0)?;
         let sub_key = self.sub_key_of(envelope).ok()?;
         Some(&envelope[sub_key.head.len()..])
     }
@@ -195,8 +195,8 @@ impl Envelope {
         let start = out.len();
         out.resize(start + self.sealed_len(), 0);
         let (envelope, tag_text) = out[start..].split_at_mut(encoded_len(self.len));
-        base64url::encode(self.as_bytes(), envelope);
-        base64url::encode(tag, tag_text);
+        let _ = URL_SAFE_NO_PAD.encode(self.as_bytes(), envelope.as_out());
+        let _ = URL_SAFE_NO_PAD.encode(tag, tag_text.as_out());
     }
 }
 
@@ -246,6 +246,18 @@ impl SubKey {
         mac.update(message);
         mac.finalize().into_bytes().into()
     }
+}
+
+/// The length of the base64url of so many bytes.
+const fn encoded_len(len: usize) -> usize {
+    (len * 4).div_ceil(3)
+}
+
+/// The value of `text`, in the front of `buffer`. `None` if it isn't the one base64url of a value,
+/// or if the buffer is too short.
+fn decode_text<'b>(text: &[u8], buffer: &'b mut [u8]) -> Option<&'b [u8]> {
+    let place = buffer.get_mut(..text.len() * 3 / 4)?;
+    Some(URL_SAFE_NO_PAD.decode(text, place.as_out()).ok()?)
 }
 
 fn mac_with(key: &[u8]) -> Hmac<Sha256> {
@@ -430,8 +442,7 @@ pub(crate) fn decode_pass(message: &[u8], rule: &KeyRule) -> Option<Pass> {
 /// passed the signature must pass the rules of every field again.
 pub(crate) fn decode(message: &[u8], rule: &KeyRule, names_program: bool) -> Option<Referral> {
     let fields = Fields::read(message, rule, names_program)?;
-    let program = SmolStr::new(fields.program);
-    Some(fields.into_referral(program))
+    Some(fields.to_referral(SmolStr::new(fields.program)))
 }
 
 /// The fields of a message, each by its rule, where they stand in it.
@@ -507,12 +518,9 @@ impl<'m> Fields<'m> {
         })
     }
 
-    /// The same with a window that is at most that long, in seconds.
-    pub(crate) fn within(self, window: u32) -> Self {
-        Self {
-            window: self.window.min(window),
-            ..self
-        }
+    /// Shortens the window to that long at most, in seconds.
+    pub(crate) fn cut_to(&mut self, window: u32) {
+        self.window = self.window.min(window);
     }
 
     pub(crate) fn key(&self) -> ReferralKey {
@@ -520,8 +528,9 @@ impl<'m> Fields<'m> {
     }
 
     #[inline]
-    pub(crate) fn into_referral(mut self, program: SmolStr) -> Referral {
+    pub(crate) fn to_referral(&self, program: SmolStr) -> Referral {
         let optional = |text: &str| (!text.is_empty()).then(|| SmolStr::new(text));
+        let mut extra = self.extra.clone();
         Referral {
             key: self.key(),
             click_id: (!self.click_id.is_empty()).then(|| ClickId::valid(self.click_id)),
@@ -533,7 +542,7 @@ impl<'m> Fields<'m> {
             parameter: optional(self.parameter),
             landing_path: optional(self.landing_path),
             extra: (0..self.extra_count)
-                .filter_map(|_| Some((self.extra.text()?.into(), self.extra.text()?.into())))
+                .filter_map(|_| Some((extra.text()?.into(), extra.text()?.into())))
                 .collect(),
         }
     }
@@ -616,22 +625,33 @@ mod tests {
 
     #[test]
     fn nothing_but_the_sealed_text_opens() {
-        let mut sealed = Vec::new();
-        let mut envelope = Envelope::new();
-        let tag = seal().seal(|out| out.put(b"message"), &mut envelope);
-        envelope.write(&tag, &mut sealed);
-        assert_eq!(sealed.len(), seal().sealed_len(7));
-        let mut buffer = Buffer::new();
-        assert_eq!(seal().open(&sealed, &mut buffer), Ok(&b"message"[..]));
-        for at in 0..sealed.len() {
-            for byte in 0..=255 {
-                let mut forged = sealed.clone();
-                if forged[at] != byte {
-                    forged[at] = byte;
-                    assert!(seal().open(&forged, &mut buffer).is_err(), "{at}: {byte}");
+        // One message for each way in which base64 can end, and one over several vectors.
+        for message in [&b"message"[..], b"messages", b"a message", &[b'm'; 100]] {
+            let mut sealed = Vec::new();
+            let mut envelope = Envelope::new();
+            let tag = seal().seal(|out| out.put(message), &mut envelope);
+            envelope.write(&tag, &mut sealed);
+            assert_eq!(sealed.len(), seal().sealed_len(message.len()));
+            let mut buffer = Buffer::new();
+            assert_eq!(seal().open(&sealed, &mut buffer), Ok(message));
+            for at in 0..sealed.len() {
+                for byte in 0..=255 {
+                    let mut forged = sealed.clone();
+                    if forged[at] != byte {
+                        forged[at] = byte;
+                        assert!(seal().open(&forged, &mut buffer).is_err(), "{at}: {byte}");
+                    }
                 }
+                assert!(seal().open(&sealed[..at], &mut buffer).is_err());
             }
-            assert!(seal().open(&sealed[..at], &mut buffer).is_err());
         }
+    }
+
+    #[test]
+    fn text_longer_than_any_envelope_does_not_open() {
+        let text = [b'A'; encoded_len(MAX_ENVELOPE_LEN) + 4 + TAG_LEN];
+        let mut buffer = Buffer::new();
+        let opened = seal().open(&text, &mut buffer);
+        assert_eq!(opened, Err(SealError::Malformed));
     }
 }

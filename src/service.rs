@@ -63,9 +63,11 @@ where
         let view = RequestRef::from(&request);
         let permission = config.consent.permission(view);
         let mut way_back = WayBack::new(Arc::clone(config), permission);
+        config.cookies.put_aside(view.headers(), &mut way_back.jar);
+        let query = our_query(config, view);
         let mut visit = None;
-        if let Some(ours) = Ours::find(config, view) {
-            visit = arrive(config, view, permission, ours, &mut way_back);
+        if query.is_some() || !way_back.jar.is_empty() || config.has_fallback {
+            visit = arrive(config, view, permission, query, &mut way_back);
         }
         if let Some(mirror) = &config.mirror {
             match mirror.visit(view.extensions()) {
@@ -86,27 +88,28 @@ fn arrive(
     config: &Arc<Config>,
     request: RequestRef<'_>,
     permission: Permission,
-    ours: Ours<'_>,
+    query: Option<&str>,
     way_back: &mut WayBack,
 ) -> Option<Visit> {
-    way_back.has_parameter = ours.query.is_some();
-    let mut visit = None;
+    way_back.has_parameter = query.is_some();
+    let ours = Ours::new(config, request, &way_back.jar, query);
     if let Some(records) = &config.records
         && !ours.jar.is_empty()
     {
         let reading = read_later(config, records, request, permission, &ours);
-        visit = Some(Visit::OnServer(Arc::clone(&reading)));
-        way_back.read(reading);
+        way_back.read(Arc::clone(&reading));
+        Some(Visit::OnServer(reading))
     } else if ours.must_be_decided(config, permission) {
-        let ledger = Ledger::open(config, &ours.jar);
+        let ledger = Ledger::open(config, ours.jar);
         let decided = decide(config, request, permission, &ours, ledger);
-        visit = Some(Visit::Decided(Arc::clone(&decided.ledger)));
+        let ledger = Arc::clone(&decided.ledger);
         way_back.decided = Some(decided);
+        Some(Visit::Decided(ledger))
     } else if !ours.jar.is_empty() {
-        visit = Some(Visit::unopened(Arc::clone(config), ours.jar.clone()));
+        Some(Visit::unopened(Arc::clone(config), ours.jar.clone()))
+    } else {
+        None
     }
-    way_back.jar = ours.jar;
-    visit
 }
 
 /// What the browser sent stands for something on the server. If that must be known, the request is
@@ -118,7 +121,7 @@ fn read_later(
     permission: Permission,
     ours: &Ours<'_>,
 ) -> Arc<Reading> {
-    let ledger = Ledger::open(config, &ours.jar);
+    let ledger = Ledger::open(config, ours.jar);
     let is_denied = matches!(permission, Permission::Denied(_));
     let must_be_decided =
         ours.query.is_some() || !ours.scripts.is_empty() || is_denied || ledger.is_due();
@@ -126,8 +129,9 @@ fn read_later(
         let (config, copy) = (Arc::clone(config), request.to_owned());
         Box::new(move |ledger| {
             let request = RequestRef::from(&copy);
-            // It was found before.
-            let ours = Ours::find(&config, request).unwrap_or_default();
+            let mut jar = Jar::default();
+            config.cookies.put_aside(request.headers(), &mut jar);
+            let ours = Ours::new(&config, request, &jar, our_query(&config, request));
             decide(&config, request, permission, &ours, ledger)
         })
     });
@@ -160,11 +164,17 @@ fn decide(
     Decided { ledger, effects }
 }
 
+/// The query, if it has a parameter of ours.
+#[inline]
+fn our_query<'r>(config: &Config, request: RequestRef<'r>) -> Option<&'r str> {
+    let query = request.uri().query()?;
+    landing::has_parameter(&config.programs, &config.first_bytes, query).then_some(query)
+}
+
 /// What in a request is ours.
-#[derive(Default)]
 struct Ours<'r> {
     /// Our cookies, unverified.
-    jar: Jar,
+    jar: &'r Jar,
     /// The query, if it has a parameter of ours.
     query: Option<&'r str>,
     /// Keys that other scripts keep for us, with the program's index.
@@ -172,26 +182,17 @@ struct Ours<'r> {
 }
 
 impl<'r> Ours<'r> {
-    #[inline]
-    fn find(config: &Config, request: RequestRef<'r>) -> Option<Self> {
-        let jar = config.cookies.put_aside(request.headers());
-        let query = request
-            .uri()
-            .query()
-            .filter(|query| landing::has_parameter(&config.programs, &config.first_bytes, query));
+    fn new(config: &Config, request: RequestRef<'_>, jar: &'r Jar, query: Option<&'r str>) -> Self {
         let scripts = if config.has_fallback {
             landing::read_scripts(&config.programs, request.headers())
         } else {
             Vec::new()
         };
-        if jar.is_empty() && query.is_none() && scripts.is_empty() {
-            return None;
-        }
-        Some(Self {
+        Self {
             jar,
             query,
             scripts,
-        })
+        }
     }
 
     /// What a returning visitor has kept is verified only if a handler asks, unless it has to be
@@ -260,7 +261,7 @@ impl<'r> Arrival<'r> {
             return;
         };
         for index in 0..self.config.programs.len() {
-            if self.config.cookies.has(&self.ours.jar, index) {
+            if self.config.cookies.has(self.ours.jar, index) {
                 self.ledger.forget(self.config, index, refusal.reason());
             }
         }

@@ -162,20 +162,21 @@ impl Visit {
 /// What a handler can ask for. What it finds nothing of is the default.
 pub(crate) trait Asked: Default {
     /// Reads it off the one referral that there is.
-    fn of_fields(fields: Fields<'_>, program: &Program) -> Self;
+    fn of_fields(fields: &Fields<'_>, program: &Program) -> Self;
 
     /// Reads it off all that is known of the visitor.
     fn of_ledger(ledger: &Ledger) -> Self;
 }
 
 /// Answers a handler.
-pub(crate) async fn ask<A: Asked>(extensions: &Extensions) -> Result<A, MissingLayer> {
-    Ok(match Visit::of(extensions)? {
-        None | Some(Visit::NoSession) => A::default(),
-        Some(Visit::Decided(ledger)) => A::of_ledger(ledger),
-        Some(Visit::Unopened(unopened)) => unopened.ask(),
-        Some(Visit::OnServer(reading)) => A::of_ledger(reading.ledger().await),
-    })
+async fn ask<A: Asked>(extensions: &Extensions) -> Result<A, MissingLayer> {
+    match Visit::of(extensions) {
+        Err(missing) => Err(missing),
+        Ok(None | Some(Visit::NoSession)) => Ok(A::default()),
+        Ok(Some(Visit::Decided(ledger))) => Ok(A::of_ledger(ledger)),
+        Ok(Some(Visit::Unopened(unopened))) => Ok(unopened.ask()),
+        Ok(Some(Visit::OnServer(reading))) => Ok(A::of_ledger(reading.ledger().await)),
+    }
 }
 
 impl Unopened {
@@ -187,7 +188,7 @@ impl Unopened {
         // Nothing else hangs on the flag, and who doesn't see it yet verifies once more.
         if self.only_counts.load(Ordering::Relaxed) {
             return match cookies.reread(jar, program, &mut buffer) {
-                Some(fields) => A::of_fields(fields, program),
+                Some(fields) => A::of_fields(&fields, program),
                 None => A::default(),
             };
         }
@@ -196,8 +197,8 @@ impl Unopened {
             (None, None) => self.keep(Ledger::open(config, jar)),
             (None, Some(only)) => {
                 let now = config.now();
-                match cookies.open_only(only, program, now, &mut buffer) {
-                    Err(fault) => self.keep(Ledger::at_fault(config, now, fault)),
+                match &cookies.open_only(only, program, now, &mut buffer) {
+                    Err(fault) => self.keep(Ledger::at_fault(config, now, *fault)),
                     Ok(fields) => {
                         self.only_counts.store(true, Ordering::Relaxed);
                         return A::of_fields(fields, program);
@@ -213,8 +214,51 @@ impl Unopened {
     }
 }
 
+impl ReferralKey {
+    /// The key of the first configured program that holds one, from the extensions of a request:
+    /// what the extractor does, for everything but axum. It takes less than all of
+    /// [`Referrals::from_extensions`], whose remark on tasks holds here too.
+    ///
+    /// ```
+    /// use http::{Request, Response};
+    /// use tower_referral::{MissingLayer, ReferralKey};
+    ///
+    /// async fn sign_up<B>(request: Request<B>) -> Result<Response<String>, MissingLayer> {
+    ///     let key = ReferralKey::from_extensions(request.extensions()).await?;
+    ///     Ok(Response::new(match key {
+    ///         Some(key) => format!("{key} sent you"),
+    ///         None => "Welcome".to_owned(),
+    ///     }))
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The request didn't come through a [`ReferralLayer`](crate::ReferralLayer).
+    pub fn from_extensions(
+        extensions: &Extensions,
+    ) -> impl Future<Output = Result<Option<Self>, MissingLayer>> + Send {
+        ask(extensions)
+    }
+}
+
+impl Referral {
+    /// The referral of the first configured program that holds one, from the extensions of a
+    /// request: what the extractor does, for everything but axum. The remark of
+    /// [`Referrals::from_extensions`] on tasks holds here too.
+    ///
+    /// # Errors
+    ///
+    /// The request didn't come through a [`ReferralLayer`](crate::ReferralLayer).
+    pub fn from_extensions(
+        extensions: &Extensions,
+    ) -> impl Future<Output = Result<Option<Self>, MissingLayer>> + Send {
+        ask(extensions)
+    }
+}
+
 impl Asked for Option<ReferralKey> {
-    fn of_fields(fields: Fields<'_>, _: &Program) -> Self {
+    fn of_fields(fields: &Fields<'_>, _: &Program) -> Self {
         Some(fields.key())
     }
 
@@ -224,8 +268,8 @@ impl Asked for Option<ReferralKey> {
 }
 
 impl Asked for Option<Referral> {
-    fn of_fields(fields: Fields<'_>, program: &Program) -> Self {
-        Some(fields.into_referral(program.name.clone()))
+    fn of_fields(fields: &Fields<'_>, program: &Program) -> Self {
+        Some(fields.to_referral(program.name.clone()))
     }
 
     fn of_ledger(ledger: &Ledger) -> Self {
@@ -305,9 +349,9 @@ impl Referrals {
 }
 
 impl Asked for Referrals {
-    fn of_fields(fields: Fields<'_>, program: &Program) -> Self {
+    fn of_fields(fields: &Fields<'_>, program: &Program) -> Self {
         Self {
-            first: Some(fields.into_referral(program.name.clone())),
+            first: Some(fields.to_referral(program.name.clone())),
             more: None,
         }
     }

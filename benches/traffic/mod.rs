@@ -172,8 +172,7 @@ pub(crate) fn bare() -> impl Service<
 pub(crate) fn asking()
 -> impl Service<Request<()>, Response = Response<()>, Error = MissingLayer> + Clone {
     service_fn(async |request: Request<()>| {
-        let referrals = tower_referral::Referrals::from_extensions(request.extensions()).await?;
-        std::hint::black_box(referrals.first().map(|referral| referral.key().clone()));
+        std::hint::black_box(ReferralKey::from_extensions(request.extensions()).await?);
         Ok(Response::new(()))
     })
 }

@@ -255,30 +255,30 @@ impl Jar {
         }
     }
 
+    #[inline]
     fn put(&mut self, line: Line) {
-        *self = match std::mem::take(self) {
-            Self::Empty => Self::One(line),
-            Self::One(first) => Self::Several(vec![first, line]),
-            Self::Several(mut lines) => {
-                lines.push(line);
-                Self::Several(lines)
+        match self {
+            Self::Empty => *self = Self::One(line),
+            Self::One(_) => {
+                if let Self::One(first) = std::mem::replace(self, Self::Several(Vec::new())) {
+                    *self = Self::Several(vec![first, line]);
+                }
             }
-        };
+            Self::Several(lines) => lines.push(line),
+        }
     }
 }
 
 impl Cookies {
-    /// Puts aside the lines that have a cookie of ours.
+    /// Puts aside in `jar` the lines that have a cookie of ours.
     #[inline]
-    pub(crate) fn put_aside(&self, headers: &HeaderMap) -> Jar {
-        let mut jar = Jar::default();
+    pub(crate) fn put_aside(&self, headers: &HeaderMap, jar: &mut Jar) {
         for line in headers.get_all(COOKIE) {
             if let Some(first) = self.ours(line.as_bytes(), 0).next() {
                 let value = line.clone();
                 jar.put(Line { value, first });
             }
         }
-        jar
     }
 
     /// Is there a cookie of this program, valid or not?
@@ -298,6 +298,7 @@ impl Cookies {
     }
 
     /// Verifies the jar's only cookie.
+    #[inline]
     pub(crate) fn open_only<'b>(
         &self,
         only: &[u8],
@@ -319,7 +320,9 @@ impl Cookies {
         let Line { value, first } = jar.lines().first()?;
         let only = first.value(value.as_bytes());
         let message = self.programs[0].seal.reread(only, buffer)?;
-        Some(Fields::read(message, &program.key_rule, false)?.within(program.window_seconds()))
+        let mut fields = Fields::read(message, &program.key_rule, false)?;
+        fields.cut_to(program.window_seconds());
+        Some(fields)
     }
 
     /// All cookies of ours, unverified.
@@ -344,7 +347,7 @@ impl Cookies {
     ) -> Result<Option<Referral>, Reason> {
         let (valid, more) = self.verify(found, index, |message| {
             let fields = fields(message, program, now)?;
-            Ok(fields.into_referral(program.name.clone()))
+            Ok(fields.to_referral(program.name.clone()))
         })?;
         match valid {
             Some(first) if !more.is_empty() => {
@@ -472,10 +475,16 @@ impl Cookies {
 type Found<'j> = SmallVec<[(usize, &'j [u8]); 2]>;
 
 /// Reads a cookie's message, and checks its age.
+#[inline]
 fn fields<'m>(message: &'m [u8], program: &Program, now: UnixMillis) -> Result<Fields<'m>, Reason> {
-    let fields = Fields::read(message, &program.key_rule, false).ok_or(Reason::Malformed)?;
-    let window = check_window(fields.captured_at, fields.window, program, now)?;
-    Ok(fields.within(window))
+    let mut fields = Fields::read(message, &program.key_rule, false).ok_or(Reason::Malformed);
+    if let Ok(read) = &mut fields {
+        match check_window(read.captured_at, read.window, program, now) {
+            Ok(window) => read.cut_to(window),
+            Err(reason) => fields = Err(reason),
+        }
+    }
+    fields
 }
 
 impl ProgramCookie {
@@ -638,7 +647,8 @@ mod tests {
         let value = line.to_str().unwrap().split(';').next().unwrap();
         let mut headers = HeaderMap::new();
         headers.insert(COOKIE, HeaderValue::from_str(value).unwrap());
-        let jar = cookies.put_aside(&headers);
+        let mut jar = Jar::default();
+        cookies.put_aside(&headers, &mut jar);
         let kept = cookies.open(
             &cookies.all(&jar),
             0,

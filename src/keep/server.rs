@@ -3,8 +3,7 @@
 
 use std::{fmt, slice, sync::Arc, time::Duration};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64_simd::URL_SAFE_NO_PAD;
 use time::OffsetDateTime;
 
 use super::cookie::SignedCookie;
@@ -475,14 +474,14 @@ fn as_record(referral: &Referral, now: UnixMillis) -> (String, OffsetDateTime) {
     seal::encode(referral, &referral.program, MAX_MESSAGE_LEN, &mut message);
     let left = time::Duration::seconds(seconds_left(referral, now).into());
     (
-        URL_SAFE_NO_PAD.encode(message),
+        URL_SAFE_NO_PAD.encode_to_string(message),
         OffsetDateTime::now_utc() + left,
     )
 }
 
 fn from_record(text: &str, programs: &[Program], now: UnixMillis) -> Result<Referral, Reason> {
     let decode = || {
-        let message = URL_SAFE_NO_PAD.decode(text).ok()?;
+        let message = URL_SAFE_NO_PAD.decode_to_vec(text).ok()?;
         let referral = seal::decode(&message, &KeyRule::printable_unicode(), true)?;
         let mut programs = programs.iter();
         let program = programs.find(|program| program.name == referral.program)?;
