@@ -19,6 +19,8 @@ pub(crate) enum Mood {
     Hanging,
     /// Reads and doesn't write: full, or a replica.
     ReadOnly,
+    /// Writes and doesn't read: its replicas are gone.
+    WriteOnly,
     /// Answers in its own time, in milliseconds.
     Slow(u64),
 }
@@ -70,7 +72,10 @@ impl Scripted {
         match mood {
             Mood::Well => Ok(()),
             Mood::ReadOnly if !writes => Ok(()),
-            Mood::Down | Mood::ReadOnly => Err(Error::Backend("it is as the script says".into())),
+            Mood::WriteOnly if writes => Ok(()),
+            Mood::Down | Mood::ReadOnly | Mood::WriteOnly => {
+                Err(Error::Backend("it is as the script says".into()))
+            }
             Mood::Hanging => std::future::pending().await,
             Mood::Slow(millis) => {
                 tokio::time::sleep(std::time::Duration::from_millis(millis)).await;
