@@ -22,13 +22,16 @@ pub(crate) fn make_private(headers: &mut HeaderMap) {
             for_cdns.push(name.clone());
         }
     }
+    // Checked byte by byte when compiling, not in every response.
     let value = match (no_store, no_transform) {
-        (false, false) => "private, no-cache",
-        (true, false) => "private, no-cache, no-store",
-        (false, true) => "private, no-cache, no-transform",
-        (true, true) => "private, no-cache, no-store, no-transform",
+        (false, false) => const { HeaderValue::from_static("private, no-cache") },
+        (true, false) => const { HeaderValue::from_static("private, no-cache, no-store") },
+        (false, true) => const { HeaderValue::from_static("private, no-cache, no-transform") },
+        (true, true) => {
+            const { HeaderValue::from_static("private, no-cache, no-store, no-transform") }
+        }
     };
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static(value));
+    headers.insert(CACHE_CONTROL, value);
     for name in for_cdns {
         headers.remove(name);
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// Why [`Builder::build`](crate::Builder::build) refused a configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConfigError {
     /// A program's name isn't 1 to 32 characters of `A-Z a-z 0-9 - _`.
@@ -84,6 +84,14 @@ pub enum ConfigError {
     /// The purpose or audience of a carry token is too long or empty, or its life isn't a whole
     /// number of seconds from 1 second to 400 days.
     InvalidCarry,
+}
+
+/// As `Display`, because this is what a `main` that returns the error, or an `unwrap`, shows to whoever
+/// has to mend it.
+impl fmt::Debug for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl fmt::Display for ConfigError {
@@ -175,10 +183,10 @@ impl std::error::Error for ConfigError {}
 /// [`look_up`](crate::ReferralLayer::look_up) came to nothing: the store didn't answer, or not in
 /// time. Its own words are in the text.
 #[derive(Clone, Debug)]
-#[cfg(feature = "_store")]
+#[cfg(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15"))]
 pub struct StoreUnavailable(pub(crate) crate::keep::store::StoreFault);
 
-#[cfg(feature = "_store")]
+#[cfg(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15"))]
 impl fmt::Display for StoreUnavailable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -189,5 +197,5 @@ impl fmt::Display for StoreUnavailable {
     }
 }
 
-#[cfg(feature = "_store")]
+#[cfg(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15"))]
 impl std::error::Error for StoreUnavailable {}

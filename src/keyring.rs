@@ -249,7 +249,7 @@ impl fmt::Debug for Keyring {
 }
 
 /// Why a key or a keyring was refused. No message shows a secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeyringError {
     /// `REFERRAL_KEY` isn't set.
@@ -301,6 +301,14 @@ impl KeyringError {
             variable,
             error: Box::new(self),
         }
+    }
+}
+
+/// As `Display`, because this is what a `main` that returns the error, or an `unwrap`, shows to whoever
+/// has to mend it.
+impl fmt::Debug for KeyringError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -123,8 +123,11 @@ pub(crate) fn read(program: &Program, query: &[u8]) -> Option<Result<Found, Reas
         let mut names = program.params[..better].iter();
         if let Some(rank) = names.position(|name| name_is(pair.name, name)) {
             seen = true;
-            let key = decode(pair.value).and_then(|value| program.key_rule.parse(&value).ok());
-            found = key.map(|key| (rank, key)).or(found);
+            if let Some(value) = decode(pair.value)
+                && let Ok(key) = program.key_rule.parse(&value)
+            {
+                found = Some((rank, key));
+            }
         }
     }
     match found {

@@ -10,16 +10,16 @@ use crate::click::{ClickCounts, Clicker, Clicks};
 use crate::config::{Clock, Config, OriginalUri, Skip};
 use crate::consent::{Consent, ConsentRules};
 use crate::error::ConfigError;
-#[cfg(feature = "_store")]
+#[cfg(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15"))]
 use crate::error::StoreUnavailable;
 use crate::keep::Keep;
 use crate::landing::FirstBytes;
 use crate::program::Program;
-#[cfg(feature = "_store")]
+#[cfg(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15"))]
 use crate::referral::Referral;
 use crate::request::RequestRef;
 use crate::service::ReferralService;
-#[cfg(feature = "_store")]
+#[cfg(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15"))]
 use crate::visitor::VisitorId;
 
 /// The layer that captures, keeps and hands over referrals.
@@ -74,7 +74,7 @@ impl ReferralLayer {
 
 /// Where referrals are kept on the server, by `ServerSide`. Anywhere else there is nothing under a
 /// visitor's ID.
-#[cfg(feature = "_store")]
+#[cfg(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15"))]
 impl ReferralLayer {
     /// Deletes what is kept under a visitor's ID, for requests to be forgotten that come without the
     /// visitor's browser. What is not there is as good as deleted.

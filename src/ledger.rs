@@ -10,7 +10,7 @@ use crate::attribution::{Ruling, Touch};
 use crate::click::{Answer, Clicker, Facts, Pending};
 use crate::config::Config;
 use crate::consent::Permission;
-use crate::keep::cookie::{Held, HeldPass, Jar};
+use crate::keep::cookie::{Found, Held, HeldPass, Jar};
 use crate::keep::server::Shelf;
 use crate::reason::{Decisions, Reason};
 use crate::referral::{Click, Referral, Source, TouchId, UnixMillis};
@@ -57,44 +57,42 @@ impl Ledger {
 
     /// Verifies it again on the way back. A handler that asked has been told of it already.
     pub(crate) fn reopen(config: &Config, jar: &Jar) -> Self {
-        let now = config.now();
-        let mut decisions = Decisions::default();
-        let found = config.cookies.all(jar);
-        let mut accounts = Accounts::with_capacity(config.programs.len());
+        let mut ledger = Self::empty(config, config.now());
+        if !jar.is_empty() || config.records.is_some() {
+            ledger.verify(config, &config.cookies.all(jar));
+        }
+        ledger
+    }
+
+    fn empty(config: &Config, now: UnixMillis) -> Self {
+        Self {
+            now,
+            accounts: config.programs.iter().map(|_| Account::default()).collect(),
+            decisions: Decisions::default(),
+        }
+    }
+
+    fn verify(&mut self, config: &Config, found: &Found<'_>) {
         for (index, program) in config.programs.iter().enumerate() {
-            accounts.push(Account::default());
-            let has_none = found.iter().all(|(program, _)| *program != index);
-            if has_none && config.records.is_none() {
-                continue;
-            }
-            let account = &mut accounts[index];
+            let account = &mut self.accounts[index];
             let fault = if config.records.is_none() {
-                let kept = config.cookies.open(&found, index, program, now);
+                let kept = config.cookies.open(found, index, program, self.now);
                 kept.map(|kept| account.kept = kept).err()
             } else {
-                let passes = config.cookies.open_passes(&found, index, program);
+                let passes = config.cookies.open_passes(found, index, program);
                 let fault = passes.as_ref().err().copied();
                 account.shelf = Some(Box::new(Shelf::new(passes.unwrap_or_default())));
                 fault
             };
             if let Some(fault) = fault {
-                decisions.push_untold(&program.name, fault);
+                self.decisions.push_untold(&program.name, fault);
             }
-        }
-        Self {
-            now,
-            accounts,
-            decisions,
         }
     }
 
     /// What comes of one program's only cookie, if that is none of ours.
     pub(crate) fn at_fault(config: &Config, now: UnixMillis, fault: Reason) -> Self {
-        let mut ledger = Self {
-            now,
-            accounts: config.programs.iter().map(|_| Account::default()).collect(),
-            decisions: Decisions::default(),
-        };
+        let mut ledger = Self::empty(config, now);
         ledger.note(config, 0, fault);
         ledger
     }
@@ -163,10 +161,14 @@ impl Ledger {
                             shelf.fills_only = touch.fills_only.is_some();
                             shelf.visitor = shelf.visitor.or_else(VisitorId::draw);
                         }
-                        win = Some(Win {
-                            index,
-                            replaced: account.kept.replace(touch.referral).map(Box::new),
-                        });
+                        let replaced = match &mut account.kept {
+                            Some(kept) => Some(Box::new(std::mem::replace(kept, touch.referral))),
+                            empty => {
+                                *empty = Some(touch.referral);
+                                None
+                            }
+                        };
+                        win = Some(Win { index, replaced });
                         reason
                     }
                 }

@@ -216,18 +216,18 @@ pub use crate::crawler::is_crawler;
 #[cfg(feature = "endpoint")]
 pub use crate::endpoint::CaptureEndpoint;
 pub use crate::error::ConfigError;
-#[cfg(feature = "_store")]
+#[cfg(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15"))]
 pub use crate::error::StoreUnavailable;
 #[cfg(feature = "axum")]
 pub use crate::extract::ReferralRejection;
 pub use crate::future::ResponseFuture;
 pub use crate::keep::Keep;
 pub use crate::keep::cookie::SignedCookie;
-#[cfg(feature = "_store")]
+#[cfg(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15"))]
 pub use crate::keep::server::ServerSide;
-#[cfg(feature = "_store")]
+#[cfg(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15"))]
 pub use crate::keep::session::AppSession;
-#[cfg(feature = "_store")]
+#[cfg(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15"))]
 pub use crate::keep::store::AnySessionStore;
 pub use crate::keyring::{Keyring, KeyringError, SigningKey};
 pub use crate::layer::{Builder, ReferralLayer};

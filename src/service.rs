@@ -149,19 +149,13 @@ fn decide(
     request: RequestRef<'_>,
     permission: Permission,
     ours: &Ours<'_>,
-    ledger: Ledger,
+    mut ledger: Ledger,
 ) -> Decided {
-    // Shared in the end with the handlers; where it is decided over, nobody else has it yet.
-    let mut ledger = Arc::new(ledger);
-    let arrival = Arrival::new(
-        config,
-        request,
-        permission,
-        ours,
-        Arc::make_mut(&mut ledger),
-    );
-    let effects = arrival.decide();
-    Decided { ledger, effects }
+    let effects = Arrival::new(config, request, permission, ours, &mut ledger).decide();
+    Decided {
+        ledger: Arc::new(ledger),
+        effects,
+    }
 }
 
 /// The query, if it has a parameter of ours.
@@ -288,10 +282,10 @@ impl<'r> Arrival<'r> {
                 }
                 (Some(Ok(found)), Ok(visit)) => {
                     let touch = self.landing_touch(visit, index, found);
-                    let win = self
-                        .ledger
-                        .touch(self.config, index, touch, self.permission);
-                    wins.extend(win);
+                    let ledger = &mut *self.ledger;
+                    if let Some(win) = ledger.touch(self.config, index, touch, self.permission) {
+                        wins.push(win);
+                    }
                     self.landed |= self.ledger.is_kept(index);
                 }
             }

@@ -19,7 +19,8 @@ fn build(configure: impl FnOnce(Builder) -> Builder) -> Result<ReferralLayer, Co
 fn refused(result: Result<ReferralLayer, ConfigError>) -> String {
     let error = result.err().map(|error| {
         let _: &dyn std::error::Error = &error;
-        assert!(!format!("{error:?}").is_empty());
+        // What `unwrap` shows, and a `main` that returns the error.
+        assert_eq!(format!("{error:?}"), error.to_string());
         error.to_string()
     });
     error.unwrap_or_else(|| "taken".to_owned())
@@ -363,7 +364,8 @@ fn keyring_of_this_environment() {
     if std::env::var_os("SAY_KEYRING").is_some() {
         match Keyring::from_env() {
             Ok(keyring) => println!("<{keyring:?}>"),
-            Err(error) => println!("<{error}>"),
+            // As a `main` that returns it does.
+            Err(error) => println!("<{error:?}>"),
         }
     }
 }

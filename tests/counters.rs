@@ -1,9 +1,12 @@
-//! What is counted through the `metrics` facade, and that no label comes from a visitor.
+//! What is counted through the `metrics` facade, that no label comes from a visitor, and that the
+//! Grafana dashboard asks for just that.
 #![cfg(feature = "metrics")]
 
 mod common;
 
 use std::collections::BTreeMap;
+#[cfg(feature = "partnac")]
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -174,4 +177,146 @@ fn reports_are_counted_by_kind_and_outcome() {
             (of("sign_up", "not_attributed"), 1)
         ]
     );
+}
+
+/// Labels, each with the values that a query asks for, if it asks for any.
+#[cfg(feature = "partnac")]
+type Labels<'query> = Vec<(&'query str, Vec<&'query str>)>;
+
+/// What of our counters a query asks for: `name{label="value",label=~"value|value"}`, and the labels
+/// that it groups by.
+#[cfg(feature = "partnac")]
+fn asked_for(query: &str) -> Vec<(&str, Labels<'_>)> {
+    let mut selectors = Vec::new();
+    for (start, _) in query.match_indices("tower_referral_") {
+        let rest = &query[start..];
+        let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let (name, rest) = rest.split_at(end.unwrap_or(rest.len()));
+        let matchers = rest.strip_prefix('{').and_then(|rest| rest.split_once('}'));
+        let mut labels: Labels<'_> = matchers
+            .into_iter()
+            .flat_map(|(matchers, _)| matchers.split(','))
+            .map(|matcher| {
+                let (label, values) = matcher.split_once('=').unwrap();
+                let values = values.trim_start_matches('~').trim_matches('"');
+                (label, values.split('|').collect())
+            })
+            .collect();
+        let groups = query.split("by (").skip(1);
+        labels.extend(
+            groups
+                .flat_map(|rest| rest.split_once(')').unwrap().0.split(", "))
+                .map(|label| (label, Vec::new())),
+        );
+        selectors.push((name, labels));
+    }
+    selectors
+}
+
+/// Every query in the dashboard: those of the panels, and that of the variable.
+#[cfg(feature = "partnac")]
+fn queries(of: &serde_json::Value) -> Vec<&str> {
+    match of {
+        serde_json::Value::Array(parts) => parts.iter().flat_map(queries).collect(),
+        serde_json::Value::Object(parts) => parts
+            .iter()
+            .flat_map(|(name, part)| match (name.as_str(), part.as_str()) {
+                ("expr" | "query" | "definition", Some(query)) => vec![query],
+                _ => queries(part),
+            })
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The words in backticks of a row in the guide's table of counters.
+#[cfg(feature = "partnac")]
+fn words_of(counter: &str) -> BTreeSet<&'static str> {
+    let guide = include_str!("../docs/guide/troubleshooting.md");
+    let row = guide
+        .lines()
+        .find(|line| line.starts_with(&format!("| `{counter}` |")));
+    let row = row.unwrap_or_else(|| panic!("the guide has no {counter}"));
+    row.split('`').skip(3).step_by(2).collect()
+}
+
+#[cfg(feature = "partnac")]
+#[test]
+fn the_dashboard_asks_for_what_is_counted_and_for_nothing_else() {
+    use http_body_util::Full;
+    use metrics_exporter_prometheus::PrometheusBuilder;
+    use tower_referral::platform::{Client, Partnac, SignUp};
+
+    // Each counter once, and what an exporter makes of it.
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let exporter = recorder.handle();
+    with_local_recorder(&recorder, || {
+        let clicks = Clicks::from_fn(async |_: ClickRequest| Err(UnknownKey));
+        let layer = ReferralLayer::builder(SignedCookie::new(keyring())).clicks(clicks);
+        let page = service_fn(async |_: Request<String>| {
+            Ok::<_, std::convert::Infallible>(Response::new(()))
+        });
+        let firefox = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
+        let layer = layer.build().unwrap();
+        let landing = || {
+            let request = with_headers(page_visit("/?aff=A"), &[("user-agent", firefox)]);
+            layer.layer(page).oneshot(request)
+        };
+        // Outside of a runtime a click can't be started, and is dropped.
+        common::at_once(landing()).unwrap();
+        let transport = service_fn(async |_: Request<bytes::Bytes>| {
+            Ok::<_, std::convert::Infallible>(Response::new(Full::<bytes::Bytes>::default()))
+        });
+        let client = Client::new(Partnac::new("key").unwrap(), transport);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            landing().await.unwrap();
+            client.report(SignUp::new("ADA").unwrap()).await.unwrap();
+        });
+    });
+    let scrape = exporter.render();
+    let counted: BTreeMap<&str, BTreeSet<&str>> = scrape
+        .lines()
+        .filter_map(|line| line.split_once('{'))
+        .map(|(name, labels)| {
+            let labels = labels
+                .split("\",")
+                .filter_map(|label| label.split_once('='));
+            (name, labels.map(|(label, _)| label).collect())
+        })
+        .collect();
+
+    let dashboard = serde_json::from_str(include_str!("../docs/grafana.json")).unwrap();
+    let selectors: Vec<_> = queries(&dashboard)
+        .into_iter()
+        .flat_map(asked_for)
+        .collect();
+    let asked: BTreeSet<_> = selectors.iter().map(|(name, _)| *name).collect();
+    assert_eq!(asked, counted.keys().copied().collect(), "{scrape}");
+
+    let reasons = include_str!("../src/reason.rs");
+    let mut missing: BTreeSet<_> = reasons
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("Self::")?.split_once(" => \""))
+        .map(|(_, reason)| reason.trim_end_matches("\","))
+        .collect();
+    let reasons = missing.clone();
+    for (name, labels) in selectors {
+        for (label, values) in labels {
+            assert!(counted[name].contains(label), "{name} has no label {label}");
+            for value in values.into_iter().filter(|value| *value != "$program") {
+                let known = if name == "tower_referral_decisions_total" {
+                    missing.remove(value);
+                    reasons.contains(value)
+                } else {
+                    words_of(name).contains(value)
+                };
+                assert!(known, "{name} never has {label}={value}");
+            }
+        }
+    }
+    assert!(missing.is_empty(), "no panel shows {missing:?}");
 }

@@ -382,6 +382,9 @@ fn why_no_click_id(visitor: &Visitor, age: Duration) -> &'static str {
         "none: the platform is told nothing until you agree"
     } else if visitor.is_crawler {
         "none yet: the platform isn't told of visits by tools and crawlers, and this looks like one"
+    } else if visitor.is_ahead {
+        "none yet: your browser fetched this page ahead of time, and the platform is told once you \
+         look at another"
     } else if age < CLICK_PATIENCE {
         "on its way: the platform was told beside this page, and a later page shows its answer"
     } else {

@@ -241,6 +241,8 @@ pub(crate) struct Visitor {
     pub(crate) banner: Option<Banner>,
     /// Crawlers and tools create no click.
     pub(crate) is_crawler: bool,
+    /// The browser fetches the page ahead of time: its click waits until another is looked at.
+    pub(crate) is_ahead: bool,
 }
 
 impl FromRequestParts<Arc<Shop>> for Visitor {
@@ -256,6 +258,7 @@ impl FromRequestParts<Arc<Shop>> for Visitor {
             referrals,
             banner,
             is_crawler: is_crawler(user_agent(&parts.headers)),
+            is_ahead: parts.headers.contains_key("sec-purpose"),
         })
     }
 }

@@ -39,14 +39,14 @@ impl From<SignedCookie> for Keep {
     }
 }
 
-#[cfg(feature = "_store")]
+#[cfg(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15"))]
 impl From<ServerSide> for Keep {
     fn from(server: ServerSide) -> Self {
         Self(Way::Server(server))
     }
 }
 
-#[cfg(feature = "_store")]
+#[cfg(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15"))]
 impl From<AppSession> for Keep {
     fn from(session: AppSession) -> Self {
         Self(Way::Session(session))

@@ -21,7 +21,7 @@ use crate::seal::{self, Pass};
 use crate::visitor::VisitorId;
 
 /// How long one request may wait for the store, unless the user says otherwise.
-#[cfg(feature = "_store")]
+#[cfg(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15"))]
 pub(crate) const DEFAULT_TIME_LIMIT: Duration = Duration::from_millis(250);
 /// No referral makes a longer message, in bytes.
 const MAX_MESSAGE_LEN: usize = 8 * 1024;
@@ -85,7 +85,7 @@ pub struct ServerSide {
     time_limit: Duration,
 }
 
-#[cfg(feature = "_store")]
+#[cfg(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15"))]
 impl ServerSide {
     /// Keeps records in `store`, and the visitor's ID in a cookie: give a
     /// [`Keyring`](crate::Keyring) for the cookie as it comes, or a [`SignedCookie`] for one with a
@@ -416,7 +416,7 @@ impl Records {
     }
 
     /// What is kept under a visitor's ID, if it counts still.
-    #[cfg(feature = "_store")]
+    #[cfg(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15"))]
     pub(crate) async fn look_up(
         &self,
         config: &Config,
@@ -428,7 +428,7 @@ impl Records {
     }
 
     /// Deletes a visitor's record, for good.
-    #[cfg(feature = "_store")]
+    #[cfg(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15"))]
     pub(crate) async fn erase(&self, visitor: VisitorId) -> Result<(), StoreFault> {
         self.budget().run(self.store.delete(visitor.record())).await
     }

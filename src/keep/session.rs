@@ -72,7 +72,7 @@ pub struct AppSession {
     always_save: bool,
 }
 
-#[cfg(feature = "_store")]
+#[cfg(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15"))]
 impl AppSession {
     /// Where the copy is in the session.
     pub const KEY: &'static str = super::store::KEY;

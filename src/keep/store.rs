@@ -20,7 +20,7 @@ use crate::referral::Referral;
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Where a record of ours keeps what it has, and where the application's session has it.
-#[cfg(feature = "_store")]
+#[cfg(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15"))]
 pub(crate) const KEY: &str = "tower_referral";
 
 /// A session store, behind a pointer: beside a call over a network, a boxed future costs nothing,
@@ -142,7 +142,7 @@ impl Budget {
 ///
 /// `Version` tells the versions apart and is always inferred. The feature `tower-sessions-0_15`
 /// takes stores for tower-sessions 0.15, `tower-sessions-0_14` those for 0.14; both may be on.
-#[cfg(feature = "_store")]
+#[cfg(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15"))]
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no session store of a tower-sessions version that is enabled",
     note = "a store made for tower-sessions 0.15 needs tower-referral's feature \
@@ -151,7 +151,7 @@ impl Budget {
 )]
 pub trait AnySessionStore<Version>: sealed::IntoStore<Version> {}
 
-#[cfg(feature = "_store")]
+#[cfg(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15"))]
 pub(crate) mod sealed {
     use std::sync::Arc;
 
@@ -168,7 +168,7 @@ pub(crate) mod sealed {
 }
 
 /// Adapts the stores of one version of tower-sessions, all of which look alike.
-#[cfg(feature = "_store")]
+#[cfg(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15"))]
 macro_rules! adapt {
     ($feature:literal, $module:ident, $version:ident, $core:ident) => {
         #[cfg(feature = $feature)]
@@ -311,7 +311,7 @@ macro_rules! adapt {
 }
 
 /// An object with each program's referral under the program's name; nothing if there is none.
-#[cfg(feature = "_store")]
+#[cfg(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15"))]
 fn as_value(referrals: &[Referral]) -> Result<Option<serde_json::Value>, StoreFault> {
     let by_program = referrals.iter().map(|referral| {
         let value = serde_json::to_value(referral)?;
@@ -323,14 +323,14 @@ fn as_value(referrals: &[Referral]) -> Result<Option<serde_json::Value>, StoreFa
     Ok((!by_program.is_empty()).then_some(by_program.into()))
 }
 
-#[cfg(feature = "_store")]
+#[cfg(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15"))]
 adapt!(
     "tower-sessions-0_14",
     v0_14,
     V0_14,
     tower_sessions_core_0_14
 );
-#[cfg(feature = "_store")]
+#[cfg(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15"))]
 adapt!(
     "tower-sessions-0_15",
     v0_15,

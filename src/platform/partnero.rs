@@ -119,6 +119,14 @@ fn transaction(sale: &Sale, customer: Object) -> Object {
         .text("product_type", sale.kind_of_product())
 }
 
+/// What to begin with; without a request there is nobody to credit.
+fn first_step(request: Option<Request<Bytes>>, at: At) -> Step<Stage> {
+    match request {
+        Some(request) => Step::Send(request, Stage(at)),
+        None => Step::Done(Outcome::NotAttributed),
+    }
+}
+
 /// The sale to a customer whom Partnero knows.
 fn known_sale(endpoint: &Endpoint, sale: &Sale) -> Request<Bytes> {
     let customer = Object::new().text("key", sale.customer());
@@ -217,11 +225,7 @@ impl TakeReports for Partnero {
             Report::Sale(sale) => (Some(known_sale(&self.endpoint, sale)), At::Sale),
             Report::Refund(refund) => (Some(whole_refund(&self.endpoint, refund)?), At::Refund),
         };
-        Ok(
-            request.map_or(Step::Done(Outcome::NotAttributed), |request| {
-                Step::Send(request, Stage(at))
-            }),
-        )
+        Ok(first_step(request, at))
     }
 
     fn next(&self, report: &Report, stage: Stage, answer: &Answer) -> Result<Step<Stage>, Error> {
@@ -304,11 +308,7 @@ impl TakeReports for PartneroFriends {
             Report::Sale(sale) => (Some(known_sale(&self.endpoint, sale)), At::Sale),
             Report::Refund(refund) => (Some(whole_refund(&self.endpoint, refund)?), At::Refund),
         };
-        Ok(
-            request.map_or(Step::Done(Outcome::NotAttributed), |request| {
-                Step::Send(request, Stage(at))
-            }),
-        )
+        Ok(first_step(request, at))
     }
 
     fn next(&self, report: &Report, stage: Stage, answer: &Answer) -> Result<Step<Stage>, Error> {
