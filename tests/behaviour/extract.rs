@@ -136,7 +136,7 @@ fn a_referral_tells_all_that_is_known_about_it() {
 fn a_returning_visitors_cookie_is_verified_when_a_handler_asks_and_says_why_it_does_not_count() {
     let shop = Shop::new();
     let mut visitor = shop.visitor();
-    visitor.hold(crate::common::COOKIE_NAME, "forged");
+    visitor.hold(COOKIE_NAME, "forged");
     let page = visitor.visit("/");
     let reasons = crate::common::reasons(page.seen.decisions());
     assert_eq!(reasons, ["default: malformed"]);
