@@ -321,9 +321,9 @@ pub(crate) fn encode(referral: &Referral, program: &str, max_len: usize, out: &m
             extra = kept;
         } else if let Some(dropped) = path.take() {
             len -= dropped.len();
-        } else if let Some(dropped) = parameter.take() {
-            len -= dropped.len();
         } else {
+            // The rest stays, whether it fits or not.
+            parameter = None;
             break;
         }
     }
@@ -603,9 +603,8 @@ mod tests {
         Seal::new(&Keyring::new(key), Purpose::Cookie { name: "c" })
     }
 
-    #[test]
-    fn the_usual_referral_is_one_block_of_sha_256() {
-        let referral = Referral {
+    fn referral() -> Referral {
+        Referral {
             key: "PARTNER_123".parse().unwrap(),
             click_id: None,
             click: Click::Started([7; 8]),
@@ -616,9 +615,19 @@ mod tests {
             parameter: Some("aff".into()),
             landing_path: Some("/pricing".into()),
             extra: Vec::new(),
-        };
+        }
+    }
+
+    fn encoded(referral: &Referral, program: &str, max_len: usize) -> Vec<u8> {
         let mut message = Vec::new();
-        encode(&referral, "", MAX_ENVELOPE_LEN, &mut message);
+        encode(referral, program, max_len, &mut message);
+        message
+    }
+
+    #[test]
+    fn the_usual_referral_is_one_block_of_sha_256() {
+        let referral = referral();
+        let message = encoded(&referral, "", MAX_ENVELOPE_LEN);
         assert!(message.len() <= 55, "{} bytes", message.len());
         assert_eq!(decode(&message, &KeyRule::ascii(), false), Some(referral));
     }
@@ -653,5 +662,122 @@ mod tests {
         let mut buffer = Buffer::new();
         let opened = seal().open(&text, &mut buffer);
         assert_eq!(opened, Err(SealError::Malformed));
+    }
+
+    #[test]
+    fn a_key_id_that_nobody_has_is_unknown_and_one_that_cannot_be_is_malformed() {
+        let opened = |envelope: &[u8]| {
+            let text = URL_SAFE_NO_PAD.encode_to_string(envelope) + &"A".repeat(TAG_LEN);
+            seal().open(text.as_bytes(), &mut Buffer::new()).err()
+        };
+        let with_id =
+            |said: usize, len: usize| [&[VERSION, said as u8][..], &vec![b'x'; len]].concat();
+        let longest = SigningKey::MAX_ID_LEN;
+        for (said, len) in [(1, 1), (1, 9), (3, 3), (longest, longest), (longest, 99)] {
+            let error = opened(&with_id(said, len));
+            assert_eq!(error, Some(SealError::UnknownKey), "{said} of {len}");
+        }
+        for (said, len) in [
+            (0, 0),
+            (0, 9),
+            (1, 0),
+            (4, 3),
+            (longest + 1, 99),
+            (255, 255),
+        ] {
+            let error = opened(&with_id(said, len));
+            assert_eq!(error, Some(SealError::Malformed), "{said} of {len}");
+        }
+        assert_eq!(opened(b""), Some(SealError::Malformed));
+        assert_eq!(opened(&[VERSION]), Some(SealError::Malformed));
+        assert_eq!(opened(&[VERSION + 1, 1, b'x']), Some(SealError::Malformed));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_left_out_to_the_byte() {
+        let whole = Referral {
+            click_id: Some("CLICK".parse().unwrap()),
+            extra: vec![("utm".into(), "mail".into()), ("sub_id".into(), "7".into())],
+            ..referral()
+        };
+        // With less and less of it, in the order in which it goes.
+        let mut steps = vec![whole.clone()];
+        let leave_out: [fn(&mut Referral); 4] = [
+            |referral| drop(referral.extra.pop()),
+            |referral| drop(referral.extra.pop()),
+            |referral| referral.landing_path = None,
+            |referral| referral.parameter = None,
+        ];
+        for leave_out in leave_out {
+            let mut less = steps[steps.len() - 1].clone();
+            leave_out(&mut less);
+            steps.push(less);
+        }
+        for two in steps.windows(2) {
+            let [more, less] = [&two[0], &two[1]].map(|one| encoded(one, "partners", usize::MAX));
+            assert_eq!(encoded(&whole, "partners", more.len()), more);
+            assert_eq!(encoded(&whole, "partners", more.len() - 1), less);
+        }
+        let least = encoded(&steps[4], "partners", usize::MAX);
+        assert_eq!(
+            encoded(&whole, "partners", 0),
+            least,
+            "key and click ID stay"
+        );
+    }
+
+    #[test]
+    fn a_visitors_message_comes_back_and_what_is_carried_fits_to_the_byte() {
+        let visitor = VisitorId::from_bytes([9; 16]);
+        let (whole, rule) = (referral(), KeyRule::ascii());
+        let less = Referral {
+            landing_path: None,
+            ..whole.clone()
+        };
+        let fits = 1 + 16 + encoded(&whole, "", usize::MAX).len();
+        for (max_len, referral) in [(fits, &whole), (fits - 1, &less)] {
+            for click_is_due in [false, true] {
+                for carried in [None, Some(false), Some(true)] {
+                    let mut envelope = Envelope::new();
+                    let holding = carried.map(|fills_only| (&whole, fills_only));
+                    encode_visitor(visitor, click_is_due, holding, max_len, &mut envelope);
+                    let pass = Pass {
+                        visitor: Some(visitor),
+                        click_is_due,
+                        carried: carried.map(|_| referral.clone()),
+                        fills_only: carried == Some(true),
+                    };
+                    assert_eq!(decode_pass(envelope.as_bytes(), &rule), Some(pass));
+                }
+            }
+        }
+        let bare = encoded(&whole, "", usize::MAX);
+        let pass = Pass {
+            visitor: None,
+            click_is_due: false,
+            carried: Some(whole),
+            fills_only: false,
+        };
+        assert_eq!(decode_pass(&bare, &rule), Some(pass));
+    }
+
+    #[test]
+    fn a_visitors_message_is_read_strictly() {
+        let carried = encoded(&referral(), "", usize::MAX);
+        for flags in 0..=255 {
+            for (behind, taken) in [
+                (&[][..], &[128, 129][..]),
+                (&carried, &[130, 131, 134, 135]),
+                (b"x", &[]),
+            ] {
+                let message = [&[flags][..], &[9; 16], behind].concat();
+                let pass = decode_pass(&message, &KeyRule::ascii());
+                assert_eq!(
+                    pass.is_some(),
+                    taken.contains(&flags),
+                    "{flags}: {behind:?}"
+                );
+            }
+        }
     }
 }

@@ -4,6 +4,8 @@
 mod common;
 mod scripted_store;
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::body::Body;
 use axum::routing::{get, post};
@@ -12,6 +14,7 @@ use http::header::{COOKIE, SET_COOKIE};
 use http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
 use scripted_store::{Mood, Scripted};
+use tokio::time::Instant;
 use tower::ServiceExt as _;
 use tower_referral::{AppSession, Forget, ReferralKey, ReferralLayer};
 use tower_sessions::{Expiry, Session, SessionManagerLayer};
@@ -43,6 +46,7 @@ fn routes() -> Router {
             }),
         )
         .route("/image", get(async || "image"))
+        .route("/slow", get(async || pass(300).await))
         .route("/error", get(async || StatusCode::INTERNAL_SERVER_ERROR))
         .route("/forget", post(async || (Forget, "forgotten")))
         .route("/session", get(show))
@@ -64,6 +68,10 @@ fn routes() -> Router {
                 session.insert("cart", cart + 1).await.unwrap();
             }),
         )
+}
+
+async fn pass(millis: u64) {
+    tokio::time::sleep(Duration::from_millis(millis)).await;
 }
 
 /// What code that reads the session finds there: the user and the referral's key.
@@ -250,7 +258,7 @@ async fn a_store_that_fails_changes_no_page_and_delays_it_by_250_milliseconds_at
         let mut browser = Browser::default();
         browser.send(&app, "POST", "/login").await;
         store.is(mood);
-        let start = tokio::time::Instant::now();
+        let start = Instant::now();
         let landing = browser.send(&app, "GET", "/?aff=WITHIN").await;
         assert_eq!(landing, (StatusCode::OK, "page".to_owned()), "{mood:?}");
         let landing = browser.lands(&app, "/?aff=KEY").await;
@@ -258,10 +266,7 @@ async fn a_store_that_fails_changes_no_page_and_delays_it_by_250_milliseconds_at
         let key = browser.send(&app, "GET", "/key").await;
         assert_eq!(key, (StatusCode::OK, "KEY".to_owned()), "{mood:?}");
         let took = start.elapsed();
-        assert!(
-            took <= std::time::Duration::from_millis(2 * 252),
-            "{mood:?} {took:?}"
-        );
+        assert!(took <= Duration::from_millis(2 * 252), "{mood:?} {took:?}");
         store.is(Mood::Well);
         browser.send(&app, "GET", "/").await;
         assert_eq!(browser.session(&app).await, "ada KEY", "{mood:?}");
@@ -309,6 +314,126 @@ async fn the_copy_goes_along_where_every_request_saves_the_session() {
             .iter()
             .all(|record| !record.data.contains_key(AppSession::KEY))
     );
+}
+
+// ===== Beside other requests with the same session =====
+
+#[tokio::test(start_paused = true)]
+async fn an_ended_session_is_ended_once_more_and_a_living_one_is_not() {
+    let store = Scripted::default();
+    let app = app(&store);
+    let mut browser = Browser::default();
+    browser.send(&app, "POST", "/login").await;
+    browser.lands(&app, "/?aff=KEY").await;
+    browser.send(&app, "GET", "/").await;
+    pass(1000).await;
+    let [record] = &store.records()[..] else {
+        panic!("nobody has ended it");
+    };
+    browser.send(&app, "POST", "/logout").await;
+    assert_eq!(store.records(), []);
+    // A save that was on its way brings it back.
+    store.put(record.clone());
+    pass(490).await;
+    assert_eq!(store.records().len(), 1, "another may be on its way still");
+    pass(20).await;
+    assert_eq!(store.records(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_copy_is_written_while_another_request_is_at_work_on_the_session() {
+    let store = Scripted::default();
+    let app = app(&store);
+    let mut browser = Browser::default();
+    browser.send(&app, "POST", "/login").await;
+    browser.lands(&app, "/?aff=KEY").await;
+    let mut script = browser.clone();
+    let mut elsewhere = Browser {
+        referral: None,
+        ..browser.clone()
+    };
+    let slow = async {
+        script.ask(&app, "GET", "/slow", true, "empty").await;
+    };
+    let pages = async {
+        for millis in [10, 10, 10] {
+            pass(millis).await;
+            store.calls();
+            browser.send(&app, "GET", "/").await;
+            assert_eq!(store.calls(), ["load"], "the slow one isn't done");
+        }
+        // Nor is it when the application has saved the session for a third one.
+        elsewhere.send(&app, "POST", "/cart").await;
+        pass(150).await;
+        for _ in 0..2 {
+            store.calls();
+            browser.send(&app, "GET", "/").await;
+            assert_eq!(store.calls(), ["load"], "the slow one still isn't done");
+        }
+    };
+    tokio::join!(slow, pages);
+    store.calls();
+    browser.send(&app, "GET", "/").await;
+    assert_eq!(store.calls(), ["load", "save"], "nobody else is");
+    assert_eq!(browser.session(&app).await, "ada KEY");
+    assert_eq!(store.records()[0].data["cart"], 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_waits_until_the_application_has_saved_that_session() {
+    let store = Scripted::default();
+    let app = app(&store);
+    let (mut ada, mut other) = (Browser::default(), Browser::default());
+    ada.send(&app, "POST", "/login").await;
+    other.send(&app, "POST", "/login").await;
+    // (when each saves something in its session, how long the page waits that comes then)
+    for (at, ada_saves, other_saves, waits) in [
+        (0, true, false, 100),
+        (60, true, false, 40),
+        (0, false, true, 0),
+        (50, true, true, 50),
+        (100, true, false, 0),
+        (300, true, true, 0),
+    ] {
+        pass(500).await;
+        for mut record in store.records() {
+            record.data.remove(AppSession::KEY);
+            store.put(record);
+        }
+        let mut without = Browser {
+            referral: None,
+            ..ada.clone()
+        };
+        if ada_saves {
+            without.send(&app, "POST", "/cart").await;
+        }
+        pass(at).await;
+        if other_saves {
+            other.send(&app, "POST", "/cart").await;
+        }
+        let start = Instant::now();
+        ada.send(&app, "GET", "/?aff=KEY").await;
+        let waited = start.elapsed().as_millis();
+        assert!((waits..waits + 5).contains(&waited), "{at}: {waited}");
+        assert_eq!(ada.session(&app).await, "ada KEY", "{at}");
+    }
+    // Of several saves the last one counts.
+    pass(500).await;
+    let mut without = Browser {
+        referral: None,
+        ..ada.clone()
+    };
+    ada.send(&app, "POST", "/forget").await;
+    pass(500).await;
+    without.send(&app, "POST", "/cart").await;
+    pass(50).await;
+    without.send(&app, "POST", "/cart").await;
+    pass(10).await;
+    let start = Instant::now();
+    ada.send(&app, "GET", "/?aff=KEY").await;
+    let waited = start.elapsed().as_millis();
+    assert!((90..95).contains(&waited), "{waited}");
+    assert_eq!(ada.session(&app).await, "ada KEY");
 }
 
 #[tokio::test]
@@ -372,4 +497,19 @@ async fn tower_sessions_0_14_does_as_well() {
     browser.lands(&app, "/session?aff=KEY").await;
     browser.session(&app).await;
     assert_eq!(browser.session(&app).await, "\"KEY\"");
+}
+
+#[test]
+fn debug_says_what_was_chosen_and_shows_no_secret() {
+    let session = AppSession::new(Scripted::default(), keyring());
+    let shown = format!("{:?}", session.always_save());
+    assert!(
+        shown.starts_with("AppSession { cookie: SignedCookie"),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("time_limit: 250ms, always_save: true"),
+        "{shown}"
+    );
+    assert!(!shown.contains("0, 1, 2, 3"), "{shown}");
 }

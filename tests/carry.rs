@@ -171,6 +171,27 @@ fn what_does_not_fit_is_left_out_least_important_first_and_never_the_key() {
 }
 
 #[test]
+fn without_a_bound_of_ones_own_a_token_has_768_bytes_and_opens() {
+    let names = ["a", "b", "c", "d"];
+    let shop = Shop::program(Program::default().keep_params(names));
+    let carry = builder(&shop.clock).max_len(usize::MAX).build().unwrap();
+    let path = "p".repeat(254);
+    let extra = names.map(|name| format!("&{name}={}", "v".repeat(100)));
+    let mut longest = 0;
+    for key_len in 1..=128 {
+        let key = "K".repeat(key_len);
+        let referral = landed(&shop, &format!("/{path}?aff={key}{}", extra.concat()));
+        let token = referral.carry_token(&carry).unwrap();
+        let back = carry.open(token.as_str()).unwrap();
+        assert_eq!(back.key(), referral.key(), "{key_len}");
+        assert_eq!(back.landing_page(), referral.landing_page(), "{key_len}");
+        longest = longest.max(token.as_str().len());
+    }
+    // 768 bytes in base64url, and the tag.
+    assert_eq!(longest, 1024 + 43);
+}
+
+#[test]
 fn a_token_opens_for_its_own_purpose_and_audience_only() {
     let clock = Clock::new();
     let shop = Shop::new();

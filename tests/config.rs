@@ -8,8 +8,8 @@ use std::process::Command;
 use common::{Shop, keyring, page_visit, secret, signing_key};
 use time::{Duration, OffsetDateTime};
 use tower_referral::{
-    Builder, Carry, CarryBuilder, ConfigError, Keyring, KeyringError, Program, ReferralLayer,
-    SignedCookie, SigningKey,
+    Attribution, Builder, Carry, CarryBuilder, ConfigError, Keyring, KeyringError, Program,
+    ReferralLayer, SignedCookie, SigningKey, Verdict,
 };
 
 fn build(configure: impl FnOnce(Builder) -> Builder) -> Result<ReferralLayer, ConfigError> {
@@ -437,6 +437,18 @@ fn a_keyring_from_the_environment() {
             assert!(!said.contains(&key[2..]), "no secret: {said}");
         }
     }
+}
+
+#[test]
+fn debug_says_what_was_chosen() {
+    assert_eq!(format!("{:?}", Attribution::FirstTouch), "FirstTouch");
+    assert_eq!(format!("{:?}", Attribution::LastTouch), "LastTouch");
+    let own = Attribution::rule(|_, _| Verdict::Keep("mine"));
+    assert_eq!(format!("{own:?}"), "Rule(..)");
+    let Attribution::Rule(rule) = own else {
+        panic!("a rule of one's own");
+    };
+    assert_eq!(format!("{rule:?}"), "Rule(..)");
 }
 
 #[test]

@@ -264,6 +264,36 @@ async fn a_record_may_get_another_id_than_was_asked_for() {
 }
 
 #[tokio::test]
+async fn the_longest_referral_is_kept_whole() {
+    let names: Vec<_> = (0..16).map(|n| format!("{n:_>32}")).collect();
+    let site = Site::new(|b| b.program(Program::default().keep_params(names.clone())));
+    let extra = names.iter().map(|n| format!("&{n}={}", "v".repeat(128)));
+    let (path, extra) = ("p".repeat(254), extra.collect::<String>());
+    let landing = page_visit(&format!("/{path}?aff={}{extra}", "K".repeat(128)));
+    let page = site.send(&mut Browser::default(), landing, Asks).await;
+    let found = site.layer.look_up(page.visitors[0]).await.unwrap().unwrap();
+    assert_eq!(found.extra().count(), 16);
+    assert!(
+        found
+            .landing_page()
+            .unwrap()
+            .starts_with(&format!("/{path}?aff="))
+    );
+}
+
+#[test]
+fn debug_says_what_was_chosen_and_shows_no_secret() {
+    let server = ServerSide::new(Scripted::default(), keyring());
+    let shown = format!("{:?}", server.time_limit(StdDuration::from_millis(70)));
+    assert!(
+        shown.starts_with("ServerSide { cookie: SignedCookie"),
+        "{shown}"
+    );
+    assert!(shown.contains("time_limit: 70ms"), "{shown}");
+    assert!(!shown.contains("0, 1, 2, 3"), "{shown}");
+}
+
+#[tokio::test]
 async fn what_is_in_the_record_is_validated_again() {
     let site = Site::new(|b| b);
     let mut browser = Browser::default();
@@ -359,6 +389,54 @@ async fn what_came_while_the_store_failed_is_decided_over_when_it_is_back() {
             assert_eq!(site.store.records().len(), 1, "{trouble:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn what_is_carried_replaces_nothing_that_came_later() {
+    let site = Site::new(|b| b);
+    let mut browser = Browser::default();
+    site.lands(&mut browser, "FIRST").await;
+    let mut tab = browser.clone();
+    site.store.is(Mood::Down);
+    site.clock.pass(DAY);
+    site.lands(&mut tab, "CARRIED").await;
+    site.store.is(Mood::Well);
+    site.clock.pass(DAY);
+    site.lands(&mut browser, "LATER").await;
+    assert_eq!(site.key(&mut tab).await.as_deref(), Some("LATER"));
+    assert_eq!(site.key(&mut browser).await.as_deref(), Some("LATER"));
+}
+
+#[tokio::test]
+async fn what_another_tab_has_moved_in_is_not_written_again() {
+    let site = Site::new(|b| b);
+    let mut browser = Browser::default();
+    site.store.is(Mood::Down);
+    site.lands(&mut browser, "KEY").await;
+    site.store.is(Mood::Well);
+    let mut tab = browser.clone();
+    site.store.calls();
+    site.returns(&mut browser).await;
+    assert_eq!(site.store.calls(), ["load", "create"]);
+    let page = site.returns(&mut tab).await;
+    assert_eq!(site.store.calls(), ["load"]);
+    assert!(page.set_cookie.is_some() && !tab.carries("KEY"));
+}
+
+#[tokio::test]
+async fn a_store_that_could_not_be_read_is_not_written_to() {
+    let site = Site::first_touch();
+    let mut browser = Browser::default();
+    site.lands(&mut browser, "FIRST").await;
+    site.store.calls();
+    site.store.is(Mood::WriteOnly);
+    let page = site.lands(&mut browser, "LATER").await;
+    assert_eq!(page.key.as_deref(), Some("LATER"));
+    assert_eq!(site.store.calls(), ["load"], "what is there is unknown");
+    assert!(browser.carries("LATER"));
+    site.store.is(Mood::Well);
+    assert_eq!(site.key(&mut browser).await.as_deref(), Some("FIRST"));
+    assert_eq!(site.store.records().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -570,6 +648,19 @@ async fn a_late_click_id_is_written_straight_to_the_record() {
     assert_eq!(page.click_id.as_deref(), Some("click-of-A"));
     assert_eq!(site.store.calls(), ["load"]);
     assert_eq!(page.set_cookie, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_touch_takes_no_record_whose_click_id_is_still_to_come() {
+    let site = Site::new(|b| b.clicks(clicks(100)));
+    let mut browser = Browser::default();
+    let before = site.lands(&mut browser, "A").await.visitors;
+    // Whoever waits for that click may have read the record and be about to write it back.
+    site.lands(&mut browser, "B").await;
+    let after = site.returns(&mut browser).await;
+    assert_eq!(after.key.as_deref(), Some("B"));
+    assert_ne!(after.visitors, before);
+    assert_eq!(site.store.records().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -618,7 +618,7 @@ pub(crate) fn foreign<'h>(headers: &'h HeaderMap, name: &'h str) -> impl Iterato
 mod tests {
     use super::*;
     use crate::SigningKey;
-    use crate::referral::Source;
+    use crate::referral::{ReferralKey, Source};
 
     fn keyring() -> Keyring {
         let id = "k".repeat(SigningKey::MAX_ID_LEN);
@@ -675,5 +675,99 @@ mod tests {
             (&kept.key, &kept.click_id),
             (&referral.key, &referral.click_id)
         );
+    }
+
+    /// All that a referral can have, with a landing path of that length.
+    fn referral(program: &Program, key: &str, path_len: usize) -> Referral {
+        Referral {
+            key: program.key_rule.parse(key).unwrap(),
+            click_id: Some("c".repeat(128).parse().unwrap()),
+            click: Click::Started([7; 8]),
+            program: program.name.clone(),
+            source: Source::Landing,
+            captured_at: 1_800_000_000_000,
+            window: 34_560_000,
+            parameter: Some("aff".into()),
+            landing_path: Some("/".repeat(path_len).into()),
+            extra: Vec::new(),
+        }
+    }
+
+    fn program() -> Program {
+        Program::new("p".repeat(32))
+            .window(time::Duration::days(400))
+            .key_rule(crate::KeyRule::printable_unicode())
+    }
+
+    fn cookies(domain_len: usize, program: &Program) -> Cookies {
+        let domain = [&*"d".repeat(63); 4].join(".");
+        SignedCookie::new(keyring())
+            .name("n".repeat(MAX_NAME_LEN))
+            .domain(&domain[..domain_len])
+            .prepare(std::slice::from_ref(program))
+            .unwrap()
+    }
+
+    #[test]
+    fn a_cookie_takes_all_the_room_there_is_and_not_a_byte_more() {
+        let program = program();
+        let key = "é".repeat(127);
+        let mut longest = 0;
+        // Three of four bounds are the length of some base64url.
+        for domain_len in 100..104 {
+            let cookies = cookies(domain_len, &program);
+            for path_len in 1..=255 {
+                let referral = referral(&program, &key, path_len);
+                let held = Held {
+                    referral: &referral,
+                    pass: None,
+                };
+                let line = cookies.write(0, Some(held), referral.captured_at);
+                longest = longest.max(line.len());
+            }
+        }
+        assert_eq!(longest, MAX_SET_COOKIE_LEN - 1);
+    }
+
+    #[test]
+    fn of_what_cannot_both_be_held_the_referral_stays_and_the_id_goes() {
+        let program = program();
+        let cookies = cookies(MAX_DOMAIN_LEN, &program);
+        let visitor = VisitorId::from_bytes([9; 16]);
+        let (mut with_id, mut without) = (0, 0);
+        for key_len in 1..=ReferralKey::MAX_BYTES {
+            let key = ["", "x"][key_len % 2].to_owned() + &"é".repeat(key_len / 2);
+            let referral = referral(&program, &key, 1);
+            let held = Held {
+                referral: &referral,
+                pass: Some(HeldPass {
+                    visitor,
+                    carries: true,
+                    fills_only: false,
+                }),
+            };
+            let line = cookies.write(0, Some(held), referral.captured_at);
+            assert!(line.len() < MAX_SET_COOKIE_LEN, "{key_len}");
+
+            let value = line.to_str().unwrap().split(';').next().unwrap();
+            let mut headers = HeaderMap::new();
+            headers.insert(COOKIE, HeaderValue::from_str(value).unwrap());
+            let mut jar = Jar::default();
+            cookies.put_aside(&headers, &mut jar);
+            let passes = cookies.open_passes(&cookies.all(&jar), 0, &program);
+            let [pass] = &passes.unwrap()[..] else {
+                panic!("one pass");
+            };
+            let carried = pass.carried.as_ref().unwrap();
+            assert_eq!(carried.key, referral.key);
+            assert_eq!(carried.click_id, referral.click_id);
+            // The ID is there if it fits beside what is never left out.
+            let mut least = Vec::new();
+            seal::encode(&referral, "", 0, &mut least);
+            let fits = 1 + 16 + least.len() <= cookies.programs[0].max_message_len;
+            assert_eq!(pass.visitor, fits.then_some(visitor), "{key_len}");
+            *(if fits { &mut with_id } else { &mut without }) += 1;
+        }
+        assert!(with_id > 0 && without > 0, "{with_id}, {without}");
     }
 }

@@ -325,3 +325,48 @@ pub(crate) fn is_page(headers: &HeaderMap) -> bool {
         .get("sec-fetch-dest")
         .is_none_or(|dest| dest == "document")
 }
+
+#[cfg(all(test, feature = "tower-sessions-0_15"))]
+mod tests {
+    use tower_sessions::{MemoryStore, Session};
+
+    use super::*;
+    use crate::{Keyring, SigningKey};
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_known_of_a_session_goes_when_nobody_is_at_work_on_it() {
+        let key = SigningKey::new("k1", (0..32).collect::<Vec<u8>>()).unwrap();
+        let store = MemoryStore::default();
+        let mirror = AppSession::new(store.clone(), Keyring::new(key)).prepare();
+        let mirror = Arc::new(mirror);
+        let session = Session::new(None, Arc::new(store.clone()), None);
+        session.insert("user", "ada").await.unwrap();
+        session.save().await.unwrap();
+        let visit = || {
+            let session = Session::new(session.id(), Arc::new(store.clone()), None);
+            let mut extensions = Extensions::new();
+            extensions.insert(session.clone());
+            (mirror.visit(&extensions).unwrap(), session)
+        };
+        let known = || mirror.sessions().in_use.len();
+        let (one, another) = (visit(), visit());
+        assert_eq!(known(), 1);
+        drop(one);
+        assert_eq!(known(), 1, "another is at work on it");
+        drop(another);
+        assert_eq!(known(), 0);
+
+        for requests in 1..=3 {
+            for _ in 0..requests {
+                let (one, session) = visit();
+                session.insert("cart", requests).await.unwrap();
+                drop(one);
+            }
+            assert_eq!(known(), 1, "the application is about to save it");
+            tokio::time::sleep(SAVE_TIME).await;
+            mirror.sessions().forget_saved();
+            assert_eq!(known(), 0);
+            assert!(mirror.sessions().saving.is_empty());
+        }
+    }
+}

@@ -1,16 +1,20 @@
 //! What handlers get: the extractors of axum, and the extensions without it.
 #![cfg(feature = "axum")]
 
-use crate::common::{DAY, Shop, arriving, keep, page_visit, run};
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+
+use crate::common::{COOKIE_NAME, DAY, Shop, arriving, keep, page_visit, run, with_cookie_line};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::FromRequestParts as _;
 use axum::routing::get;
-use http::{Request, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
-use tower::ServiceExt as _;
+use tower::{Layer as _, Service as _, ServiceExt as _, service_fn};
 use tower_referral::{
-    MissingLayer, Referral, ReferralKey, ReferralLayer, ReferralRejection, Referrals, Source,
+    MissingLayer, Program, Referral, ReferralKey, ReferralLayer, ReferralRejection, Referrals,
+    Source,
 };
 
 in_every_way! {
@@ -19,6 +23,7 @@ in_every_way! {
     the_rejections_are_errors_that_say_what_they_are,
     a_referral_tells_all_that_is_known_about_it,
     a_returning_visitors_cookie_is_verified_when_a_handler_asks_and_says_why_it_does_not_count,
+    whoever_asks_again_in_one_request_gets_the_same_answer,
     keys_and_referrals_as_json,
     keys_and_click_ids_are_checked_wherever_they_come_from,
 }
@@ -131,7 +136,7 @@ fn a_referral_tells_all_that_is_known_about_it() {
 fn a_returning_visitors_cookie_is_verified_when_a_handler_asks_and_says_why_it_does_not_count() {
     let shop = Shop::new();
     let mut visitor = shop.visitor();
-    visitor.hold(crate::common::COOKIE_NAME, "forged");
+    visitor.hold(COOKIE_NAME, "forged");
     let page = visitor.visit("/");
     let reasons = crate::common::reasons(page.seen.decisions());
     assert_eq!(reasons, ["default: malformed"]);
@@ -141,9 +146,55 @@ fn a_returning_visitors_cookie_is_verified_when_a_handler_asks_and_says_why_it_d
     );
 }
 
+/// Two extractors of one handler, or a middleware and the handler.
+fn whoever_asks_again_in_one_request_gets_the_same_answer() {
+    let program = || Program::default().keep_params(["sub"]);
+    let before = Shop::program(program());
+    let mut visitor = before.visitor();
+    visitor.visit("/p?aff=K&sub=7");
+    // What counts by now is shorter than what was sealed.
+    let shop = Shop::at(before.clock.clone(), keep(), |builder| {
+        builder.program(program().window(DAY * 7))
+    });
+    let held = visitor.held(COOKIE_NAME).unwrap();
+    for (cookie, known) in [(held, true), ("forged", false)] {
+        let answers = Arc::new(Mutex::new(Vec::new()));
+        let mut service = shop.layer.layer(service_fn(|request: Request<String>| {
+            let answers = Arc::clone(&answers);
+            async move {
+                let extensions = request.extensions();
+                for _ in 0..3 {
+                    let referrals = Referrals::from_extensions(extensions).await.unwrap();
+                    let key = ReferralKey::from_extensions(extensions).await.unwrap();
+                    answers
+                        .lock()
+                        .unwrap()
+                        .push((referrals.first().cloned(), key));
+                }
+                Ok::<_, Infallible>(Response::new(()))
+            }
+        }));
+        let request = with_cookie_line("/", format!("{COOKIE_NAME}={cookie}"));
+        let Ok(_) = run(service.call(arriving(request)));
+
+        let answers = answers.lock().unwrap();
+        let (referral, key) = &answers[0];
+        assert_eq!(key.as_ref().map(ReferralKey::as_str), known.then_some("K"));
+        assert_eq!(referral.is_some(), known);
+        if let Some(referral) = referral {
+            assert_eq!(referral.window(), DAY * 7);
+            assert_eq!(referral.extra().collect::<Vec<_>>(), [("sub", "7")]);
+        }
+        assert!(
+            answers.iter().all(|answer| *answer == answers[0]),
+            "{answers:?}"
+        );
+    }
+}
+
 #[cfg(feature = "serde")]
 fn keys_and_referrals_as_json() {
-    let shop = Shop::program(tower_referral::Program::default().keep_params(["sub", "utm"]));
+    let shop = Shop::program(Program::default().keep_params(["sub", "utm"]));
     let page = shop.send(page_visit("/p?utm=b&sub=a&aff=K"));
     let json = serde_json::to_value(page.referral().unwrap()).unwrap();
     assert_eq!(

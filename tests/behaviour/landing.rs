@@ -373,6 +373,8 @@ fn reading_is_bounded_and_a_flood_of_others_does_not_disturb_ours() {
         let page = shop.send(page_visit(&format!("/?{query}")));
         assert_eq!(page.key(), captured.then_some("K"), "{case}");
         assert_eq!(page.changed(), captured, "{case}");
+        // What is behind the bounds is nothing of ours, and leaves the response as it was.
+        assert_eq!(page.is_private(), captured, "{case}");
     }
 }
 

@@ -21,6 +21,8 @@ pub(crate) enum Mood {
     Panicking,
     /// Reads and doesn't write: full, or a replica.
     ReadOnly,
+    /// Writes and doesn't read: its replicas are gone.
+    WriteOnly,
     /// Answers in its own time, in milliseconds.
     Slow(u64),
 }
@@ -72,7 +74,10 @@ impl Scripted {
         match mood {
             Mood::Well => Ok(()),
             Mood::ReadOnly if !writes => Ok(()),
-            Mood::Down | Mood::ReadOnly => Err(Error::Backend("it is as the script says".into())),
+            Mood::WriteOnly if writes => Ok(()),
+            Mood::Down | Mood::ReadOnly | Mood::WriteOnly => {
+                Err(Error::Backend("it is as the script says".into()))
+            }
             Mood::Hanging => std::future::pending().await,
             Mood::Panicking => panic!("it is as the script says"),
             Mood::Slow(millis) => {
