@@ -100,11 +100,12 @@ fn arrive(
         way_back.read(Arc::clone(&reading));
         Some(Visit::OnServer(reading))
     } else if ours.must_be_decided(config, permission) {
-        let ledger = Ledger::open(config, ours.jar);
-        let decided = decide(config, request, permission, &ours, ledger);
-        let ledger = Arc::clone(&decided.ledger);
-        way_back.decided = Some(decided);
-        Some(Visit::Decided(ledger))
+        let mut ledger = Ledger::open(config, ours.jar);
+        let effects = Arrival::new(config, request, permission, &ours, &mut ledger).decide();
+        let ledger = Arc::new(ledger);
+        let seen = Visit::Decided(Arc::clone(&ledger));
+        way_back.decided = Some(Decided { ledger, effects });
+        Some(seen)
     } else if !ours.jar.is_empty() {
         Some(Visit::unopened(Arc::clone(config), ours.jar.clone()))
     } else {
@@ -127,12 +128,15 @@ fn read_later(
         ours.query.is_some() || !ours.scripts.is_empty() || is_denied || ledger.is_due();
     let decide = must_be_decided.then(|| -> Decide {
         let (config, copy) = (Arc::clone(config), request.to_owned());
-        Box::new(move |ledger| {
+        Box::new(move |mut ledger| {
             let request = RequestRef::from(&copy);
             let mut jar = Jar::default();
             config.cookies.put_aside(request.headers(), &mut jar);
             let ours = Ours::new(&config, request, &jar, our_query(&config, request));
-            decide(&config, request, permission, &ours, ledger)
+            let arrival = Arrival::new(&config, request, permission, &ours, &mut ledger);
+            let effects = arrival.decide();
+            let ledger = Arc::new(ledger);
+            Decided { ledger, effects }
         })
     });
     Arc::new(Reading::new(
@@ -142,20 +146,6 @@ fn read_later(
         ledger,
         decide,
     ))
-}
-
-fn decide(
-    config: &Config,
-    request: RequestRef<'_>,
-    permission: Permission,
-    ours: &Ours<'_>,
-    mut ledger: Ledger,
-) -> Decided {
-    let effects = Arrival::new(config, request, permission, ours, &mut ledger).decide();
-    Decided {
-        ledger: Arc::new(ledger),
-        effects,
-    }
 }
 
 /// The query, if it has a parameter of ours.
@@ -297,17 +287,13 @@ impl<'r> Arrival<'r> {
         let path = self.config.page_uri(self.request).path();
         let program = &self.config.programs[index];
         let now = self.ledger.now();
-        let fills_only = if self.stands_down() {
-            Some(Reason::KeptStandDown)
+        let mut touch = Touch::new(found.into_referral(program, Source::Landing, Some(path), now));
+        if self.stands_down() {
+            touch.fills_only = Some(Reason::KeptStandDown);
         } else if visit.same_origin {
-            Some(Reason::KeptSameOrigin)
-        } else {
-            None
-        };
-        Touch {
-            fills_only,
-            ..Touch::new(found.into_referral(program, Source::Landing, Some(path), now))
+            touch.fills_only = Some(Reason::KeptSameOrigin);
         }
+        touch
     }
 
     fn stands_down(&self) -> bool {

@@ -4,6 +4,7 @@
 //! The job: on a landing (`?aff=` or `?ref=` with a valid key) keep the key for 30 days, in a
 //! signed cookie or a session; on later requests give it to a handler that asks for it.
 
+mod floor;
 mod hand_written;
 mod referred;
 mod sessions;
@@ -85,6 +86,13 @@ pub fn contenders() -> Vec<Contender> {
                 false => sending(visit, layer.layer(bare())),
                 true => sending(visit, layer.layer(asking())),
             }),
+        },
+        Contender {
+            name: "the least there is to do",
+            bare: Some(plain),
+            cases: our_visits
+                .clone()
+                .map(|visit| sending(visit, floor::under(bare()))),
         },
         Contender {
             name: "tower-http SetResponseHeader",
