@@ -10,7 +10,7 @@ use crate::attribution::{Ruling, Touch};
 use crate::click::{Answer, Clicker, Facts, Pending};
 use crate::config::Config;
 use crate::consent::Permission;
-use crate::keep::cookie::{Found, Held, HeldPass, Jar};
+use crate::keep::cookie::{Held, HeldPass, Jar};
 use crate::keep::server::Shelf;
 use crate::reason::{Decisions, Reason};
 use crate::referral::{Click, Referral, Source, TouchId, UnixMillis};
@@ -50,7 +50,8 @@ struct Account {
 impl Ledger {
     /// Verifies what the browser sent.
     pub(crate) fn open(config: &Config, jar: &Jar) -> Self {
-        let ledger = Self::reopen(config, jar);
+        let mut ledger = Self::empty(config, config.now());
+        ledger.verify(config, jar);
         ledger.decisions.tell();
         ledger
     }
@@ -58,21 +59,29 @@ impl Ledger {
     /// Verifies it again on the way back. A handler that asked has been told of it already.
     pub(crate) fn reopen(config: &Config, jar: &Jar) -> Self {
         let mut ledger = Self::empty(config, config.now());
-        if !jar.is_empty() || config.records.is_some() {
-            ledger.verify(config, &config.cookies.all(jar));
+        ledger.verify(config, jar);
+        ledger
+    }
+
+    /// Filled where it is: a ledger is large, and every landing makes one.
+    #[inline(always)]
+    fn empty(config: &Config, now: UnixMillis) -> Self {
+        let mut ledger = Self {
+            now,
+            accounts: Accounts::new(),
+            decisions: Decisions::default(),
+        };
+        for _ in &config.programs {
+            ledger.accounts.push(Account::default());
         }
         ledger
     }
 
-    fn empty(config: &Config, now: UnixMillis) -> Self {
-        Self {
-            now,
-            accounts: config.programs.iter().map(|_| Account::default()).collect(),
-            decisions: Decisions::default(),
+    fn verify(&mut self, config: &Config, jar: &Jar) {
+        if jar.is_empty() && config.records.is_none() {
+            return;
         }
-    }
-
-    fn verify(&mut self, config: &Config, found: &Found<'_>) {
+        let found = &config.cookies.all(jar);
         for (index, program) in config.programs.iter().enumerate() {
             let account = &mut self.accounts[index];
             let fault = if config.records.is_none() {

@@ -483,7 +483,7 @@ impl Cookies {
 }
 
 /// Cookies of ours, unverified: the program's index and the value of each.
-pub(crate) type Found<'j> = SmallVec<[(usize, &'j [u8]); 2]>;
+type Found<'j> = SmallVec<[(usize, &'j [u8]); 2]>;
 
 /// Reads a cookie's message, and checks its age.
 #[inline]
