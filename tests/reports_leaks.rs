@@ -8,17 +8,15 @@
     feature = "tracing"
 ))]
 
+mod log;
 mod stand_in;
 
 use std::error::Error as _;
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
 
 use tower_referral::platform::{
     Error, Money, Partnac, Partnero, PartneroFriends, Report, Sale, SignUp, TakeReports, Tapfiliate,
 };
-use tracing_subscriber::fmt::MakeWriter;
-
+use crate::log::Log;
 use crate::stand_in::{StandIn, clicked};
 
 const SECRETS: [&str; 9] = [
@@ -60,28 +58,6 @@ fn reports() -> [Report; 3] {
     .fold(sale, |sale, (name, value)| sale.metadata(name, value));
     let guest = Sale::guest("ORDER-2", sign_up(), amount).unwrap();
     [sign_up().into(), sale.into(), guest.into()]
-}
-
-/// All that is logged, at every level.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Log {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
 }
 
 /// Everything of an error that can be shown.
@@ -154,7 +130,7 @@ async fn nothing_leaks() {
         + tell_all(|| Tapfiliate::new(api_key).unwrap()).await;
     assert!(errors > 200, "{errors}");
 
-    let logged = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let logged = log.take();
     assert!(
         logged.matches("advice=").count() >= errors,
         "nothing was logged"

@@ -4,51 +4,26 @@
 #![cfg(all(feature = "tower-sessions-0_15", feature = "tracing"))]
 
 mod common;
+mod log;
 mod scripted_store;
 
 use std::convert::Infallible;
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
 
 use common::{keyring, page_visit};
 use http::{Request, Response};
+use log::Log;
 use scripted_store::{Mood, Scripted};
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_referral::{ReferralLayer, ServerSide};
 use tracing::Level;
-use tracing_subscriber::fmt::MakeWriter;
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Log {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
-}
-
-impl Log {
-    /// What was told of the store since the last time, without the decisions.
-    fn told(&self) -> Vec<String> {
-        let bytes = std::mem::take(&mut *self.0.lock().unwrap());
-        let text = String::from_utf8(bytes).unwrap();
-        let lines = text
-            .lines()
-            .filter(|line| line.contains("store unavailable"));
-        lines.map(|line| line.trim().to_owned()).collect()
-    }
+/// What was told of the store since the last time, without the decisions.
+fn told(log: &Log) -> Vec<String> {
+    let text = log.take();
+    let lines = text
+        .lines()
+        .filter(|line| line.contains("store unavailable"));
+    lines.map(|line| line.trim().to_owned()).collect()
 }
 
 async fn land(layer: &ReferralLayer) {
@@ -83,15 +58,15 @@ async fn faults_are_told_in_the_stores_words_and_ever_less_aloud() {
                 1 | 2 | 4 | 8 => "WARN",
                 _ => "DEBUG",
             };
-            assert_eq!(log.told(), [line(level, down, faults)]);
+            assert_eq!(told(&log), [line(level, down, faults)]);
         }
         // Once a call succeeds, the next fault is the first again.
         store.is(Mood::Well);
         land(&layer).await;
-        assert_eq!(log.told(), [""; 0]);
+        assert_eq!(told(&log), [""; 0]);
     }
     store.is(Mood::Hanging);
     land(&layer).await;
     let late = line("WARN", "no answer within the time limit", 1);
-    assert_eq!(log.told(), [late]);
+    assert_eq!(told(&log), [late]);
 }

@@ -627,27 +627,13 @@ mod tests {
 
     #[test]
     fn the_largest_referral_stays_under_one_kib_and_keeps_key_and_click_id() {
-        let program = Program::new("p".repeat(32))
-            .params(["aff"])
-            .key_rule(crate::KeyRule::printable_unicode());
-        let domain = [&*"d".repeat(63); 4].join(".");
-        let cookies = SignedCookie::new(keyring())
-            .name("n".repeat(MAX_NAME_LEN))
-            .domain(&domain[..MAX_DOMAIN_LEN])
-            .prepare(std::slice::from_ref(&program))
-            .unwrap();
+        let program = program();
+        let cookies = cookies(MAX_DOMAIN_LEN, &program);
         let key = format!("x{}", "é".repeat(127));
         let referral = Referral {
-            key: program.key_rule.parse(&key).unwrap(),
-            click_id: Some("c".repeat(128).parse().unwrap()),
-            click: Click::Started([7; 8]),
-            program: program.name.clone(),
-            source: Source::Landing,
-            captured_at: 1_800_000_000_000,
-            window: 34_560_000,
             parameter: Some("p".repeat(32).into()),
-            landing_path: Some("/".repeat(255).into()),
             extra: vec![("n".repeat(32).into(), "v".repeat(128).into()); 16],
+            ..referral(&program, &key, 255)
         };
         let held = Held {
             referral: &referral,
@@ -661,15 +647,7 @@ mod tests {
         headers.insert(COOKIE, HeaderValue::from_str(value).unwrap());
         let mut jar = Jar::default();
         cookies.put_aside(&headers, &mut jar);
-        let kept = cookies.open(
-            &cookies.all(&jar),
-            0,
-            &Program {
-                window: time::Duration::days(400),
-                ..program
-            },
-            referral.captured_at,
-        );
+        let kept = cookies.open(&cookies.all(&jar), 0, &program, referral.captured_at);
         let kept = kept.unwrap().unwrap();
         assert_eq!(
             (&kept.key, &kept.click_id),
@@ -677,7 +655,7 @@ mod tests {
         );
     }
 
-    /// All that a referral can have, with a landing path of that length.
+    /// Nearly all that a referral can have, with a landing path of that length.
     fn referral(program: &Program, key: &str, path_len: usize) -> Referral {
         Referral {
             key: program.key_rule.parse(key).unwrap(),
