@@ -8,7 +8,7 @@
 
 use std::sync::LazyLock;
 
-use http::header::{CACHE_CONTROL, COOKIE, HeaderValue, SET_COOKIE};
+use http::header::{COOKIE, HeaderValue};
 use http::{Method, Request, Uri};
 use libfuzzer_sys::fuzz_target;
 use time::Duration;
@@ -18,7 +18,7 @@ use tower_referral_fuzz::envelope::{Envelopes, Fault};
 use tower_referral_fuzz::message::{self, Keys, Plain};
 use tower_referral_fuzz::query;
 use tower_referral_fuzz::script::{self, Words};
-use tower_referral_fuzz::shop::{self, KEYS, KNOWN_KEYS, NOON, Shop};
+use tower_referral_fuzz::shop::{self, Expected, KEYS, KNOWN_KEYS, NOON, Shop};
 
 const NAMES: [&str; 2] = ["__Host-referral", "__Host-referral-friends"];
 const PROGRAMS: [&str; 2] = ["default", "friends"];
@@ -298,24 +298,12 @@ fuzz_target!(|input: &[u8]| {
     };
     let response = shops[with].send(request);
 
-    let seen = response.body();
-    let said = seen.decisions().iter();
-    let said: Vec<_> = said.map(|said| (said.program(), said.reason())).collect();
-    assert_eq!(said, decisions);
-    let mut referrals = seen.iter();
-    for (at, plain) in shown.iter().enumerate() {
-        if let Some(plain) = plain {
-            let referral = referrals.next().expect("a referral that counts");
-            shop::assert_same(referral, plain, PROGRAMS[at]);
-        }
-    }
-    assert_eq!(referrals.next(), None, "a referral that doesn't count");
-    let set = response.headers().get_all(SET_COOKIE).iter();
-    assert!(set.eq(written.iter()), "{written:?}");
-    let is_private = lands || !written.is_empty();
-    let caching = response.headers().get(CACHE_CONTROL);
-    assert_eq!(
-        caching.map(HeaderValue::as_bytes),
-        is_private.then_some(&b"private, no-cache"[..])
-    );
+    let expected = Expected {
+        programs: &PROGRAMS,
+        shown: &shown,
+        decisions: &decisions,
+        written: &written,
+        has_parameter: lands,
+    };
+    shop::assert_expected(&response, &expected);
 });

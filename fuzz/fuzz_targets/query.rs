@@ -7,7 +7,7 @@
 
 use std::sync::LazyLock;
 
-use http::header::{CACHE_CONTROL, COOKIE, HeaderName, HeaderValue, LOCATION, SET_COOKIE};
+use http::header::{COOKIE, HeaderName, HeaderValue, LOCATION};
 use http::{Method, Request, StatusCode, Uri};
 use libfuzzer_sys::fuzz_target;
 use time::Duration;
@@ -17,7 +17,7 @@ use tower_referral_fuzz::envelope::Envelopes;
 use tower_referral_fuzz::message::{self, Keys, Plain};
 use tower_referral_fuzz::query;
 use tower_referral_fuzz::script::{self, Words};
-use tower_referral_fuzz::shop::{self, KEYS, KNOWN_KEYS, NOON, Shop};
+use tower_referral_fuzz::shop::{self, Expected, KEYS, KNOWN_KEYS, NOON, Shop};
 
 const DAY: u32 = 86_400;
 const NAMES: [&str; 2] = ["default", "friends"];
@@ -267,27 +267,14 @@ fuzz_target!(|input: &[u8]| {
     // By the crate.
     let response = bench.shops[usize::from(cleans)].send(request);
 
-    let seen = response.body();
-    let said = seen.decisions().iter();
-    let said: Vec<_> = said.map(|said| (said.program(), said.reason())).collect();
-    assert_eq!(said, decisions);
-    let mut referrals = seen.iter();
-    for (at, plain) in shown.iter().enumerate() {
-        if let Some(plain) = plain {
-            let referral = referrals.next().expect("a referral that counts");
-            shop::assert_same(referral, plain, NAMES[at]);
-        }
-    }
-    assert_eq!(referrals.next(), None, "a referral that doesn't count");
-    let set = response.headers().get_all(SET_COOKIE).iter();
-    assert!(set.eq(written.iter()), "{written:?}");
-    assert!(written.iter().all(|line| line.len() < 1024));
-    let is_private = has_parameter || !written.is_empty();
-    let caching = response.headers().get(CACHE_CONTROL);
-    assert_eq!(
-        caching.map(HeaderValue::as_bytes),
-        is_private.then_some(&b"private, no-cache"[..])
-    );
+    let expected = Expected {
+        programs: &NAMES,
+        shown: &shown,
+        decisions: &decisions,
+        written: &written,
+        has_parameter,
+    };
+    shop::assert_expected(&response, &expected);
     let is_redirect = response.status() == StatusCode::SEE_OTHER;
     assert_eq!(is_redirect, location.is_some());
     let said = response.headers().get(LOCATION).map(HeaderValue::as_bytes);

@@ -8,11 +8,12 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::task::{Context, Poll, Waker};
 
+use http::header::{CACHE_CONTROL, HeaderValue, SET_COOKIE};
 use http::{Request, Response};
 use time::{Duration, OffsetDateTime};
 use tower_layer::Layer as _;
 use tower_referral::{
-    Keyring, Referral, ReferralLayer, ReferralService, Referrals, SigningKey, Source,
+    Keyring, Reason, Referral, ReferralLayer, ReferralService, Referrals, SigningKey, Source,
 };
 use tower_service::Service as _;
 
@@ -107,6 +108,46 @@ pub fn now_ready<F: Future>(future: F) -> F::Output {
         Poll::Ready(output) => output,
         Poll::Pending => panic!("there is nothing to wait for"),
     }
+}
+
+/// What an oracle expects of a response.
+pub struct Expected<'a> {
+    /// The programs' names, in order.
+    pub programs: &'a [&'static str],
+    /// The referral of each that the page sees.
+    pub shown: &'a [Option<Plain<'a>>],
+    /// Each program's name, and what was decided.
+    pub decisions: &'a [(&'static str, Reason)],
+    /// Each `Set-Cookie` of ours, in order.
+    pub written: &'a [String],
+    /// Does the query have a parameter of ours?
+    pub has_parameter: bool,
+}
+
+/// Is the response what the oracle expects, in all that the page sees and in every header of ours?
+pub fn assert_expected(response: &Response<Referrals>, expected: &Expected<'_>) {
+    let seen = response.body();
+    let said = seen.decisions().iter();
+    let said: Vec<_> = said.map(|said| (said.program(), said.reason())).collect();
+    assert_eq!(said, expected.decisions);
+    let mut referrals = seen.iter();
+    for (program, plain) in expected.programs.iter().zip(expected.shown) {
+        if let Some(plain) = plain {
+            let referral = referrals.next().expect("a referral that counts");
+            assert_same(referral, plain, program);
+        }
+    }
+    assert_eq!(referrals.next(), None, "a referral that doesn't count");
+    let written = expected.written;
+    let set = response.headers().get_all(SET_COOKIE).iter();
+    assert!(set.eq(written.iter()), "{written:?}");
+    assert!(written.iter().all(|line| line.len() < 1024));
+    let is_private = expected.has_parameter || !written.is_empty();
+    let caching = response.headers().get(CACHE_CONTROL);
+    assert_eq!(
+        caching.map(HeaderValue::as_bytes),
+        is_private.then_some(&b"private, no-cache"[..])
+    );
 }
 
 /// Does the crate say of a referral what the oracle says, in every field that the API shows?
