@@ -13,11 +13,11 @@ mod stand_in;
 
 use std::error::Error as _;
 
+use crate::log::Log;
+use crate::stand_in::{StandIn, clicked};
 use tower_referral::platform::{
     Error, Money, Partnac, Partnero, PartneroFriends, Report, Sale, SignUp, TakeReports, Tapfiliate,
 };
-use crate::log::Log;
-use crate::stand_in::{StandIn, clicked};
 
 const SECRETS: [&str; 9] = [
     "k3y-of-the-api",
