@@ -20,7 +20,7 @@ use smol_str::SmolStr;
 use tower_service::Service;
 
 use crate::config::Config;
-use crate::landing::{self, Found};
+use crate::landing::{self, Found, Query};
 use crate::layer::ReferralLayer;
 use crate::reason::Reason;
 use crate::respond::Capture;
@@ -158,6 +158,9 @@ where
 /// The keys in a form's body, which reads as a query does, with their programs' names.
 fn find_all(config: &Config, query: &[u8]) -> Result<Vec<(SmolStr, Found)>, Refusal> {
     let mut all = Vec::new();
+    let Some(query) = Query::of(&config.programs, &config.first_bytes, query) else {
+        return Ok(all);
+    };
     let mut is_invalid = false;
     for program in &config.programs {
         match landing::read(program, query) {

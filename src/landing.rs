@@ -75,30 +75,53 @@ impl FirstBytes {
     }
 }
 
-/// Does the query have any of our parameters, whatever its value?
-pub(crate) fn has_parameter(programs: &[Program], first_bytes: &FirstBytes, query: &str) -> bool {
-    let query = within_bound(query.as_bytes());
-    let mut rest = query;
-    let mut pairs = 0;
-    // Empty pairs aren't pairs, and are too rare to be told apart faster.
-    while !rest.is_empty() {
-        let (pair, after) = split(rest, end_of_pair(rest));
-        rest = after;
-        let Some(first) = pair.first() else {
-            continue;
-        };
-        if first_bytes.0[usize::from(*first)] {
-            let name = pair.split(|byte| *byte == b'=').next();
-            if name.is_some_and(|name| programs.iter().any(|program| program.is_ours(name))) {
-                return true;
+/// A query that has a parameter of ours, whatever its value.
+#[derive(Clone, Copy)]
+pub(crate) struct Query<'q> {
+    /// As far as it is read.
+    text: &'q [u8],
+    /// Where the first parameter of ours begins: nobody looks for it again.
+    ours: usize,
+    /// How many pairs are before it.
+    before: usize,
+}
+
+impl<'q> Query<'q> {
+    pub(crate) fn of(
+        programs: &[Program],
+        first_bytes: &FirstBytes,
+        query: &'q [u8],
+    ) -> Option<Self> {
+        let text = within_bound(query);
+        let mut rest = text;
+        let mut before = 0;
+        // Empty pairs aren't pairs, and are too rare to be told apart faster.
+        while !rest.is_empty() && before < MAX_PAIRS {
+            let ours = text.len() - rest.len();
+            let (pair, after) = split(rest, end_of_pair(rest));
+            rest = after;
+            let Some(first) = pair.first() else {
+                continue;
+            };
+            if first_bytes.0[usize::from(*first)] {
+                let name = pair.split(|byte| *byte == b'=').next();
+                if name.is_some_and(|name| programs.iter().any(|program| program.is_ours(name))) {
+                    return Some(Self { text, ours, before });
+                }
             }
+            before += 1;
         }
-        pairs += 1;
-        if pairs == MAX_PAIRS {
-            return false;
-        }
+        None
     }
-    false
+
+    /// Its pairs from the first of ours on.
+    fn pairs_from_ours(self) -> impl Iterator<Item = Pair<'q>> {
+        pairs(&self.text[self.ours..], MAX_PAIRS - self.before)
+    }
+
+    fn all_pairs(self) -> impl Iterator<Item = Pair<'q>> {
+        pairs(self.text, MAX_PAIRS)
+    }
 }
 
 /// A pair that the bound would cut isn't read at all: half a key is another key.
@@ -112,10 +135,10 @@ fn within_bound(query: &[u8]) -> &[u8] {
 
 /// The key that `query` carries for `program`. `Some(Err)` where a parameter is there and none of
 /// its values is a key.
-pub(crate) fn read(program: &Program, query: &[u8]) -> Option<Result<Found, Reason>> {
+pub(crate) fn read(program: &Program, query: Query<'_>) -> Option<Result<Found, Reason>> {
     let mut seen = false;
     let mut found: Option<(usize, ReferralKey)> = None;
-    for pair in pairs(query) {
+    for pair in query.pairs_from_ours() {
         // Only a name that is preferred to what is found already.
         let better = found
             .as_ref()
@@ -140,14 +163,14 @@ pub(crate) fn read(program: &Program, query: &[u8]) -> Option<Result<Found, Reas
     }
 }
 
-fn read_extra(program: &Program, query: &[u8]) -> Vec<(SmolStr, SmolStr)> {
+fn read_extra(program: &Program, query: Query<'_>) -> Vec<(SmolStr, SmolStr)> {
     let names = &program.keep_params;
     if names.is_empty() {
         return Vec::new();
     }
     // Found in the query's order, kept in the configured one.
     let mut values: SmallVec<[Option<SmolStr>; MAX_NAMES]> = smallvec![None; names.len()];
-    for pair in pairs(query) {
+    for pair in query.all_pairs() {
         let place = names.iter().zip(&mut values);
         let mut place = place.filter(|(name, _)| name_is(pair.name, name));
         if let Some((_, value @ None)) = place.next() {
@@ -231,9 +254,9 @@ struct Pair<'q> {
     value: &'q [u8],
 }
 
-/// The pairs of a query, within the bounds, undecoded. Empty ones (`&&`) aren't pairs.
-fn pairs(query: &[u8]) -> impl Iterator<Item = Pair<'_>> {
-    let mut rest = within_bound(query);
+/// The pairs of a query, at most so many, undecoded. Empty ones (`&&`) aren't pairs.
+fn pairs(query: &[u8], most: usize) -> impl Iterator<Item = Pair<'_>> {
+    let mut rest = query;
     std::iter::from_fn(move || {
         loop {
             if rest.is_empty() {
@@ -249,7 +272,7 @@ fn pairs(query: &[u8]) -> impl Iterator<Item = Pair<'_>> {
             }
         }
     })
-    .take(MAX_PAIRS)
+    .take(most)
 }
 
 /// Where the first pair ends, if another follows. Most are so short that a plain loop is quicker
@@ -379,7 +402,9 @@ mod tests {
     use super::*;
 
     fn found(query: &str) -> Option<Result<String, Reason>> {
-        read(&Program::default(), query.as_bytes())
+        let programs = [Program::default()];
+        let query = Query::of(&programs, &FirstBytes::of(&programs), query.as_bytes())?;
+        read(&programs[0], query)
             .map(|found| found.map(|found| format!("{}={}", found.parameter, found.key)))
     }
 

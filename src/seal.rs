@@ -18,6 +18,8 @@
 //!
 //! Every decoder here is strict: one sealed text for one referral, and anything else is no seal.
 
+use std::mem::MaybeUninit;
+
 use base64_simd::{AsOut, URL_SAFE_NO_PAD};
 use constant_time_eq::constant_time_eq;
 use hmac::{Hmac, KeyInit, Mac};
@@ -111,7 +113,7 @@ impl Seal {
         let envelope_len = sealed.len().checked_sub(TAG_LEN);
         let (encoded, tag) = sealed.split_at(envelope_len.ok_or(SealError::Malformed)?);
         let envelope = decode_text(encoded, &mut buffer.0).ok_or(SealError::Malformed)?;
-        let mut tag_bytes = [0; 32];
+        let mut tag_bytes = [MaybeUninit::uninit(); 32];
         let tag = decode_text(tag, &mut tag_bytes).ok_or(SealError::Malformed)?;
         let sub_key = self.sub_key_of(envelope)?;
         let message = &envelope[sub_key.head.len()..];
@@ -192,11 +194,8 @@ impl Envelope {
 
     /// Appends the sealed text to `out`; as bytes, because base64url needs no check that it is UTF-8.
     pub(crate) fn write(&self, tag: &Tag, out: &mut Vec<u8>) {
-        let start = out.len();
-        out.resize(start + self.sealed_len(), 0);
-        let (envelope, tag_text) = out[start..].split_at_mut(encoded_len(self.len));
-        let _ = URL_SAFE_NO_PAD.encode(self.as_bytes(), envelope.as_out());
-        let _ = URL_SAFE_NO_PAD.encode(tag, tag_text.as_out());
+        URL_SAFE_NO_PAD.encode_append(self.as_bytes(), out);
+        URL_SAFE_NO_PAD.encode_append(tag, out);
     }
 }
 
@@ -255,7 +254,7 @@ const fn encoded_len(len: usize) -> usize {
 
 /// The value of `text`, in the front of `buffer`. `None` if it isn't the one base64url of a value,
 /// or if the buffer is too short.
-fn decode_text<'b>(text: &[u8], buffer: &'b mut [u8]) -> Option<&'b [u8]> {
+fn decode_text<'b>(text: &[u8], buffer: &'b mut [MaybeUninit<u8>]) -> Option<&'b [u8]> {
     let place = buffer.get_mut(..text.len() * 3 / 4)?;
     Some(URL_SAFE_NO_PAD.decode(text, place.as_out()).ok()?)
 }
@@ -264,12 +263,13 @@ fn mac_with(key: &[u8]) -> Hmac<Sha256> {
     <Hmac<Sha256> as KeyInit>::new_from_slice(key).expect("HMAC takes keys of any length")
 }
 
-/// Room on the stack for a decoded envelope.
-pub(crate) struct Buffer([u8; MAX_ENVELOPE_LEN]);
+/// Room on the stack for a decoded envelope. Filled with nothing beforehand, which would take as long
+/// as decoding.
+pub(crate) struct Buffer([MaybeUninit<u8>; MAX_ENVELOPE_LEN]);
 
 impl Buffer {
     pub(crate) const fn new() -> Self {
-        Self([0; MAX_ENVELOPE_LEN])
+        Self([MaybeUninit::uninit(); MAX_ENVELOPE_LEN])
     }
 }
 

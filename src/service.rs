@@ -18,7 +18,7 @@ use crate::future::{Decided, Effects, ResponseFuture, WayBack};
 use crate::keep::cookie::Jar;
 use crate::keep::server::Records;
 use crate::keep::session::is_page;
-use crate::landing::{self, Found, PageVisit};
+use crate::landing::{self, Found, PageVisit, Query};
 use crate::ledger::{Ledger, Win};
 use crate::reading::{Decide, Reading};
 use crate::reason::Reason;
@@ -88,7 +88,7 @@ fn arrive(
     config: &Arc<Config>,
     request: RequestRef<'_>,
     permission: Permission,
-    query: Option<&str>,
+    query: Option<Query<'_>>,
     way_back: &mut WayBack,
 ) -> Option<Visit> {
     way_back.has_parameter = query.is_some();
@@ -150,9 +150,9 @@ fn read_later(
 
 /// The query, if it has a parameter of ours.
 #[inline]
-fn our_query<'r>(config: &Config, request: RequestRef<'r>) -> Option<&'r str> {
+fn our_query<'r>(config: &Config, request: RequestRef<'r>) -> Option<Query<'r>> {
     let query = request.uri().query()?;
-    landing::has_parameter(&config.programs, &config.first_bytes, query).then_some(query)
+    Query::of(&config.programs, &config.first_bytes, query.as_bytes())
 }
 
 /// What in a request is ours.
@@ -160,13 +160,18 @@ struct Ours<'r> {
     /// Our cookies, unverified.
     jar: &'r Jar,
     /// The query, if it has a parameter of ours.
-    query: Option<&'r str>,
+    query: Option<Query<'r>>,
     /// Keys that other scripts keep for us, with the program's index.
     scripts: Vec<(usize, Found)>,
 }
 
 impl<'r> Ours<'r> {
-    fn new(config: &Config, request: RequestRef<'_>, jar: &'r Jar, query: Option<&'r str>) -> Self {
+    fn new(
+        config: &Config,
+        request: RequestRef<'_>,
+        jar: &'r Jar,
+        query: Option<Query<'r>>,
+    ) -> Self {
         let scripts = if config.has_fallback {
             landing::read_scripts(&config.programs, request.headers())
         } else {
@@ -265,7 +270,7 @@ impl<'r> Arrival<'r> {
             return wins;
         };
         for (index, program) in self.config.programs.iter().enumerate() {
-            match (landing::read(program, query.as_bytes()), self.visit) {
+            match (landing::read(program, query), self.visit) {
                 (None, _) => {}
                 (Some(_), Err(reason)) | (Some(Err(reason)), Ok(_)) => {
                     self.ledger.note(self.config, index, reason);
