@@ -4,6 +4,7 @@
 //! side by side, and for the end of a month.
 //!
 //! ```sh
+//! cargo run --all-features --example reconcile
 //! PLATFORM_API_KEY=… cargo run --all-features --example reconcile -- orders.csv
 //! PLATFORM_API_KEY=… cargo run --all-features --example reconcile -- orders.csv \
 //!     --platform tapfiliate --json
@@ -12,18 +13,25 @@
 //! The CSV's first line names its columns: `order`, `amount` and `currency`, in any order, with any
 //! others beside them. A platform that doesn't say a currency is taken to mean the order's.
 //!
-//! Ends with 0 if all agree, with 1 if not, and with 2 if it couldn't find out.
+//! Ends with 0 if all agree, with 1 if not, and with 2 if it couldn't find out. Without a CSV it shows
+//! itself, on a sample of orders and a platform that is played in this process, and ends with 0.
 
 use std::collections::{BTreeMap, HashSet};
+use std::convert::Infallible;
 use std::error::Error;
 use std::fmt::Write;
+use std::fs::File;
+use std::io::Read;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use clap::{Parser, ValueEnum};
 use futures_util::TryStreamExt;
+use http::{Request, Response};
 use serde_json::{Value, json};
+use tower::service_fn;
 use tower_referral::platform::partnac::Filter;
 use tower_referral::platform::{
     Client, Https, ListedConversion, Money, Pages, Partnac, Tapfiliate,
@@ -33,15 +41,16 @@ use tower_referral::platform::{
 #[derive(Parser)]
 #[command(name = "reconcile")]
 struct Options {
-    /// The shop's orders: a CSV with the columns order, amount and currency
-    orders: PathBuf,
+    /// The shop's orders: a CSV with the columns order, amount and currency; without it, a sample
+    #[arg(requires = "api_key")]
+    orders: Option<PathBuf>,
 
     /// Whom to ask
-    #[arg(long, value_enum, default_value_t = Platform::Partnac)]
+    #[arg(long, value_enum, default_value_t = Platform::Partnac, requires = "orders")]
     platform: Platform,
 
     /// The platform's base URL, if it isn't its own
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", requires = "orders")]
     platform_url: Option<String>,
 
     /// The platform's API key
@@ -49,9 +58,10 @@ struct Options {
         long,
         value_name = "KEY",
         env = "PLATFORM_API_KEY",
-        hide_env_values = true
+        hide_env_values = true,
+        requires = "orders"
     )]
-    api_key: String,
+    api_key: Option<String>,
 
     /// Print JSON instead of a table
     #[arg(long)]
@@ -83,7 +93,8 @@ async fn main() -> ExitCode {
             } else {
                 print!("{}", comparison.table());
             }
-            ExitCode::from(u8::from(!comparison.agrees()))
+            let is_sample = options.orders.is_none();
+            ExitCode::from(u8::from(!comparison.agrees() && !is_sample))
         }
         Err(error) => {
             eprintln!("error: {error}");
@@ -93,17 +104,22 @@ async fn main() -> ExitCode {
 }
 
 async fn reconcile(options: &Options) -> Result<Comparison, Box<dyn Error>> {
-    let orders = read_orders(options)?;
+    let (Some(path), Some(api_key)) = (&options.orders, &options.api_key) else {
+        return sample().await;
+    };
+    let name = path.display().to_string();
+    let file = File::open(path).map_err(|error| format!("can't read {name}: {error}"))?;
+    let orders = read_orders(&name, file)?;
     let listed = match options.platform {
         Platform::Partnac => {
-            let mut platform = Partnac::new(&options.api_key)?;
+            let mut platform = Partnac::new(api_key)?;
             if let Some(url) = &options.platform_url {
                 platform = platform.base_url(url)?;
             }
             Client::new(platform, Https::new()).list_conversions(Filter::all())
         }
         Platform::Tapfiliate => {
-            let mut platform = Tapfiliate::new(&options.api_key)?;
+            let mut platform = Tapfiliate::new(api_key)?;
             if let Some(url) = &options.platform_url {
                 platform = platform.base_url(url)?;
             }
@@ -113,12 +129,38 @@ async fn reconcile(options: &Options) -> Result<Comparison, Box<dyn Error>> {
     compare(orders, listed).await
 }
 
-fn read_orders(options: &Options) -> Result<BTreeMap<String, Money>, Box<dyn Error>> {
-    let file = options.orders.display();
+/// A few orders, and a platform that doesn't quite agree with them.
+async fn sample() -> Result<Comparison, Box<dyn Error>> {
+    const ORDERS: &str = "\
+order,amount,currency
+ORDER-1,99.99,EUR
+ORDER-2,20.00,EUR
+ORDER-3,5000,JPY
+";
+    const CONVERSIONS: &str = r#"[
+        {"unique_id": "ORDER-1", "conversion_type": "sale", "amount": 99.99},
+        {"unique_id": "ORDER-2", "conversion_type": "sale", "amount": 25},
+        {"unique_id": "ORDER-9", "conversion_type": "sale", "amount": 7.5}
+    ]"#;
+
+    /// In the place of HTTPS: the first page of a list, and nothing behind it.
+    async fn platform(request: Request<Bytes>) -> Result<Response<String>, Infallible> {
+        let query = request.uri().query().unwrap_or_default();
+        let is_first = query.split('&').any(|pair| pair == "offset=0");
+        let page = if is_first { CONVERSIONS } else { "[]" };
+        Ok(Response::new(page.to_owned()))
+    }
+
+    eprint!("No CSV was given, so this is a sample. The shop's orders:\n\n{ORDERS}\n");
+    let orders = read_orders("the sample", ORDERS.as_bytes())?;
+    let client = Client::new(Partnac::new("sample")?, service_fn(platform));
+    compare(orders, client.list_conversions(Filter::all())).await
+}
+
+fn read_orders(file: &str, csv: impl Read) -> Result<BTreeMap<String, Money>, Box<dyn Error>> {
     let mut reader = csv::ReaderBuilder::new()
         .trim(csv::Trim::All)
-        .from_path(&options.orders)
-        .map_err(|error| format!("can't read {file}: {error}"))?;
+        .from_reader(csv);
     let headers = reader.headers()?.clone();
     let column = |name: &str| {
         let mut names = headers

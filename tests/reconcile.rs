@@ -48,8 +48,7 @@ async fn platform() -> String {
     url
 }
 
-/// Runs it on a CSV of this text, with a name of its own.
-async fn reconcile(name: &str, csv: &str, args: &[&str]) -> Output {
+fn binary() -> Command {
     let test = std::env::current_exe().unwrap();
     let target = test.parent().and_then(|deps| deps.parent()).unwrap();
     let binary: PathBuf = target.join(format!("examples/reconcile{EXE_SUFFIX}"));
@@ -57,14 +56,20 @@ async fn reconcile(name: &str, csv: &str, args: &[&str]) -> Output {
         binary.exists(),
         "build it first: cargo build --all-features --example reconcile"
     );
+    let mut command = Command::new(binary);
+    command.stdin(Stdio::null()).env_remove("PLATFORM_API_KEY");
+    command
+}
+
+/// Runs it on a CSV of this text, with a name of its own.
+async fn reconcile(name: &str, csv: &str, args: &[&str]) -> Output {
     let process = std::process::id();
     let file = std::env::temp_dir().join(format!("reconcile-{process}-{name}.csv"));
     std::fs::write(&file, csv).unwrap();
-    let output = Command::new(binary)
+    let output = binary()
         .arg(&file)
         .args(args)
         .env("PLATFORM_API_KEY", "s3cret-key")
-        .stdin(Stdio::null())
         .output()
         .await
         .unwrap();
@@ -137,6 +142,42 @@ async fn all_is_well_if_it_is() {
         "1 matched, 0 missing, 0 extra, 0 different\n"
     );
     assert_eq!(output.status.code(), Some(0));
+}
+
+#[tokio::test]
+async fn without_any_set_up_it_shows_itself() {
+    let output = binary().output().await.unwrap();
+    let table = [
+        "           order         shop  platform",
+        "missing    ORDER-3   5000 JPY         -",
+        "extra      ORDER-9          -       7.5",
+        "different  ORDER-2  20.00 EUR        25",
+        "",
+        "1 matched, 1 missing, 1 extra, 1 different",
+    ];
+    let shown: Vec<_> = text(&output.stdout).lines().collect();
+    assert_eq!(shown, table, "{}", text(&output.stderr));
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[tokio::test]
+async fn what_is_missing_is_named_and_no_sample_takes_its_place() {
+    for (args, key, missing) in [
+        (&["orders.csv"][..], "", "--api-key <KEY>"),
+        (&[], "s3cret-key", "<ORDERS>"),
+        (&["--platform", "tapfiliate"], "", "<ORDERS>"),
+    ] {
+        let mut command = binary();
+        if !key.is_empty() {
+            command.env("PLATFORM_API_KEY", key);
+        }
+        let output = command.args(args).output().await.unwrap();
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(error.contains(missing), "{error}");
+        assert!(output.stdout.is_empty());
+        assert!(!error.contains("s3cret-key"));
+    }
 }
 
 #[tokio::test]
