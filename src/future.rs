@@ -14,13 +14,13 @@ use http::header::{HeaderValue, LOCATION};
 use http::{Response, StatusCode};
 use pin_project_lite::pin_project;
 
+use crate::boxed::BoxFuture;
 use crate::cache;
 use crate::click::{Destination, Late, Pending};
 use crate::config::Config;
 use crate::consent::Permission;
 use crate::keep::cookie::Jar;
 use crate::keep::session::SessionVisit;
-use crate::keep::store::BoxFuture;
 use crate::ledger::Ledger;
 use crate::reading::Reading;
 use crate::referral::TouchId;

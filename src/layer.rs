@@ -49,9 +49,7 @@ impl ReferralLayer {
             clock: None,
         }
     }
-}
 
-impl ReferralLayer {
     /// How many clicks were started, created, failed and dropped since the layer was built.
     #[must_use]
     pub fn click_counts(&self) -> ClickCounts {

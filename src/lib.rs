@@ -174,6 +174,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod attribution;
+mod boxed;
 mod cache;
 mod carry;
 mod click;

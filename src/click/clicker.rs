@@ -12,9 +12,10 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
+use super::CreateClick;
 use super::facts::{Facts, FactsRule};
 use super::late::{Answer, ClickCounts, Desk};
-use super::{BoxFuture, CreateClick};
+use crate::boxed::BoxFuture;
 use crate::referral::{Referral, TouchId};
 use crate::request::RequestRef;
 
@@ -48,7 +49,7 @@ pub(crate) struct Late {
 }
 
 /// Where a late answer goes instead; it gives back what couldn't be taken there.
-pub(crate) type Destination = Box<dyn FnOnce(Answer) -> BoxFuture<Option<Answer>> + Send>;
+pub(crate) type Destination = Box<dyn FnOnce(Answer) -> BoxFuture<'static, Option<Answer>> + Send>;
 
 impl Pending {
     pub(crate) fn touch(&self) -> TouchId {

@@ -10,7 +10,8 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{BoxError, UnknownKey};
+use super::UnknownKey;
+use crate::boxed::BoxError;
 use crate::counters;
 use crate::keep::check_age;
 use crate::program::Program;

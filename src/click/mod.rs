@@ -10,7 +10,6 @@ use std::{
     fmt,
     future::Future,
     net::IpAddr,
-    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::Duration,
@@ -30,13 +29,12 @@ pub(crate) use self::facts::is_this_machine;
 pub(crate) use self::late::Answer;
 pub use self::late::ClickCounts;
 use self::late::Desk;
+use crate::boxed::{BoxError, BoxFuture};
 use crate::crawler::is_crawler;
 use crate::error::ConfigError;
 use crate::referral::{ClickId, ReferralKey};
 use crate::request::RequestRef;
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 type ReadIp = Box<dyn Fn(RequestRef<'_>) -> Option<IpAddr> + Send + Sync>;
 type NotFor = Box<dyn Fn(RequestRef<'_>) -> bool + Send + Sync>;
 
@@ -325,7 +323,7 @@ pub fn trusted_header(
 /// A click service behind a pointer: beside a call over the network, its boxed future costs
 /// nothing, and the layer needs no type parameter for it.
 trait CreateClick: Send + Sync {
-    fn create(&self, request: ClickRequest) -> BoxFuture<Result<ClickId, BoxError>>;
+    fn create(&self, request: ClickRequest) -> BoxFuture<'static, Result<ClickId, BoxError>>;
 }
 
 /// Services are cloned for each call, as Tower means them to be; the lock is held for the clone.
@@ -337,7 +335,7 @@ where
     S::Error: Into<BoxError>,
     S::Future: Send,
 {
-    fn create(&self, request: ClickRequest) -> BoxFuture<Result<ClickId, BoxError>> {
+    fn create(&self, request: ClickRequest) -> BoxFuture<'static, Result<ClickId, BoxError>> {
         let mut service = self
             .0
             .lock()

@@ -3,9 +3,8 @@
 
 use std::{
     fmt,
-    future::{Future, poll_fn},
+    future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::Pin,
     sync::atomic::{AtomicU64, Ordering},
     sync::{Mutex, PoisonError},
     task::Poll,
@@ -17,9 +16,8 @@ use time::OffsetDateTime;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
 
+use crate::boxed::BoxFuture;
 use crate::referral::Referral;
-
-pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Where a record of ours keeps what it has, and where the application's session has it.
 #[cfg(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15"))]

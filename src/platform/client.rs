@@ -4,7 +4,6 @@
 use std::{
     fmt,
     future::Future,
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::{Duration, SystemTime},
@@ -20,12 +19,10 @@ use tower_service::Service;
 use super::{
     Answer, CreateClicks, Error, Outcome, Report, ReportError, SafeToRepeat, Step, TakeReports,
 };
+use crate::boxed::{BoxError, BoxFuture};
 use crate::click::ClickRequest;
 use crate::counters;
 use crate::referral::ClickId;
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// The longest answer that is read, in bytes. No platform's is anywhere near it.
 const MAX_ANSWER_LEN: usize = 64 * 1024;
@@ -51,7 +48,11 @@ pub trait Transport: Clone + Send + Sync + 'static {
     /// Sends one request once the transport is ready, and reads at most so many bytes of the
     /// answer.
     #[doc(hidden)]
-    fn carry(&self, request: Request<Bytes>, max_len: usize) -> BoxFuture<Result<Answer, Error>>;
+    fn carry(
+        &self,
+        request: Request<Bytes>,
+        max_len: usize,
+    ) -> BoxFuture<'static, Result<Answer, Error>>;
 }
 
 impl<T, B> Transport for T
@@ -65,7 +66,11 @@ where
 {
     // Boxed here, where the types are still names: in a handler's future, the compiler would have
     // to show anew that each of them may go to another thread, and can't.
-    fn carry(&self, request: Request<Bytes>, max_len: usize) -> BoxFuture<Result<Answer, Error>> {
+    fn carry(
+        &self,
+        request: Request<Bytes>,
+        max_len: usize,
+    ) -> BoxFuture<'static, Result<Answer, Error>> {
         let mut transport = self.clone();
         Box::pin(async move {
             // A transport that isn't ready hasn't sent anything.
@@ -297,7 +302,7 @@ where
 {
     type Response = Outcome;
     type Error = ReportError;
-    type Future = BoxFuture<Result<Outcome, ReportError>>;
+    type Future = BoxFuture<'static, Result<Outcome, ReportError>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ReportError>> {
         Poll::Ready(Ok(()))
@@ -331,7 +336,7 @@ where
 {
     type Response = ClickId;
     type Error = Error;
-    type Future = BoxFuture<Result<ClickId, Error>>;
+    type Future = BoxFuture<'static, Result<ClickId, Error>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         // A transport that isn't ready hasn't sent anything.

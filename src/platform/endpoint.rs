@@ -143,17 +143,3 @@ fn is_platform_url(url: &str) -> bool {
     };
     is_safe && is_plain
 }
-
-/// An ID as one segment of a path, or as a value in a query.
-pub(super) fn segment(id: &str) -> String {
-    let mut segment = String::with_capacity(id.len());
-    for byte in id.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                segment.push(char::from(byte));
-            }
-            _ => segment.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    segment
-}

@@ -22,9 +22,7 @@ use tokio::time::{Instant, Sleep, timeout, timeout_at};
 use tower_service::Service;
 
 use super::NotSent;
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+use crate::boxed::{BoxError, BoxFuture};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const TIME_LIMIT: Duration = Duration::from_secs(30);
@@ -112,7 +110,7 @@ impl fmt::Debug for Https {
 impl Service<Request<Bytes>> for Https {
     type Response = Response<BoxBody<Bytes, BoxError>>;
     type Error = BoxError;
-    type Future = BoxFuture<Result<Self::Response, BoxError>>;
+    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         Poll::Ready(Ok(()))
@@ -152,7 +150,7 @@ where
 {
     type Response = C::Response;
     type Error = BoxError;
-    type Future = BoxFuture<Result<C::Response, BoxError>>;
+    type Future = BoxFuture<'static, Result<C::Response, BoxError>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.inner.poll_ready(cx).map_err(Into::into)

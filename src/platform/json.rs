@@ -24,6 +24,12 @@ impl Object {
         }
     }
 
+    /// A property for each pair of name and value.
+    #[cfg(any(feature = "partnac", feature = "tapfiliate"))]
+    pub(super) fn texts<'t>(pairs: impl Iterator<Item = (&'t str, &'t str)>) -> Self {
+        pairs.fold(Self::new(), |object, (name, text)| object.text(name, text))
+    }
+
     /// A number with all of its digits.
     pub(super) fn amount(self, name: &str, amount: Option<Money>) -> Self {
         match amount {

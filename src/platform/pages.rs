@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -17,8 +16,7 @@ use super::client::{Client, Transport};
 #[cfg(any(feature = "partnac", feature = "tapfiliate"))]
 use super::json::list_in;
 use super::{Answer, Error};
-
-type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+use crate::boxed::BoxFuture;
 
 /// The longest page that is read, in bytes: a hundred conversions with their metadata are longer
 /// than any other answer.
@@ -43,8 +41,8 @@ pub struct Pages<I> {
     next: Next,
 }
 
-trait Fetch: Fn(Request<Bytes>) -> BoxFuture<Result<Answer, Error>> + Send {}
-impl<F: Fn(Request<Bytes>) -> BoxFuture<Result<Answer, Error>> + Send> Fetch for F {}
+trait Fetch: Fn(Request<Bytes>) -> BoxFuture<'static, Result<Answer, Error>> + Send {}
+impl<F: Fn(Request<Bytes>) -> BoxFuture<'static, Result<Answer, Error>> + Send> Fetch for F {}
 
 trait ReadPage<I>: FnMut(&Answer) -> Result<Page<I>, Error> + Send {}
 impl<I, F: FnMut(&Answer) -> Result<Page<I>, Error> + Send> ReadPage<I> for F {}
@@ -57,7 +55,7 @@ pub(super) struct Page<I> {
 
 enum Next {
     Ask(Box<Request<Bytes>>),
-    Wait(BoxFuture<Result<Answer, Error>>),
+    Wait(BoxFuture<'static, Result<Answer, Error>>),
     Nothing,
 }
 

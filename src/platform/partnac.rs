@@ -11,13 +11,16 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::client::{Client, Transport};
-use super::endpoint::{Endpoint, segment};
+use super::endpoint::Endpoint;
 use super::json::{Object, text_in};
 use super::listed::ListedConversion;
 use super::money::Money;
 use super::pages::Pages;
-use super::report::{Credit, Id, InvalidId, Refund, Report, Sale, SignUp};
-use super::{Answer, CreateClicks, Error, Outcome, ReportError, Step, TakeReports, Unsupported};
+use super::report::{Credit, Id, InvalidId, Refund, Report, Sale, SignUp, pairs};
+use super::{
+    Answer, CreateClicks, Error, Outcome, ReportError, Step, TakeReports, Unsupported,
+    percent_encoded,
+};
 use crate::click::{ClickRequest, UnknownKey};
 use crate::error::ConfigError;
 use crate::referral::{ClickId, Referral};
@@ -315,7 +318,7 @@ impl Partnac {
         let body = body
             .text("campaign_id", conversion.campaign.as_deref())
             .text("session_id", click_id.map(ClickId::as_str))
-            .object("metadata", object_of(&metadata));
+            .object("metadata", Object::texts(pairs(&metadata)));
         Step::Send(self.endpoint.post("/conversions", body), Stage(at))
     }
 
@@ -348,24 +351,14 @@ impl Partnac {
         if self.keep_paid_earnings {
             body = body.flag("reverse_paid_earnings", false);
         }
-        let path = format!("/conversions/{}/refund", segment(refund.order()));
+        let path = format!("/conversions/{}/refund", percent_encoded(refund.order()));
         self.endpoint.post(&path, body)
     }
 }
 
-fn object_of(metadata: &BTreeMap<String, String>) -> Object {
-    metadata
-        .iter()
-        .fold(Object::new(), |object, (name, value)| {
-            object.text(name, &**value)
-        })
-}
-
-/// Partnac has no such conversion: 404, or a refusal that says so. HTML says nothing.
+/// Partnac has no such conversion: 404, or a refusal that says so.
 fn has_no_conversion(answer: &Answer) -> bool {
-    let is_json = serde_json::from_slice::<Value>(answer.body()).is_ok_and(|json| json.is_object());
-    answer.status() == StatusCode::NOT_FOUND && is_json
-        || answer.says_unknown(&["conversion", "unique_id"])
+    answer.is_not_found() || answer.says_unknown(&["conversion", "unique_id"])
 }
 
 impl TakeReports for Partnac {
@@ -492,7 +485,7 @@ impl Filter {
         ];
         for (name, value) in filters {
             if let Some(value) = value {
-                query.push_str(&format!("&{name}={}", segment(value)));
+                query.push_str(&format!("&{name}={}", percent_encoded(value)));
             }
         }
         query
@@ -572,11 +565,11 @@ impl<T: Transport> Client<Partnac, T> {
         let mut body = Object::new()
             .amount("amount", update.amount)
             .text("unique_id", update.unique_id.as_ref().map(Id::as_str))
-            .object("metadata", object_of(&update.metadata));
+            .object("metadata", Object::texts(pairs(&update.metadata)));
         if update.recalculate_commissions {
             body = body.flag("recalculate_commissions", true);
         }
-        let path = format!("/conversions/{}", segment(id.as_str()));
+        let path = format!("/conversions/{}", percent_encoded(id.as_str()));
         let request = self.platform().endpoint.patch(&path, body);
         let secrets = update.metadata.values().map(String::as_str);
         let answer = self.tell(request, secrets, true).await?;

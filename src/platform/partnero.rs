@@ -13,12 +13,15 @@ use serde_json::Value;
 use sha2::Sha256;
 
 use super::client::{Client, Transport};
-use super::endpoint::{Endpoint, segment};
+use super::endpoint::Endpoint;
 use super::json::{Object, list_in, text_in};
 use super::money::Money;
 use super::pages::{Page, Pages};
 use super::report::{Contact, Id, InvalidId, Refund, Report, Sale, SignUp};
-use super::{Answer, Error, Outcome, ReportError, SafeToRepeat, Step, TakeReports, Unsupported};
+use super::{
+    Answer, Error, Outcome, ReportError, SafeToRepeat, Step, TakeReports, Unsupported,
+    percent_encoded,
+};
 use crate::error::ConfigError;
 
 const BASE_URL: &str = "https://api.partnero.com/v1";
@@ -137,7 +140,10 @@ fn whole_refund(endpoint: &Endpoint, refund: &Refund) -> Result<Request<Bytes>, 
     if refund.amount().is_some() {
         return Err(Error::Unsupported(Unsupported::PartialRefund));
     }
-    Ok(endpoint.delete(&format!("/transactions/{}", segment(refund.order()))))
+    Ok(endpoint.delete(&format!(
+        "/transactions/{}",
+        percent_encoded(refund.order())
+    )))
 }
 
 // --- Answers -----------------------------------------------------------------------------------
@@ -164,8 +170,7 @@ fn recorded(answer: &Answer) -> Result<Step<Stage>, Error> {
 }
 
 fn taken_back(answer: &Answer) -> Result<Step<Stage>, Error> {
-    let is_json = serde_json::from_slice::<Value>(answer.body()).is_ok();
-    if answer.status() == StatusCode::NOT_FOUND && is_json {
+    if answer.is_not_found() {
         // It was credited to nobody, or taken back before.
         return Ok(Step::Done(Outcome::NotAttributed));
     }
@@ -548,15 +553,12 @@ impl<T: Transport> Client<PartneroFriends, T> {
         let path = format!("{}{page}", path_of(customer)?);
         let answer = self.ask(self.platform().endpoint.get(&path)).await?;
         let answer = answer.without(std::iter::once(customer));
-        let is_json = serde_json::from_slice::<Value>(answer.body()).is_ok();
-        if answer.status() == StatusCode::NOT_FOUND && is_json {
+        if answer.is_not_found() {
             return Ok(None);
         }
         answer.success().map(Some)
     }
-}
 
-impl<T: Transport> Client<PartneroFriends, T> {
     /// Whom a customer has referred. Partnero names the next page by its URL, which is followed on
     /// the base URL's own origin only, so that the API key goes nowhere else: see
     /// [`Error::ForeignLink`].
@@ -593,7 +595,7 @@ impl<T: Transport> Client<PartneroFriends, T> {
 
 fn path_of(customer: &str) -> Result<String, Error> {
     let id = Id::new(customer).map_err(|InvalidId| Error::Unsupported(Unsupported::NotAnId))?;
-    Ok(format!("/customers/{}", segment(id.as_str())))
+    Ok(format!("/customers/{}", percent_encoded(id.as_str())))
 }
 
 // --- Webhooks ----------------------------------------------------------------------------------

@@ -5,12 +5,14 @@ use bytes::Bytes;
 use http::{HeaderName, Request, StatusCode};
 
 use super::client::{Client, Transport};
-use super::endpoint::{Endpoint, segment};
+use super::endpoint::Endpoint;
 use super::json::{Object, list_in, text_in};
 use super::listed::ListedConversion;
 use super::pages::Pages;
 use super::report::{Credit, Refund, Report};
-use super::{Answer, CreateClicks, Error, Money, Outcome, Step, TakeReports, Unsupported};
+use super::{
+    Answer, CreateClicks, Error, Money, Outcome, Step, TakeReports, Unsupported, percent_encoded,
+};
 use crate::click::{ClickRequest, UnknownKey};
 use crate::error::ConfigError;
 use crate::referral::ClickId;
@@ -153,7 +155,7 @@ impl Tapfiliate {
                 let body = Object::new()
                     .text("customer_id", sign_up.customer())
                     .text(name, value)
-                    .object("meta_data", metadata(sign_up.all_metadata()));
+                    .object("meta_data", Object::texts(sign_up.all_metadata()));
                 self.endpoint.post("/customers/", body)
             }
             Report::Sale(sale) => {
@@ -162,7 +164,7 @@ impl Tapfiliate {
                     .amount("amount", Some(sale.amount()))
                     .text("currency", sale.amount().currency())
                     .text(name, value)
-                    .object("meta_data", metadata(sale.all_metadata()));
+                    .object("meta_data", Object::texts(sale.all_metadata()));
                 self.endpoint.post("/conversions/", body)
             }
             Report::Refund(_) => return Step::Done(Outcome::NotAttributed),
@@ -208,7 +210,7 @@ impl Tapfiliate {
             return Ok(Step::Done(Outcome::NotAttributed));
         };
         let id = conversion.id().ok_or_else(unreadable)?;
-        let path = format!("/conversions/{}/", segment(id));
+        let path = format!("/conversions/{}/", percent_encoded(id));
         let left = match refund.amount() {
             None => None,
             Some(amount) => {
@@ -239,7 +241,7 @@ impl TakeReports for Tapfiliate {
     fn begin(&self, report: &Report) -> Result<Step<Stage>, Error> {
         Ok(match report {
             Report::Refund(refund) => {
-                let order = segment(refund.order());
+                let order = percent_encoded(refund.order());
                 let path = format!("/conversions/?external_id={order}");
                 Step::Send(self.endpoint.get(&path), Stage(At::LookedUp))
             }
@@ -270,12 +272,6 @@ impl TakeReports for Tapfiliate {
             Report::Refund(refund) => refund.amount().is_none(),
         }
     }
-}
-
-fn metadata<'m>(pairs: impl Iterator<Item = (&'m str, &'m str)>) -> Object {
-    pairs.fold(Object::new(), |object, (name, value)| {
-        object.text(name, value)
-    })
 }
 
 impl<T: Transport> Client<Tapfiliate, T> {
