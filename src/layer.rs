@@ -62,6 +62,19 @@ impl ReferralLayer {
 
     /// Waits for the clicks in flight, at most for `limit`: for a graceful shutdown, after the
     /// server has stopped taking requests. Says whether all of them were over by then.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_referral::ReferralLayer;
+    ///
+    /// # async fn shut_down(referrals: ReferralLayer) {
+    /// // axum::serve(listener, app).with_graceful_shutdown(stop).await?;
+    /// if !referrals.drain_clicks(Duration::from_secs(5)).await {
+    ///     let counts = referrals.click_counts();
+    ///     eprintln!("of {} clicks, {} were created in time", counts.started, counts.created);
+    /// }
+    /// # }
+    /// ```
     pub async fn drain_clicks(&self, limit: Duration) -> bool {
         match &self.config.clicks {
             None => true,
@@ -105,6 +118,18 @@ impl ReferralLayer {
 
     /// The referral that is kept under a visitor's ID: for a job that runs later, or for a sign-up
     /// that couldn't be told of its referral because the store was down.
+    ///
+    /// ```
+    /// use tower_referral::{ReferralLayer, StoreUnavailable, VisitorId};
+    ///
+    /// /// Later, with the ID that was noted beside the new customer's row.
+    /// async fn credit(layer: &ReferralLayer, visitor: VisitorId) -> Result<(), StoreUnavailable> {
+    ///     if let Some(referral) = layer.look_up(visitor).await? {
+    ///         println!("{} is to be credited", referral.key());
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
     ///
     /// # Errors
     ///

@@ -154,6 +154,19 @@ impl Decision {
 /// The layer puts it into the extensions of the response whenever something was decided on the
 /// way in or out, for outer layers and tests to read. What a handler's extractor found in a cookie
 /// on a request without a landing is in [`Referrals::decisions`](crate::Referrals::decisions).
+///
+/// ```
+/// use http::Response;
+/// use tower_referral::{Decisions, Reason};
+///
+/// /// In an outer layer, or in a test: was this landing captured, and if not, why not?
+/// fn why_not<B>(response: &Response<B>) -> Option<&'static str> {
+///     match response.extensions().get::<Decisions>()?.last_of("default")? {
+///         Reason::Captured | Reason::SameKey => None,
+///         reason => Some(reason.as_str()), // `not_a_page_visit`, `invalid_key`, …
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decisions(SmallVec<[Decision; 1]>);
 

@@ -14,6 +14,20 @@ use time::{Duration, OffsetDateTime};
 /// `Debug` hides the key, because keys don't belong in logs; `Display` and
 /// [`as_str`](Self::as_str) show it. Both are safe in HTML text and attributes only after the
 /// escaping that your templates do anyway.
+///
+/// ```
+/// use tower_referral::ReferralKey;
+///
+/// let key: ReferralKey = "PARTNER_123".parse()?;
+/// assert_eq!(key, "PARTNER_123");
+/// assert_eq!(format!("{key:?}"), "ReferralKey(hidden)");
+/// assert!("PARTNER 123".parse::<ReferralKey>().is_err());
+/// # Ok::<_, tower_referral::InvalidKey>(())
+/// ```
+///
+/// As an axum extractor it is the key of the first configured program that holds one: `ReferralKey`
+/// where a visitor without one is answered `400 Bad Request`, `Option<ReferralKey>` where everyone is
+/// welcome. Without axum: [`from_extensions`](Self::from_extensions).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReferralKey(SmolStr);
 
@@ -367,6 +381,23 @@ pub(crate) enum Click {
 /// As an axum extractor it is the referral of the first configured program that holds one; see
 /// [`Referrals`](crate::Referrals) for several programs. `Debug` hides the key, the click ID and
 /// everything else that came from the URL.
+///
+/// ```
+/// # #[cfg(feature = "axum")] {
+/// use tower_referral::Referral;
+///
+/// async fn sign_up(referral: Option<Referral>) -> String {
+///     let Some(referral) = referral else {
+///         return "Welcome.".to_owned();
+///     };
+///     // For the new customer's row: who, when, by which page, and the platform's own ID of it.
+///     let (key, since) = (referral.key(), referral.captured_at());
+///     let page = referral.landing_page().unwrap_or_default();
+///     let click_id = referral.click_id().map_or("none yet", |id| id.as_str());
+///     format!("{key} sent you to {page} at {since}, click {click_id}.")
+/// }
+/// # }
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Referral {
     pub(crate) key: ReferralKey,

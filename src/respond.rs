@@ -37,6 +37,17 @@ use crate::referral::{Click, Referral, ReferralKey, Source};
 pub struct Forget;
 
 /// Tells the layer to forget the visitor's referral of one program, as [`Forget`] does for all.
+///
+/// ```
+/// # #[cfg(feature = "axum")] {
+/// use axum::response::IntoResponse;
+/// use tower_referral::ForgetProgram;
+///
+/// async fn leave_the_club() -> impl IntoResponse {
+///     (ForgetProgram::new("friends"), "Your friend earns nothing by you any more.")
+/// }
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "`ForgetProgram` does nothing unless it is part of a response"]
 pub struct ForgetProgram(Vec<SmolStr>);
@@ -107,18 +118,52 @@ impl Capture {
 
     /// Captures a referral that a [`CarryToken`](crate::CarryToken) brought back, with the moment
     /// of its first capture. It never displaces one that was captured later.
+    ///
+    /// ```
+    /// # #[cfg(feature = "axum")] {
+    /// use axum::extract::State;
+    /// use tower_referral::{Capture, Carry};
+    ///
+    /// /// The visitor comes back from the identity provider, with what the log-in sent along.
+    /// async fn logged_in(State(carry): State<Carry>, state: String) -> Option<Capture> {
+    ///     carry.open(&state).ok().map(Capture::referral)
+    /// }
+    /// # }
+    /// ```
     pub fn referral(referral: Referral) -> Self {
         Self::of(Captured::Referral(referral))
     }
 
     /// Says that the visitor has consented, or not, in this very request, whose headers can't say
     /// so yet. For the handler that takes the consent banner's answer.
+    ///
+    /// ```
+    /// # #[cfg(feature = "axum")] {
+    /// use axum::response::IntoResponse;
+    /// use tower_referral::{Capture, Carry, Consent};
+    ///
+    /// /// The page has held what the landing brought in a hidden field, as a carry token.
+    /// async fn agreed(carry: Carry, held: String) -> impl IntoResponse {
+    ///     let referral = carry.open(&held).ok();
+    ///     let capture = referral.map(|it| Capture::referral(it).consent(Consent::Granted));
+    ///     ([("set-cookie", "consent=yes; Path=/; Max-Age=15552000")], capture, "Thank you.")
+    /// }
+    /// # }
+    /// ```
     pub fn consent(mut self, consent: Consent) -> Self {
         self.consent = Some(consent);
         self
     }
 
     /// Captures another one as well, for services with several programs.
+    ///
+    /// ```
+    /// use tower_referral::{Capture, ReferralKey};
+    ///
+    /// # fn codes(partner: ReferralKey, friend: ReferralKey) -> Capture {
+    /// Capture::key_for("partners", partner).and(Capture::key_for("friends", friend))
+    /// # }
+    /// ```
     pub fn and(mut self, other: Self) -> Self {
         self.captured.extend(other.captured);
         self.consent = other.consent.or(self.consent);

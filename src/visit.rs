@@ -245,7 +245,8 @@ impl ReferralKey {
 impl Referral {
     /// The referral of the first configured program that holds one, from the extensions of a
     /// request: what the extractor does, for everything but axum. The remark of
-    /// [`Referrals::from_extensions`] on tasks holds here too.
+    /// [`Referrals::from_extensions`] on tasks holds here too, and so does the example of
+    /// [`ReferralKey::from_extensions`].
     ///
     /// # Errors
     ///
@@ -281,6 +282,18 @@ impl Asked for Option<Referral> {
 ///
 /// An axum extractor that never fails behind the layer. Without axum, read it from the request's
 /// extensions with [`from_extensions`](Self::from_extensions).
+///
+/// ```
+/// # #[cfg(feature = "axum")] {
+/// use tower_referral::Referrals;
+///
+/// async fn checkout(referrals: Referrals) -> String {
+///     let partner = referrals.get("partners").map_or("nobody", |it| it.key().as_str());
+///     let friend = referrals.get("friends").map_or("nobody", |it| it.key().as_str());
+///     format!("partner: {partner}, friend: {friend}")
+/// }
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Referrals {
     first: Option<Referral>,

@@ -71,6 +71,21 @@ impl fmt::Debug for ClickRequest {
 ///
 /// A click service says so by failing with this error, bare or as the source of another; see
 /// [`Clicks::undo_unknown_keys`].
+///
+/// ```
+/// use std::error::Error;
+/// use tower_referral::{ClickId, ClickRequest, Clicks, UnknownKey};
+///
+/// # async fn ask(request: ClickRequest) -> Result<(u16, String), std::io::Error> { unimplemented!() }
+/// let clicks = Clicks::from_fn(|request: ClickRequest| async move {
+///     let (status, id) = ask(request).await?; // an in-house platform
+///     match status {
+///         404 => Err(UnknownKey.into()),
+///         _ => Ok::<ClickId, Box<dyn Error + Send + Sync>>(id.parse()?),
+///     }
+/// })
+/// .undo_unknown_keys();
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnknownKey;
 
@@ -307,6 +322,13 @@ impl fmt::Debug for Clicks {
 /// Reads the visitor's address from a header that your own proxy sets on every request, for
 /// [`Clicks::ip`]. With several lines or several addresses, there is no address: a proxy that only
 /// appends to what the visitor sent is no source.
+///
+/// ```
+/// use tower_referral::{ClickId, ClickRequest, Clicks, trusted_header};
+///
+/// # async fn create_click(request: ClickRequest) -> Result<ClickId, std::io::Error> { unimplemented!() }
+/// let clicks = Clicks::from_fn(create_click).ip(trusted_header("x-real-ip"));
+/// ```
 pub fn trusted_header(
     name: &'static str,
 ) -> impl Fn(RequestRef<'_>) -> Option<IpAddr> + Send + Sync + 'static {

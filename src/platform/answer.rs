@@ -11,6 +11,18 @@ use super::json;
 use super::{Error, percent_encoded};
 
 /// A platform's answer: everything of a response that matters.
+///
+/// ```
+/// use http::StatusCode;
+/// use tower_referral::platform::{Answer, Error};
+///
+/// // As the test of a platform of your own may make one: a 200 that says no is none.
+/// let answer = Answer::new(StatusCode::OK, r#"{"success": false, "message": "closed"}"#.into());
+/// let Err(Error::Rejected { message, .. }) = answer.accepted() else {
+///     panic!("it says no");
+/// };
+/// assert_eq!(message.as_str(), "closed");
+/// ```
 #[derive(Clone)]
 pub struct Answer {
     status: StatusCode,

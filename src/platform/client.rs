@@ -44,6 +44,28 @@ impl std::error::Error for NotSent {}
 
 /// What carries requests to a platform: any Tower service from `http::Request<Bytes>` to an
 /// `http::Response`, cheap to clone. There is nothing to implement but [`Service`].
+///
+/// ```
+/// # #[cfg(feature = "partnac")] {
+/// use std::convert::Infallible;
+///
+/// use bytes::Bytes;
+/// use http::{Request, Response};
+/// use tower::service_fn;
+/// use tower_referral::platform::{Client, Partnac};
+///
+/// /// A stand-in for tests, without a network.
+/// async fn says_yes(request: Request<Bytes>) -> Result<Response<String>, Infallible> {
+///     assert_eq!(request.uri().path(), "/v1/tracking/conversions");
+///     Ok(Response::new(r#"{"conversion_id": "conv_1"}"#.to_owned()))
+/// }
+///
+/// # fn main() -> Result<(), tower_referral::ConfigError> {
+/// let platform = Client::new(Partnac::new("test")?, service_fn(says_yes));
+/// # Ok(())
+/// # }
+/// # }
+/// ```
 pub trait Transport: Clone + Send + Sync + 'static {
     /// Sends one request once the transport is ready, and reads at most so many bytes of the
     /// answer.

@@ -278,6 +278,13 @@ pub enum Verdict {
 
 /// How often a report is tried, and how long it waits in between: twice as long each time, a little
 /// less for some than for others, so that reports that failed together don't come back together.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_referral::platform::Retries;
+///
+/// let for_a_day = Retries::default().longest_wait(Duration::from_secs(900)).attempts(100);
+/// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Retries {

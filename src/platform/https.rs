@@ -40,6 +40,13 @@ const IDLE_LIMIT: Duration = Duration::from_secs(10);
 ///
 /// It takes any URL; that an API key goes out in the clear to this machine only is the platforms'
 /// business.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_referral::platform::Https;
+///
+/// let transport = Https::new().time_limit(Duration::from_secs(10));
+/// ```
 #[derive(Clone)]
 pub struct Https {
     client: Client<Impatient<HttpsConnector<HttpConnector>>, Full<Bytes>>,

@@ -77,6 +77,31 @@ use crate::referral::ClickId;
 
 /// A platform that can be told of a landing. Partnero isn't one: its clicks come from its own
 /// script only.
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::{Method, Request, Uri};
+/// use tower_referral::platform::{Answer, CreateClicks, Error};
+/// use tower_referral::{ClickId, ClickRequest};
+///
+/// struct InHouse;
+///
+/// impl CreateClicks for InHouse {
+///     fn click_request(&self, click: &ClickRequest) -> Request<Bytes> {
+///         let line = format!("{} {}", click.key, click.landing_url);
+///         let mut request = Request::new(Bytes::from(line));
+///         *request.method_mut() = Method::POST;
+///         *request.uri_mut() = Uri::from_static("https://partners.example/clicks");
+///         request
+///     }
+///
+///     fn read_click(&self, answer: &Answer) -> Result<ClickId, Error> {
+///         let json = answer.success()?; // the typed error of everything that isn't a success
+///         let id = json["id"].as_str().and_then(|id| id.parse().ok());
+///         id.ok_or(Error::Unreadable { status: answer.status() })
+///     }
+/// }
+/// ```
 pub trait CreateClicks {
     /// The request that creates a click.
     fn click_request(&self, click: &ClickRequest) -> Request<Bytes>;

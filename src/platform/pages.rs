@@ -33,6 +33,18 @@ const MAX_WAIT: Duration = Duration::from_secs(60);
 /// A platform that wants fewer requests (429) is asked again, up to five times for a page, after
 /// the wait that it names: one second if it names none, one minute at most. Any other error is the
 /// stream's last item.
+///
+/// ```
+/// use futures_util::TryStreamExt;
+/// use tower_referral::platform::{Error, ListedConversion, Pages};
+///
+/// async fn print(mut conversions: Pages<ListedConversion>) -> Result<(), Error> {
+///     while let Some(conversion) = conversions.try_next().await? {
+///         println!("{:?}: {:?}", conversion.external_id(), conversion.amount());
+///     }
+///     Ok(())
+/// }
+/// ```
 #[must_use = "a stream does nothing unless it is polled"]
 pub struct Pages<I> {
     fetch: Box<dyn Fetch>,

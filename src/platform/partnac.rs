@@ -138,6 +138,26 @@ impl ConversionType {
 /// sale, [`Client::report`] does.
 ///
 /// `Debug` hides everything that came from the visitor.
+///
+/// ```no_run
+/// # #[cfg(feature = "https")] {
+/// use tower_referral::Referral;
+/// use tower_referral::platform::partnac::{Conversion, ConversionType};
+/// use tower_referral::platform::{Client, Https, Money, Partnac};
+///
+/// # async fn renewed(
+/// #     client: Client<Partnac, Https>,
+/// #     referral: Referral,
+/// # ) -> Result<(), Box<dyn std::error::Error>> {
+/// let amount = Money::new("9.99", "EUR")?;
+/// let renewal = Conversion::new("INVOICE-7", ConversionType::Subscription, amount)?
+///     .referral(&referral)
+///     .campaign("CAMPAIGN-1");
+/// let outcome = client.record(&renewal).await?;
+/// # Ok(())
+/// # }
+/// # }
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 #[must_use = "a conversion does nothing until it is given to `Client::record`"]
 pub struct Conversion {
@@ -398,6 +418,21 @@ impl TakeReports for Partnac {
 }
 
 /// What to change about a conversion, for [`Client::update`]; the rest stays.
+///
+/// ```no_run
+/// # #[cfg(feature = "https")] {
+/// use tower_referral::platform::partnac::Update;
+/// use tower_referral::platform::{Client, Https, Money, Partnac};
+///
+/// # async fn correct(client: Client<Partnac, Https>) -> Result<(), Box<dyn std::error::Error>> {
+/// let update = Update::new().amount(Money::new("89.99", "EUR")?).recalculate_commissions();
+/// if !client.update("ORDER-1", &update).await? {
+///     println!("Partnac has no such order");
+/// }
+/// # Ok(())
+/// # }
+/// # }
+/// ```
 #[derive(Clone, Default, PartialEq, Eq)]
 #[must_use = "a change does nothing until it is given to `Client::update`"]
 pub struct Update {
@@ -582,6 +617,20 @@ impl<T: Transport> Client<Partnac, T> {
 
     /// The conversions that a filter lets through, a hundred at a time. *Documented nowhere:* where
     /// a list ends; it is read until a page is empty or the same as the one before.
+    ///
+    /// ```no_run
+    /// # #[cfg(feature = "https")] {
+    /// use futures_util::TryStreamExt;
+    /// use tower_referral::platform::partnac::Filter;
+    /// use tower_referral::platform::{Client, Error, Https, Partnac};
+    ///
+    /// # async fn count(client: Client<Partnac, Https>) -> Result<(), Error> {
+    /// let filter = Filter::all().campaign("CAMPAIGN-1");
+    /// let conversions: Vec<_> = client.list_conversions(filter).try_collect().await?;
+    /// # Ok(())
+    /// # }
+    /// # }
+    /// ```
     pub fn list_conversions(&self, filter: Filter) -> Pages<ListedConversion> {
         self.list("conversions", filter, ListedConversion::read)
     }

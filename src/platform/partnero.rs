@@ -53,6 +53,21 @@ pub struct Partnero {
 ///
 /// A sale to a [guest](Sale::guest), or to a customer whom Partnero doesn't know although there is a
 /// referral, is preceded by the sign-up. For the rest see [`Partnero`].
+///
+/// ```no_run
+/// # #[cfg(feature = "https")] {
+/// use tower_referral::platform::{Client, Https, PartneroFriends};
+///
+/// # async fn invite(api_key: &str) -> Result<(), Box<dyn std::error::Error>> {
+/// let friends = Client::new(PartneroFriends::new(api_key)?, Https::new());
+/// if let Some(friend) = friends.friend("CUSTOMER-1").await? {
+///     println!("your link: {:?}", friend.referral_link());
+///     println!("friends so far: {:?}", friend.referrals_count());
+/// }
+/// # Ok(())
+/// # }
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct PartneroFriends {
     endpoint: Endpoint,

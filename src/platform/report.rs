@@ -12,6 +12,18 @@ use crate::referral::{ClickId, Referral, ReferralKey};
 ///
 /// With the feature `serde` it can be stored and read back, for instance by a job queue. `Debug`
 /// hides everything that came from the visitor.
+///
+/// ```
+/// use tower_referral::platform::{Money, Report, Sale, SignUp};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let sign_up = Report::from(SignUp::new("CUSTOMER-1")?);
+/// let sale = Report::from(Sale::new("ORDER-1", "CUSTOMER-1", Money::new("99.99", "EUR")?)?);
+/// assert_eq!(sale.id(), "sale:ORDER-1");
+/// assert_eq!(sale.waits_for(), Some(sign_up.id())); // the order in which a queue is to send them
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 #[cfg_attr(
     feature = "serde",
@@ -490,6 +502,16 @@ impl fmt::Debug for Sale {
 ///
 /// Two refunds of one order under the same ID, or without one of the same amount, are one refund
 /// that was told twice: give partial refunds the payment provider's ID.
+///
+/// ```
+/// use tower_referral::platform::{Money, Refund};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let all = Refund::whole("ORDER-1")?.reason("never arrived");
+/// let some = Refund::part("ORDER-2", Money::new("5.00", "EUR")?)?.id("re_3MmlLrLkdIwHu7ix")?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[must_use = "a report does nothing until it is given to a `Client`"]
@@ -581,6 +603,18 @@ impl fmt::Debug for Refund {
 }
 
 /// Who is to be credited: of a [`Referral`], what a report needs.
+///
+/// ```
+/// use tower_referral::platform::{Credit, Money, Sale};
+///
+/// # fn renewed(key: &str, click_id: Option<&str>) -> Result<Sale, Box<dyn std::error::Error>> {
+/// // A renewal, months later: key and click ID were noted beside the customer's row.
+/// let click_id = click_id.map(str::parse).transpose()?;
+/// let credit = Credit::new(key.parse()?).with_click_id(click_id);
+/// let sale = Sale::new("INVOICE-7", "CUSTOMER-1", Money::new("9.99", "EUR")?)?.credit(credit);
+/// # Ok(sale)
+/// # }
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Credit {

@@ -162,6 +162,22 @@ impl Error {
 
 /// Why a report came to nothing, and what to do about it.
 ///
+/// ```
+/// use std::time::Duration;
+/// use tower_referral::platform::{Advice, ReportError};
+///
+/// /// For a queue of your own; [`deliver`](super::deliver) does all of it for any other.
+/// fn next_try(error: &ReportError) -> Option<Duration> {
+///     match error.advice() {
+///         Advice::Later { after } => Some(after.unwrap_or(Duration::from_secs(60))),
+///         _ => {
+///             eprintln!("for a person to look at: {error}");
+///             None
+///         }
+///     }
+/// }
+/// ```
+///
 /// Neither `Debug` nor `Display` shows anything that came from the visitor, nor the API key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReportError {
