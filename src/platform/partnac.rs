@@ -16,7 +16,7 @@ use super::json::{Object, text_in};
 use super::listed::ListedConversion;
 use super::money::Money;
 use super::pages::Pages;
-use super::report::{Credit, Id, InvalidId, Refund, Report, Sale, SignUp, pairs};
+use super::report::{Credit, Id, InvalidId, Refund, Report, Sale, SignUp, filled, pairs};
 use super::{
     Answer, CreateClicks, Error, Outcome, ReportError, Step, TakeReports, Unsupported,
     percent_encoded,
@@ -204,18 +204,16 @@ impl Conversion {
         self
     }
 
-    /// The coupon that the customer used. It stands in for the referral where there is none.
+    /// The coupon that the customer used, which stands in for the referral where there is none; empty
+    /// is as if absent.
     pub fn coupon<'t>(mut self, coupon: impl Into<Option<&'t str>>) -> Self {
-        self.coupon = coupon
-            .into()
-            .filter(|text| !text.is_empty())
-            .map(str::to_owned);
+        self.coupon = filled(coupon.into());
         self
     }
 
-    /// Partnac's ID of the campaign.
+    /// Partnac's ID of the campaign; empty is as if absent.
     pub fn campaign<'t>(mut self, id: impl Into<Option<&'t str>>) -> Self {
-        self.campaign = id.into().filter(|text| !text.is_empty()).map(str::to_owned);
+        self.campaign = filled(id.into());
         self
     }
 
@@ -270,12 +268,7 @@ impl Conversion {
     }
 
     fn secrets(&self) -> impl Iterator<Item = &str> {
-        let credit = self.credit.iter().flat_map(|credit| {
-            let click_id = credit.click_id().map(ClickId::as_str);
-            [Some(credit.key().as_str()), click_id]
-                .into_iter()
-                .flatten()
-        });
+        let credit = self.credit.iter().flat_map(Credit::secrets);
         let coupon = self.coupon.as_deref().into_iter();
         let unique_id = std::iter::once(self.unique_id.as_str());
         unique_id

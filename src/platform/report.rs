@@ -143,10 +143,7 @@ impl Report {
         let contact = contact
             .into_iter()
             .flat_map(|contact| [&contact.email, &contact.name, &contact.surname]);
-        let credit = credit.iter().flat_map(|credit| {
-            let click_id = credit.click_id.as_ref().map(ClickId::as_str);
-            [Some(credit.key.as_str()), click_id].into_iter().flatten()
-        });
+        let credit = credit.iter().flat_map(Credit::secrets);
         let texts = contact.chain([coupon]).filter_map(Option::as_deref);
         let metadata = metadata.into_iter().flat_map(BTreeMap::values);
         texts
@@ -651,6 +648,11 @@ impl Credit {
     pub fn click_id(&self) -> Option<&ClickId> {
         self.click_id.as_ref()
     }
+
+    pub(super) fn secrets(&self) -> impl Iterator<Item = &str> {
+        let click_id = self.click_id.as_ref().map(ClickId::as_str);
+        std::iter::once(self.key.as_str()).chain(click_id)
+    }
 }
 
 impl From<&Referral> for Credit {
@@ -807,7 +809,7 @@ impl Outcome {
 }
 
 /// Text without blanks around it, if there is any.
-fn filled(text: Option<&str>) -> Option<String> {
+pub(super) fn filled(text: Option<&str>) -> Option<String> {
     let text = text?.trim();
     (!text.is_empty()).then(|| text.to_owned())
 }
