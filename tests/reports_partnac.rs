@@ -293,6 +293,7 @@ async fn answers_to_a_refund() {
     }
     for (status, body, advice) in [
         (404, "<h1>Not Found</h1>", Advice::Dead),
+        (404, "[999]", Advice::Dead),
         (
             409,
             r#"{"message":"another one is under way"}"#,

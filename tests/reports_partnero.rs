@@ -256,6 +256,12 @@ async fn whole_sales_are_taken_back_and_parts_are_not() {
         assert_eq!(affiliates(&platform).report(refund).await, Ok(expected));
         assert_eq!(platform.only().line, "DELETE /v1/transactions/ORDER%2F1");
     }
+    for page in ["<h1>Not Found</h1>", "[999]"] {
+        let platform = StandIn::new([(404, page)]);
+        let refund = Refund::whole("ORDER-1").unwrap();
+        let error = affiliates(&platform).report(refund).await.unwrap_err();
+        assert_eq!(error.advice(), Advice::Dead, "{page}");
+    }
     let platform = StandIn::new([]);
     let part = || Refund::part("ORDER-1", euros("1")).unwrap();
     for error in [

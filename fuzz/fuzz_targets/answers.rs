@@ -265,10 +265,9 @@ fn partnac(report: &Report, script: &mut Script<'_>) -> Told {
             let refunded = script
                 .ask("POST /conversions/ORDER-1/refund")
                 .and_then(|answer| {
-                    let is_object = answer.json().is_some_and(|json| json.is_object());
                     if answer.says_duplicate(&sent, &["refund"]) {
                         Ok(Meaning::Duplicate)
-                    } else if answer.status == 404 && is_object
+                    } else if answer.is_not_found()
                         || answer.says_unknown(&sent, &["conversion", "unique_id"])
                     {
                         Ok(Meaning::NotAttributed)
@@ -426,7 +425,7 @@ fn partnero(report: &Report, script: &mut Script<'_>, among_friends: bool) -> To
         Report::Refund(_) => {
             let answer = script.ask("DELETE /transactions/ORDER-1");
             let result = answer.and_then(|answer| {
-                if answer.status == 404 && answer.json().is_some() {
+                if answer.is_not_found() {
                     return Ok(Meaning::NotAttributed);
                 }
                 answer.acknowledged().map(|_| Meaning::Recorded(None))
@@ -860,7 +859,7 @@ fuzz_target!(|input: &[u8]| {
             let expected = script
                 .ask("GET /customers/CUST%201/stats")
                 .and_then(|answer| {
-                    if answer.status == 404 && answer.json().is_some() {
+                    if answer.is_not_found() {
                         return Ok(None);
                     }
                     answer.success().map(Some)

@@ -94,6 +94,11 @@ impl<'a> Answer<'a> {
         serde_json::from_slice(self.body).ok()
     }
 
+    /// There is no such thing, by the platform's own word.
+    pub fn is_not_found(&self) -> bool {
+        self.status == 404 && self.json().is_some_and(|json| json.is_object())
+    }
+
     fn says_no(&self) -> bool {
         let Some(Value::Object(json)) = self.json() else {
             return false;

@@ -107,10 +107,11 @@ impl Answer {
         self.success()
     }
 
-    /// Is there no such thing? A 404 says so in JSON; the page of a proxy says nothing.
+    /// Is there no such thing? A 404 with a JSON object says so; the page of a proxy says nothing.
     #[cfg(any(feature = "partnac", feature = "partnero"))]
     pub(super) fn is_not_found(&self) -> bool {
-        self.status == StatusCode::NOT_FOUND && serde_json::from_slice::<Value>(&self.body).is_ok()
+        let json = serde_json::from_slice::<Value>(&self.body);
+        self.status == StatusCode::NOT_FOUND && json.is_ok_and(|json| json.is_object())
     }
 
     fn says_no(&self) -> bool {
