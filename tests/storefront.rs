@@ -1413,7 +1413,7 @@ fn partnac_hears_of_sign_up_sale_and_refund_once_each() {
     let page = send(sandbox.0, "GET", "/", &[], b"").body;
     for shown in [
         "Clicks: 2",
-        "lead signup:cus_1: 0 USD by PARTNER_1",
+        "lead signup:cus_1 by PARTNER_1",
         "sale order-1: 0.00 EUR by PARTNER_1",
         "order-1: 99.99",
     ] {

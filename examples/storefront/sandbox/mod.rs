@@ -269,8 +269,12 @@ fn arrived(records: &Records) -> Markup {
         format!("{} by {credit}", customer.id)
     });
     let conversions = records.conversions.iter().map(|sale| {
-        let (kind, id, amount) = (&sale.kind, &sale.external_id, sale.amount);
-        format!("{kind} {id}: {amount} {} by {}", sale.currency, sale.credit)
+        let (kind, id, credit) = (&sale.kind, &sale.external_id, &sale.credit);
+        match &**kind {
+            // A sign-up, which is worth nothing yet.
+            "lead" => format!("{kind} {id} by {credit}"),
+            _ => format!("{kind} {id}: {} {} by {credit}", sale.amount, sale.currency),
+        }
     });
     let refunds = records.refunds.iter();
     let refunds = refunds.map(|refund| format!("{}: {}", refund.external_id, refund.amount));
