@@ -1,8 +1,7 @@
 //! The storefront's outbox, with a real kill: the built example runs on SQLite, PostgreSQL and Redis
 //! against a stand-in for the platform that counts, and is killed between order and report.
 //!
-//! Where this machine has no PostgreSQL or no Redis, that is said aloud; with `CI=true` it is an
-//! error.
+//! What needs a server that isn't installed is skipped, aloud: see `servers`.
 #![cfg(all(
     unix,
     feature = "axum",
@@ -16,16 +15,13 @@
 
 mod counting_platform;
 mod random;
+mod servers;
 mod shop_process;
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::unix::fs::chown;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -33,6 +29,7 @@ use std::time::{Duration, Instant};
 use counting_platform::{Kind, Platform};
 use random::Random;
 use serde_json::{Value, json};
+use servers::Server;
 use shop_process::{KEY_A, storefront};
 use tempfile::TempDir;
 
@@ -686,7 +683,7 @@ fn wait_for<T>(what: &str, mut is_so: impl FnMut() -> Option<T>) -> T {
 
 // --- Databases -------------------------------------------------------------------------------------
 
-/// Where an outbox can be, on a server of the test's own.
+/// Where an outbox can be.
 struct Backend {
     name: &'static str,
     url: String,
@@ -727,182 +724,37 @@ impl Backend {
     /// An empty database on a PostgreSQL server that the tests share.
     fn postgres() -> Option<Self> {
         static SERVER: Mutex<Weak<Server>> = Mutex::new(Weak::new());
-        static DATABASES: AtomicU64 = AtomicU64::new(0);
-        let server = Server::shared(&SERVER, Server::postgres)?;
-        let name = format!("outbox_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
-        let created = Command::new(server.programs.join("createdb"))
-            .args(["-h", "127.0.0.1", "-U", "postgres", "-p"])
-            .args([&server.port.to_string(), &name])
-            .output()
-            .unwrap();
-        assert!(created.status.success(), "{created:?}");
-        Some(Self {
-            name: "PostgreSQL",
-            url: format!("postgres://postgres@127.0.0.1:{}/{name}", server.port),
-            _server: Some(server),
-            _files: None,
-        })
+        Some(Self::on("PostgreSQL", shared(&SERVER, Server::postgres)?))
     }
 
     /// An empty database on a Redis server that the tests share.
     fn redis() -> Option<Self> {
         static SERVER: Mutex<Weak<Server>> = Mutex::new(Weak::new());
-        static DATABASES: AtomicU64 = AtomicU64::new(0);
-        let server = Server::shared(&SERVER, Server::redis)?;
-        let database = DATABASES.fetch_add(1, Ordering::Relaxed);
-        Some(Self {
-            name: "Redis",
-            url: format!("redis://127.0.0.1:{}/{database}", server.port),
+        Some(Self::on("Redis", shared(&SERVER, Server::redis)?))
+    }
+
+    fn on(name: &'static str, server: Arc<Server>) -> Self {
+        Self {
+            name,
+            url: server.empty_database(),
             _server: Some(server),
             _files: None,
-        })
-    }
-}
-
-/// A database server that ends with the last test that needs it.
-struct Server {
-    process: Child,
-    port: u16,
-    programs: PathBuf,
-    _files: TempDir,
-}
-
-impl Server {
-    fn shared(
-        shared: &Mutex<Weak<Self>>,
-        start: impl FnOnce() -> Option<Self>,
-    ) -> Option<Arc<Self>> {
-        let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(server) = shared.upgrade() {
-            return Some(server);
         }
-        let server = Arc::new(start()?);
-        *shared = Arc::downgrade(&server);
-        Some(server)
-    }
-
-    fn postgres() -> Option<Self> {
-        // Debian keeps the server's programs out of the path, one directory for each version.
-        let versions = Path::new("/usr/lib/postgresql")
-            .read_dir()
-            .into_iter()
-            .flatten();
-        let programs = versions
-            .filter_map(|version| Some(version.ok()?.path().join("bin")))
-            .chain(std::env::split_paths(&std::env::var_os("PATH")?))
-            .find(|programs| programs.join("initdb").exists());
-        let Some(programs) = programs else {
-            return skipped("PostgreSQL isn't installed here");
-        };
-        let files = tempfile::tempdir().unwrap();
-        let data = files.path().join("data");
-        let mut initdb = as_user(&programs.join("initdb"), files.path())?;
-        let made = initdb
-            .args(["-A", "trust", "-U", "postgres", "--no-sync", "-D"])
-            .arg(&data)
-            .output()
-            .unwrap();
-        assert!(made.status.success(), "{made:?}");
-        let port = free_port();
-        let process = as_user(&programs.join("postgres"), files.path())?
-            .args(["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-p"])
-            .arg(port.to_string())
-            .arg("-k")
-            .arg(files.path())
-            .arg("-D")
-            .arg(&data)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        wait_for("PostgreSQL to start", || {
-            let mut asked = Command::new(programs.join("pg_isready"));
-            asked
-                .args(["-q", "-h", "127.0.0.1", "-p"])
-                .arg(port.to_string());
-            asked.status().unwrap().success().then_some(())
-        });
-        Some(Self {
-            process,
-            port,
-            programs,
-            _files: files,
-        })
-    }
-
-    fn redis() -> Option<Self> {
-        let files = tempfile::tempdir().unwrap();
-        let port = free_port();
-        let started = Command::new("redis-server")
-            .args([
-                "--bind",
-                "127.0.0.1",
-                "--save",
-                "",
-                "--databases",
-                "64",
-                "--port",
-            ])
-            .arg(port.to_string())
-            .arg("--dir")
-            .arg(files.path())
-            .stdout(Stdio::null())
-            .spawn();
-        let Ok(process) = started else {
-            return skipped("Redis isn't installed here");
-        };
-        wait_for("Redis to start", || {
-            TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()
-        });
-        Some(Self {
-            process,
-            port,
-            programs: PathBuf::new(),
-            _files: files,
-        })
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        // At once, and in good order: PostgreSQL has children.
-        let id = self.process.id().to_string();
-        let _ = Command::new("kill").args(["-INT", &id]).status();
-        let _ = self.process.wait();
+/// A server that ends with the last test that needs it.
+fn shared(
+    shared: &Mutex<Weak<Server>>,
+    start: impl FnOnce() -> Option<Server>,
+) -> Option<Arc<Server>> {
+    let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(server) = shared.upgrade() {
+        return Some(server);
     }
-}
-
-/// PostgreSQL refuses to run as root; it has a user of its own then, to whom `files` is given.
-fn as_user(program: &Path, files: &Path) -> Option<Command> {
-    let id = |args: &[&str]| {
-        let output = Command::new("id").args(args).output().ok()?;
-        String::from_utf8(output.stdout)
-            .ok()?
-            .trim()
-            .parse::<u32>()
-            .ok()
-    };
-    let mut command = Command::new(program);
-    if id(&["-u"]) == Some(0) {
-        let (Some(user), Some(group)) = (id(&["-u", "postgres"]), id(&["-g", "postgres"])) else {
-            return skipped("there is no user `postgres` to run PostgreSQL");
-        };
-        chown(files, Some(user), Some(group)).unwrap();
-        command.uid(user).gid(group).current_dir(files);
-    }
-    Some(command)
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap().port()
-}
-
-/// Says aloud what this machine can't check; in CI that is an error.
-fn skipped<T>(why: &str) -> Option<T> {
-    assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "{why}");
-    say(&format!("SKIPPED: {why}"));
-    None
+    let server = Arc::new(start()?);
+    *shared = Arc::downgrade(&server);
+    Some(server)
 }
 
 /// Past the test runner, which keeps what a test prints to itself.

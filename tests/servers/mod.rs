@@ -78,6 +78,23 @@ impl Server {
         }
     }
 
+    /// The URL of a database that nobody has used: of those that a Redis has, it has 64.
+    pub(crate) fn empty_database(&self) -> String {
+        static USED: AtomicUsize = AtomicUsize::new(0);
+        let number = USED.fetch_add(1, Ordering::Relaxed);
+        match self.kind {
+            Kind::Redis => format!("redis://127.0.0.1:{}/{number}", self.port),
+            Kind::Postgres => {
+                let name = format!("database_{number}");
+                let mut createdb = Command::new(postgres_binary("createdb").unwrap());
+                createdb.args(["-h", "127.0.0.1", "-p", &self.port.to_string()]);
+                let output = createdb.args(["-U", "postgres", &name]).output().unwrap();
+                assert!(output.status.success(), "{output:?}");
+                format!("postgres://postgres@127.0.0.1:{}/{name}", self.port)
+            }
+        }
+    }
+
     /// Starts the process, at first or after it was killed, on the same port.
     pub(crate) fn run(&mut self) {
         let mut command = match self.kind {
@@ -85,6 +102,7 @@ impl Server {
                 let mut command = Command::new("redis-server");
                 command.args(["--port", &self.port.to_string()]);
                 command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+                command.args(["--databases", "64"]);
                 command.arg("--dir").arg(&self.directory);
                 command
             }
