@@ -24,21 +24,18 @@ import datetime
 import http.client
 import os
 import pathlib
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 
 import loopback
-from loopback import BROWSER, FOREIGN, LANDING
+from loopback import BROWSER, CONNECTIONS, CORES, FOREIGN, LANDING
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 KEY = "load:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
-CONNECTIONS = 16
 # Seconds: a busy machine is no error.
 TIME_LIMIT = 30
-CORES = [str(core) for core in sorted(os.sched_getaffinity(0))]
 PERCENTILES = (50, 90, 99, 99.9)
 # After the first round, in which buffers and pools find their size.
 MOST_GROWTH_KIB = 4096
@@ -80,17 +77,9 @@ class Shop(loopback.Shop):
         response = connection.getresponse()
         return response.status, response.getheader("set-cookie"), response.read().decode()
 
-    def load(self, report, path, headers, seconds):
-        command = ["taskset", "-c", CORES[1], "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", report]
-        command += ["--timeout", f"{TIME_LIMIT}s"]
-        for name, value in headers.items():
-            command += ["-H", f"{name}: {value}"]
-        before = self.cpu()
-        output = subprocess.run(
-            [*command, f"http://{self.address}{path}"], check=True, capture_output=True, text=True
-        ).stdout
+    def load(self, report, case, seconds):
         figures = Figures()
-        figures.cpu = self.cpu() - before
+        output, figures.cpu = self.wrk(case, seconds, "-s", report, "--timeout", f"{TIME_LIMIT}s")
         for line in output.splitlines():
             match line.split():
                 case ["errors", socket, status]:
@@ -170,8 +159,7 @@ def main():
     arguments.add_argument("--profile", default="release", help="cargo's; `dev` checks, and measures nothing")
     arguments.add_argument("--write", metavar="FILE", help="where the report goes, beside the screen")
     arguments = arguments.parse_args()
-    if not shutil.which("wrk") or len(CORES) < 2:
-        sys.exit("needs wrk (apt-get install wrk) and two cores")
+    loopback.need_wrk()
     build = ["cargo", "build", "--profile", arguments.profile, "--all-features", "--example", "storefront"]
     subprocess.run(build, check=True, cwd=ROOT)
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
@@ -205,7 +193,7 @@ def measure(shops, kinds, script, arguments):
         for kind, case in kinds.items():
             # Whoever is first takes turns.
             for shop in shops if turn % 2 == 0 else reversed(shops):
-                figures[kind, shop.name].append(shop.load(script, *case, arguments.slice))
+                figures[kind, shop.name].append(shop.load(script, case, arguments.slice))
     return figures, rounds
 
 

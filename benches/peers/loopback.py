@@ -41,12 +41,15 @@ FOREIGN = [
     for at in range(10)
 ]
 LANDING = "utm_source=news&aff=PARTNER_123"
+CONNECTIONS = 16
+# The shop has the first, wrk the second.
+CORES = [str(core) for core in sorted(os.sched_getaffinity(0))]
 
 
 class Shop:
     def __init__(self, program, variant):
         self.variant = variant
-        command = ["taskset", "-c", "0", program, variant.removesuffix(" again")]
+        command = ["taskset", "-c", CORES[0], program, variant.removesuffix(" again")]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self.address = self.process.stdout.readline().strip()
 
@@ -73,22 +76,31 @@ class Shop:
         tasks = pathlib.Path(f"/proc/{self.process.pid}/task")
         return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks.iterdir())
 
-    def load(self, case, seconds):
-        """Requests per second, and the server's CPU nanoseconds for each."""
+    def wrk(self, case, seconds, *options):
+        """What wrk says, and the server's CPU nanoseconds meanwhile."""
         path, headers = case
-        command = ["taskset", "-c", "1", "wrk", "-t1", "-c16", f"-d{seconds}s"]
+        command = ["taskset", "-c", CORES[1], "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", *options]
         for name, value in headers.items():
             command += ["-H", f"{name}: {value}"]
         before = self.cpu()
         report = subprocess.run(
             [*command, f"http://{self.address}{path}"], check=True, capture_output=True, text=True
         ).stdout
-        used = self.cpu() - before
+        return report, self.cpu() - before
+
+    def load(self, case, seconds):
+        """Requests per second, and the server's CPU nanoseconds for each."""
+        report, used = self.wrk(case, seconds)
         if "Non-2xx" in report or "Socket errors" in report:
             sys.exit(report)
         requests, took = re.search(r"(\d+) requests in ([\d.]+)s", report).groups()
         per_second = re.search(r"Requests/sec:\s+([\d.]+)", report)[1]
         return float(per_second), used / int(requests)
+
+
+def need_wrk():
+    if not shutil.which("wrk") or len(CORES) < 2:
+        sys.exit("needs wrk (apt-get install wrk) and two cores")
 
 
 def main():
@@ -97,8 +109,7 @@ def main():
     arguments.add_argument("--seconds", type=int, default=2)
     arguments.add_argument("variants", nargs="*", default=["layer", "hand"])
     arguments = arguments.parse_args()
-    if not shutil.which("wrk") or len(os.sched_getaffinity(0)) < 2:
-        sys.exit("needs wrk (apt-get install wrk) and two cores")
+    need_wrk()
     manifest = ["--manifest-path", str(HERE / "Cargo.toml")]
     build = ["cargo", "build", "--release", "--bin", "shop", "--message-format=short", *manifest]
     subprocess.run(build, check=True)
