@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""A whole shop over loopback, under load: without the layer, with it, with the hand-written
-middleware, and with nothing again.
+"""A whole shop over loopback, under load: without a layer, with one that does nothing, with ours, with
+the hand-written middleware, and without one again.
 
     benches/peers/loopback.py [--rounds N] [--seconds S] [VARIANT…]
 
@@ -107,7 +107,7 @@ def main():
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--rounds", type=int, default=9)
     arguments.add_argument("--seconds", type=int, default=2)
-    arguments.add_argument("variants", nargs="*", default=["layer", "hand"])
+    arguments.add_argument("variants", nargs="*", default=["empty", "layer", "hand"])
     arguments = arguments.parse_args()
     need_wrk()
     manifest = ["--manifest-path", str(HERE / "Cargo.toml")]

@@ -259,6 +259,7 @@ pub fn whole_shop(variant: &str) -> Option<Router> {
     };
     let router = match variant {
         "bare" => with(get(async || page("nobody asked"))),
+        "empty" => with(get(async || page("nobody asked"))).layer(Identity::new()),
         "layer" => with(get(async |key: Option<ReferralKey>| {
             page(key.as_ref().map_or("nobody", ReferralKey::as_str))
         }))
