@@ -111,127 +111,9 @@ static BENCH: LazyLock<Bench> = LazyLock::new(|| {
         tokens,
         valid_tokens,
         valid_values,
-        words: words(),
+        words: script::referral_words(),
     }
 });
-
-/// What fields are made of. 0 ends a field.
-fn words() -> Words {
-    let mut words = Words::default();
-    let texts: [&str; 18] = [
-        "default",
-        "friends",
-        "PARTNER_123",
-        "click-1",
-        "aff",
-        "/pricing",
-        "utm_source",
-        "ä",
-        "é ",
-        "\u{202e}",
-        "\u{301}",
-        "'",
-        "=",
-        "\u{1f600}",
-        "x",
-        "",
-        "",
-        "",
-    ];
-    for (word, text) in words[1..].iter_mut().zip(texts) {
-        *word = text.into();
-    }
-    words[16] = b"x".repeat(31);
-    words[17] = b"y".repeat(127);
-    words[18] = "ü".repeat(64).into();
-    words[19] = b"z".repeat(254);
-    words
-}
-
-/// A message put together from the input, nearly always well-formed and often valid.
-fn assembled(names_program: bool, header: [u8; 2], text: &[u8]) -> Vec<u8> {
-    let captured_at: i64 = match header[0] % 16 {
-        0 => NOON + 300_000,
-        1 => NOON + 300_001,
-        2 => NOON - 30 * 86_400_000,
-        3 => NOON - 30 * 86_400_000 + 1,
-        4 => -1,
-        5 => 0,
-        6 => 221_845_392_000_000,
-        7 => 221_845_392_000_001,
-        8 => i64::MAX,
-        9 => i64::MIN,
-        hours => NOON - i64::from(hours - 10) * 3_600_000,
-    };
-    let window: u32 = match header[0] / 16 {
-        0 => 0,
-        1 => 1,
-        2 => 400 * DAY,
-        3 => 400 * DAY + 1,
-        4 => u32::MAX,
-        5 => 14 * DAY,
-        _ => 30 * DAY,
-    };
-    let mut message = Vec::with_capacity(256);
-    message.extend(captured_at.to_be_bytes());
-    message.extend(window.to_be_bytes());
-    message.push(match header[1] % 16 {
-        source @ 0..=5 => source,
-        _ => 1,
-    });
-    let touch_len = match header[1] / 16 {
-        0..=7 => 0,
-        8..=13 => 8,
-        14 => 7,
-        _ => 9,
-    };
-    message.push(touch_len);
-    message.extend(&b"touchtouc"[..touch_len.into()]);
-    let mut fields: Vec<&[u8]> = text.split(|byte| *byte == 0).collect();
-    if !names_program {
-        fields.insert(0, b"");
-    }
-    fields.resize(fields.len().max(5), b"");
-    let (five, extra) = fields.split_at(5);
-    let put = |message: &mut Vec<u8>, field: &[u8]| {
-        // Too long for its length: a lie about it.
-        message.push(field.len() as u8);
-        message.extend(field);
-    };
-    for field in five {
-        put(&mut message, field);
-    }
-    message.push((extra.len() / 2) as u8);
-    for field in extra {
-        put(&mut message, field);
-    }
-    message
-}
-
-/// A valid text with changes: each of three bytes says what, where and by what.
-fn changed(valid: &str, changes: &[u8]) -> Vec<u8> {
-    let mut text = valid.as_bytes().to_vec();
-    for change in changes.as_chunks::<3>().0 {
-        let [what, at, by] = *change;
-        let at = usize::from(at) % (text.len() + 1);
-        match what % 8 {
-            0 => text.truncate(at),
-            1 => text.insert(at, by),
-            2 if at < text.len() => drop(text.remove(at)),
-            3 if at < text.len() => text[at] = by,
-            4 if at < text.len() => text[at] ^= 1 << (by % 8),
-            5 => text.rotate_left(at),
-            6 => text.extend_from_within(at..),
-            7 => {
-                let other = usize::from(by) % (text.len() + 1);
-                let (from, to) = (at.min(other), at.max(other));
-                text[from..to].reverse();
-            }
-            _ => {}
-        }
-    }
-    text
-}
 
 /// A text under a true signature, if the envelope names one of the keys.
 fn signed(envelopes: &Envelopes, envelope: &[u8]) -> Vec<u8> {
@@ -369,7 +251,7 @@ fuzz_target!(|input: &[u8]| {
                 &bench.valid_values
             };
             let valid = &valid[usize::from(choice / 32) % valid.len()];
-            let text = changed(valid, rest);
+            let text = script::changed(valid, rest);
             // Not by any oracle's word alone.
             let is_ours = |text: &[u8]| {
                 let values = bench.valid_tokens.iter().chain(&bench.valid_values);
@@ -384,7 +266,7 @@ fuzz_target!(|input: &[u8]| {
             };
             let mut fields = Vec::with_capacity(256);
             script::written_out(&bench.words, rest, false, &mut fields);
-            let message = assembled(is_token, [*first, *second], &fields);
+            let message = script::assembled(is_token, [*first, *second], &fields);
             envelopes.seal(id, &with_expiry(&message)).into_bytes()
         }
     };

@@ -65,7 +65,12 @@ impl Program {
 
     /// A message that passed the signature, if it still counts.
     pub fn read<'m>(&self, message: &'m [u8], now: i64) -> Result<Plain<'m>, Fault> {
-        let mut plain = Plain::read(message, self.keys, false).ok_or(Fault::Malformed)?;
+        let plain = Plain::read(message, self.keys, false).ok_or(Fault::Malformed)?;
+        self.counts(plain, now)
+    }
+
+    /// A referral, if it still counts, with the window that it has here.
+    pub fn counts<'m>(&self, mut plain: Plain<'m>, now: i64) -> Result<Plain<'m>, Fault> {
         plain.window = plain.window.min(self.window);
         if plain.captured_at > now + SKEW {
             Err(Fault::FromTheFuture)

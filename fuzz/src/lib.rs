@@ -10,6 +10,7 @@ pub mod answer;
 pub mod cookie_header;
 pub mod envelope;
 pub mod message;
+pub mod pass;
 pub mod query;
 pub mod script;
 pub mod shop;
