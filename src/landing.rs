@@ -93,22 +93,22 @@ impl<'q> Query<'q> {
         query: &'q [u8],
     ) -> Option<Self> {
         let text = within_bound(query);
-        let mut rest = text;
-        let mut before = 0;
-        // Empty pairs aren't pairs, and are too rare to be told apart faster.
-        while !rest.is_empty() && before < MAX_PAIRS {
-            let ours = text.len() - rest.len();
-            let (pair, after) = split(rest, end_of_pair(rest));
-            rest = after;
-            let Some(first) = pair.first() else {
+        let (mut ours, mut before) = (0, 0);
+        while before < MAX_PAIRS {
+            let rest = text.get(ours..)?;
+            let first = *rest.first()?;
+            // Empty pairs aren't pairs.
+            if first == b'&' {
+                ours += 1;
                 continue;
-            };
-            if first_bytes.0[usize::from(*first)] {
-                let name = pair.split(|byte| *byte == b'=').next();
-                if name.is_some_and(|name| programs.iter().any(|program| program.is_ours(name))) {
+            }
+            if first_bytes.0[usize::from(first)] {
+                let name = rest.split(|byte| matches!(byte, b'=' | b'&')).next()?;
+                if programs.iter().any(|program| program.is_ours(name)) {
                     return Some(Self { text, ours, before });
                 }
             }
+            ours += end_of_pair(rest)? + 1;
             before += 1;
         }
         None
@@ -282,8 +282,10 @@ fn end_of_pair(query: &[u8]) -> Option<usize> {
     const SHORT: usize = 16;
     let is_end = |byte: &u8| *byte == b'&';
     let (start, rest) = query.split_at(query.len().min(SHORT));
-    let end = start.iter().position(is_end);
-    end.or_else(|| Some(SHORT + memchr(b'&', rest)?))
+    match start.iter().position(is_end) {
+        None if !rest.is_empty() => Some(SHORT + memchr(b'&', rest)?),
+        end => end,
+    }
 }
 
 /// What is in front of the separator, and what is behind it.
