@@ -1,23 +1,19 @@
 //! Partnero. An affiliate program and a refer-a-friend program are two types, because a sign-up
-//! means another thing in each. Its webhooks are read here too.
+//! means another thing in each.
 
-use std::collections::HashSet;
-use std::fmt;
+mod friends;
+mod webhooks;
 
 use bytes::Bytes;
-use constant_time_eq::constant_time_eq;
-use hmac::{Hmac, KeyInit, Mac};
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, Request, StatusCode};
-use serde_json::Value;
-use sha2::Sha256;
+use http::{Request, StatusCode};
 
+pub use self::friends::Friend;
+pub use self::webhooks::{Event, InvalidWebhook, Webhooks};
 use super::client::{Client, Transport};
 use super::endpoint::Endpoint;
-use super::json::{Object, list_in, text_in};
-use super::money::Money;
-use super::pages::{Page, Pages};
-use super::report::{Contact, Id, InvalidId, Refund, Report, Sale, SignUp};
+use super::json::Object;
+use super::report::{Contact, Refund, Report, Sale, SignUp};
 use super::{
     Answer, Error, Outcome, ReportError, SafeToRepeat, Step, TakeReports, Unsupported,
     percent_encoded,
@@ -117,8 +113,6 @@ impl PartneroFriends {
     }
 }
 
-// --- Requests ----------------------------------------------------------------------------------
-
 fn with_contact(object: Object, contact: &Contact) -> Object {
     object
         .text("email", contact.email.as_deref())
@@ -160,8 +154,6 @@ fn whole_refund(endpoint: &Endpoint, refund: &Refund) -> Result<Request<Bytes>, 
         percent_encoded(refund.order())
     )))
 }
-
-// --- Answers -----------------------------------------------------------------------------------
 
 /// Customers and transactions are said to be there already by a 409, or by a 422 "Duplicate key".
 fn is_duplicate(answer: &Answer) -> bool {
@@ -379,70 +371,6 @@ impl TakeReports for PartneroFriends {
     }
 }
 
-// --- What only Partnero has --------------------------------------------------------------------
-
-/// A customer of a refer-a-friend program, as Partnero knows one. `Debug` hides all of it.
-#[derive(Clone, PartialEq)]
-pub struct Friend {
-    id: Option<String>,
-    referral_link: Option<String>,
-    json: Value,
-}
-
-impl Friend {
-    fn read(json: Value) -> Option<Self> {
-        let json = match json {
-            Value::Object(mut object) => match object.remove("data") {
-                Some(data @ Value::Object(_)) => data,
-                Some(_) => return None,
-                None => Value::Object(object),
-            },
-            _ => return None,
-        };
-        let link_of = |json: &Value| match json {
-            Value::String(link) => Some(link.clone()),
-            link => text_in(link, &["url", "link"]),
-        };
-        let link = json.get("referral_link").and_then(link_of);
-        let first = || link_of(json.get("referral_links")?.get(0)?);
-        Some(Self {
-            id: text_in(&json, &["id", "key"]),
-            referral_link: link.or_else(first),
-            json,
-        })
-    }
-
-    /// The customer's ID, which is ours.
-    #[must_use]
-    pub fn id(&self) -> Option<&str> {
-        self.id.as_deref()
-    }
-
-    /// The link by which this customer refers others; the first one if there are several.
-    #[must_use]
-    pub fn referral_link(&self) -> Option<&str> {
-        self.referral_link.as_deref()
-    }
-
-    /// How many others this customer has referred.
-    #[must_use]
-    pub fn referrals_count(&self) -> Option<u64> {
-        self.json.get("referrals_count")?.as_u64()
-    }
-
-    /// All that Partnero says of the customer.
-    #[must_use]
-    pub fn json(&self) -> &Value {
-        &self.json
-    }
-}
-
-impl fmt::Debug for Friend {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Friend").finish_non_exhaustive()
-    }
-}
-
 impl<T: Transport> Client<Partnero, T> {
     /// Does Partnero take the API key?
     ///
@@ -509,257 +437,4 @@ impl<T: Transport> Client<PartneroFriends, T> {
     pub async fn report_sales(&self, sales: &[Sale]) -> Result<Outcome, ReportError> {
         report_sales(self, &self.platform().endpoint, sales).await
     }
-
-    /// A customer, with the link by which they refer others; `None` if Partnero has none of this
-    /// ID.
-    ///
-    /// # Errors
-    ///
-    /// The text isn't an ID, or Partnero refused or can't be reached.
-    pub async fn friend(&self, customer: &str) -> Result<Option<Friend>, Error> {
-        let Some(json) = self.page_of(customer, "").await? else {
-            return Ok(None);
-        };
-        let status = StatusCode::OK;
-        Friend::read(json)
-            .map(Some)
-            .ok_or(Error::Unreadable { status })
-    }
-
-    /// How a customer's referrals do: Partnero's own JSON, whose fields it documents nowhere; `None`
-    /// if Partnero has no such customer.
-    ///
-    /// # Errors
-    ///
-    /// As [`friend`](Self::friend).
-    pub async fn friend_stats(&self, customer: &str) -> Result<Option<Value>, Error> {
-        self.page_of(customer, "/stats").await
-    }
-
-    /// What a customer has earned: Partnero's own JSON, whose fields it documents nowhere; `None` if
-    /// Partnero has no such customer.
-    ///
-    /// # Errors
-    ///
-    /// As [`friend`](Self::friend).
-    pub async fn friend_balance(&self, customer: &str) -> Result<Option<Value>, Error> {
-        self.page_of(customer, "/balance").await
-    }
-
-    /// Gives a customer credit. Partnero doesn't recognise a credit that it was told twice.
-    ///
-    /// # Errors
-    ///
-    /// As [`Client::report`].
-    pub async fn credit_friend(&self, customer: &str, amount: Money) -> Result<(), ReportError> {
-        let refuse = |error| ReportError::new(error, false);
-        let path = format!("{}/balance/credit", path_of(customer).map_err(refuse)?);
-        let body = Object::new()
-            .amount("amount", Some(amount))
-            .text("amount_units", amount.currency())
-            .flag("is_currency", true);
-        let request = self.platform().endpoint.post(&path, body);
-        let secrets = std::iter::once(customer);
-        let answer = self.tell(request, secrets, false).await?;
-        answer.accepted().map_err(refuse)
-    }
-
-    async fn page_of(&self, customer: &str, page: &str) -> Result<Option<Value>, Error> {
-        let path = format!("{}{page}", path_of(customer)?);
-        let answer = self.ask(self.platform().endpoint.get(&path)).await?;
-        let answer = answer.without(std::iter::once(customer));
-        if answer.is_not_found() {
-            return Ok(None);
-        }
-        answer.success().map(Some)
-    }
-
-    /// Whom a customer has referred. Partnero names the next page by its URL, which is followed on
-    /// the base URL's own origin only, so that the API key goes nowhere else: see
-    /// [`Error::ForeignLink`].
-    ///
-    /// # Errors
-    ///
-    /// The text isn't an ID.
-    pub fn friend_referrals(&self, customer: &str) -> Result<Pages<Friend>, Error> {
-        let path = format!("{}/referrals", path_of(customer)?);
-        let endpoint = self.platform().endpoint.clone();
-        let first = endpoint.get(&path);
-        let mut seen = HashSet::from([first.uri().clone()]);
-        Ok(Pages::new(self, first, move |answer| {
-            let json = answer.success()?;
-            let unreadable = || Error::Unreadable {
-                status: answer.status(),
-            };
-            let list = list_in(answer.body(), &["referrals"]).ok_or_else(unreadable)?;
-            let friend = |json: &str| Friend::read(serde_json::from_str(json).ok()?);
-            let items = list.iter().filter_map(|raw| friend(raw.get())).collect();
-            let next = match json.get("links").and_then(|links| links.get("next")) {
-                None | Some(Value::Null) => None,
-                Some(Value::String(url)) => {
-                    let next = endpoint.get_next(url).ok_or(Error::ForeignLink)?;
-                    // A list that bites its own tail is at its end.
-                    seen.insert(next.uri().clone()).then_some(next)
-                }
-                Some(_) => return Err(unreadable()),
-            };
-            Ok(Page { items, next })
-        }))
-    }
 }
-
-fn path_of(customer: &str) -> Result<String, Error> {
-    let id = Id::new(customer).map_err(|InvalidId| Error::Unsupported(Unsupported::NotAnId))?;
-    Ok(format!("/customers/{}", percent_encoded(id.as_str())))
-}
-
-// --- Webhooks ----------------------------------------------------------------------------------
-
-/// Reads Partnero's webhooks, which are signed with the webhook's own secret. Answer 2xx within 5
-/// seconds.
-///
-/// ```
-/// use http::{HeaderMap, StatusCode};
-/// use tower_referral::platform::partnero::Webhooks;
-///
-/// fn webhook(webhooks: &Webhooks, headers: &HeaderMap, body: &[u8]) -> StatusCode {
-///     match webhooks.read(headers, body) {
-///         Ok(event) => {
-///             println!("{} at {:?}", event.name(), event.created_at());
-///             StatusCode::NO_CONTENT
-///         }
-///         Err(_) => StatusCode::BAD_REQUEST,
-///     }
-/// }
-/// ```
-#[derive(Clone)]
-pub struct Webhooks {
-    secret: Box<[u8]>,
-}
-
-impl Webhooks {
-    /// A reader of the webhooks that are signed with this secret.
-    ///
-    /// # Errors
-    ///
-    /// The secret is empty: anybody could sign with that.
-    pub fn new(secret: impl AsRef<[u8]>) -> Result<Self, ConfigError> {
-        let secret: Box<[u8]> = secret.as_ref().into();
-        if secret.is_empty() {
-            return Err(ConfigError::EmptyWebhookSecret);
-        }
-        Ok(Self { secret })
-    }
-
-    /// Reads a webhook. `body` is the raw body, byte for byte as it came: JSON that was read and
-    /// written again has another signature.
-    ///
-    /// The signature is compared in constant time. It doesn't cover when the webhook was sent, so
-    /// one that somebody has recorded can be sent again: handle each event so that it does no harm
-    /// twice.
-    ///
-    /// # Errors
-    ///
-    /// The webhook isn't signed with this secret, or isn't an event.
-    pub fn read(&self, headers: &HeaderMap, body: &[u8]) -> Result<Event, InvalidWebhook> {
-        let mut signatures = headers.get_all("signature").iter();
-        let (Some(signature), None) = (signatures.next(), signatures.next()) else {
-            return Err(InvalidWebhook::Unsigned);
-        };
-        if !constant_time_eq(signature.as_bytes(), self.signature_of(body).as_bytes()) {
-            return Err(InvalidWebhook::BadSignature);
-        }
-        Event::read(body).ok_or(InvalidWebhook::Unreadable)
-    }
-
-    /// Lower-case hex HMAC-SHA256.
-    fn signature_of(&self, body: &[u8]) -> String {
-        let mut signature = String::with_capacity(64);
-        // HMAC takes a key of any length.
-        if let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.secret) {
-            mac.update(body);
-            for byte in mac.finalize().into_bytes() {
-                signature.push_str(&format!("{byte:02x}"));
-            }
-        }
-        signature
-    }
-}
-
-impl fmt::Debug for Webhooks {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Webhooks").finish_non_exhaustive()
-    }
-}
-
-/// What a webhook tells. `Debug` hides its data.
-#[derive(Clone, PartialEq)]
-pub struct Event {
-    name: String,
-    created_at: Option<String>,
-    data: Value,
-}
-
-impl Event {
-    fn read(body: &[u8]) -> Option<Self> {
-        let mut json: Value = serde_json::from_slice(body).ok()?;
-        Some(Self {
-            name: json.get("event")?.as_str()?.to_owned(),
-            created_at: text_in(&json, &["created_at"]),
-            data: json.get_mut("data").map(Value::take).unwrap_or_default(),
-        })
-    }
-
-    /// What happened, for instance `transaction.created`.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// When, in Partnero's own writing.
-    #[must_use]
-    pub fn created_at(&self) -> Option<&str> {
-        self.created_at.as_deref()
-    }
-
-    /// To what it happened.
-    #[must_use]
-    pub fn data(&self) -> &Value {
-        &self.data
-    }
-}
-
-impl fmt::Debug for Event {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Event")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Why a webhook isn't taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum InvalidWebhook {
-    /// There is no `Signature`, or more than one.
-    Unsigned,
-    /// The signature is another one: wrong secret, or a body that was changed.
-    BadSignature,
-    /// It is signed, and isn't an event.
-    Unreadable,
-}
-
-impl fmt::Display for InvalidWebhook {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Unsigned => "the webhook has no `Signature`, or more than one",
-            Self::BadSignature => {
-                "the webhook's signature is wrong: check that the secret is this webhook's, and \
-                 that the body is given as it came, byte for byte"
-            }
-            Self::Unreadable => "the webhook is signed, but its body is no event",
-        })
-    }
-}
-
-impl std::error::Error for InvalidWebhook {}
