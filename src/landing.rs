@@ -432,6 +432,24 @@ mod tests {
             found(&format!("{}aff=K", "&".repeat(500))),
             Some(Ok("aff=K".into()))
         );
+
+        // The bound is of all pairs, wherever the first of ours is.
+        let apart = |pairs| found(&format!("a&ref=&{}aff=K", "a&".repeat(pairs)));
+        assert_eq!(apart(61), Some(Ok("aff=K".into())));
+        assert_eq!(apart(62), Some(Err(Reason::InvalidKey)));
+        // Behind it there is nothing of ours, not even a parameter.
+        let programs = [Program::default()];
+        let first_bytes = FirstBytes::of(&programs);
+        let is_ours = |query: &str| Query::of(&programs, &first_bytes, query.as_bytes()).is_some();
+        assert!(is_ours(&format!("{}aff=K", "a&".repeat(63))));
+        assert!(!is_ours(&format!("{}aff=K", "a&".repeat(64))));
+    }
+
+    #[test]
+    fn a_parameter_without_a_value_is_one() {
+        for query in ["aff", "aff=", "aff&b=1", "b=1&ref&aff"] {
+            assert_eq!(found(query), Some(Err(Reason::InvalidKey)), "{query}");
+        }
     }
 
     #[test]
