@@ -14,7 +14,7 @@ use libfuzzer_sys::fuzz_target;
 use time::Duration;
 use tower_referral::{Attribution, Program, Reason, ReferralLayer, SignedCookie};
 use tower_referral_fuzz::cookie_header::{self, Credit, values};
-use tower_referral_fuzz::envelope::{Envelopes, Fault};
+use tower_referral_fuzz::envelope::Envelopes;
 use tower_referral_fuzz::message::{self, Keys, Plain};
 use tower_referral_fuzz::query;
 use tower_referral_fuzz::script::{self, Words};
@@ -167,16 +167,6 @@ fn words() -> Words {
     words
 }
 
-fn reason_of(fault: Fault) -> Reason {
-    match fault {
-        Fault::Malformed => Reason::Malformed,
-        Fault::UnknownKey => Reason::UnknownSigningKey,
-        Fault::BadSignature => Reason::BadSignature,
-        Fault::Expired => Reason::Expired,
-        Fault::FromTheFuture => Reason::FromTheFuture,
-    }
-}
-
 fuzz_target!(|input: &[u8]| {
     let [choice, hour, rest @ ..] = input else {
         return;
@@ -229,7 +219,7 @@ fuzz_target!(|input: &[u8]| {
     let mut shown: Vec<Option<Plain<'_>>> = Vec::new();
     for (at, program) in programs.iter().enumerate() {
         shown.push(program.pick(&opened[at], now).unwrap_or_else(|fault| {
-            decisions.push((PROGRAMS[at], reason_of(fault)));
+            decisions.push((PROGRAMS[at], fault.reason()));
             None
         }));
     }

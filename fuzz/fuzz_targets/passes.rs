@@ -17,12 +17,11 @@ use http::{Request, Response, Uri};
 use libfuzzer_sys::fuzz_target;
 use tokio::runtime::Runtime;
 use tower_referral::{Program, Reason, ReferralLayer, Referrals, ServerSide};
-use tower_referral_fuzz::cookie_header::{self, Credit};
-use tower_referral_fuzz::envelope::{Envelopes, Fault};
-use tower_referral_fuzz::message::Keys;
+use tower_referral_fuzz::cookie_header;
+use tower_referral_fuzz::envelope::Fault;
 use tower_referral_fuzz::pass::Pass;
 use tower_referral_fuzz::script::{self, Words};
-use tower_referral_fuzz::shop::{self, KEYS, KNOWN_KEYS, NOON, Shop};
+use tower_referral_fuzz::shop::{self, KEYS, NOON, Shop};
 use tower_sessions_core::SessionStore;
 use tower_sessions_core::session::{Id, Record};
 use tower_sessions_core::session_store::{Error, Result};
@@ -80,13 +79,7 @@ static BENCH: LazyLock<Bench> = LazyLock::new(|| {
         .expect("a layer");
     Bench {
         shop: Shop::new(&layer, true),
-        program: cookie_header::Program {
-            cookie: COOKIE_NAME.to_owned(),
-            envelopes: Envelopes::of_cookie(&KEYS[..KNOWN_KEYS], COOKIE_NAME),
-            keys: Keys::Ascii,
-            window: 30 * 86_400,
-            credit: Credit::Last,
-        },
+        program: cookie_header::Program::default(),
         page: Uri::from_static("/pricing"),
         words: script::referral_words(),
         runtime: tokio::runtime::Builder::new_current_thread()
@@ -165,13 +158,7 @@ fn check(bench: &Bench, response: &Response<Referrals>, value: &[u8], is_down: b
     let pass = match read {
         Ok(pass) => pass,
         Err(fault) => {
-            let reason = match fault {
-                Fault::Malformed => Reason::Malformed,
-                Fault::UnknownKey => Reason::UnknownSigningKey,
-                Fault::BadSignature => Reason::BadSignature,
-                Fault::Expired | Fault::FromTheFuture => panic!("ages aren't read yet"),
-            };
-            assert_eq!((said, seen.first()), (vec![reason], None));
+            assert_eq!((said, seen.first()), (vec![fault.reason()], None));
             assert!(seen.visitor_ids().is_empty() && written.is_none());
             return;
         }

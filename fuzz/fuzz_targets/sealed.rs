@@ -13,8 +13,8 @@ use http::header::{COOKIE, HeaderValue};
 use http::{Request, Uri};
 use libfuzzer_sys::fuzz_target;
 use time::Duration;
-use tower_referral::{Carry, CarryError, Program, Reason, ReferralLayer, SignedCookie};
-use tower_referral_fuzz::cookie_header::{self, Credit};
+use tower_referral::{Carry, CarryError, Program, ReferralLayer, SignedCookie};
+use tower_referral_fuzz::cookie_header;
 use tower_referral_fuzz::envelope::{Envelopes, Fault, MAX_ENVELOPE, text_of};
 use tower_referral_fuzz::message::{Keys, Plain};
 use tower_referral_fuzz::script::{self, Words};
@@ -58,13 +58,7 @@ static BENCH: LazyLock<Bench> = LazyLock::new(|| {
     };
     let known = &KEYS[..KNOWN_KEYS];
     let tokens = Envelopes::of_carry(known, "payment", "shop.example");
-    let program = cookie_header::Program {
-        cookie: COOKIE_NAME.to_owned(),
-        envelopes: Envelopes::of_cookie(known, COOKIE_NAME),
-        keys: Keys::Ascii,
-        window: 30 * DAY,
-        credit: Credit::Last,
-    };
+    let program = cookie_header::Program::default();
     let specimens = [
         ("K", "", &b""[..], Vec::new()),
         ("KE", "", b"touchtou", Vec::new()),
@@ -208,14 +202,7 @@ fn value(bench: &Bench, text: &[u8]) {
         }
         Err(fault) => {
             assert_eq!(seen.first(), None, "a referral that doesn't count");
-            let reason = match fault {
-                Fault::Malformed => Reason::Malformed,
-                Fault::UnknownKey => Reason::UnknownSigningKey,
-                Fault::BadSignature => Reason::BadSignature,
-                Fault::Expired => Reason::Expired,
-                Fault::FromTheFuture => Reason::FromTheFuture,
-            };
-            assert_eq!(seen.decisions().last_of("default"), Some(reason));
+            assert_eq!(seen.decisions().last_of("default"), Some(fault.reason()));
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use crate::envelope::{Envelopes, Fault};
 use crate::message::{Keys, Plain};
+use crate::shop::{KEYS, KNOWN_KEYS};
 
 /// Milliseconds that a capture may lie in the future.
 const SKEW: i64 = 300_000;
@@ -55,6 +56,20 @@ pub struct Program {
     pub window: u32,
     /// Whose is the credit.
     pub credit: Credit,
+}
+
+/// The program of a layer that was given none.
+impl Default for Program {
+    fn default() -> Self {
+        let cookie = "__Host-referral";
+        Self {
+            cookie: cookie.to_owned(),
+            envelopes: Envelopes::of_cookie(&KEYS[..KNOWN_KEYS], cookie),
+            keys: Keys::Ascii,
+            window: 30 * 86_400,
+            credit: Credit::Last,
+        }
+    }
 }
 
 impl Program {

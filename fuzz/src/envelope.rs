@@ -5,6 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+use tower_referral::Reason;
 
 /// Characters of a tag.
 const TAG_LEN: usize = 43;
@@ -24,6 +25,19 @@ pub enum Fault {
     Expired,
     /// Too young.
     FromTheFuture,
+}
+
+impl Fault {
+    /// What the crate says of it.
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::Malformed => Reason::Malformed,
+            Self::UnknownKey => Reason::UnknownSigningKey,
+            Self::BadSignature => Reason::BadSignature,
+            Self::Expired => Reason::Expired,
+            Self::FromTheFuture => Reason::FromTheFuture,
+        }
+    }
 }
 
 /// The keys of one purpose and audience, by their IDs.
