@@ -9,7 +9,7 @@ use crate::error::ConfigError;
 use crate::keyring::Keyring;
 use crate::program::MAX_WINDOW_SECONDS;
 use crate::referral::{KeyRule, Referral, UnixMillis, to_unix_millis};
-use crate::seal::{self, Buffer, Envelope, MAX_SEALED_LEN, Purpose, Put, Seal, SealError};
+use crate::seal::{self, Envelope, MAX_SEALED_LEN, Purpose, Put, Seal, SealError};
 
 /// A token begins with the moment it expires at, as the seal's other times are written.
 const EXPIRY_LEN: usize = 8;
@@ -77,10 +77,10 @@ impl Carry {
     ///
     /// Anything else. An invalid token is best treated as no referral: the payment goes on.
     pub fn open(&self, token: &str) -> Result<Referral, CarryError> {
-        let mut buffer = Buffer::new();
+        let mut envelope = Envelope::new();
         let message =
             self.seal
-                .open(token.as_bytes(), &mut buffer)
+                .open(token.as_bytes(), &mut envelope)
                 .map_err(|error| match error {
                     SealError::Malformed => CarryError::Malformed,
                     SealError::UnknownKey => CarryError::UnknownSigningKey,

@@ -54,7 +54,9 @@ impl Found {
             captured_at: now,
             window: program.window_seconds(),
             parameter: Some(self.parameter),
-            landing_path: path.filter(|path| is_landing_path(path)).map(SmolStr::new),
+            landing_path: path
+                .filter(|path| is_landing_path(path.as_bytes()))
+                .map(SmolStr::new),
             extra: self.extra,
         }
     }

@@ -194,6 +194,7 @@ mod keyring;
 mod landing;
 mod layer;
 mod ledger;
+mod mac;
 #[cfg(feature = "platform")]
 pub mod platform;
 mod program;

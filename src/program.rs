@@ -128,7 +128,7 @@ impl Program {
 
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let program = || self.name.to_string();
-        if !is_program_name(&self.name) {
+        if !is_program_name(self.name.as_bytes()) {
             return Err(ConfigError::InvalidProgramName { name: program() });
         }
         if self.params.is_empty() {
@@ -145,7 +145,7 @@ impl Program {
                 return Err(ConfigError::TooManyNames { program: program() });
             }
             for (at, name) in names.iter().enumerate() {
-                if !is_param_name(name) {
+                if !is_param_name(name.as_bytes()) {
                     return Err(ConfigError::InvalidParam {
                         program: program(),
                         name: name.to_string(),
@@ -170,12 +170,12 @@ impl Default for Program {
 }
 
 /// Names a cookie's suffix.
-pub(crate) fn is_program_name(name: &str) -> bool {
+pub(crate) fn is_program_name(name: &[u8]) -> bool {
     is_name(name, |byte| matches!(byte, b'-' | b'_'))
 }
 
 /// Stands for itself in a query, and is the name of a cookie to every browser.
-pub(crate) fn is_param_name(name: &str) -> bool {
+pub(crate) fn is_param_name(name: &[u8]) -> bool {
     is_name(name, |byte| {
         matches!(
             byte,
@@ -184,9 +184,9 @@ pub(crate) fn is_param_name(name: &str) -> bool {
     })
 }
 
-fn is_name(name: &str, is_symbol: impl Fn(u8) -> bool) -> bool {
+fn is_name(name: &[u8], is_symbol: impl Fn(u8) -> bool) -> bool {
     (1..=MAX_NAME_LEN).contains(&name.len())
         && name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || is_symbol(b))
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || is_symbol(*b))
 }

@@ -247,10 +247,11 @@ pub(crate) fn is_extra_value(text: &str) -> bool {
 
 /// May this be kept as the path of a landing page? Any that `http::Uri` can hold, if it isn't too
 /// long.
-pub(crate) fn is_landing_path(text: &str) -> bool {
+pub(crate) fn is_landing_path(text: &[u8]) -> bool {
     text.len() <= MAX_PATH_LEN
-        && text.starts_with('/')
-        && text.bytes().all(|byte| byte > b' ' && byte != 0x7f)
+        && text.starts_with(b"/")
+        && text.iter().all(|byte| *byte > b' ' && *byte != 0x7f)
+        && (text.is_ascii() || std::str::from_utf8(text).is_ok())
 }
 
 /// The affiliate platform's identifier of a landing.
@@ -269,8 +270,8 @@ impl ClickId {
         Self(SmolStr::new(text))
     }
 
-    pub(crate) fn is_valid(text: &str) -> bool {
-        (1..=Self::MAX_LEN).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+    pub(crate) fn is_valid(text: &[u8]) -> bool {
+        (1..=Self::MAX_LEN).contains(&text.len()) && text.iter().all(u8::is_ascii_graphic)
     }
 
     /// The click ID as text.
@@ -284,7 +285,7 @@ impl FromStr for ClickId {
     type Err = InvalidClickId;
 
     fn from_str(text: &str) -> Result<Self, InvalidClickId> {
-        if Self::is_valid(text) {
+        if Self::is_valid(text.as_bytes()) {
             Ok(Self(SmolStr::new(text)))
         } else {
             Err(InvalidClickId)

@@ -18,15 +18,15 @@
 //!
 //! Every decoder here is strict: one sealed text for one referral, and anything else is no seal.
 
-use std::mem::MaybeUninit;
-
 use base64_simd::{AsOut, URL_SAFE_NO_PAD};
 use constant_time_eq::constant_time_eq;
-use hmac::{Hmac, KeyInit, Mac};
+use hmac::{Hmac, KeyInit};
 use sha2::Sha256;
+use smallvec::SmallVec;
 use smol_str::SmolStr;
 
 use crate::keyring::{Keyring, SigningKey};
+use crate::mac::{self, BLOCK_LEN, Block, Mac, Tag, padded_blocks};
 use crate::program::{MAX_WINDOW_SECONDS, is_param_name, is_program_name};
 use crate::referral::{
     Click, ClickId, KeyRule, MAX_UNIX_MILLIS, Referral, ReferralKey, Source, UnixMillis,
@@ -37,7 +37,8 @@ use crate::visitor::VisitorId;
 const VERSION: u8 = 1;
 /// 32 bytes in unpadded base64url.
 const TAG_LEN: usize = 43;
-/// The longest envelope that is ever written or read, in bytes.
+/// The longest envelope that is ever read, in bytes. None that is written is longer: see the assertion
+/// below.
 const MAX_ENVELOPE_LEN: usize = 768;
 /// The longest sealed text that is ever written or read, in characters.
 pub(crate) const MAX_SEALED_LEN: usize = encoded_len(MAX_ENVELOPE_LEN) + TAG_LEN;
@@ -63,8 +64,7 @@ pub(crate) struct Seal {
 struct SubKey {
     /// Version and key ID, as every envelope under this key begins.
     head: Vec<u8>,
-    /// Prepared: the key's own two blocks are hashed already.
-    mac: Hmac<Sha256>,
+    mac: Mac,
 }
 
 /// Why a text isn't a seal of ours.
@@ -98,98 +98,164 @@ impl Seal {
 
     /// Seals a message, which `write` puts into what it is given.
     pub(crate) fn seal(&self, write: impl FnOnce(&mut Envelope), envelope: &mut Envelope) -> Tag {
-        let head = &self.signing.head;
-        envelope.put(head);
+        envelope.begin(&self.signing.head);
         write(envelope);
-        self.signing.tag(&envelope.as_bytes()[head.len()..])
+        self.signing.mac.tag(envelope.padded())
     }
 
-    /// Verifies `sealed` and gives its message, decoded into `buffer`.
-    pub(crate) fn open<'b>(
+    /// Verifies `sealed` and gives its message, decoded into `envelope`.
+    pub(crate) fn open<'e>(
         &self,
         sealed: &[u8],
-        buffer: &'b mut Buffer,
-    ) -> Result<&'b [u8], SealError> {
-        let envelope_len = sealed.len().checked_sub(TAG_LEN);
-        let (encoded, tag) = sealed.split_at(envelope_len.ok_or(SealError::Malformed)?);
-        let envelope = decode_text(encoded, &mut buffer.0).ok_or(SealError::Malformed)?;
-        let mut tag_bytes = [MaybeUninit::uninit(); 32];
-        let tag = decode_text(tag, &mut tag_bytes).ok_or(SealError::Malformed)?;
-        let sub_key = self.sub_key_of(envelope)?;
-        let message = &envelope[sub_key.head.len()..];
-        if constant_time_eq(&sub_key.tag(message), tag) {
-            Ok(message)
+        envelope: &'e mut Envelope,
+    ) -> Result<&'e [u8], SealError> {
+        let sub_key = self.decode(sealed, envelope)?;
+        let mut tag = Tag::default();
+        let encoded = sealed.last_chunk::<TAG_LEN>().ok_or(SealError::Malformed)?;
+        decode_text(encoded, &mut tag).ok_or(SealError::Malformed)?;
+        let sub_key = sub_key.ok_or(SealError::UnknownKey)?;
+        if constant_time_eq(&sub_key.mac.tag(envelope.padded()), &tag) {
+            Ok(envelope.message())
         } else {
             Err(SealError::BadSignature)
         }
     }
 
     /// Gives the message of a sealed text that was verified before.
-    pub(crate) fn reread<'b>(&self, sealed: &[u8], buffer: &'b mut Buffer) -> Option<&'b [u8]> {
-        let encoded = &sealed[..sealed.len().checked_sub(TAG_LEN)?];
-        let envelope = decode_text(encoded, &mut buffer.0)?;
-        let sub_key = self.sub_key_of(envelope).ok()?;
-        Some(&envelope[sub_key.head.len()..])
+    pub(crate) fn reread<'e>(&self, sealed: &[u8], envelope: &'e mut Envelope) -> Option<&'e [u8]> {
+        self.decode(sealed, envelope).ok()??;
+        Some(envelope.message())
     }
 
-    /// The one key that the envelope names.
-    fn sub_key_of(&self, envelope: &[u8]) -> Result<&SubKey, SealError> {
-        match envelope {
+    /// Decodes all but the tag, and gives the one key that the envelope names, if it is on the keyring.
+    fn decode(&self, sealed: &[u8], envelope: &mut Envelope) -> Result<Option<&SubKey>, SealError> {
+        let len = sealed.len().checked_sub(TAG_LEN);
+        let encoded = &sealed[..len.ok_or(SealError::Malformed)?];
+        // Nearly always it is the key that signs.
+        let decoded = envelope.decode(encoded, self.signing.head.len());
+        match decoded.ok_or(SealError::Malformed)? {
             [VERSION, id_len, rest @ ..]
                 if (1..=SigningKey::MAX_ID_LEN).contains(&usize::from(*id_len))
                     && rest.len() >= usize::from(*id_len) => {}
             _ => return Err(SealError::Malformed),
         }
-        std::iter::once(&self.signing)
-            .chain(&self.old)
-            .find(|key| envelope.starts_with(&key.head))
-            .ok_or(SealError::UnknownKey)
+        let bytes = envelope.as_bytes();
+        if bytes.starts_with(&self.signing.head) {
+            return Ok(Some(&self.signing));
+        }
+        let old = self.old.iter().find(|key| bytes.starts_with(&key.head));
+        if let Some(old) = old {
+            envelope.set_head_len(old.head.len());
+        }
+        Ok(old)
     }
 }
-
-/// The tag of a sealed message, not yet in base64url.
-pub(crate) type Tag = [u8; 32];
 
 /// Where a message is written to.
 pub(crate) trait Put {
-    fn put(&mut self, bytes: &[u8]);
-}
+    /// Room behind what was put before, to be written to. It is as long as asked for.
+    fn room(&mut self, len: usize) -> &mut [u8];
 
-impl Put for Vec<u8> {
     fn put(&mut self, bytes: &[u8]) {
-        self.extend_from_slice(bytes);
+        self.room(bytes.len()).copy_from_slice(bytes);
     }
 }
 
-/// Version, key ID and message, on the stack.
+impl Put for Vec<u8> {
+    fn room(&mut self, len: usize) -> &mut [u8] {
+        let start = self.len();
+        self.resize(start + len, 0);
+        &mut self[start..]
+    }
+}
+
+/// Version, key ID and message, nearly always on the stack.
+///
+/// The message begins where a block of SHA-256 does, so that it is hashed where it lies; what goes before
+/// it is at the end of a block of its own.
 pub(crate) struct Envelope {
-    bytes: [u8; MAX_ENVELOPE_LEN],
-    len: usize,
+    blocks: SmallVec<[Block; 3]>,
+    start: usize,
+    end: usize,
 }
 
 impl Envelope {
-    pub(crate) const fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
-            bytes: [0; MAX_ENVELOPE_LEN],
-            len: 0,
+            blocks: SmallVec::from_buf([[0; BLOCK_LEN]; 3]),
+            start: BLOCK_LEN,
+            end: BLOCK_LEN,
         }
     }
 
     fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.len]
+        &self.blocks.as_flattened()[self.start..self.end]
+    }
+
+    fn message(&self) -> &[u8] {
+        &self.blocks.as_flattened()[BLOCK_LEN..self.end]
+    }
+
+    /// The message's blocks, padded.
+    fn padded(&mut self) -> &[Block] {
+        mac::pad(&mut self.blocks[1..], self.end - BLOCK_LEN)
+    }
+
+    /// Puts the head in front of what is to be a message.
+    fn begin(&mut self, head: &[u8]) {
+        self.start = BLOCK_LEN - head.len();
+        self.end = BLOCK_LEN;
+        self.blocks[0][self.start..].copy_from_slice(head);
+    }
+
+    /// Takes in what `text` stands for, a head of that length and a message. `None` if it isn't the one
+    /// base64url of anything, or of more than an envelope ever has.
+    #[inline]
+    fn decode(&mut self, text: &[u8], head_len: usize) -> Option<&[u8]> {
+        let len = text.len() * 3 / 4;
+        if len > MAX_ENVELOPE_LEN {
+            return None;
+        }
+        self.start = BLOCK_LEN - head_len;
+        self.end = self.start + len;
+        self.make_room();
+        decode_text(
+            text,
+            &mut self.blocks.as_flattened_mut()[self.start..self.end],
+        )
+    }
+
+    /// The head turned out to be of another length.
+    #[cold]
+    fn set_head_len(&mut self, head_len: usize) {
+        let decoded = self.start..self.end;
+        self.start = BLOCK_LEN - head_len;
+        self.end = self.start + decoded.len();
+        self.make_room();
+        let bytes = self.blocks.as_flattened_mut();
+        bytes.copy_within(decoded, self.start);
+    }
+
+    /// For the message and its padding.
+    #[inline]
+    fn make_room(&mut self) {
+        let needed = 1 + padded_blocks(self.end.saturating_sub(BLOCK_LEN));
+        if needed > self.blocks.len() {
+            self.blocks.resize(needed, [0; BLOCK_LEN]);
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.len
+        self.end - self.start
     }
 
     pub(crate) fn truncate(&mut self, len: usize) {
-        self.len = self.len.min(len);
+        self.end = self.end.min(self.start + len);
     }
 
     /// The length of the sealed text, in characters.
     pub(crate) fn sealed_len(&self) -> usize {
-        encoded_len(self.len) + TAG_LEN
+        encoded_len(self.len()) + TAG_LEN
     }
 
     /// Appends the sealed text to `out`; as bytes, because base64url needs no check that it is UTF-8.
@@ -200,16 +266,35 @@ impl Envelope {
 }
 
 impl Put for Envelope {
-    /// What doesn't fit isn't written at all, and makes a text that doesn't open. Nothing that is
-    /// sealed is as long: see the assertion at the end of `seal.rs`.
+    #[inline]
+    fn room(&mut self, len: usize) -> &mut [u8] {
+        let start = self.end;
+        self.end += len;
+        self.make_room();
+        &mut self.blocks.as_flattened_mut()[start..self.end]
+    }
+}
+
+/// Writes pieces of bytes one behind the other.
+struct Writer<'w>(&'w mut [u8]);
+
+impl Writer<'_> {
+    /// What there is no room for isn't written.
     #[inline]
     fn put(&mut self, bytes: &[u8]) {
-        // Most optional fields are empty, and copying nothing takes as long as copying something.
-        if !bytes.is_empty()
-            && let Some(place) = self.bytes.get_mut(self.len..self.len + bytes.len())
-        {
+        if let Some((place, rest)) = std::mem::take(&mut self.0).split_at_mut_checked(bytes.len()) {
             place.copy_from_slice(bytes);
-            self.len += bytes.len();
+            self.0 = rest;
+        }
+    }
+
+    /// Every field is at most 255 bytes by its own rule.
+    #[inline]
+    fn put_field(&mut self, text: &str) {
+        self.put(&[text.len() as u8]);
+        // Most optional fields are empty, and copying nothing takes as long as copying something.
+        if !text.is_empty() {
+            self.put(text.as_bytes());
         }
     }
 }
@@ -223,7 +308,8 @@ impl SubKey {
                 [format!("carry:{purpose}"), audience.to_owned()]
             }
         };
-        let mut derivation = mac_with(key.secret());
+        let mut derivation = <Hmac<Sha256> as KeyInit>::new_from_slice(key.secret())
+            .expect("HMAC takes keys of any length");
         for item in [
             b"tower-referral",
             &[VERSION][..],
@@ -232,21 +318,15 @@ impl SubKey {
             id,
         ] {
             // Purposes and audiences are at most 64 and 253 characters by their own rules.
-            derivation.update(&(item.len() as u16).to_be_bytes());
-            derivation.update(item);
+            hmac::Mac::update(&mut derivation, &(item.len() as u16).to_be_bytes());
+            hmac::Mac::update(&mut derivation, item);
         }
         let mut head = vec![VERSION, id.len() as u8];
         head.extend_from_slice(id);
         Self {
             head,
-            mac: mac_with(&derivation.finalize().into_bytes()),
+            mac: Mac::new(&hmac::Mac::finalize(derivation).into_bytes().into()),
         }
-    }
-
-    fn tag(&self, message: &[u8]) -> Tag {
-        let mut mac = self.mac.clone();
-        mac.update(message);
-        mac.finalize().into_bytes().into()
     }
 }
 
@@ -255,25 +335,10 @@ const fn encoded_len(len: usize) -> usize {
     (len * 4).div_ceil(3)
 }
 
-/// The value of `text`, in the front of `buffer`. `None` if it isn't the one base64url of a value,
-/// or if the buffer is too short.
-fn decode_text<'b>(text: &[u8], buffer: &'b mut [MaybeUninit<u8>]) -> Option<&'b [u8]> {
-    let place = buffer.get_mut(..text.len() * 3 / 4)?;
+/// The value of `text`, in `place`, which is as long as the value is. `None` if it isn't the one base64url
+/// of a value.
+fn decode_text<'p>(text: &[u8], place: &'p mut [u8]) -> Option<&'p [u8]> {
     Some(URL_SAFE_NO_PAD.decode(text, place.as_out()).ok()?)
-}
-
-fn mac_with(key: &[u8]) -> Hmac<Sha256> {
-    <Hmac<Sha256> as KeyInit>::new_from_slice(key).expect("HMAC takes keys of any length")
-}
-
-/// Room on the stack for a decoded envelope. Filled with nothing beforehand, which would take as long
-/// as decoding.
-pub(crate) struct Buffer([MaybeUninit<u8>; MAX_ENVELOPE_LEN]);
-
-impl Buffer {
-    pub(crate) const fn new() -> Self {
-        Self([MaybeUninit::uninit(); MAX_ENVELOPE_LEN])
-    }
 }
 
 // ===== A referral as a message =====
@@ -326,35 +391,31 @@ pub(crate) fn encode(referral: &Referral, program: &str, max_len: usize, out: &m
             len -= dropped.len();
         } else {
             // The rest stays, whether it fits or not.
-            parameter = None;
+            len -= parameter.take().map_or(0, str::len);
             break;
         }
     }
 
-    out.put(&referral.captured_at.to_be_bytes());
-    out.put(&referral.window.to_be_bytes());
     let source = match (referral.source, referral.click) {
         (Source::Landing, Click::Due(_)) => 4,
         (Source::Landing, _) => 1,
         (Source::Handler, _) => 2,
         (Source::Script, _) => 3,
     };
+    let mut out = Writer(out.room(len));
+    out.put(&referral.captured_at.to_be_bytes());
+    out.put(&referral.window.to_be_bytes());
     out.put(&[source, touch.len() as u8]);
     out.put(touch);
-    let mut put = |text: &str| {
-        // Every field is at most 255 bytes by its own rule.
-        out.put(&[text.len() as u8]);
-        out.put(text.as_bytes());
-    };
-    put(program);
-    put(referral.key.as_str());
-    put(click_id.unwrap_or_default());
-    put(parameter.unwrap_or_default());
-    put(path.unwrap_or_default());
+    out.put_field(program);
+    out.put_field(referral.key.as_str());
+    out.put_field(click_id.unwrap_or_default());
+    out.put_field(parameter.unwrap_or_default());
+    out.put_field(path.unwrap_or_default());
     out.put(&[extra.len() as u8]);
-    for text in extra.iter().flat_map(|(name, value)| [name, value]) {
-        out.put(&[text.len() as u8]);
-        out.put(text.as_bytes());
+    for (name, value) in extra {
+        out.put_field(name);
+        out.put_field(value);
     }
 }
 
@@ -412,7 +473,7 @@ pub(crate) fn encode_visitor(
 /// Reads a visitor's message back, or a bare referral's. `None` for anything that neither
 /// [`encode_visitor`] nor [`encode`] writes.
 pub(crate) fn decode_pass(message: &[u8], rule: &KeyRule) -> Option<Pass> {
-    let mut reader = Reader::new(message);
+    let mut reader = Reader(message);
     let [flags] = reader.array()?;
     if flags & VISITOR == 0 {
         return Some(Pass {
@@ -428,7 +489,7 @@ pub(crate) fn decode_pass(message: &[u8], rule: &KeyRule) -> Option<Pass> {
         return None;
     }
     let visitor = VisitorId::from_bytes(reader.array()?);
-    let carried = match (carries, reader.rest) {
+    let carried = match (carries, reader.0) {
         (true, message) => Some(decode(message, rule, false)?),
         (false, []) => None,
         (false, _) => return None,
@@ -445,28 +506,34 @@ pub(crate) fn decode_pass(message: &[u8], rule: &KeyRule) -> Option<Pass> {
 /// passed the signature must pass the rules of every field again.
 pub(crate) fn decode(message: &[u8], rule: &KeyRule, names_program: bool) -> Option<Referral> {
     let fields = Fields::read(message, rule, names_program)?;
-    Some(fields.to_referral(SmolStr::new(fields.program)))
+    // A name of a program is ASCII.
+    let program = std::str::from_utf8(fields.program).ok()?;
+    Some(fields.to_referral(program.into()))
 }
 
-/// The fields of a message, each by its rule, where they stand in it.
+/// The fields of a message, each by its rule, where they stand in it. Texts that are ASCII by their rule
+/// are left as bytes, because most of them nobody asks for.
 pub(crate) struct Fields<'m> {
     pub(crate) captured_at: UnixMillis,
     pub(crate) window: u32,
     source: Source,
     click: Click,
-    program: &'m str,
+    program: &'m [u8],
     key: &'m str,
-    click_id: &'m str,
-    parameter: &'m str,
-    landing_path: &'m str,
+    click_id: &'m [u8],
+    parameter: &'m [u8],
+    landing_path: &'m [u8],
     /// As many pairs of name and value.
     extra_count: u8,
     extra: Reader<'m>,
 }
 
 impl<'m> Fields<'m> {
+    /// Always inlined, with all that calls it on a request's way: it is large, and to move what was just
+    /// written takes a processor as long as reading it did.
+    #[inline(always)]
     pub(crate) fn read(message: &'m [u8], rule: &KeyRule, names_program: bool) -> Option<Self> {
-        let mut reader = Reader::new(message);
+        let mut reader = Reader(message);
         let captured_at = i64::from_be_bytes(reader.array()?);
         let window = u32::from_be_bytes(reader.array()?);
         let [source, touch_len] = reader.array()?;
@@ -476,28 +543,28 @@ impl<'m> Fields<'m> {
             (1..=3, 8) => Click::Started(reader.array()?),
             _ => return None,
         };
-        reader.check_fields();
-        let program = reader.text()?;
+        let program = reader.bytes()?;
         let key = reader.text()?;
-        let click_id = reader.text()?;
-        let parameter = reader.text()?;
-        let landing_path = reader.text()?;
+        let click_id = reader.bytes()?;
+        let parameter = reader.bytes()?;
+        let landing_path = reader.bytes()?;
         let [extra_count] = reader.array()?;
         let extra = reader.clone();
         for _ in 0..extra_count {
-            let (name, value) = (reader.text()?, reader.text()?);
+            let (name, value) = (reader.bytes()?, reader.text()?);
             if !is_param_name(name) || !is_extra_value(value) {
                 return None;
             }
         }
-        let is_valid = reader.rest.is_empty()
+        let is_program = if names_program {
+            is_program_name(program)
+        } else {
+            program.is_empty()
+        };
+        let is_valid = reader.0.is_empty()
             && (0..=MAX_UNIX_MILLIS).contains(&captured_at)
             && (1..=MAX_WINDOW_SECONDS).contains(&window)
-            && (if names_program {
-                is_program_name(program)
-            } else {
-                program.is_empty()
-            })
+            && is_program
             && rule.is_kept(key)
             && (click_id.is_empty() || ClickId::is_valid(click_id))
             && (parameter.is_empty() || is_param_name(parameter))
@@ -532,18 +599,22 @@ impl<'m> Fields<'m> {
 
     #[inline]
     pub(crate) fn to_referral(&self, program: SmolStr) -> Referral {
-        let optional = |text: &str| (!text.is_empty()).then(|| SmolStr::new(text));
+        fn text(bytes: &[u8]) -> Option<&str> {
+            // None of them is anything but UTF-8, by its rule.
+            let text = std::str::from_utf8(bytes).unwrap_or_default();
+            (!text.is_empty()).then_some(text)
+        }
         let mut extra = self.extra.clone();
         Referral {
             key: self.key(),
-            click_id: (!self.click_id.is_empty()).then(|| ClickId::valid(self.click_id)),
+            click_id: text(self.click_id).map(ClickId::valid),
             click: self.click,
             program,
             source: self.source,
             captured_at: self.captured_at,
             window: self.window,
-            parameter: optional(self.parameter),
-            landing_path: optional(self.landing_path),
+            parameter: text(self.parameter).map(SmolStr::new),
+            landing_path: text(self.landing_path).map(SmolStr::new),
             extra: (0..self.extra_count)
                 .filter_map(|_| Some((extra.text()?.into(), extra.text()?.into())))
                 .collect(),
@@ -553,46 +624,32 @@ impl<'m> Fields<'m> {
 
 /// Reads fields off the front.
 #[derive(Clone)]
-struct Reader<'a> {
-    rest: &'a [u8],
-    /// All fields in one, lengths included, if that is UTF-8. It is unless a field has over 127
-    /// bytes, and checking it once takes less than checking each.
-    fields: &'a str,
-}
+struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn new(message: &'a [u8]) -> Self {
-        Self {
-            rest: message,
-            fields: "",
-        }
-    }
-
-    /// Says that from here on there are only texts.
-    fn check_fields(&mut self) {
-        self.fields = std::str::from_utf8(self.rest).unwrap_or_default();
-    }
-
+    #[inline]
     fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (array, rest) = self.rest.split_first_chunk()?;
-        self.rest = rest;
+        let (array, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
         Some(*array)
     }
 
+    #[inline]
+    fn bytes(&mut self) -> Option<&'a [u8]> {
+        let (len, rest) = self.0.split_first()?;
+        let (bytes, rest) = rest.split_at_checked(usize::from(*len))?;
+        self.0 = rest;
+        Some(bytes)
+    }
+
+    #[inline]
     fn text(&mut self) -> Option<&'a str> {
-        let [len] = self.array()?;
-        let (text, rest) = self.rest.split_at_checked(len.into())?;
-        let checked = self.fields.len().checked_sub(self.rest.len());
-        self.rest = rest;
-        match checked {
-            Some(start) => self.fields.get(start..start + text.len()),
-            None => std::str::from_utf8(text).ok(),
-        }
+        std::str::from_utf8(self.bytes()?).ok()
     }
 }
 
 // The longest key and click ID, and the longest key ID in front, fit an envelope with room for
-// the rest; what doesn't fit is dropped by `encode`.
+// the rest; what doesn't fit is left out by `encode`.
 const _: () = assert!(
     2 + SigningKey::MAX_ID_LEN + 64 + ReferralKey::MAX_BYTES + ClickId::MAX_LEN < MAX_ENVELOPE_LEN
 );
@@ -644,17 +701,50 @@ mod tests {
             let tag = seal().seal(|out| out.put(message), &mut envelope);
             envelope.write(&tag, &mut sealed);
             assert_eq!(sealed.len(), seal().sealed_len(message.len()));
-            let mut buffer = Buffer::new();
-            assert_eq!(seal().open(&sealed, &mut buffer), Ok(message));
+            let mut opened = Envelope::new();
+            assert_eq!(seal().open(&sealed, &mut opened), Ok(message));
             for at in 0..sealed.len() {
                 for byte in 0..=255 {
                     let mut forged = sealed.clone();
                     if forged[at] != byte {
                         forged[at] = byte;
-                        assert!(seal().open(&forged, &mut buffer).is_err(), "{at}: {byte}");
+                        assert!(seal().open(&forged, &mut opened).is_err(), "{at}: {byte}");
                     }
                 }
-                assert!(seal().open(&sealed[..at], &mut buffer).is_err());
+                assert!(seal().open(&sealed[..at], &mut opened).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn what_an_old_key_sealed_opens_however_long_its_id_and_the_message_are() {
+        let longest = SigningKey::MAX_ID_LEN;
+        let key = |len, secret| SigningKey::new("k".repeat(len), [secret, 1].repeat(16)).unwrap();
+        let purpose = Purpose::Cookie { name: "c" };
+        let old = |len| Seal::new(&Keyring::new(key(len, 2)), purpose);
+        for (signing_len, old_len) in [(1, longest), (longest, 1), (7, 8)] {
+            let keyring = Keyring::new(key(signing_len, 3)).verify_with(key(old_len, 2));
+            let seal = Seal::new(&keyring.unwrap(), purpose);
+            for len in [
+                0,
+                1,
+                54,
+                55,
+                56,
+                64,
+                118,
+                119,
+                120,
+                300,
+                MAX_ENVELOPE_LEN - 18,
+            ] {
+                let message: Vec<u8> = (0..len).map(|at| at as u8).collect();
+                let (mut envelope, mut sealed) = (Envelope::new(), Vec::new());
+                let tag = old(old_len).seal(|out| out.put(&message), &mut envelope);
+                envelope.write(&tag, &mut sealed);
+                let mut opened = Envelope::new();
+                assert_eq!(seal.open(&sealed, &mut opened), Ok(&message[..]), "{len}");
+                assert_eq!(seal.reread(&sealed, &mut opened), Some(&message[..]));
             }
         }
     }
@@ -662,8 +752,8 @@ mod tests {
     #[test]
     fn text_longer_than_any_envelope_does_not_open() {
         let text = [b'A'; encoded_len(MAX_ENVELOPE_LEN) + 4 + TAG_LEN];
-        let mut buffer = Buffer::new();
-        let opened = seal().open(&text, &mut buffer);
+        let mut envelope = Envelope::new();
+        let opened = seal().open(&text, &mut envelope);
         assert_eq!(opened, Err(SealError::Malformed));
     }
 
@@ -671,7 +761,7 @@ mod tests {
     fn a_key_id_that_nobody_has_is_unknown_and_one_that_cannot_be_is_malformed() {
         let opened = |envelope: &[u8]| {
             let text = URL_SAFE_NO_PAD.encode_to_string(envelope) + &"A".repeat(TAG_LEN);
-            seal().open(text.as_bytes(), &mut Buffer::new()).err()
+            seal().open(text.as_bytes(), &mut Envelope::new()).err()
         };
         let with_id =
             |said: usize, len: usize| [&[VERSION, said as u8][..], &vec![b'x'; len]].concat();
@@ -750,7 +840,7 @@ mod tests {
                         carried: carried.map(|_| referral.clone()),
                         fills_only: carried == Some(true),
                     };
-                    assert_eq!(decode_pass(envelope.as_bytes(), &rule), Some(pass));
+                    assert_eq!(decode_pass(envelope.message(), &rule), Some(pass));
                 }
             }
         }

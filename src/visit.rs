@@ -16,7 +16,7 @@ use crate::program::Program;
 use crate::reading::Reading;
 use crate::reason::Decisions;
 use crate::referral::{Referral, ReferralKey};
-use crate::seal::{Buffer, Fields};
+use crate::seal::{Envelope, Fields};
 use crate::visitor::VisitorId;
 
 /// A request that passed through the layer and has something of ours.
@@ -184,10 +184,10 @@ impl Unopened {
     fn ask<A: Asked>(&self) -> A {
         let (config, jar) = (&*self.config, &self.jar);
         let (cookies, program) = (&config.cookies, &config.programs[0]);
-        let mut buffer = Buffer::new();
+        let mut envelope = Envelope::new();
         // Nothing else hangs on the flag, and who doesn't see it yet verifies once more.
         if self.only_counts.load(Ordering::Relaxed) {
-            return match cookies.reread(jar, program, &mut buffer) {
+            return match cookies.reread(jar, program, &mut envelope) {
                 Some(fields) => A::of_fields(&fields, program),
                 None => A::default(),
             };
@@ -197,7 +197,7 @@ impl Unopened {
             (None, None) => self.keep(Ledger::open(config, jar)),
             (None, Some(only)) => {
                 let now = config.now();
-                match &cookies.open_only(only, program, now, &mut buffer) {
+                match &cookies.open_only(only, program, now, &mut envelope) {
                     Err(fault) => self.keep(Ledger::at_fault(config, now, *fault)),
                     Ok(fields) => {
                         self.only_counts.store(true, Ordering::Relaxed);

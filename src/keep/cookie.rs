@@ -13,7 +13,7 @@ use crate::keyring::Keyring;
 use crate::program::Program;
 use crate::reason::Reason;
 use crate::referral::{Click, Referral, UnixMillis};
-use crate::seal::{self, Buffer, Envelope, Fields, MAX_SEALED_LEN, Pass, Purpose, Seal, SealError};
+use crate::seal::{self, Envelope, Fields, MAX_SEALED_LEN, Pass, Purpose, Seal, SealError};
 use crate::visitor::VisitorId;
 
 /// Every `Set-Cookie` of ours is shorter than this, name and attributes included.
@@ -304,9 +304,9 @@ impl Cookies {
         only: &[u8],
         program: &Program,
         now: UnixMillis,
-        buffer: &'b mut Buffer,
+        envelope: &'b mut Envelope,
     ) -> Result<Fields<'b>, Reason> {
-        let message = self.programs[0].open(only, buffer)?;
+        let message = self.programs[0].open(only, envelope)?;
         fields(message, program, now)
     }
 
@@ -315,11 +315,11 @@ impl Cookies {
         &self,
         jar: &Jar,
         program: &Program,
-        buffer: &'b mut Buffer,
+        envelope: &'b mut Envelope,
     ) -> Option<Fields<'b>> {
         let Line { value, first } = jar.lines().first()?;
         let only = first.value(value.as_bytes());
-        let message = self.programs[0].seal.reread(only, buffer)?;
+        let message = self.programs[0].seal.reread(only, envelope)?;
         let mut fields = Fields::read(message, &program.key_rule, false)?;
         fields.cut_to(program.window_seconds());
         Some(fields)
@@ -391,8 +391,8 @@ impl Cookies {
         let mut valid = None;
         let mut more = Vec::new();
         for (_, value) in found.iter().filter(|(program, _)| *program == index) {
-            let mut buffer = Buffer::new();
-            let opened = cookie.open(value, &mut buffer).and_then(&read);
+            let mut envelope = Envelope::new();
+            let opened = cookie.open(value, &mut envelope).and_then(&read);
             // What isn't even of the format costs no signature, and doesn't count.
             verified += usize::from(!matches!(opened, Err(Reason::Malformed)));
             match opened {
@@ -500,12 +500,14 @@ fn fields<'m>(message: &'m [u8], program: &Program, now: UnixMillis) -> Result<F
 }
 
 impl ProgramCookie {
-    fn open<'b>(&self, value: &[u8], buffer: &'b mut Buffer) -> Result<&'b [u8], Reason> {
-        self.seal.open(value, buffer).map_err(|error| match error {
-            SealError::Malformed => Reason::Malformed,
-            SealError::UnknownKey => Reason::UnknownSigningKey,
-            SealError::BadSignature => Reason::BadSignature,
-        })
+    fn open<'b>(&self, value: &[u8], envelope: &'b mut Envelope) -> Result<&'b [u8], Reason> {
+        self.seal
+            .open(value, envelope)
+            .map_err(|error| match error {
+                SealError::Malformed => Reason::Malformed,
+                SealError::UnknownKey => Reason::UnknownSigningKey,
+                SealError::BadSignature => Reason::BadSignature,
+            })
     }
 }
 
