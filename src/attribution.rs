@@ -86,6 +86,7 @@ pub(crate) struct Touch {
 
 impl Touch {
     /// A touch of this very moment, free to replace what is kept.
+    #[inline(always)] // as `Arrival::landing_touch`
     pub(crate) fn new(referral: Referral) -> Self {
         Self {
             referral,

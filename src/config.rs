@@ -38,6 +38,8 @@ pub(crate) struct Config {
     pub(crate) clock: Option<Clock>,
     /// Does any program read another script's cookie?
     pub(crate) has_fallback: bool,
+    /// Is there something to do about a request without a parameter or a cookie of ours?
+    pub(crate) looks_further: bool,
 }
 
 impl Config {

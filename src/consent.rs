@@ -62,7 +62,11 @@ pub(crate) struct ConsentRules {
 pub(crate) type ConsentHook = Box<dyn Fn(RequestRef<'_>) -> Consent + Send + Sync>;
 
 impl ConsentRules {
-    #[inline]
+    /// Is there anything to be asked in a request?
+    pub(crate) fn is_asked(&self) -> bool {
+        self.hook.is_some() || self.global_privacy_control || self.do_not_track
+    }
+
     pub(crate) fn permission(&self, request: RequestRef<'_>) -> Permission {
         if let Some(refusal) = self.signal(request.headers()) {
             return Permission::Denied(refusal);
@@ -73,7 +77,6 @@ impl ConsentRules {
     }
 
     /// The privacy signal that the browser sent and the layer honours.
-    #[inline]
     fn signal(&self, headers: &HeaderMap) -> Option<Refusal> {
         let is_on = |name| headers.get_all(name).iter().any(|value| value == "1");
         if self.global_privacy_control && is_on("sec-gpc") {

@@ -156,7 +156,7 @@ where
 }
 
 /// The keys in a form's body, which reads as a query does, with their programs' names.
-fn find_all(config: &Config, query: &[u8]) -> Result<Vec<(SmolStr, Found)>, Refusal> {
+fn find_all(config: &Config, query: &[u8]) -> Result<Vec<(SmolStr, Found<'static>)>, Refusal> {
     let mut all = Vec::new();
     let Some(query) = Query::of(&config.programs, &config.first_bytes, query) else {
         return Ok(all);
@@ -164,7 +164,7 @@ fn find_all(config: &Config, query: &[u8]) -> Result<Vec<(SmolStr, Found)>, Refu
     let mut is_invalid = false;
     for program in &config.programs {
         match landing::read(program, query) {
-            Some(Ok(found)) => all.push((program.name.clone(), found)),
+            Some(Ok(found)) => all.push((program.name.clone(), found.into_owned())),
             Some(Err(Reason::InvalidKey)) => is_invalid = true,
             Some(Err(_)) | None => {}
         }

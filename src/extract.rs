@@ -59,16 +59,22 @@ impl From<MissingLayer> for ReferralRejection {
 impl<S: Sync> OptionalFromRequestParts<S> for ReferralKey {
     type Rejection = MissingLayer;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, MissingLayer> {
-        Self::from_extensions(&parts.extensions).await
+    fn from_request_parts(
+        parts: &mut Parts,
+        _: &S,
+    ) -> impl Future<Output = Result<Option<Self>, MissingLayer>> + Send {
+        Self::from_extensions(&parts.extensions)
     }
 }
 
 impl<S: Sync> OptionalFromRequestParts<S> for Referral {
     type Rejection = MissingLayer;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, MissingLayer> {
-        Self::from_extensions(&parts.extensions).await
+    fn from_request_parts(
+        parts: &mut Parts,
+        _: &S,
+    ) -> impl Future<Output = Result<Option<Self>, MissingLayer>> + Send {
+        Self::from_extensions(&parts.extensions)
     }
 }
 

@@ -37,9 +37,18 @@ pin_project! {
     {
         #[pin]
         inner: F,
-        way_back: Option<WayBack>,
-        held: Option<Box<Held<F::Output>>>,
+        stage: Stage<F::Output>,
     }
+}
+
+/// Where a request is.
+enum Stage<T> {
+    /// With the inner service; what comes back is somebody else's business.
+    HandedOn,
+    /// With the inner service.
+    Away(WayBack),
+    /// Answered.
+    Held(Box<Held<T>>),
 }
 
 /// A finished response that is held back, within a budget, until what is to be said in it is known.
@@ -53,11 +62,8 @@ impl<F: Future> ResponseFuture<F> {
     /// Without a way back, the response is somebody else's business.
     #[inline]
     pub(crate) fn new(inner: F, way_back: Option<WayBack>) -> Self {
-        Self {
-            inner,
-            way_back,
-            held: None,
-        }
+        let stage = way_back.map_or(Stage::HandedOn, Stage::Away);
+        Self { inner, stage }
     }
 }
 
@@ -69,48 +75,58 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        if this.held.is_none() {
-            if let Some(way_back) = this.way_back {
-                way_back.poll_reading(cx);
-            }
-            let inside = Inside::enter();
-            let mut result = ready!(this.inner.poll(cx));
-            drop(inside);
-            let (Ok(response), Some(way_back)) = (&mut result, this.way_back.as_mut()) else {
-                return Poll::Ready(result);
-            };
-            let nothing_was_said = response.extensions().is_empty();
-            if (way_back.has_nothing() && nothing_was_said) || response.status().is_informational()
-            {
-                return Poll::Ready(result);
-            }
-            let word = Word::take(response.extensions_mut());
-            if !way_back.must_wait(word.as_ref()) {
-                way_back.leave(word, response);
-                return Poll::Ready(result);
-            }
-            if let Some(way_back) = this.way_back.take() {
-                let config = Arc::clone(&way_back.config);
-                *this.held = Some(Box::new(Held {
+        match this.stage {
+            Stage::HandedOn => {}
+            Stage::Away(way_back) => way_back.poll_reading(cx),
+            Stage::Held(_) => return poll_held(this.stage, cx),
+        }
+        let inside = Inside::enter();
+        // Left as it is, because nearly always it is also the answer.
+        let mut polled = this.inner.poll(cx);
+        drop(inside);
+        let (Poll::Ready(Ok(response)), Stage::Away(way_back)) = (&mut polled, &mut *this.stage)
+        else {
+            return polled;
+        };
+        if !way_back.has_business_with(response) {
+            return polled;
+        }
+        let word = Word::take(response.extensions_mut());
+        if !way_back.must_wait(word.as_ref()) {
+            way_back.leave(word, response);
+            return polled;
+        }
+        match (polled, std::mem::replace(this.stage, Stage::HandedOn)) {
+            (Poll::Ready(result), Stage::Away(way_back)) => {
+                *this.stage = Stage::Held(Box::new(Held {
                     result,
-                    config,
+                    config: Arc::clone(&way_back.config),
                     known: Box::pin(way_back.settle(word)),
                 }));
+                poll_held(this.stage, cx)
             }
+            (polled, _) => polled,
         }
-        if let Some(mut held) = this.held.take() {
-            match held.known.as_mut().poll(cx) {
-                Poll::Ready(settled) => {
-                    if let Ok(response) = &mut held.result {
-                        settled.write(&held.config, response);
-                    }
-                    return Poll::Ready(held.result);
-                }
-                Poll::Pending => *this.held = Some(held),
-            }
-        }
-        Poll::Pending
     }
+}
+
+/// Gives the response that is held back once it is known what to say in it.
+#[cold]
+fn poll_held<R, E>(
+    stage: &mut Stage<Result<Response<R>, E>>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Response<R>, E>> {
+    let Stage::Held(held) = stage else {
+        return Poll::Pending;
+    };
+    let settled = ready!(held.known.as_mut().poll(cx));
+    let Stage::Held(mut held) = std::mem::replace(stage, Stage::HandedOn) else {
+        return Poll::Pending;
+    };
+    if let Ok(response) = &mut held.result {
+        settled.write(&held.config, response);
+    }
+    Poll::Ready(held.result)
 }
 
 impl<F: Future + fmt::Debug> fmt::Debug for ResponseFuture<F> {
@@ -121,17 +137,23 @@ impl<F: Future + fmt::Debug> fmt::Debug for ResponseFuture<F> {
     }
 }
 
-/// What the way back has to know of the way in.
+/// What the way back has to know of the way in. Small, because every request moves one about.
 pub(crate) struct WayBack {
     config: Arc<Config>,
-    permission: Permission,
-    pub(crate) jar: Jar,
+    pub(crate) permission: Permission,
     /// The request's query has a parameter of ours.
     pub(crate) has_parameter: bool,
-    /// What was decided on the way in, if anything.
-    pub(crate) decided: Option<Decided>,
-    /// Boxed, because nearly every request goes without, and all of them move this about.
-    elsewhere: Option<Box<Elsewhere>>,
+    known: Known,
+}
+
+/// What is known of the visitor.
+enum Known {
+    /// What the browser sent, unverified. Nearly always that is nothing.
+    Jar(Jar),
+    /// What was decided.
+    Decided(Decided),
+    /// Either, and more is kept elsewhere.
+    KeptElsewhere(Box<KeptElsewhere>),
 }
 
 /// What came of the way in.
@@ -143,7 +165,6 @@ pub(crate) struct Decided {
 }
 
 /// What comes of a request beside what is known of its visitor.
-#[derive(Default)]
 pub(crate) struct Effects {
     /// The clicks that were started, with the program's index.
     pub(crate) clicks: Vec<(usize, Pending)>,
@@ -151,8 +172,14 @@ pub(crate) struct Effects {
     pub(crate) clean_url: Option<HeaderValue>,
 }
 
+struct KeptElsewhere {
+    elsewhere: Elsewhere,
+    jar: Jar,
+    decided: Option<Decided>,
+}
+
 /// Where else than in the cookie something is kept of this visitor.
-enum Elsewhere {
+pub(crate) enum Elsewhere {
     Server {
         reading: Arc<Reading>,
         /// Reads beside the inner service, where the layer itself must know.
@@ -165,57 +192,111 @@ enum Elsewhere {
     },
 }
 
-/// What is to be said in the response.
-struct Settled {
-    has_parameter: bool,
-    ledger: Arc<Ledger>,
-    /// Something was decided, or said, or joined.
-    is_news: bool,
-    clean_url: Option<HeaderValue>,
-}
-
-impl WayBack {
-    #[inline]
-    pub(crate) fn new(config: Arc<Config>, permission: Permission) -> Self {
-        Self {
-            config,
-            permission,
-            jar: Jar::default(),
-            has_parameter: false,
-            decided: None,
-            elsewhere: None,
-        }
-    }
-
+impl Elsewhere {
     /// Something on the server is to be read.
-    pub(crate) fn read(&mut self, reading: Arc<Reading>) {
+    pub(crate) fn server(reading: Arc<Reading>) -> Self {
         let beside = reading.must_be_read().then(|| -> BoxFuture<'static, ()> {
             let reading = Arc::clone(&reading);
             Box::pin(async move {
                 reading.ledger().await;
             })
         });
-        self.elsewhere = Some(Box::new(Elsewhere::Server { reading, beside }));
+        Self::Server { reading, beside }
     }
+}
 
-    /// The application's session is to have a copy.
-    pub(crate) fn reflect(&mut self, session: SessionVisit, is_looked_after: bool) {
-        self.elsewhere = Some(Box::new(Elsewhere::Session {
-            session,
-            is_looked_after,
-        }));
-    }
+/// What is to be said in the response.
+struct Settled {
+    has_parameter: bool,
+    /// Something was decided, or said, or joined.
+    is_news: bool,
+    ledger: Arc<Ledger>,
+    effects: Option<Box<Effects>>,
+}
 
-    /// Is there nothing to do unless the handler says so? That is nearly always so.
+impl WayBack {
     #[inline]
-    fn has_nothing(&self) -> bool {
-        self.decided.is_none() && self.elsewhere.is_none()
+    pub(crate) fn new(config: Arc<Config>, jar: Jar) -> Self {
+        Self {
+            config,
+            permission: Permission::Granted,
+            has_parameter: false,
+            known: Known::Jar(jar),
+        }
+    }
+
+    /// The cookies of ours, unless something was decided by them.
+    #[inline]
+    pub(crate) fn jar(&self) -> &Jar {
+        match &self.known {
+            Known::Jar(jar) => jar,
+            Known::Decided(_) => Jar::EMPTY,
+            Known::KeptElsewhere(kept) => &kept.jar,
+        }
+    }
+
+    /// Takes in what the way in has come to.
+    #[inline]
+    pub(crate) fn learn(&mut self, decided: Option<Decided>, elsewhere: Option<Elsewhere>) {
+        if let Some(elsewhere) = elsewhere {
+            let jar = self.jar().clone();
+            self.known = Known::KeptElsewhere(Box::new(KeptElsewhere {
+                elsewhere,
+                jar,
+                decided,
+            }));
+        } else if let Some(decided) = decided {
+            self.known = Known::Decided(decided);
+        }
+    }
+
+    fn elsewhere(&self) -> Option<&Elsewhere> {
+        match &self.known {
+            Known::KeptElsewhere(kept) => Some(&kept.elsewhere),
+            Known::Jar(_) | Known::Decided(_) => None,
+        }
+    }
+
+    fn decided(&self) -> Option<&Decided> {
+        match &self.known {
+            Known::Jar(_) => None,
+            Known::Decided(decided) => Some(decided),
+            Known::KeptElsewhere(kept) => kept.decided.as_ref(),
+        }
+    }
+
+    fn decided_mut(&mut self) -> Option<&mut Decided> {
+        match &mut self.known {
+            Known::Jar(_) => None,
+            Known::Decided(decided) => Some(decided),
+            Known::KeptElsewhere(kept) => kept.decided.as_mut(),
+        }
+    }
+
+    fn take_decided(&mut self) -> Option<Decided> {
+        match &mut self.known {
+            Known::KeptElsewhere(kept) => kept.decided.take(),
+            Known::Jar(_) => None,
+            known @ Known::Decided(_) => match std::mem::replace(known, Known::Jar(Jar::Empty)) {
+                Known::Decided(decided) => Some(decided),
+                Known::Jar(_) | Known::KeptElsewhere(_) => None,
+            },
+        }
+    }
+
+    /// Is there something to do about the response? Nearly always there isn't.
+    #[inline]
+    fn has_business_with<R>(&self, response: &Response<R>) -> bool {
+        let may_be_said = !response.extensions().is_empty();
+        (may_be_said || !matches!(self.known, Known::Jar(_)))
+            && !response.status().is_informational()
     }
 
     /// Reads beside the inner service, so that a click starts early and the page waits the less.
     #[inline]
     fn poll_reading(&mut self, cx: &mut Context<'_>) {
-        if let Some(Elsewhere::Server { beside, .. }) = self.elsewhere.as_deref_mut()
+        if let Known::KeptElsewhere(kept) = &mut self.known
+            && let Elsewhere::Server { beside, .. } = &mut kept.elsewhere
             && let Some(reading) = beside
             && reading.as_mut().poll(cx).is_ready()
         {
@@ -225,8 +306,8 @@ impl WayBack {
 
     /// Must something be waited for, within its budget, before it is known what to say?
     fn must_wait(&self, word: Option<&Word>) -> bool {
-        let is_of_interest = word.is_some() || self.decided.is_some();
-        let elsewhere = match self.elsewhere.as_deref() {
+        let is_of_interest = word.is_some() || self.decided().is_some();
+        let elsewhere = match self.elsewhere() {
             None => false,
             Some(Elsewhere::Server { reading, .. }) => {
                 let is_changed = |ledger: &Arc<Ledger>| ledger.is_changed();
@@ -236,7 +317,7 @@ impl WayBack {
             }
             Some(Elsewhere::Session {
                 is_looked_after, ..
-            }) => is_of_interest || (*is_looked_after && !self.jar.is_empty()),
+            }) => is_of_interest || (*is_looked_after && !self.jar().is_empty()),
         };
         let writes_to_server = self.config.records.is_some() && is_of_interest;
         elsewhere || writes_to_server || self.click_budget().is_some()
@@ -245,14 +326,14 @@ impl WayBack {
     /// How long the response may be held back, if there is a click to wait for.
     fn click_budget(&self) -> Option<Duration> {
         let wait = self.config.clicks.as_ref()?.wait();
-        let effects = self.decided.as_ref()?.effects.as_ref()?;
+        let effects = self.decided()?.effects.as_ref()?;
         let has_clicks = !effects.clicks.is_empty();
         (has_clicks && !wait.is_zero()).then_some(wait)
     }
 
     /// Finishes a response at once.
     fn leave<R>(&mut self, word: Option<Word>, response: &mut Response<R>) {
-        if self.decided.is_some() || word.is_some() {
+        if self.decided().is_some() || word.is_some() {
             let (settled, _) = self.decide(word);
             settled.write(&self.config, response);
         }
@@ -260,14 +341,15 @@ impl WayBack {
 
     /// Finds out what is to be said in the response, with all that has to be waited for.
     async fn settle(mut self, word: Option<Word>) -> Settled {
-        if let Some(Elsewhere::Server { reading, beside }) = self.elsewhere.as_deref_mut()
+        if let Known::KeptElsewhere(kept) = &mut self.known
+            && let Elsewhere::Server { reading, beside } = &mut kept.elsewhere
             && (reading.must_be_read() || word.as_ref().is_some_and(Word::captures))
         {
             if let Some(beside) = beside.take() {
                 beside.await;
             }
             reading.ledger().await;
-            self.decided = reading.take_decided();
+            kept.decided = reading.take_decided();
         }
         self.wait_for_clicks().await;
         let (mut settled, late) = self.decide(word);
@@ -277,7 +359,7 @@ impl WayBack {
 
     async fn wait_for_clicks(&mut self) {
         let budget = self.click_budget();
-        let decided = self.decided.as_mut();
+        let decided = self.decided_mut();
         let effects = decided.and_then(|decided| decided.effects.as_mut());
         let (Some(budget), Some(effects)) = (budget, effects) else {
             return;
@@ -293,14 +375,18 @@ impl WayBack {
 
     /// Takes in the answers that have come, then what the handler said.
     fn decide(&mut self, word: Option<Word>) -> (Settled, Vec<(usize, Late)>) {
+        let decided = self.take_decided();
         let config = &*self.config;
-        let is_looked_after = matches!(self.elsewhere.as_deref(), Some(Elsewhere::Session { .. }));
-        let is_news = !is_looked_after || word.is_some() || self.decided.is_some();
-        let (mut ledger, effects) = match self.decided.take() {
+        let is_looked_after = matches!(self.elsewhere(), Some(Elsewhere::Session { .. }));
+        let is_news = !is_looked_after || word.is_some() || decided.is_some();
+        let (mut ledger, mut effects) = match decided {
             Some(decided) => (decided.ledger, decided.effects),
             None => (self.known(), None),
         };
-        let Effects { clicks, clean_url } = effects.map(|effects| *effects).unwrap_or_default();
+        let clicks = effects
+            .as_mut()
+            .map(|effects| std::mem::take(&mut effects.clicks));
+        let clicks = clicks.unwrap_or_default();
         let mut late = Vec::new();
         let mut close = |ledger: &mut Ledger, clicks: Vec<(usize, Pending)>| {
             for (index, pending) in clicks {
@@ -322,21 +408,25 @@ impl WayBack {
         }
         let settled = Settled {
             has_parameter: self.has_parameter,
-            ledger,
             is_news,
-            clean_url,
+            ledger,
+            effects,
         };
         (settled, late)
     }
 
     /// What is known without having decided anything. A handler that asked has been told already.
     fn known(&self) -> Arc<Ledger> {
-        match self.elsewhere.as_deref() {
+        match self.elsewhere() {
             Some(Elsewhere::Server { reading, .. }) => match reading.read_by_now() {
                 Some(ledger) => Arc::clone(ledger),
                 None => Arc::new(reading.unread()),
             },
-            _ => Arc::new(Ledger::reopen(&self.config, &self.jar)),
+            _ => {
+                let mut ledger = Ledger::new(&self.config);
+                ledger.reopen(&self.config, &self.config.cookies.all(self.jar()));
+                Arc::new(ledger)
+            }
         }
     }
 
@@ -344,7 +434,7 @@ impl WayBack {
     async fn write_elsewhere(&mut self, settled: &mut Settled, late: Vec<(usize, Late)>) {
         if let Some(records) = &self.config.records {
             let ledger = Arc::make_mut(&mut settled.ledger);
-            match self.elsewhere.as_deref() {
+            match self.elsewhere() {
                 Some(Elsewhere::Server { reading, .. }) => {
                     records.write(ledger, &self.config, &reading.budget).await;
                 }
@@ -357,7 +447,7 @@ impl WayBack {
                 }
             }
         }
-        if let Some(Elsewhere::Session { session, .. }) = self.elsewhere.as_deref()
+        if let Some(Elsewhere::Session { session, .. }) = self.elsewhere()
             && self.permission != Permission::NotYet
         {
             session.reflect(&settled.ledger).await;
@@ -389,7 +479,8 @@ impl Settled {
         if written || self.has_parameter {
             cache::make_private(response.headers_mut());
         }
-        if let Some(location) = self.clean_url
+        if let Some(effects) = self.effects
+            && let Some(location) = effects.clean_url
             && response.status().is_success()
             && self.ledger.keeps_anything()
         {

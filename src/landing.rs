@@ -29,15 +29,27 @@ use crate::request::RequestRef;
 const MAX_QUERY_LEN: usize = 8 * 1024;
 const MAX_PAIRS: usize = 64;
 
-/// A key that was read for one program.
+/// A key that was read for one program, where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Found {
-    pub(crate) key: ReferralKey,
-    pub(crate) parameter: SmolStr,
-    pub(crate) extra: Vec<(SmolStr, SmolStr)>,
+pub(crate) struct Found<'r> {
+    /// A key by the program's rule.
+    key: Cow<'r, str>,
+    /// Which of the program's parameters carried it, or of its fallback cookies.
+    name: usize,
+    extra: Vec<(SmolStr, SmolStr)>,
 }
 
-impl Found {
+impl Found<'_> {
+    #[cfg(feature = "endpoint")]
+    pub(crate) fn into_owned(self) -> Found<'static> {
+        Found {
+            key: Cow::Owned(self.key.into_owned()),
+            name: self.name,
+            extra: self.extra,
+        }
+    }
+
+    #[inline(always)] // as `Arrival::landing_touch`
     pub(crate) fn into_referral(
         self,
         program: &Program,
@@ -45,15 +57,19 @@ impl Found {
         path: Option<&str>,
         now: UnixMillis,
     ) -> Referral {
+        let names = match source {
+            Source::Script => &program.fallback_cookies,
+            Source::Landing | Source::Handler => &program.params,
+        };
         Referral {
-            key: self.key,
+            key: ReferralKey::valid(&self.key),
             click_id: None,
             click: Click::None,
             program: program.name.clone(),
             source,
             captured_at: now,
             window: program.window_seconds(),
-            parameter: Some(self.parameter),
+            parameter: names.get(self.name).cloned(),
             landing_path: path
                 .filter(|path| is_landing_path(path.as_bytes()))
                 .map(SmolStr::new),
@@ -137,28 +153,26 @@ fn within_bound(query: &[u8]) -> &[u8] {
 
 /// The key that `query` carries for `program`. `Some(Err)` where a parameter is there and none of
 /// its values is a key.
-pub(crate) fn read(program: &Program, query: Query<'_>) -> Option<Result<Found, Reason>> {
+pub(crate) fn read<'q>(program: &Program, query: Query<'q>) -> Option<Result<Found<'q>, Reason>> {
     let mut seen = false;
-    let mut found: Option<(usize, ReferralKey)> = None;
+    let mut found: Option<(usize, Cow<'q, str>)> = None;
     for pair in query.pairs_from_ours() {
         // Only a name that is preferred to what is found already.
         let better = found
             .as_ref()
-            .map_or(program.params.len(), |(rank, _)| *rank);
+            .map_or(program.params.len(), |(name, _)| *name);
         let mut names = program.params[..better].iter();
-        if let Some(rank) = names.position(|name| name_is(pair.name, name)) {
+        if let Some(name) = names.position(|name| name_is(pair.name, name)) {
             seen = true;
-            if let Some(value) = decode(pair.value)
-                && let Ok(key) = program.key_rule.parse(&value)
-            {
-                found = Some((rank, key));
+            if let Some(key) = decode(pair.value).filter(|key| program.key_rule.accepts(key)) {
+                found = Some((name, key));
             }
         }
     }
     match found {
-        Some((rank, key)) => Some(Ok(Found {
+        Some((name, key)) => Some(Ok(Found {
             key,
-            parameter: program.params[rank].clone(),
+            name,
             extra: read_extra(program, query),
         })),
         None => seen.then_some(Err(Reason::InvalidKey)),
@@ -198,14 +212,18 @@ fn extra_value(raw: &[u8]) -> Option<SmolStr> {
 
 /// The keys that other scripts keep in the cookies that the programs name, with the program's
 /// index. Such a cookie is read by the same rules as a parameter's value.
-pub(crate) fn read_scripts(programs: &[Program], headers: &HeaderMap) -> Vec<(usize, Found)> {
-    let read = |program: &Program| {
-        program.fallback_cookies.iter().find_map(|name| {
-            let key = foreign(headers, name)
-                .find_map(|value| program.key_rule.parse(&decode(value)?).ok())?;
+pub(crate) fn read_scripts<'r>(
+    programs: &'r [Program],
+    headers: &'r HeaderMap,
+) -> Vec<(usize, Found<'r>)> {
+    let read = |program: &'r Program| {
+        let mut names = program.fallback_cookies.iter().enumerate();
+        names.find_map(|(name, text)| {
+            let is_key = |key: &Cow<'_, str>| program.key_rule.accepts(key);
+            let key = foreign(headers, text).find_map(|value| decode(value).filter(is_key))?;
             Some(Found {
                 key,
-                parameter: name.clone(),
+                name,
                 extra: Vec::new(),
             })
         })
@@ -408,8 +426,9 @@ mod tests {
     fn found(query: &str) -> Option<Result<String, Reason>> {
         let programs = [Program::default()];
         let query = Query::of(&programs, &FirstBytes::of(&programs), query.as_bytes())?;
-        read(&programs[0], query)
-            .map(|found| found.map(|found| format!("{}={}", found.parameter, found.key)))
+        read(&programs[0], query).map(|found| {
+            found.map(|found| format!("{}={}", programs[0].params[found.name], found.key))
+        })
     }
 
     #[test]

@@ -314,19 +314,21 @@ impl Builder {
             return Err(ConfigError::InvalidStandDown { path: path.clone() });
         }
         let keeper = self.keep.prepare(&programs)?;
+        let has_fallback = programs.iter().any(|p| !p.fallback_cookies.is_empty());
         Ok(ReferralLayer {
             config: Arc::new(Config {
                 cookies: keeper.cookies,
                 records: keeper.records,
-                mirror: keeper.mirror,
-                consent: self.consent,
                 clicks: self.clicks.map(Clicks::prepare).transpose()?,
                 skip: self.skip,
                 stand_down: self.stand_down,
                 clean_url: self.clean_url,
                 original_uri: self.original_uri,
                 clock: self.clock,
-                has_fallback: programs.iter().any(|p| !p.fallback_cookies.is_empty()),
+                has_fallback,
+                looks_further: has_fallback || keeper.mirror.is_some() || self.consent.is_asked(),
+                mirror: keeper.mirror,
+                consent: self.consent,
                 first_bytes: FirstBytes::of(&programs),
                 programs,
             }),

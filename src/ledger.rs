@@ -2,30 +2,35 @@
 //! what changed, and why. Every touch and every word of a handler goes through here, on the way in
 //! and on the way out, so that one set of rules decides over all of them.
 
+use std::ops::{Index, IndexMut};
+
 use http::header::{HeaderMap, SET_COOKIE};
-use smallvec::SmallVec;
 use smol_str::SmolStr;
 
 use crate::attribution::{Ruling, Touch};
 use crate::click::{Answer, Clicker, Facts, Pending};
 use crate::config::Config;
 use crate::consent::Permission;
-use crate::keep::cookie::{Held, HeldPass, Jar};
+use crate::keep::cookie::{Found, Held, HeldPass};
 use crate::keep::server::Shelf;
 use crate::reason::{Decisions, Reason};
 use crate::referral::{Click, Referral, Source, TouchId, UnixMillis};
 use crate::visitor::VisitorId;
 
-#[derive(Clone, Debug)]
+/// Made by `default` and then filled where it lies, because it is large and every landing makes one.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Ledger {
     now: UnixMillis,
-    /// By the program's index.
     accounts: Accounts,
     decisions: Decisions,
 }
 
-/// Nearly always one.
-type Accounts = SmallVec<[Account; 1]>;
+/// By the program's index. There is always one, and nearly always no other.
+#[derive(Clone, Debug, Default)]
+struct Accounts {
+    first: Account,
+    more: Vec<Account>,
+}
 
 /// A touch that took a program's place.
 #[derive(Debug)]
@@ -47,41 +52,78 @@ struct Account {
     shelf: Option<Box<Shelf>>,
 }
 
-impl Ledger {
-    /// Verifies what the browser sent.
-    pub(crate) fn open(config: &Config, jar: &Jar) -> Self {
-        let mut ledger = Self::empty(config, config.now());
-        ledger.verify(config, jar);
-        ledger.decisions.tell();
-        ledger
+impl Accounts {
+    #[inline]
+    fn len(&self) -> usize {
+        1 + self.more.len()
     }
 
-    /// Verifies it again on the way back. A handler that asked has been told of it already.
-    pub(crate) fn reopen(config: &Config, jar: &Jar) -> Self {
-        let mut ledger = Self::empty(config, config.now());
-        ledger.verify(config, jar);
-        ledger
-    }
-
-    /// Filled where it is: a ledger is large, and every landing makes one.
-    #[inline(always)]
-    fn empty(config: &Config, now: UnixMillis) -> Self {
-        let mut ledger = Self {
-            now,
-            accounts: Accounts::new(),
-            decisions: Decisions::default(),
-        };
-        for _ in &config.programs {
-            ledger.accounts.push(Account::default());
+    #[inline]
+    fn get(&self, index: usize) -> Option<&Account> {
+        match index.checked_sub(1) {
+            None => Some(&self.first),
+            Some(index) => self.more.get(index),
         }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Account> {
+        std::iter::once(&self.first).chain(&self.more)
+    }
+
+    fn iter_mut(&mut self) -> impl Iterator<Item = &mut Account> {
+        std::iter::once(&mut self.first).chain(&mut self.more)
+    }
+}
+
+impl Index<usize> for Accounts {
+    type Output = Account;
+
+    #[inline]
+    fn index(&self, index: usize) -> &Account {
+        match index.checked_sub(1) {
+            None => &self.first,
+            Some(index) => &self.more[index],
+        }
+    }
+}
+
+impl IndexMut<usize> for Accounts {
+    #[inline]
+    fn index_mut(&mut self, index: usize) -> &mut Account {
+        match index.checked_sub(1) {
+            None => &mut self.first,
+            Some(index) => &mut self.more[index],
+        }
+    }
+}
+
+impl Ledger {
+    /// Nothing is known yet, but the time.
+    pub(crate) fn new(config: &Config) -> Self {
+        let mut ledger = Self::default();
+        ledger.begin(config);
         ledger
     }
 
-    fn verify(&mut self, config: &Config, jar: &Jar) {
-        if jar.is_empty() && config.records.is_none() {
+    /// Makes a new one of what is the default yet.
+    #[inline]
+    pub(crate) fn begin(&mut self, config: &Config) {
+        self.now = config.now();
+        let more = config.programs.len() - 1;
+        self.accounts.more.resize_with(more, Account::default);
+    }
+
+    /// Verifies what the browser sent.
+    pub(crate) fn open(&mut self, config: &Config, found: &Found<'_>) {
+        self.reopen(config, found);
+        self.decisions.tell();
+    }
+
+    /// The same without telling, on the way back: a handler that asked has been told already.
+    pub(crate) fn reopen(&mut self, config: &Config, found: &Found<'_>) {
+        if found.is_empty() && config.records.is_none() {
             return;
         }
-        let found = &config.cookies.all(jar);
         for (index, program) in config.programs.iter().enumerate() {
             let account = &mut self.accounts[index];
             let fault = if config.records.is_none() {
@@ -99,10 +141,10 @@ impl Ledger {
         }
     }
 
-    /// What comes of one program's only cookie, if that is none of ours.
-    pub(crate) fn at_fault(config: &Config, now: UnixMillis, fault: Reason) -> Self {
-        let mut ledger = Self::empty(config, now);
-        ledger.note(config, 0, fault);
+    /// What comes of the only cookie, if that doesn't count.
+    pub(crate) fn at_fault(config: &Config, index: usize, fault: Reason) -> Self {
+        let mut ledger = Self::new(config);
+        ledger.note(config, index, fault);
         ledger
     }
 
@@ -144,6 +186,7 @@ impl Ledger {
     }
 
     /// A touch of the program: the one place where a referral is captured. Says whether it is kept.
+    #[inline(always)] // as `Arrival::landing_touch`
     pub(crate) fn touch(
         &mut self,
         config: &Config,

@@ -167,8 +167,18 @@ impl Decision {
 ///     }
 /// }
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Decisions(SmallVec<[Decision; 1]>);
+
+/// By hand, because nearly always there is one.
+impl Clone for Decisions {
+    fn clone(&self) -> Self {
+        Self(match &self.0[..] {
+            [only] => SmallVec::from_buf([only.clone()]),
+            all => all.iter().cloned().collect(),
+        })
+    }
+}
 
 impl Decisions {
     pub(crate) const NONE: &'static Self = &Self(SmallVec::new_const());

@@ -168,23 +168,19 @@ impl KeyRule {
     ///
     /// The text isn't a key by this rule.
     pub fn parse(&self, text: &str) -> Result<ReferralKey, InvalidKey> {
-        let key = self.parse_kept(text)?;
-        match &self.only_if {
-            Some(only_if) if !only_if(text) => Err(InvalidKey),
-            _ => Ok(key),
-        }
-    }
-
-    /// Reads a key that was captured by this rule before: everything but `only_if`.
-    pub(crate) fn parse_kept(&self, text: &str) -> Result<ReferralKey, InvalidKey> {
-        if self.is_kept(text) {
+        if self.accepts(text) {
             Ok(ReferralKey::valid(text))
         } else {
             Err(InvalidKey)
         }
     }
 
-    /// Is this a key by everything but `only_if`?
+    /// Is this a key?
+    pub(crate) fn accepts(&self, text: &str) -> bool {
+        self.is_kept(text) && self.only_if.as_ref().is_none_or(|only_if| only_if(text))
+    }
+
+    /// Was this a key when it was captured by this rule: is it one by everything but `only_if`?
     pub(crate) fn is_kept(&self, text: &str) -> bool {
         let valid = match self.charset {
             Charset::Ascii => text.len() <= ReferralKey::MAX_CHARS && text.bytes().all(is_key_byte),

@@ -101,7 +101,7 @@ enum Captured {
     Referral(Referral),
     /// A landing that only the page's script saw.
     #[cfg_attr(not(feature = "endpoint"), expect(dead_code))]
-    Landing(SmolStr, Found, Option<SmolStr>, Option<Facts>),
+    Landing(SmolStr, Found<'static>, Option<SmolStr>, Option<Facts>),
 }
 
 impl Capture {
@@ -173,7 +173,7 @@ impl Capture {
     #[cfg(feature = "endpoint")]
     pub(crate) fn landing(
         program: SmolStr,
-        found: Found,
+        found: Found<'static>,
         path: Option<SmolStr>,
         facts: Option<Facts>,
     ) -> Self {

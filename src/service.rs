@@ -14,7 +14,7 @@ use crate::attribution::Touch;
 use crate::click::Pending;
 use crate::config::Config;
 use crate::consent::Permission;
-use crate::future::{Decided, Effects, ResponseFuture, WayBack};
+use crate::future::{Decided, Effects, Elsewhere, ResponseFuture, WayBack};
 use crate::keep::cookie::Jar;
 use crate::keep::server::Records;
 use crate::keep::session::is_page;
@@ -40,6 +40,16 @@ impl<S> ReferralService<S> {
     pub(crate) fn new(inner: S, config: Arc<Config>) -> Self {
         Self { inner, config }
     }
+
+    /// Hands the request on to the inner service.
+    #[inline]
+    fn hand_on<B>(&mut self, request: Request<B>) -> S::Future
+    where
+        S: Service<Request<B>>,
+    {
+        let _inside = Inside::enter();
+        self.inner.call(request)
+    }
 }
 
 impl<S, B, R> Service<Request<B>> for ReferralService<S>
@@ -61,56 +71,72 @@ where
         }
         let config = &self.config;
         let view = RequestRef::from(&request);
-        let permission = config.consent.permission(view);
-        let mut way_back = WayBack::new(Arc::clone(config), permission);
-        config.cookies.put_aside(view.headers(), &mut way_back.jar);
+        let jar = config.cookies.put_aside(view.headers());
         let query = our_query(config, view);
-        let mut visit = None;
-        if query.is_some() || !way_back.jar.is_empty() || config.has_fallback {
-            visit = arrive(config, view, permission, query, &mut way_back);
+        if query.is_none() && jar.is_empty() && !config.looks_further {
+            // Nearly all traffic.
+            let config = Arc::clone(config);
+            Visit::mark(None, request.extensions_mut());
+            let inner = self.hand_on(request);
+            return ResponseFuture::new(inner, Some(WayBack::new(config, Jar::Empty)));
         }
-        if let Some(mirror) = &config.mirror {
-            match mirror.visit(view.extensions()) {
-                Some(session) => way_back.reflect(session, is_page(view.headers())),
-                None => visit = Some(Visit::NoSession),
-            }
-        }
+        let mut way_back = WayBack::new(Arc::clone(config), jar);
+        let visit = arrive(config, view, query, &mut way_back);
         Visit::mark(visit, request.extensions_mut());
-        let _inside = Inside::enter();
-        ResponseFuture::new(self.inner.call(request), Some(way_back))
+        ResponseFuture::new(self.hand_on(request), Some(way_back))
     }
 }
 
-/// The way in of the few requests that have something of ours: decides over it as far as it must be
-/// decided now. Gives what handlers get to see, and leaves what the way back needs to know.
+/// The way in of the few requests that have something of ours, or of all of them where the configuration
+/// asks for more than a look at the query and the cookies: decides over it as far as it must be decided
+/// now. Gives what handlers get to see, and leaves what the way back needs to know.
 #[inline(never)]
 fn arrive(
     config: &Arc<Config>,
     request: RequestRef<'_>,
-    permission: Permission,
     query: Option<Query<'_>>,
     way_back: &mut WayBack,
 ) -> Option<Visit> {
+    let permission = config.consent.permission(request);
+    way_back.permission = permission;
     way_back.has_parameter = query.is_some();
-    let ours = Ours::new(config, request, &way_back.jar, query);
+    let ours = Ours::new(config, request, way_back.jar(), query);
+    let (mut decided, mut elsewhere) = (None, None);
+    let mut seen = None;
     if let Some(records) = &config.records
         && !ours.jar.is_empty()
     {
         let reading = read_later(config, records, request, permission, &ours);
-        way_back.read(Arc::clone(&reading));
-        Some(Visit::OnServer(reading))
+        elsewhere = Some(Elsewhere::server(Arc::clone(&reading)));
+        seen = Some(Visit::OnServer(reading));
     } else if ours.must_be_decided(config, permission) {
-        let mut ledger = Ledger::open(config, ours.jar);
-        let effects = Arrival::new(config, request, permission, &ours, &mut ledger).decide();
-        let ledger = Arc::new(ledger);
-        let seen = Visit::Decided(Arc::clone(&ledger));
-        way_back.decided = Some(Decided { ledger, effects });
-        Some(seen)
+        let mut shared = Arc::<Ledger>::default();
+        // Nobody else has it yet, so nothing is copied.
+        let ledger = Arc::make_mut(&mut shared);
+        ledger.begin(config);
+        ledger.open(config, &config.cookies.all(ours.jar));
+        let effects = Arrival::new(config, request, permission, &ours, ledger).decide();
+        seen = Some(Visit::Decided(Arc::clone(&shared)));
+        decided = Some(Decided {
+            ledger: shared,
+            effects,
+        });
     } else if !ours.jar.is_empty() {
-        Some(Visit::unopened(Arc::clone(config), ours.jar.clone()))
-    } else {
-        None
+        seen = Some(Visit::unopened(config, ours.jar));
     }
+    if let Some(mirror) = &config.mirror {
+        match mirror.visit(request.extensions()) {
+            Some(session) => {
+                elsewhere = Some(Elsewhere::Session {
+                    session,
+                    is_looked_after: is_page(request.headers()),
+                });
+            }
+            None => seen = Some(Visit::NoSession),
+        }
+    }
+    way_back.learn(decided, elsewhere);
+    seen
 }
 
 /// What the browser sent stands for something on the server. If that must be known, the request is
@@ -122,7 +148,8 @@ fn read_later(
     permission: Permission,
     ours: &Ours<'_>,
 ) -> Arc<Reading> {
-    let ledger = Ledger::open(config, ours.jar);
+    let mut ledger = Ledger::new(config);
+    ledger.open(config, &config.cookies.all(ours.jar));
     let is_denied = matches!(permission, Permission::Denied(_));
     let must_be_decided =
         ours.query.is_some() || !ours.scripts.is_empty() || is_denied || ledger.is_due();
@@ -130,8 +157,7 @@ fn read_later(
         let (config, copy) = (Arc::clone(config), request.to_owned());
         Box::new(move |mut ledger| {
             let request = RequestRef::from(&copy);
-            let mut jar = Jar::default();
-            config.cookies.put_aside(request.headers(), &mut jar);
+            let jar = config.cookies.put_aside(request.headers());
             let ours = Ours::new(&config, request, &jar, our_query(&config, request));
             let arrival = Arrival::new(&config, request, permission, &ours, &mut ledger);
             let effects = arrival.decide();
@@ -162,13 +188,13 @@ struct Ours<'r> {
     /// The query, if it has a parameter of ours.
     query: Option<Query<'r>>,
     /// Keys that other scripts keep for us, with the program's index.
-    scripts: Vec<(usize, Found)>,
+    scripts: Vec<(usize, Found<'r>)>,
 }
 
 impl<'r> Ours<'r> {
     fn new(
-        config: &Config,
-        request: RequestRef<'_>,
+        config: &'r Config,
+        request: RequestRef<'r>,
         jar: &'r Jar,
         query: Option<Query<'r>>,
     ) -> Self {
@@ -288,7 +314,8 @@ impl<'r> Arrival<'r> {
         wins
     }
 
-    fn landing_touch(&self, visit: PageVisit, index: usize, found: Found) -> Touch {
+    #[inline(always)] // with what it calls, because a referral is large to move
+    fn landing_touch(&self, visit: PageVisit, index: usize, found: Found<'_>) -> Touch {
         let path = self.config.page_uri(self.request).path();
         let program = &self.config.programs[index];
         let now = self.ledger.now();

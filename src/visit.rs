@@ -3,12 +3,16 @@
 
 use std::cell::Cell;
 use std::iter::{Chain, FusedIterator};
+use std::marker::PhantomData;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
 use std::{option, slice};
 
 use http::Extensions;
 
+use crate::boxed::BoxFuture;
 use crate::config::Config;
 use crate::keep::cookie::Jar;
 use crate::ledger::Ledger;
@@ -35,7 +39,7 @@ pub(crate) enum Visit {
 pub(crate) struct Unopened {
     config: Arc<Config>,
     jar: Jar,
-    /// The jar's only cookie was verified, and counts. It is read anew by each who asks: that takes
+    /// The only cookie was verified, and counts. It is read anew by each who asks: that takes
     /// less than keeping what is in it, for most handlers ask once, for the key.
     only_counts: AtomicBool,
     /// What is known of the visitor in any other case, once somebody asks.
@@ -121,10 +125,11 @@ impl std::fmt::Display for MissingLayer {
 impl std::error::Error for MissingLayer {}
 
 impl Visit {
-    pub(crate) fn unopened(config: Arc<Config>, jar: Jar) -> Self {
+    #[inline]
+    pub(crate) fn unopened(config: &Arc<Config>, jar: &Jar) -> Self {
         Self::Unopened(Unopened {
-            config,
-            jar,
+            config: Arc::clone(config),
+            jar: jar.clone(),
             only_counts: AtomicBool::new(false),
             ledger: OnceLock::new(),
         })
@@ -132,14 +137,14 @@ impl Visit {
 
     /// Did the request pass through a layer already? Where that one found nothing of ours, and
     /// nothing of others' either, nobody knows, and this layer looks too, to find as much.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_marked(extensions: &Extensions) -> bool {
-        !extensions.is_empty()
-            && (extensions.get::<NothingOfOurs>().is_some() || extensions.get::<Self>().is_some())
+        let has_mark = || extensions.get::<NothingOfOurs>().is_some();
+        !extensions.is_empty() && (has_mark() || extensions.get::<Self>().is_some())
     }
 
     /// Leaves in the extensions what handlers get to see, if there is anything of ours.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn mark(visit: Option<Self>, extensions: &mut Extensions) {
         match visit {
             Some(visit) => drop(extensions.insert(visit)),
@@ -168,49 +173,87 @@ pub(crate) trait Asked: Default {
     fn of_ledger(ledger: &Ledger) -> Self;
 }
 
-/// Answers a handler.
-async fn ask<A: Asked>(extensions: &Extensions) -> Result<A, MissingLayer> {
-    match Visit::of(extensions) {
-        Err(missing) => Err(missing),
-        Ok(None | Some(Visit::NoSession)) => Ok(A::default()),
-        Ok(Some(Visit::Decided(ledger))) => Ok(A::of_ledger(ledger)),
-        Ok(Some(Visit::Unopened(unopened))) => Ok(unopened.ask()),
-        Ok(Some(Visit::OnServer(reading))) => Ok(A::of_ledger(reading.ledger().await)),
+/// Answers a handler. Not an `async fn`, so that where it is awaited there is nearly always nothing left of
+/// it but a call.
+struct Ask<'e, A> {
+    extensions: &'e Extensions,
+    /// Reads what is on the server.
+    reading: Option<BoxFuture<'e, &'e Ledger>>,
+    answers: PhantomData<fn() -> A>,
+}
+
+impl<'e, A> Ask<'e, A> {
+    #[inline]
+    fn new(extensions: &'e Extensions) -> Self {
+        Self {
+            extensions,
+            reading: None,
+            answers: PhantomData,
+        }
+    }
+}
+
+impl<A: Asked> Future for Ask<'_, A> {
+    type Output = Result<A, MissingLayer>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(Ok(match Visit::of(self.extensions)? {
+            None | Some(Visit::NoSession) => A::default(),
+            Some(Visit::Decided(ledger)) => A::of_ledger(ledger),
+            Some(Visit::Unopened(unopened)) => unopened.ask(),
+            Some(Visit::OnServer(reading)) => {
+                let read = || -> BoxFuture<'_, _> { Box::pin(async { &**reading.ledger().await }) };
+                let reading = self.reading.get_or_insert_with(read);
+                A::of_ledger(ready!(reading.as_mut().poll(cx)))
+            }
+        }))
     }
 }
 
 impl Unopened {
     /// Verifies what the browser sent, once in a request.
     fn ask<A: Asked>(&self) -> A {
-        let (config, jar) = (&*self.config, &self.jar);
-        let (cookies, program) = (&config.cookies, &config.programs[0]);
         let mut envelope = Envelope::new();
-        // Nothing else hangs on the flag, and who doesn't see it yet verifies once more.
-        if self.only_counts.load(Ordering::Relaxed) {
-            return match cookies.reread(jar, program, &mut envelope) {
-                Some(fields) => A::of_fields(&fields, program),
-                None => A::default(),
-            };
+        match self.open_only(&mut envelope) {
+            Some((fields, program)) => A::of_fields(&fields, program),
+            None => A::of_ledger(self.ledger.get_or_init(|| Box::new(self.open_all()))),
         }
-        let ledger = match (self.ledger.get(), cookies.only(jar)) {
-            (Some(ledger), _) => ledger,
-            (None, None) => self.keep(Ledger::open(config, jar)),
-            (None, Some(only)) => {
-                let now = config.now();
-                match &cookies.open_only(only, program, now, &mut envelope) {
-                    Err(fault) => self.keep(Ledger::at_fault(config, now, *fault)),
-                    Ok(fields) => {
-                        self.only_counts.store(true, Ordering::Relaxed);
-                        return A::of_fields(fields, program);
-                    }
-                }
-            }
-        };
-        A::of_ledger(ledger)
     }
 
-    fn keep(&self, ledger: Ledger) -> &Ledger {
-        self.ledger.get_or_init(|| Box::new(ledger))
+    /// What is in the only cookie, if that counts.
+    #[inline(always)] // as `Fields::read`
+    fn open_only<'e>(&'e self, envelope: &'e mut Envelope) -> Option<(Fields<'e>, &'e Program)> {
+        if self.ledger.get().is_some() {
+            return None;
+        }
+        let config = &*self.config;
+        let only = self.jar.only()?;
+        let program = &config.programs[only.0];
+        // Nothing else hangs on the flag, and who doesn't see it yet verifies once more.
+        let counts = self.only_counts.load(Ordering::Relaxed);
+        let now = (!counts).then(|| config.now());
+        match config.cookies.open_only(only, program, now, envelope) {
+            Ok(fields) => {
+                self.only_counts.store(true, Ordering::Relaxed);
+                Some((fields, program))
+            }
+            Err(fault) => {
+                self.keep(Ledger::at_fault(config, only.0, fault));
+                None
+            }
+        }
+    }
+
+    fn open_all(&self) -> Ledger {
+        let mut ledger = Ledger::new(&self.config);
+        ledger.open(&self.config, &self.config.cookies.all(&self.jar));
+        ledger
+    }
+
+    #[cold]
+    fn keep(&self, ledger: Ledger) {
+        self.ledger.get_or_init(|| Box::new(ledger));
     }
 }
 
@@ -238,7 +281,7 @@ impl ReferralKey {
     pub fn from_extensions(
         extensions: &Extensions,
     ) -> impl Future<Output = Result<Option<Self>, MissingLayer>> + Send {
-        ask(extensions)
+        Ask::new(extensions)
     }
 }
 
@@ -254,7 +297,7 @@ impl Referral {
     pub fn from_extensions(
         extensions: &Extensions,
     ) -> impl Future<Output = Result<Option<Self>, MissingLayer>> + Send {
-        ask(extensions)
+        Ask::new(extensions)
     }
 }
 
@@ -322,7 +365,7 @@ impl Referrals {
     ///
     /// The request didn't come through a [`ReferralLayer`](crate::ReferralLayer).
     pub async fn from_extensions(extensions: &Extensions) -> Result<Self, MissingLayer> {
-        ask(extensions).await
+        Ask::new(extensions).await
     }
 
     /// The referral of the first configured program that holds one.

@@ -209,75 +209,101 @@ struct ProgramCookie {
     max_message_len: usize,
 }
 
-/// The `Cookie` lines of one request that have a cookie of ours, put aside unverified.
-///
-/// Cloning a line shares its bytes. Nearly always there is at most one.
+/// The cookies of ours in one request, put aside unverified. Cloning a line shares its bytes.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum Jar {
     #[default]
     Empty,
-    One(Line),
-    Several(Vec<Line>),
+    /// The only one, as with nearly every visitor who has any.
+    One { line: HeaderValue, place: Place },
+    /// The lines that have any.
+    Several(Vec<HeaderValue>),
 }
 
-/// A line, and where the first cookie of ours is in it: nobody looks for it again.
-#[derive(Clone, Debug)]
-pub(crate) struct Line {
-    value: HeaderValue,
-    first: Place,
-}
-
-/// Where a cookie of ours is in its line, and of which program.
+/// Where a cookie of ours is in its line, and of which program. Small, because a request moves it about.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
-    program: usize,
+    program: u16,
     /// Where its value begins.
-    start: usize,
-    end: usize,
+    start: u32,
+    /// The value's length. One that is longer than this can say is none of ours anyway.
+    len: u16,
 }
 
+/// A cookie of ours, unverified: the program's index and the value.
+pub(crate) type Unverified<'j> = (usize, &'j [u8]);
+
+/// All of them in a request.
+pub(crate) type Found<'j> = SmallVec<[Unverified<'j>; 2]>;
+
 impl Place {
-    fn value(self, line: &[u8]) -> &[u8] {
-        line.get(self.start..self.end).unwrap_or_default()
+    #[inline]
+    fn end(self) -> usize {
+        self.start as usize + usize::from(self.len)
+    }
+
+    #[inline]
+    fn cookie(self, line: &HeaderValue) -> Unverified<'_> {
+        let value = line.as_bytes().get(self.start as usize..self.end());
+        (self.program.into(), value.unwrap_or_default())
     }
 }
 
 impl Jar {
+    pub(crate) const EMPTY: &'static Self = &Self::Empty;
+
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         matches!(self, Self::Empty)
     }
 
-    fn lines(&self) -> &[Line] {
-        match self {
-            Self::Empty => &[],
-            Self::One(line) => std::slice::from_ref(line),
+    /// Takes in a line whose first cookie of ours is there.
+    #[inline]
+    fn put(&mut self, line: HeaderValue, first: Place, is_only: bool) {
+        let mut lines = match std::mem::take(self) {
+            Self::Empty if is_only => {
+                *self = Self::One { line, place: first };
+                return;
+            }
+            Self::Empty => Vec::new(),
+            Self::One { line, .. } => vec![line],
             Self::Several(lines) => lines,
-        }
+        };
+        lines.push(line);
+        *self = Self::Several(lines);
     }
 
-    #[inline]
-    fn put(&mut self, line: Line) {
+    /// The only cookie of ours, if there is no other.
+    pub(crate) fn only(&self) -> Option<Unverified<'_>> {
         match self {
-            Self::Empty => *self = Self::One(line),
-            Self::One(_) => {
-                if let Self::One(first) = std::mem::replace(self, Self::Several(Vec::new())) {
-                    *self = Self::Several(vec![first, line]);
-                }
-            }
-            Self::Several(lines) => lines.push(line),
+            Self::One { line, place } => Some(place.cookie(line)),
+            Self::Empty | Self::Several(_) => None,
         }
     }
 }
 
 impl Cookies {
-    /// Puts aside in `jar` the lines that have a cookie of ours.
+    /// Puts aside the cookies of ours.
     #[inline]
-    pub(crate) fn put_aside(&self, headers: &HeaderMap, jar: &mut Jar) {
-        for line in headers.get_all(COOKIE) {
-            if let Some(first) = self.first(line.as_bytes(), 0) {
-                let value = line.clone();
-                jar.put(Line { value, first });
+    pub(crate) fn put_aside(&self, headers: &HeaderMap) -> Jar {
+        let mut jar = Jar::Empty;
+        // Nearly always no name is there twice, and one line takes less to look up than all.
+        if headers.keys_len() == headers.len() {
+            if let Some(line) = headers.get(COOKIE) {
+                self.put_line_aside(line, &mut jar);
             }
+        } else {
+            for line in headers.get_all(COOKIE) {
+                self.put_line_aside(line, &mut jar);
+            }
+        }
+        jar
+    }
+
+    fn put_line_aside(&self, line: &HeaderValue, jar: &mut Jar) {
+        if let Some(first) = self.first(line.as_bytes(), 0) {
+            let is_only = self.first(line.as_bytes(), first.end()).is_none();
+            jar.put(line.clone(), first, is_only);
         }
     }
 
@@ -286,57 +312,43 @@ impl Cookies {
         self.all(jar).iter().any(|(index, _)| *index == program)
     }
 
-    /// The jar's only cookie, if there is one program and no second cookie of it, as with nearly
-    /// every visitor who has any.
-    pub(crate) fn only<'j>(&self, jar: &'j Jar) -> Option<&'j [u8]> {
-        let (Jar::One(Line { value, first }), [_]) = (jar, &self.programs[..]) else {
-            return None;
-        };
-        let line = value.as_bytes();
-        let is_only = self.first(line, first.end).is_none();
-        is_only.then(|| first.value(line))
-    }
-
-    /// Verifies the jar's only cookie.
-    #[inline]
-    pub(crate) fn open_only<'b>(
-        &self,
-        only: &[u8],
-        program: &Program,
-        now: UnixMillis,
-        envelope: &'b mut Envelope,
-    ) -> Result<Fields<'b>, Reason> {
-        let message = self.programs[0].open(only, envelope)?;
-        fields(message, program, now)
-    }
-
-    /// Reads the jar's only cookie once more, after it was verified.
-    pub(crate) fn reread<'b>(
-        &self,
-        jar: &Jar,
-        program: &Program,
-        envelope: &'b mut Envelope,
-    ) -> Option<Fields<'b>> {
-        let Line { value, first } = jar.lines().first()?;
-        let only = first.value(value.as_bytes());
-        let message = self.programs[0].seal.reread(only, envelope)?;
-        let mut fields = Fields::read(message, &program.key_rule, false)?;
-        fields.cut_to(program.window_seconds());
-        Some(fields)
-    }
-
-    /// All cookies of ours, unverified.
+    /// All cookies of ours.
     pub(crate) fn all<'j>(&self, jar: &'j Jar) -> Found<'j> {
         let mut found = Found::new();
-        for Line { value, first } in jar.lines() {
-            let line = value.as_bytes();
-            let mut next = Some(*first);
-            while let Some(place) = next {
-                found.push((place.program, place.value(line)));
-                next = self.first(line, place.end);
+        match jar {
+            Jar::Empty => {}
+            Jar::One { line, place } => found.push(place.cookie(line)),
+            Jar::Several(lines) => {
+                for line in lines {
+                    let mut next = self.first(line.as_bytes(), 0);
+                    while let Some(place) = next {
+                        found.push(place.cookie(line));
+                        next = self.first(line.as_bytes(), place.end());
+                    }
+                }
             }
         }
         found
+    }
+
+    /// Verifies the only cookie and its age. Without a time, both were verified before.
+    #[inline(always)] // as `Fields::read`
+    pub(crate) fn open_only<'e>(
+        &self,
+        (index, value): Unverified<'_>,
+        program: &Program,
+        now: Option<UnixMillis>,
+        envelope: &'e mut Envelope,
+    ) -> Result<Fields<'e>, Reason> {
+        let cookie = &self.programs[index];
+        let message = match now {
+            Some(_) => cookie.open(value, envelope)?,
+            None => cookie
+                .seal
+                .reread(value, envelope)
+                .ok_or(Reason::Malformed)?,
+        };
+        fields(message, program, now)
     }
 
     /// Verifies the cookies of a program, and gives the referral that counts. `Err` says why none
@@ -349,7 +361,7 @@ impl Cookies {
         now: UnixMillis,
     ) -> Result<Option<Referral>, Reason> {
         let (valid, more) = self.verify(found, index, |message| {
-            let fields = fields(message, program, now)?;
+            let fields = fields(message, program, Some(now))?;
             Ok(fields.to_referral(program.name.clone()))
         })?;
         match valid {
@@ -474,33 +486,31 @@ impl Cookies {
                 .strip_prefix(b"=")?;
             let start = line.len() - value.len();
             Some(Place {
-                program: index,
-                start,
-                end: start + trimmed_value(value).len(),
+                program: u16::try_from(index).ok()?,
+                start: u32::try_from(start).ok()?,
+                len: u16::try_from(trimmed_value(value).len()).unwrap_or(u16::MAX),
             })
         })
     }
 }
 
-/// Cookies of ours, unverified: the program's index and the value of each.
-type Found<'j> = SmallVec<[(usize, &'j [u8]); 2]>;
-
-/// Reads a cookie's message, and checks its age.
-#[inline]
-fn fields<'m>(message: &'m [u8], program: &Program, now: UnixMillis) -> Result<Fields<'m>, Reason> {
-    // Changed where they are: moving them takes about as long as reading them.
-    let mut fields = Fields::read(message, &program.key_rule, false).ok_or(Reason::Malformed);
-    if let Ok(read) = &mut fields {
-        match check_window(read.captured_at, read.window, program, now) {
-            Ok(window) => read.cut_to(window),
-            Err(reason) => fields = Err(reason),
-        }
-    }
-    fields
+/// Reads a cookie's message, and checks its age, unless that was done before.
+#[inline(always)] // as `Fields::read`
+fn fields<'m>(
+    message: &'m [u8],
+    program: &Program,
+    now: Option<UnixMillis>,
+) -> Result<Fields<'m>, Reason> {
+    let mut fields = Fields::read(message, &program.key_rule, false).ok_or(Reason::Malformed)?;
+    fields.cut_to(match now {
+        Some(now) => check_window(fields.captured_at, fields.window, program, now)?,
+        None => program.window_seconds(),
+    });
+    Ok(fields)
 }
 
 impl ProgramCookie {
-    fn open<'b>(&self, value: &[u8], envelope: &'b mut Envelope) -> Result<&'b [u8], Reason> {
+    fn open<'e>(&self, value: &[u8], envelope: &'e mut Envelope) -> Result<&'e [u8], Reason> {
         self.seal
             .open(value, envelope)
             .map_err(|error| match error {
@@ -647,14 +657,35 @@ mod tests {
         let value = line.to_str().unwrap().split(';').next().unwrap();
         let mut headers = HeaderMap::new();
         headers.insert(COOKIE, HeaderValue::from_str(value).unwrap());
-        let mut jar = Jar::default();
-        cookies.put_aside(&headers, &mut jar);
+        let jar = cookies.put_aside(&headers);
         let kept = cookies.open(&cookies.all(&jar), 0, &program, referral.captured_at);
         let kept = kept.unwrap().unwrap();
         assert_eq!(
             (&kept.key, &kept.click_id),
             (&referral.key, &referral.click_id)
         );
+    }
+
+    #[test]
+    fn a_value_is_not_cut_to_what_its_place_can_say() {
+        let program = program();
+        let cookies = cookies(1, &program);
+        let now = referral(&program, "K", 1).captured_at;
+        let held = Held {
+            referral: &referral(&program, "K", 1),
+            pass: None,
+        };
+        let line = cookies.write(0, Some(held), now);
+        let pair = line.to_str().unwrap().split(';').next().unwrap();
+        for (more, counts) in [(0, true), (1, false), (1 << 16, false), (1 << 17, false)] {
+            let mut headers = HeaderMap::new();
+            let value = format!("{pair}{}", "A".repeat(more));
+            headers.insert(COOKIE, HeaderValue::from_str(&value).unwrap());
+            let jar = cookies.put_aside(&headers);
+            assert_eq!(cookies.all(&jar).len(), 1);
+            let kept = cookies.open(&cookies.all(&jar), 0, &program, now);
+            assert_eq!(kept.is_ok(), counts, "{more} more");
+        }
     }
 
     /// Nearly all that a referral can have, with a landing path of that length.
@@ -732,8 +763,7 @@ mod tests {
             let value = line.to_str().unwrap().split(';').next().unwrap();
             let mut headers = HeaderMap::new();
             headers.insert(COOKIE, HeaderValue::from_str(value).unwrap());
-            let mut jar = Jar::default();
-            cookies.put_aside(&headers, &mut jar);
+            let jar = cookies.put_aside(&headers);
             let passes = cookies.open_passes(&cookies.all(&jar), 0, &program);
             let [pass] = &passes.unwrap()[..] else {
                 panic!("one pass");

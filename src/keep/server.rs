@@ -485,8 +485,8 @@ fn from_record(text: &str, programs: &[Program], now: UnixMillis) -> Result<Refe
         let referral = seal::decode(&message, &KeyRule::printable_unicode(), true)?;
         let mut programs = programs.iter();
         let program = programs.find(|program| program.name == referral.program)?;
-        program.key_rule.parse_kept(referral.key.as_str()).ok()?;
-        Some((referral, program))
+        let is_key = program.key_rule.is_kept(referral.key.as_str());
+        is_key.then_some((referral, program))
     };
     let (referral, program) = decode().ok_or(Reason::Malformed)?;
     check_age(referral, program, now)
