@@ -113,8 +113,8 @@ impl Carry {
         }
         let mut token = Vec::with_capacity(len);
         let mut envelope = Envelope::new();
-        let tag = self.seal.seal(|out| out.put(&message), &mut envelope);
-        envelope.write(&tag, &mut token);
+        let sealed = self.seal.seal(|out| out.put(&message), &mut envelope);
+        sealed.write(&mut token);
         // Base64url is ASCII.
         Ok(CarryToken(String::from_utf8(token).unwrap_or_default()))
     }
@@ -159,7 +159,7 @@ impl Referral {
 
     /// Does the referral's carry token fit [`CarryBuilder::max_len`]? With the default of 200
     /// characters it does if the key, the click ID, the program's name and the signing key's ID
-    /// have 87 bytes together, or 79 while a click is under way.
+    /// have 88 bytes together, or 80 while a click is under way.
     #[must_use]
     pub fn fits_carry_token(&self, carry: &Carry) -> bool {
         carry.seal(self).is_ok()

@@ -81,12 +81,12 @@ impl Mac {
 }
 
 /// How many blocks a message of `len` bytes takes with its padding: a bit, and the length in 64 bits.
-pub(crate) const fn padded_blocks(len: usize) -> usize {
+const fn padded_blocks(len: usize) -> usize {
     (len + 1 + size_of::<u64>()).div_ceil(BLOCK_LEN)
 }
 
 /// Pads the message of `len` bytes with which `blocks` begin, as what follows a key's own block, and gives
-/// the blocks that it takes (FIPS 180-4 section 5.1.1). There must be as many as [`padded_blocks`] says.
+/// the blocks that it takes (FIPS 180-4 section 5.1.1). There must be room for the padding, 9 to 72 bytes.
 pub(crate) fn pad(blocks: &mut [Block], len: usize) -> &[Block] {
     let blocks = &mut blocks[..padded_blocks(len)];
     let padding = &mut blocks.as_flattened_mut()[len..];

@@ -2,7 +2,7 @@
 //! signed, and the way back. It knows nothing of cookies, headers or clocks.
 //!
 //! ```text
-//! sealed   = base64url(envelope) base64url(tag)        unpadded; the tag is the last 43 characters
+//! sealed   = base64url(envelope tag)                   unpadded; the tag is the last 32 bytes
 //! envelope = version key-ID message                    version = 1; key-ID = length, bytes
 //! tag      = HMAC-SHA256(sub-key, message)             all 32 bytes
 //! sub-key  = HMAC-SHA256(secret, item("tower-referral") item(version) item(purpose)
@@ -26,7 +26,7 @@ use smallvec::SmallVec;
 use smol_str::SmolStr;
 
 use crate::keyring::{Keyring, SigningKey};
-use crate::mac::{self, BLOCK_LEN, Block, Mac, Tag, padded_blocks};
+use crate::mac::{self, BLOCK_LEN, Block, Mac, Tag};
 use crate::program::{MAX_WINDOW_SECONDS, is_param_name, is_program_name};
 use crate::referral::{
     Click, ClickId, KeyRule, MAX_UNIX_MILLIS, Referral, ReferralKey, Source, UnixMillis,
@@ -35,13 +35,12 @@ use crate::referral::{
 use crate::visitor::VisitorId;
 
 const VERSION: u8 = 1;
-/// 32 bytes in unpadded base64url.
-const TAG_LEN: usize = 43;
+const TAG_LEN: usize = size_of::<Tag>();
 /// The longest envelope that is ever read, in bytes. None that is written is longer: see the assertion
 /// below.
 const MAX_ENVELOPE_LEN: usize = 768;
 /// The longest sealed text that is ever written or read, in characters.
-pub(crate) const MAX_SEALED_LEN: usize = encoded_len(MAX_ENVELOPE_LEN) + TAG_LEN;
+pub(crate) const MAX_SEALED_LEN: usize = encoded_len(MAX_ENVELOPE_LEN + TAG_LEN);
 
 /// What a sealed value is for. A value sealed for one purpose or audience doesn't open for
 /// another.
@@ -93,14 +92,19 @@ impl Seal {
 
     /// The length of the sealed text for a message of `len` bytes, in characters.
     pub(crate) fn sealed_len(&self, len: usize) -> usize {
-        encoded_len(self.signing.head.len() + len) + TAG_LEN
+        encoded_len(self.signing.head.len() + len + TAG_LEN)
     }
 
-    /// Seals a message, which `write` puts into what it is given.
-    pub(crate) fn seal(&self, write: impl FnOnce(&mut Envelope), envelope: &mut Envelope) -> Tag {
+    /// Seals a message, which `write` puts into the envelope.
+    pub(crate) fn seal<'e>(
+        &self,
+        write: impl FnOnce(&mut Envelope),
+        envelope: &'e mut Envelope,
+    ) -> Sealed<'e> {
         envelope.begin(&self.signing.head);
         write(envelope);
-        self.signing.mac.tag(envelope.padded())
+        let tag = self.signing.mac.tag(envelope.padded());
+        envelope.sealed_with(&tag)
     }
 
     /// Verifies `sealed` and gives its message, decoded into `envelope`.
@@ -109,11 +113,7 @@ impl Seal {
         sealed: &[u8],
         envelope: &'e mut Envelope,
     ) -> Result<&'e [u8], SealError> {
-        let sub_key = self.decode(sealed, envelope)?;
-        let mut tag = Tag::default();
-        let encoded = sealed.last_chunk::<TAG_LEN>().ok_or(SealError::Malformed)?;
-        decode_text(encoded, &mut tag).ok_or(SealError::Malformed)?;
-        let sub_key = sub_key.ok_or(SealError::UnknownKey)?;
+        let (sub_key, tag) = self.decode(sealed, envelope)?;
         if constant_time_eq(&sub_key.mac.tag(envelope.padded()), &tag) {
             Ok(envelope.message())
         } else {
@@ -123,31 +123,29 @@ impl Seal {
 
     /// Gives the message of a sealed text that was verified before.
     pub(crate) fn reread<'e>(&self, sealed: &[u8], envelope: &'e mut Envelope) -> Option<&'e [u8]> {
-        self.decode(sealed, envelope).ok()??;
+        self.decode(sealed, envelope).ok()?;
         Some(envelope.message())
     }
 
-    /// Decodes all but the tag, and gives the one key that the envelope names, if it is on the keyring.
-    fn decode(&self, sealed: &[u8], envelope: &mut Envelope) -> Result<Option<&SubKey>, SealError> {
-        let len = sealed.len().checked_sub(TAG_LEN);
-        let encoded = &sealed[..len.ok_or(SealError::Malformed)?];
+    /// Decodes a sealed text into `envelope`, and gives the one key that it names, and the tag.
+    fn decode(&self, sealed: &[u8], envelope: &mut Envelope) -> Result<(&SubKey, Tag), SealError> {
         // Nearly always it is the key that signs.
-        let decoded = envelope.decode(encoded, self.signing.head.len());
-        match decoded.ok_or(SealError::Malformed)? {
+        let decoded = envelope.decode(sealed, self.signing.head.len());
+        let tag = decoded.ok_or(SealError::Malformed)?;
+        let bytes = envelope.as_bytes();
+        match bytes {
             [VERSION, id_len, rest @ ..]
                 if (1..=SigningKey::MAX_ID_LEN).contains(&usize::from(*id_len))
                     && rest.len() >= usize::from(*id_len) => {}
             _ => return Err(SealError::Malformed),
         }
-        let bytes = envelope.as_bytes();
         if bytes.starts_with(&self.signing.head) {
-            return Ok(Some(&self.signing));
+            return Ok((&self.signing, tag));
         }
         let old = self.old.iter().find(|key| bytes.starts_with(&key.head));
-        if let Some(old) = old {
-            envelope.set_head_len(old.head.len());
-        }
-        Ok(old)
+        let old = old.ok_or(SealError::UnknownKey)?;
+        envelope.set_head_len(old.head.len());
+        Ok((old, tag))
     }
 }
 
@@ -208,21 +206,20 @@ impl Envelope {
         self.blocks[0][self.start..].copy_from_slice(head);
     }
 
-    /// Takes in what `text` stands for, a head of that length and a message. `None` if it isn't the one
-    /// base64url of anything, or of more than an envelope ever has.
+    /// Takes in what `text` stands for, a head of that length, a message and a tag, and gives the tag.
+    /// `None` if it isn't the one base64url of anything, or of more than an envelope ever has.
     #[inline]
-    fn decode(&mut self, text: &[u8], head_len: usize) -> Option<&[u8]> {
-        let len = text.len() * 3 / 4;
+    fn decode(&mut self, text: &[u8], head_len: usize) -> Option<Tag> {
+        let len = (text.len() * 3 / 4).checked_sub(TAG_LEN)?;
         if len > MAX_ENVELOPE_LEN {
             return None;
         }
         self.start = BLOCK_LEN - head_len;
         self.end = self.start + len;
         self.make_room();
-        decode_text(
-            text,
-            &mut self.blocks.as_flattened_mut()[self.start..self.end],
-        )
+        let place = &mut self.blocks.as_flattened_mut()[self.start..self.end + TAG_LEN];
+        let decoded = URL_SAFE_NO_PAD.decode(text, place.as_out()).ok()?;
+        decoded.last_chunk().copied()
     }
 
     /// The head turned out to be of another length.
@@ -236,13 +233,21 @@ impl Envelope {
         bytes.copy_within(decoded, self.start);
     }
 
-    /// For the message and its padding.
+    /// For what is there, and for a tag or the padding, which is shorter.
     #[inline]
     fn make_room(&mut self) {
-        let needed = 1 + padded_blocks(self.end.saturating_sub(BLOCK_LEN));
+        let needed = (self.end + TAG_LEN).div_ceil(BLOCK_LEN);
         if needed > self.blocks.len() {
             self.blocks.resize(needed, [0; BLOCK_LEN]);
         }
+    }
+
+    /// Puts the tag behind the message, where its padding was.
+    fn sealed_with(&mut self, tag: &Tag) -> Sealed<'_> {
+        let end = self.end + TAG_LEN;
+        let bytes = self.blocks.as_flattened_mut();
+        bytes[self.end..end].copy_from_slice(tag);
+        Sealed(&bytes[self.start..end])
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -252,16 +257,20 @@ impl Envelope {
     pub(crate) fn truncate(&mut self, len: usize) {
         self.end = self.end.min(self.start + len);
     }
+}
 
+/// Envelope and tag, not yet in base64url.
+pub(crate) struct Sealed<'e>(&'e [u8]);
+
+impl Sealed<'_> {
     /// The length of the sealed text, in characters.
-    pub(crate) fn sealed_len(&self) -> usize {
-        encoded_len(self.len()) + TAG_LEN
+    pub(crate) fn text_len(&self) -> usize {
+        encoded_len(self.0.len())
     }
 
     /// Appends the sealed text to `out`; as bytes, because base64url needs no check that it is UTF-8.
-    pub(crate) fn write(&self, tag: &Tag, out: &mut Vec<u8>) {
-        URL_SAFE_NO_PAD.encode_append(self.as_bytes(), out);
-        URL_SAFE_NO_PAD.encode_append(tag, out);
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        URL_SAFE_NO_PAD.encode_append(self.0, out);
     }
 }
 
@@ -333,12 +342,6 @@ impl SubKey {
 /// The length of the base64url of so many bytes.
 const fn encoded_len(len: usize) -> usize {
     (len * 4).div_ceil(3)
-}
-
-/// The value of `text`, in `place`, which is as long as the value is. `None` if it isn't the one base64url
-/// of a value.
-fn decode_text<'p>(text: &[u8], place: &'p mut [u8]) -> Option<&'p [u8]> {
-    Some(URL_SAFE_NO_PAD.decode(text, place.as_out()).ok()?)
 }
 
 // ===== A referral as a message =====
@@ -698,8 +701,9 @@ mod tests {
         for message in [&b"message"[..], b"messages", b"a message", &[b'm'; 100]] {
             let mut sealed = Vec::new();
             let mut envelope = Envelope::new();
-            let tag = seal().seal(|out| out.put(message), &mut envelope);
-            envelope.write(&tag, &mut sealed);
+            seal()
+                .seal(|out| out.put(message), &mut envelope)
+                .write(&mut sealed);
             assert_eq!(sealed.len(), seal().sealed_len(message.len()));
             let mut opened = Envelope::new();
             assert_eq!(seal().open(&sealed, &mut opened), Ok(message));
@@ -740,8 +744,9 @@ mod tests {
             ] {
                 let message: Vec<u8> = (0..len).map(|at| at as u8).collect();
                 let (mut envelope, mut sealed) = (Envelope::new(), Vec::new());
-                let tag = old(old_len).seal(|out| out.put(&message), &mut envelope);
-                envelope.write(&tag, &mut sealed);
+                old(old_len)
+                    .seal(|out| out.put(&message), &mut envelope)
+                    .write(&mut sealed);
                 let mut opened = Envelope::new();
                 assert_eq!(seal.open(&sealed, &mut opened), Ok(&message[..]), "{len}");
                 assert_eq!(seal.reread(&sealed, &mut opened), Some(&message[..]));
@@ -751,7 +756,7 @@ mod tests {
 
     #[test]
     fn text_longer_than_any_envelope_does_not_open() {
-        let text = [b'A'; encoded_len(MAX_ENVELOPE_LEN) + 4 + TAG_LEN];
+        let text = [b'A'; MAX_SEALED_LEN + 1];
         let mut envelope = Envelope::new();
         let opened = seal().open(&text, &mut envelope);
         assert_eq!(opened, Err(SealError::Malformed));
@@ -760,7 +765,7 @@ mod tests {
     #[test]
     fn a_key_id_that_nobody_has_is_unknown_and_one_that_cannot_be_is_malformed() {
         let opened = |envelope: &[u8]| {
-            let text = URL_SAFE_NO_PAD.encode_to_string(envelope) + &"A".repeat(TAG_LEN);
+            let text = URL_SAFE_NO_PAD.encode_to_string([envelope, &[0; TAG_LEN]].concat());
             seal().open(text.as_bytes(), &mut Envelope::new()).err()
         };
         let with_id =

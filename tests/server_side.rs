@@ -151,8 +151,7 @@ impl Browser {
         use base64::Engine as _;
         let engine = base64::engine::general_purpose::URL_SAFE_NO_PAD;
         let cookie = self.cookie.as_deref().unwrap_or_default();
-        let envelope = &cookie[..cookie.len().saturating_sub(43)];
-        let bytes = engine.decode(envelope).unwrap();
+        let bytes = engine.decode(cookie).unwrap();
         bytes.windows(key.len()).any(|part| part == key.as_bytes())
     }
 }

@@ -15,7 +15,7 @@ use libfuzzer_sys::fuzz_target;
 use time::Duration;
 use tower_referral::{Carry, CarryError, Program, ReferralLayer, SignedCookie};
 use tower_referral_fuzz::cookie_header;
-use tower_referral_fuzz::envelope::{Envelopes, Fault, MAX_ENVELOPE, text_of};
+use tower_referral_fuzz::envelope::{Envelopes, Fault, MAX_ENVELOPE, TAG_LEN, text_of};
 use tower_referral_fuzz::message::{Keys, Plain};
 use tower_referral_fuzz::script::{self, Words};
 use tower_referral_fuzz::shop::{self, KEYS, KNOWN_KEYS, NOON, Shop};
@@ -176,7 +176,7 @@ fn token(bench: &Bench, text: &[u8], is_short: bool) {
 
 /// Characters of a sealed text.
 fn text_len(envelope_len: usize) -> usize {
-    (envelope_len * 8).div_ceil(6) + 43
+    ((envelope_len + TAG_LEN) * 8).div_ceil(6)
 }
 
 fn value(bench: &Bench, text: &[u8]) {

@@ -7,8 +7,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use tower_referral::Reason;
 
-/// Characters of a tag.
-const TAG_LEN: usize = 43;
+/// Bytes of a tag.
+pub const TAG_LEN: usize = 32;
 /// Bytes of the longest envelope.
 pub const MAX_ENVELOPE: usize = 768;
 
@@ -87,11 +87,10 @@ impl Envelopes {
 
     /// The message of a sealed text.
     pub fn open(&self, text: &[u8]) -> Result<Vec<u8>, Fault> {
-        let encoded = text.len().checked_sub(TAG_LEN).ok_or(Fault::Malformed)?;
-        let decode = |part: &[u8]| URL_SAFE_NO_PAD.decode(part).map_err(|_| Fault::Malformed);
-        let envelope = decode(&text[..encoded])?;
-        let tag = decode(&text[encoded..])?;
-        let id_len = match envelope[..] {
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| Fault::Malformed)?;
+        let envelope_len = bytes.len().checked_sub(TAG_LEN).ok_or(Fault::Malformed)?;
+        let (envelope, tag) = bytes.split_at(envelope_len);
+        let id_len = match *envelope {
             [1, len @ 1..=16, ..] => usize::from(len),
             _ => return Err(Fault::Malformed),
         };
@@ -104,7 +103,7 @@ impl Envelopes {
             return Err(Fault::BadSignature);
         }
         assert_eq!(
-            text_of(&envelope, &right).as_bytes(),
+            text_of(envelope, &right).as_bytes(),
             text,
             "one text for one envelope"
         );
@@ -114,9 +113,7 @@ impl Envelopes {
 
 /// Envelope and tag as they are sent.
 pub fn text_of(envelope: &[u8], tag: &[u8; 32]) -> String {
-    let mut text = URL_SAFE_NO_PAD.encode(envelope);
-    URL_SAFE_NO_PAD.encode_string(tag, &mut text);
-    text
+    URL_SAFE_NO_PAD.encode([envelope, tag].concat())
 }
 
 fn mac(key: &[u8]) -> Hmac<Sha256> {

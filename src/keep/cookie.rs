@@ -13,7 +13,7 @@ use crate::keyring::Keyring;
 use crate::program::Program;
 use crate::reason::Reason;
 use crate::referral::{Click, Referral, UnixMillis};
-use crate::seal::{self, Envelope, Fields, MAX_SEALED_LEN, Pass, Purpose, Seal, SealError};
+use crate::seal::{self, Envelope, Fields, MAX_SEALED_LEN, Pass, Purpose, Seal, SealError, Sealed};
 use crate::visitor::VisitorId;
 
 /// Every `Set-Cookie` of ours is shorter than this, name and attributes included.
@@ -431,7 +431,7 @@ impl Cookies {
     ) -> HeaderValue {
         let cookie = &self.programs[index];
         let mut envelope = Envelope::new();
-        let tag = held.map(|held| {
+        let sealed = held.map(|held| {
             let encode = |out: &mut _| held.encode(cookie.max_message_len, out);
             cookie.seal.seal(encode, &mut envelope)
         });
@@ -440,14 +440,14 @@ impl Cookies {
         let mut line = Vec::with_capacity(
             cookie.name.len()
                 + 1
-                + tag.map_or(0, |_| envelope.sealed_len())
+                + sealed.as_ref().map_or(0, Sealed::text_len)
                 + self.attributes.len()
                 + max_age.as_bytes().len(),
         );
         line.extend_from_slice(cookie.name.as_bytes());
         line.push(b'=');
-        if let Some(tag) = tag {
-            envelope.write(&tag, &mut line);
+        if let Some(sealed) = sealed {
+            sealed.write(&mut line);
         }
         line.extend_from_slice(self.attributes.as_bytes());
         line.extend_from_slice(max_age.as_bytes());

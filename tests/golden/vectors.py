@@ -43,7 +43,7 @@ def seal(key, purpose, audience, message, version=1):
     ).digest()
     envelope = bytes([version, len(key_id)]) + key_id + message
     tag = hmac.new(sub_key, message, hashlib.sha256).digest()
-    return b64(envelope) + b64(tag)
+    return b64(envelope + tag)
 
 
 def message_of(referral, program):
