@@ -424,7 +424,7 @@ impl WayBack {
             },
             _ => {
                 let mut ledger = Ledger::new(&self.config);
-                ledger.reopen(&self.config, &self.config.cookies.all(self.jar()));
+                ledger.reopen(&self.config, self.jar());
                 Arc::new(ledger)
             }
         }

@@ -11,7 +11,7 @@ use crate::attribution::{Ruling, Touch};
 use crate::click::{Answer, Clicker, Facts, Pending};
 use crate::config::Config;
 use crate::consent::Permission;
-use crate::keep::cookie::{Found, Held, HeldPass};
+use crate::keep::cookie::{Held, HeldPass, Jar};
 use crate::keep::server::Shelf;
 use crate::reason::{Decisions, Reason};
 use crate::referral::{Click, Referral, Source, TouchId, UnixMillis};
@@ -114,16 +114,17 @@ impl Ledger {
     }
 
     /// Verifies what the browser sent.
-    pub(crate) fn open(&mut self, config: &Config, found: &Found<'_>) {
-        self.reopen(config, found);
+    pub(crate) fn open(&mut self, config: &Config, jar: &Jar) {
+        self.reopen(config, jar);
         self.decisions.tell();
     }
 
     /// The same without telling, on the way back: a handler that asked has been told already.
-    pub(crate) fn reopen(&mut self, config: &Config, found: &Found<'_>) {
-        if found.is_empty() && config.records.is_none() {
+    pub(crate) fn reopen(&mut self, config: &Config, jar: &Jar) {
+        if jar.is_empty() && config.records.is_none() {
             return;
         }
+        let found = &config.cookies.all(jar);
         for (index, program) in config.programs.iter().enumerate() {
             let account = &mut self.accounts[index];
             let fault = if config.records.is_none() {

@@ -114,7 +114,7 @@ fn arrive(
         // Nobody else has it yet, so nothing is copied.
         let ledger = Arc::make_mut(&mut shared);
         ledger.begin(config);
-        ledger.open(config, &config.cookies.all(ours.jar));
+        ledger.open(config, ours.jar);
         let effects = Arrival::new(config, request, permission, &ours, ledger).decide();
         seen = Some(Visit::Decided(Arc::clone(&shared)));
         decided = Some(Decided {
@@ -149,7 +149,7 @@ fn read_later(
     ours: &Ours<'_>,
 ) -> Arc<Reading> {
     let mut ledger = Ledger::new(config);
-    ledger.open(config, &config.cookies.all(ours.jar));
+    ledger.open(config, ours.jar);
     let is_denied = matches!(permission, Permission::Denied(_));
     let must_be_decided =
         ours.query.is_some() || !ours.scripts.is_empty() || is_denied || ledger.is_due();

