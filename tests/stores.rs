@@ -50,7 +50,9 @@ use random::Random;
 use servers::Server;
 use shop_process::{Answer, Form, Json, KEY_A, Shop, Visitor, shown, words};
 
-/// However ill the store is, no page takes longer. The crate's own limit is 250 ms.
+/// How long the crate waits for a store in one request.
+const STORE_LIMIT: Duration = Duration::from_millis(250);
+/// However ill the store is, no page takes longer.
 const SLOWEST_PAGE: Duration = Duration::from_secs(5);
 /// How long a test waits for what must come. Nothing is measured by it.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -478,6 +480,8 @@ impl<'s> Guest<'s> {
             Health::Unclear
         };
         latencies.add(health, took);
+        // On a machine that is busy enough, a store that is well can still come too late.
+        let is_well = health == Health::Well && took < STORE_LIMIT;
         self.credited = credited;
         let carries = carried(&self.visitor);
         self.log.push(format!(
@@ -493,7 +497,7 @@ impl<'s> Guest<'s> {
         );
         // Without its store, the shop goes by what the browser carries and by this very request.
         let mut possible = vec![self.credited.clone()];
-        if health != Health::Well {
+        if !is_well {
             possible.push(match self.landings.last() {
                 Some((landed, ..)) if is_landing => {
                     let newest = carried_before.filter(|_| !self.is_last_touch);
@@ -513,7 +517,7 @@ impl<'s> Guest<'s> {
             assert_eq!(words(&answer), words(&self.visitor.shop.get("/pricing")));
         }
         // SQLite lets writers wait for each other, at times longer than we wait for it.
-        if health == Health::Well && !self.store.starts_with("sqlite") {
+        if is_well && !self.store.starts_with("sqlite") {
             assert_eq!(carries, None, "{:#?}", self.log);
         }
     }
