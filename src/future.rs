@@ -45,6 +45,8 @@ pin_project! {
 enum Stage<T> {
     /// With the inner service; what comes back is somebody else's business.
     HandedOn,
+    /// With the inner service, and nothing of ours came with it; its handler may speak yet.
+    Listening(Arc<Config>),
     /// With the inner service.
     Away(WayBack),
     /// Answered.
@@ -59,10 +61,23 @@ struct Held<T> {
 }
 
 impl<F: Future> ResponseFuture<F> {
-    /// Without a way back, the response is somebody else's business.
+    /// The response is somebody else's business.
     #[inline]
-    pub(crate) fn new(inner: F, way_back: Option<WayBack>) -> Self {
-        let stage = way_back.map_or(Stage::HandedOn, Stage::Away);
+    pub(crate) fn handed_on(inner: F) -> Self {
+        let stage = Stage::HandedOn;
+        Self { inner, stage }
+    }
+
+    /// Nothing of ours came, which is nearly all traffic.
+    #[inline]
+    pub(crate) fn listening(inner: F, config: Arc<Config>) -> Self {
+        let stage = Stage::Listening(config);
+        Self { inner, stage }
+    }
+
+    #[inline]
+    pub(crate) fn away(inner: F, way_back: WayBack) -> Self {
+        let stage = Stage::Away(way_back);
         Self { inner, stage }
     }
 }
@@ -76,7 +91,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
         match this.stage {
-            Stage::HandedOn => {}
+            Stage::HandedOn | Stage::Listening(_) => {}
             Stage::Away(way_back) => way_back.poll_reading(cx),
             Stage::Held(_) => return poll_held(this.stage, cx),
         }
@@ -84,8 +99,16 @@ where
         // Left as it is, because nearly always it is also the answer.
         let mut polled = this.inner.poll(cx);
         drop(inside);
-        let (Poll::Ready(Ok(response)), Stage::Away(way_back)) = (&mut polled, &mut *this.stage)
-        else {
+        let Poll::Ready(Ok(response)) = &mut polled else {
+            return polled;
+        };
+        if let Stage::Listening(config) = this.stage {
+            if response.extensions().is_empty() {
+                return polled;
+            }
+            *this.stage = Stage::Away(WayBack::new(Arc::clone(config), Jar::Empty));
+        }
+        let Stage::Away(way_back) = &mut *this.stage else {
             return polled;
         };
         if !way_back.has_business_with(response) {
@@ -96,17 +119,28 @@ where
             way_back.leave(word, response);
             return polled;
         }
-        match (polled, std::mem::replace(this.stage, Stage::HandedOn)) {
-            (Poll::Ready(result), Stage::Away(way_back)) => {
-                *this.stage = Stage::Held(Box::new(Held {
-                    result,
-                    config: Arc::clone(&way_back.config),
-                    known: Box::pin(way_back.settle(word)),
-                }));
-                poll_held(this.stage, cx)
-            }
-            (polled, _) => polled,
+        hold(this.stage, polled, word, cx)
+    }
+}
+
+/// Holds a finished response back until it is known what to say in it.
+#[cold]
+fn hold<R, E>(
+    stage: &mut Stage<Result<Response<R>, E>>,
+    polled: Poll<Result<Response<R>, E>>,
+    word: Option<Word>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Response<R>, E>> {
+    match (polled, std::mem::replace(stage, Stage::HandedOn)) {
+        (Poll::Ready(result), Stage::Away(way_back)) => {
+            *stage = Stage::Held(Box::new(Held {
+                result,
+                config: Arc::clone(&way_back.config),
+                known: Box::pin(way_back.settle(word)),
+            }));
+            poll_held(stage, cx)
         }
+        (polled, _) => polled,
     }
 }
 

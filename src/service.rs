@@ -67,7 +67,7 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         if Visit::is_marked(request.extensions()) {
             // Two layers, one inside the other: the outer one does the work.
-            return ResponseFuture::new(self.inner.call(request), None);
+            return ResponseFuture::handed_on(self.inner.call(request));
         }
         let config = &self.config;
         let view = RequestRef::from(&request);
@@ -77,13 +77,12 @@ where
             // Nearly all traffic.
             let config = Arc::clone(config);
             Visit::mark(None, request.extensions_mut());
-            let inner = self.hand_on(request);
-            return ResponseFuture::new(inner, Some(WayBack::new(config, Jar::Empty)));
+            return ResponseFuture::listening(self.hand_on(request), config);
         }
         let mut way_back = WayBack::new(Arc::clone(config), jar);
         let visit = arrive(config, view, query, &mut way_back);
         Visit::mark(visit, request.extensions_mut());
-        ResponseFuture::new(self.hand_on(request), Some(way_back))
+        ResponseFuture::away(self.hand_on(request), way_back)
     }
 }
 
