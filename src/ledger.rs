@@ -110,7 +110,10 @@ impl Ledger {
     pub(crate) fn begin(&mut self, config: &Config) {
         self.now = config.now();
         let more = config.programs.len() - 1;
-        self.accounts.more.resize_with(more, Account::default);
+        // Nearly all layers have one program.
+        if more > 0 {
+            self.accounts.more.resize_with(more, Account::default);
+        }
     }
 
     /// Verifies what the browser sent.

@@ -319,17 +319,12 @@ impl<'r> Arrival<'r> {
         let program = &self.config.programs[index];
         let now = self.ledger.now();
         let mut touch = Touch::new(found.into_referral(program, Source::Landing, Some(path), now));
-        if self.stands_down() {
+        if self.config.stands_down(path) {
             touch.fills_only = Some(Reason::KeptStandDown);
         } else if visit.same_origin {
             touch.fills_only = Some(Reason::KeptSameOrigin);
         }
         touch
-    }
-
-    fn stands_down(&self) -> bool {
-        let page = self.config.page_uri(self.request);
-        self.config.stands_down(page.path())
     }
 
     /// The keys that other scripts keep: a page visit stores them, any other request shows them.
@@ -344,8 +339,10 @@ impl<'r> Arrival<'r> {
             if self.visit.is_err() {
                 self.ledger.show(index, referral);
             } else if self.ledger.yields_to_script(index, &referral) {
+                let page = self.config.page_uri(self.request);
+                let stands_down = self.config.stands_down(page.path());
                 let touch = Touch {
-                    fills_only: self.stands_down().then_some(Reason::KeptStandDown),
+                    fills_only: stands_down.then_some(Reason::KeptStandDown),
                     ..Touch::new(referral)
                 };
                 self.ledger

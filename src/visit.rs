@@ -228,7 +228,7 @@ impl Unopened {
             return None;
         }
         let config = &*self.config;
-        let only = self.jar.only()?;
+        let only = config.cookies.only(&self.jar)?;
         let program = &config.programs[only.0];
         // Nothing else hangs on the flag, and who doesn't see it yet verifies once more.
         let counts = self.only_counts.load(Ordering::Relaxed);

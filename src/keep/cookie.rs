@@ -214,10 +214,10 @@ struct ProgramCookie {
 pub(crate) enum Jar {
     #[default]
     Empty,
-    /// The only one, as with nearly every visitor who has any.
-    One { line: HeaderValue, place: Place },
+    /// The only line that has any, as with nearly every visitor who has some, and the first in it.
+    Line { line: HeaderValue, first: Place },
     /// The lines that have any.
-    Several(Vec<HeaderValue>),
+    Lines(Vec<HeaderValue>),
 }
 
 /// Where a cookie of ours is in its line, and of which program. Small, because a request moves it about.
@@ -259,26 +259,15 @@ impl Jar {
 
     /// Takes in a line whose first cookie of ours is there.
     #[inline]
-    fn put(&mut self, line: HeaderValue, first: Place, is_only: bool) {
-        let mut lines = match std::mem::take(self) {
-            Self::Empty if is_only => {
-                *self = Self::One { line, place: first };
-                return;
+    fn put(&mut self, line: HeaderValue, first: Place) {
+        *self = match std::mem::take(self) {
+            Self::Empty => Self::Line { line, first },
+            Self::Line { line: other, .. } => Self::Lines(vec![other, line]),
+            Self::Lines(mut lines) => {
+                lines.push(line);
+                Self::Lines(lines)
             }
-            Self::Empty => Vec::new(),
-            Self::One { line, .. } => vec![line],
-            Self::Several(lines) => lines,
         };
-        lines.push(line);
-        *self = Self::Several(lines);
-    }
-
-    /// The only cookie of ours, if there is no other.
-    pub(crate) fn only(&self) -> Option<Unverified<'_>> {
-        match self {
-            Self::One { line, place } => Some(place.cookie(line)),
-            Self::Empty | Self::Several(_) => None,
-        }
     }
 }
 
@@ -302,8 +291,7 @@ impl Cookies {
 
     fn put_line_aside(&self, line: &HeaderValue, jar: &mut Jar) {
         if let Some(first) = self.first(line.as_bytes(), 0) {
-            let is_only = self.first(line.as_bytes(), first.end()).is_none();
-            jar.put(line.clone(), first, is_only);
+            jar.put(line.clone(), first);
         }
     }
 
@@ -312,19 +300,32 @@ impl Cookies {
         self.all(jar).iter().any(|(index, _)| *index == program)
     }
 
+    /// The only cookie of ours, if there is one and no other.
+    pub(crate) fn only<'j>(&self, jar: &'j Jar) -> Option<Unverified<'j>> {
+        match jar {
+            Jar::Line { line, first } => {
+                let next = self.first(line.as_bytes(), first.end());
+                next.is_none().then(|| first.cookie(line))
+            }
+            Jar::Empty | Jar::Lines(_) => None,
+        }
+    }
+
     /// All cookies of ours.
     pub(crate) fn all<'j>(&self, jar: &'j Jar) -> Found<'j> {
         let mut found = Found::new();
+        let mut take = |line: &'j HeaderValue, mut next: Option<Place>| {
+            while let Some(place) = next {
+                found.push(place.cookie(line));
+                next = self.first(line.as_bytes(), place.end());
+            }
+        };
         match jar {
             Jar::Empty => {}
-            Jar::One { line, place } => found.push(place.cookie(line)),
-            Jar::Several(lines) => {
+            Jar::Line { line, first } => take(line, Some(*first)),
+            Jar::Lines(lines) => {
                 for line in lines {
-                    let mut next = self.first(line.as_bytes(), 0);
-                    while let Some(place) = next {
-                        found.push(place.cookie(line));
-                        next = self.first(line.as_bytes(), place.end());
-                    }
+                    take(line, self.first(line.as_bytes(), 0));
                 }
             }
         }
@@ -435,14 +436,15 @@ impl Cookies {
             let encode = |out: &mut _| held.encode(cookie.max_message_len, out);
             cookie.seal.seal(encode, &mut envelope)
         });
-        let max_age = Decimal::of(held.map_or(0, |held| seconds_left(held.referral, now)));
+        let mut digits = itoa::Buffer::new();
+        let max_age = digits.format(held.map_or(0, |held| seconds_left(held.referral, now)));
         // To the byte, because a header value takes over a buffer only if it is full.
         let mut line = Vec::with_capacity(
             cookie.name.len()
                 + 1
                 + sealed.as_ref().map_or(0, Sealed::text_len)
                 + self.attributes.len()
-                + max_age.as_bytes().len(),
+                + max_age.len(),
         );
         line.extend_from_slice(cookie.name.as_bytes());
         line.push(b'=');
@@ -565,31 +567,6 @@ impl Held<'_> {
                 }
             }
         }
-    }
-}
-
-/// A number as text, without the detour through `fmt`.
-struct Decimal {
-    digits: [u8; 10],
-    start: usize,
-}
-
-impl Decimal {
-    fn of(mut number: u32) -> Self {
-        let mut digits = [0; 10];
-        let mut start = digits.len();
-        loop {
-            start -= 1;
-            digits[start] = b'0' + (number % 10) as u8;
-            number /= 10;
-            if number == 0 {
-                return Self { digits, start };
-            }
-        }
-    }
-
-    fn as_bytes(&self) -> &[u8] {
-        &self.digits[self.start..]
     }
 }
 
