@@ -157,10 +157,13 @@ pub(crate) fn read<'q>(program: &Program, query: Query<'q>) -> Option<Result<Fou
     let mut seen = false;
     let mut found: Option<(usize, Cow<'q, str>)> = None;
     for pair in query.pairs_from_ours() {
-        // Only a name that is preferred to what is found already.
+        // Only a name that is preferred to what is found already, and none is to the first.
         let better = found
             .as_ref()
             .map_or(program.params.len(), |(name, _)| *name);
+        if better == 0 {
+            break;
+        }
         let mut names = program.params[..better].iter();
         if let Some(name) = names.position(|name| name_is(pair.name, name)) {
             seen = true;
