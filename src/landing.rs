@@ -13,7 +13,7 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, HeaderValue, Method, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use memchr::memchr;
 use smallvec::{SmallVec, smallvec};
 use smol_str::SmolStr;
@@ -359,6 +359,15 @@ fn bytes(raw: &[u8]) -> impl Iterator<Item = Option<u8>> {
     })
 }
 
+// As names and not as texts: that a header is none of these is nearly always known without a look at
+// its text.
+static SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
+static SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+static SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+static SEC_PURPOSE: HeaderName = HeaderName::from_static("sec-purpose");
+static PURPOSE: HeaderName = HeaderName::from_static("purpose");
+static X_MOZ: HeaderName = HeaderName::from_static("x-moz");
+
 /// A `GET` that can be a top-level page visit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PageVisit {
@@ -386,22 +395,22 @@ impl PageVisit {
         let (mut has_dest, mut is_old_prefetch) = (false, false);
         // Once through all of them: looking up six names that no table knows takes longer.
         for (name, value) in headers {
-            let name = name.as_str();
-            // Most names are told by their length.
-            if !matches!(name.len(), 5 | 7 | 11 | 14) {
-                continue;
-            }
             let value = value.as_bytes();
-            match name {
-                "sec-fetch-dest" if value == b"document" => has_dest = true,
-                "sec-fetch-mode" if value == b"navigate" => {}
-                "sec-fetch-dest" | "sec-fetch-mode" => return None,
-                "sec-fetch-site" => visit.same_origin |= value == b"same-origin",
-                "sec-purpose" => visit.speculative |= value.starts_with(b"prefetch"),
-                "purpose" | "x-moz" => {
-                    is_old_prefetch |= value.eq_ignore_ascii_case(b"prefetch");
+            if *name == SEC_FETCH_DEST {
+                if value != b"document" {
+                    return None;
                 }
-                _ => {}
+                has_dest = true;
+            } else if *name == SEC_FETCH_MODE {
+                if value != b"navigate" {
+                    return None;
+                }
+            } else if *name == SEC_FETCH_SITE {
+                visit.same_origin |= value == b"same-origin";
+            } else if *name == SEC_PURPOSE {
+                visit.speculative |= value.starts_with(b"prefetch");
+            } else if *name == PURPOSE || *name == X_MOZ {
+                is_old_prefetch |= value.eq_ignore_ascii_case(b"prefetch");
             }
         }
         // Browsers from before Fetch Metadata mark prefetched subresources this way. Where the
