@@ -17,8 +17,8 @@ use http::header::SET_COOKIE;
 use http::{Request, Response, StatusCode};
 use tokio::net::TcpListener;
 use tower::{Layer, Service, ServiceExt, service_fn};
-use tower_referral::platform::{Client, Https, Partnac};
 use tower_referral::{Clicks, Keyring, ReferralLayer, SignedCookie, SigningKey};
+use tower_referral_platforms::{Client, Https, Partnac};
 
 const LANDINGS: usize = 1_000_000;
 const MAX_IN_FLIGHT: usize = 64;

@@ -38,12 +38,3 @@ pub(crate) fn count_drop(reason: &'static str) {
     metrics::counter!("tower_referral_clicks_dropped_total", "reason" => reason).increment(1);
     let _ = reason;
 }
-
-/// A report, and its outcome or what to do about its failure.
-#[cfg(feature = "platform")]
-pub(crate) fn count_report(kind: &'static str, outcome: &'static str) {
-    #[cfg(feature = "metrics")]
-    metrics::counter!("tower_referral_reports_total", "kind" => kind, "outcome" => outcome)
-        .increment(1);
-    let _ = (kind, outcome);
-}

@@ -72,15 +72,6 @@ pub enum ConfigError {
         /// The URL.
         url: String,
     },
-    /// A platform's API key is empty or can't stand in a header. It isn't shown.
-    InvalidApiKey,
-    /// A platform's base URL is neither `https` nor plain `http` to this machine.
-    InvalidPlatformUrl {
-        /// The URL.
-        url: String,
-    },
-    /// The secret of a platform's webhooks is empty.
-    EmptyWebhookSecret,
     /// The purpose or audience of a carry token is too long or empty, or its life isn't a whole
     /// number of seconds from 1 second to 400 days.
     InvalidCarry,
@@ -154,19 +145,6 @@ impl fmt::Display for ConfigError {
             Self::InvalidBaseUrl { url } => write!(
                 f,
                 "`{url}` is no base URL: use a scheme and a host, as in https://shop.example"
-            ),
-            Self::InvalidApiKey => f.write_str(
-                "the platform's API key is empty or has a character that no key has: copy it \
-                 again, without blanks or line ends",
-            ),
-            Self::InvalidPlatformUrl { url } => write!(
-                f,
-                "`{url}` can't be a platform's base URL: use https, or http on this machine \
-                 (127.0.0.1), so that the API key never crosses a network in the clear"
-            ),
-            Self::EmptyWebhookSecret => f.write_str(
-                "the secret of the webhooks is empty, and anybody could sign with that: copy it \
-                 from the platform's settings",
             ),
             Self::InvalidCarry => write!(
                 f,

@@ -51,8 +51,6 @@
 //! 5. **Out.** If anything changed, by the landing or by the handler's own word ([`Capture`],
 //!    [`Forget`]), one `Set-Cookie` is appended, and the response is marked `private, no-cache`.
 //!
-//! Apart from the layer, [`platform`] **reports** what became of it: sign-ups, sales and refunds.
-//!
 //! # The guide
 //!
 //! Layer order and the two usual mistakes, sub-domains, consent and privacy, caches and CDNs, payment
@@ -149,9 +147,6 @@
 //! | credit in a payment webhook, which has no cookie | `webhook` |
 //! | to go on with `PartneroJS`, or move from a cookie of your own | `hybrid` |
 //! | referrals on the server, or a copy in your sessions | `sessions` |
-//! | clicks and reports at Partnac, Partnero or Tapfiliate | `storefront` |
-//! | no report lost, whatever happens | `outbox` |
-//! | your orders beside what the platform has | `reconcile` |
 //!
 //! # Features
 //!
@@ -160,15 +155,10 @@
 //! | `axum` | yes | [`ReferralKey`], [`Referral`], [`Referrals`] as extractors; [`Capture`], [`Forget`] as response parts. Depends on `axum-core` only. |
 //! | `endpoint` | yes | [`CaptureEndpoint`], the ready-made `POST` endpoint for cached pages and single-page apps. |
 //! | `metrics` | no | Counters through the [`metrics`](https://docs.rs/metrics) facade: see [counters](guide::troubleshooting#counters). |
-//! | `partnac` | no | [`platform::Partnac`]: clicks and reports at Partnac. |
-//! | `partnero` | no | [`platform::Partnero`], [`platform::PartneroFriends`]: reports at Partnero, and its webhooks. |
-//! | `tapfiliate` | no | [`platform::Tapfiliate`]: clicks and reports at Tapfiliate. |
-//! | `platform` | no | [`platform`]: what the platforms have in common, for one of your own; each of the three above turns it on. |
-//! | `https` | no | [`platform::Https`]: a ready transport to the platforms, with rustls. |
-//! | `serde` | no | [`Referral`] as JSON and the like; [`ReferralKey`], [`ClickId`] and [`platform::Report`] both ways. |
+//! | `serde` | no | [`Referral`] as JSON and the like; [`ReferralKey`] and [`ClickId`] both ways. |
 //! | `testing` | no | [`testing`]: a clock to set and a visitor who keeps cookies, for your own tests. |
 //! | `tower-sessions-0_14`, `tower-sessions-0_15` | no | `ServerSide` and `AppSession` over the stores of that version of tower-sessions. |
-//! | `tracing` | no | An event for every decision and every report. |
+//! | `tracing` | no | An event for every decision. |
 //!
 //! [Tower]: https://docs.rs/tower
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -195,8 +185,6 @@ mod landing;
 mod layer;
 mod ledger;
 mod mac;
-#[cfg(feature = "platform")]
-pub mod platform;
 mod program;
 mod reading;
 mod reason;

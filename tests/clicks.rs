@@ -20,12 +20,12 @@ use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt, service_fn};
-use tower_referral::platform::{Client, Partnac};
 use tower_referral::{
     Attribution, Capture, Carry, ClickId, ClickRequest, Clicks, Consent, Decisions, Keyring,
     Program, Reason, ReferralLayer, ReferralService, Referrals, SignedCookie, SigningKey,
     UnknownKey, trusted_header,
 };
+use tower_referral_platforms::{Client, Partnac};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type Reply = Response<String>;

@@ -146,7 +146,7 @@ fn clicks_are_counted_by_what_came_of_them() {
 fn reports_are_counted_by_kind_and_outcome() {
     use http::StatusCode;
     use http_body_util::Full;
-    use tower_referral::platform::{Client, Credit, Money, Partnac, Sale, SignUp};
+    use tower_referral_platforms::{Client, Credit, Money, Partnac, Sale, SignUp};
 
     let counters = Counters::default();
     let transport = service_fn(async |_: Request<bytes::Bytes>| {
@@ -245,7 +245,7 @@ fn words_of(counter: &str) -> BTreeSet<&'static str> {
 fn the_dashboard_asks_for_what_is_counted_and_for_nothing_else() {
     use http_body_util::Full;
     use metrics_exporter_prometheus::PrometheusBuilder;
-    use tower_referral::platform::{Client, Partnac, SignUp};
+    use tower_referral_platforms::{Client, Partnac, SignUp};
 
     // Each counter once, and what an exporter makes of it.
     let recorder = PrometheusBuilder::new().build_recorder();

@@ -23,9 +23,9 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 use sha2::Sha256;
 use tower_referral::ClickId;
-use tower_referral::platform::partnac::Filter;
-use tower_referral::platform::partnero::{InvalidWebhook, Webhooks};
-use tower_referral::platform::{
+use tower_referral_platforms::partnac::Filter;
+use tower_referral_platforms::partnero::{InvalidWebhook, Webhooks};
+use tower_referral_platforms::{
     Answer as CrateAnswer, Client, CreateClicks, Credit, Error, Message, Money, Outcome, Partnac,
     Partnero, PartneroFriends, Refund, Report, ReportError, Sale, SignUp, Tapfiliate, Unsupported,
 };
@@ -875,7 +875,7 @@ fuzz_target!(|input: &[u8]| {
     assert_eq!(asked, script.asked);
 });
 
-fn listed(item: &tower_referral::platform::ListedConversion) -> Listed {
+fn listed(item: &tower_referral_platforms::ListedConversion) -> Listed {
     let text = |text: Option<&str>| text.map(str::to_owned);
     let money = item.amount().zip(item.currency());
     let is_money = money.is_some_and(|(amount, currency)| {

@@ -24,8 +24,6 @@ use tower_service::Service;
 pub(crate) use self::clicker::{Clicker, Destination, Late, Pending};
 pub(crate) use self::facts::Facts;
 use self::facts::FactsRule;
-#[cfg(any(feature = "partnac", feature = "partnero", feature = "tapfiliate"))]
-pub(crate) use self::facts::is_this_machine;
 pub(crate) use self::late::Answer;
 pub use self::late::ClickCounts;
 use self::late::Desk;

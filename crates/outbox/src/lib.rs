@@ -1,0 +1,1 @@
+//! An outbox of reports in the database of the application.

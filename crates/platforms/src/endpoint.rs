@@ -1,0 +1,149 @@
+//! What every request to a platform has in common: where the platform is, how it knows us, and that
+//! the API key goes nowhere else.
+
+use std::fmt;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, Method, Request, Uri};
+
+use super::json::Object;
+use crate::ConfigError;
+
+/// Where a platform is and how it knows us: what every request to it has in common.
+#[derive(Clone)]
+pub(crate) struct Endpoint {
+    /// Without a slash at the end.
+    base_url: String,
+    auth_header: HeaderName,
+    /// Marked sensitive.
+    auth: HeaderValue,
+}
+
+impl Endpoint {
+    pub(crate) fn new(
+        base_url: &'static str,
+        auth_header: HeaderName,
+        auth_prefix: &str,
+        api_key: &str,
+    ) -> Result<Self, ConfigError> {
+        let is_key = !api_key.is_empty() && api_key.bytes().all(|byte| byte.is_ascii_graphic());
+        let auth = HeaderValue::from_str(&format!("{auth_prefix}{api_key}"));
+        let (true, Ok(mut auth)) = (is_key, auth) else {
+            return Err(ConfigError::InvalidApiKey);
+        };
+        auth.set_sensitive(true);
+        Ok(Self {
+            base_url: base_url.to_owned(),
+            auth_header,
+            auth,
+        })
+    }
+
+    pub(crate) fn with_base_url(mut self, url: &str) -> Result<Self, ConfigError> {
+        if !is_platform_url(url) {
+            return Err(ConfigError::InvalidPlatformUrl {
+                url: url.to_owned(),
+            });
+        }
+        self.base_url = url.trim_end_matches('/').to_owned();
+        Ok(self)
+    }
+
+    pub(crate) fn post(&self, path: &str, body: Object) -> Request<Bytes> {
+        self.request(Method::POST, path, body.into_bytes())
+    }
+
+    #[cfg(any(feature = "partnac", feature = "tapfiliate"))]
+    pub(crate) fn patch(&self, path: &str, body: Object) -> Request<Bytes> {
+        self.request(Method::PATCH, path, body.into_bytes())
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Request<Bytes> {
+        self.request(Method::GET, path, Bytes::new())
+    }
+
+    #[cfg(any(feature = "partnero", feature = "tapfiliate"))]
+    pub(crate) fn delete(&self, path: &str) -> Request<Bytes> {
+        self.request(Method::DELETE, path, Bytes::new())
+    }
+
+    /// The request for the next part of a list, at a URL that the platform gave. `None` if that is
+    /// on another origin than the base URL: the API key never goes elsewhere. A platform behind a
+    /// proxy may take itself for an `http` one; it is asked where we know it to be.
+    #[cfg(feature = "partnero")]
+    pub(crate) fn get_next(&self, url: &str) -> Option<Request<Bytes>> {
+        let base: Uri = self.base_url.parse().ok()?;
+        let next: Uri = url.parse().ok()?;
+        let is_same_origin = match (next.scheme_str(), next.authority()) {
+            (None, None) => true,
+            (Some(scheme), Some(authority)) => {
+                let is_same_scheme = Some(scheme) == base.scheme_str() || scheme == "http";
+                is_same_scheme && Some(authority) == base.authority()
+            }
+            _ => false,
+        };
+        let path = next.path_and_query()?.as_str();
+        // Two slashes would name another host.
+        if !is_same_origin || !path.starts_with('/') || path.starts_with("//") {
+            return None;
+        }
+        let mut request = self.get("");
+        *request.uri_mut() = Uri::builder()
+            .scheme(base.scheme_str()?)
+            .authority(base.authority()?.as_str())
+            .path_and_query(path)
+            .build()
+            .ok()?;
+        Some(request)
+    }
+
+    fn request(&self, method: Method, path: &str, body: Bytes) -> Request<Bytes> {
+        let json = HeaderValue::from_static("application/json");
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
+        // The base URL was checked when it was set, and the paths are ours.
+        *request.uri_mut() = format!("{}{path}", self.base_url)
+            .parse()
+            .unwrap_or_default();
+        let headers = request.headers_mut();
+        headers.insert(CONTENT_TYPE, json.clone());
+        headers.insert(ACCEPT, json);
+        headers.insert(self.auth_header.clone(), self.auth.clone());
+        request
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint")
+            .field("base_url", &self.base_url)
+            .finish_non_exhaustive()
+    }
+}
+
+/// `https`, or plain `http` to this very machine: an API key must not cross a network in the clear.
+fn is_platform_url(url: &str) -> bool {
+    let Ok(uri) = url.parse::<Uri>() else {
+        return false;
+    };
+    let host = uri.host().unwrap_or_default();
+    // Neither a port out of range, which would become the default one, nor a user's name.
+    let authority = match uri.port_u16() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    };
+    let is_plain =
+        uri.authority().is_some_and(|given| *given == *authority) && !url.contains(['?', '#']);
+    let is_safe = match uri.scheme_str() {
+        Some("https") => !host.is_empty(),
+        Some("http") => is_this_machine(host),
+        _ => false,
+    };
+    is_safe && is_plain
+}
+
+fn is_this_machine(host: &str) -> bool {
+    let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    host == "localhost" || address.is_ok_and(|ip| ip.is_loopback())
+}

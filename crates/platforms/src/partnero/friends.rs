@@ -1,0 +1,182 @@
+//! A refer-a-friend program's customers at Partnero: their links, what they have earned, and whom they
+//! have referred.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use http::StatusCode;
+use serde_json::Value;
+
+use super::PartneroFriends;
+use crate::client::{Client, Transport};
+use crate::json::{Object, list_in, text_in};
+use crate::money::Money;
+use crate::pages::{Page, Pages};
+use crate::report::{Id, InvalidId};
+use crate::{Error, ReportError, Unsupported, percent_encoded};
+
+/// A customer of a refer-a-friend program, as Partnero knows one. `Debug` hides all of it.
+#[derive(Clone, PartialEq)]
+pub struct Friend {
+    id: Option<String>,
+    referral_link: Option<String>,
+    json: Value,
+}
+
+impl Friend {
+    fn read(json: Value) -> Option<Self> {
+        let json = match json {
+            Value::Object(mut object) => match object.remove("data") {
+                Some(data @ Value::Object(_)) => data,
+                Some(_) => return None,
+                None => Value::Object(object),
+            },
+            _ => return None,
+        };
+        let link_of = |json: &Value| match json {
+            Value::String(link) => Some(link.clone()),
+            link => text_in(link, &["url", "link"]),
+        };
+        let link = json.get("referral_link").and_then(link_of);
+        let first = || link_of(json.get("referral_links")?.get(0)?);
+        Some(Self {
+            id: text_in(&json, &["id", "key"]),
+            referral_link: link.or_else(first),
+            json,
+        })
+    }
+
+    /// The customer's ID, which is ours.
+    #[must_use]
+    pub fn id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+
+    /// The link by which this customer refers others; the first one if there are several.
+    #[must_use]
+    pub fn referral_link(&self) -> Option<&str> {
+        self.referral_link.as_deref()
+    }
+
+    /// How many others this customer has referred.
+    #[must_use]
+    pub fn referrals_count(&self) -> Option<u64> {
+        self.json.get("referrals_count")?.as_u64()
+    }
+
+    /// All that Partnero says of the customer.
+    #[must_use]
+    pub fn json(&self) -> &Value {
+        &self.json
+    }
+}
+
+impl fmt::Debug for Friend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Friend").finish_non_exhaustive()
+    }
+}
+
+impl<T: Transport> Client<PartneroFriends, T> {
+    /// A customer, with the link by which they refer others; `None` if Partnero has none of this
+    /// ID.
+    ///
+    /// # Errors
+    ///
+    /// The text isn't an ID, or Partnero refused or can't be reached.
+    pub async fn friend(&self, customer: &str) -> Result<Option<Friend>, Error> {
+        let Some(json) = self.page_of(customer, "").await? else {
+            return Ok(None);
+        };
+        let status = StatusCode::OK;
+        Friend::read(json)
+            .map(Some)
+            .ok_or(Error::Unreadable { status })
+    }
+
+    /// How a customer's referrals do: Partnero's own JSON, whose fields it documents nowhere; `None`
+    /// if Partnero has no such customer.
+    ///
+    /// # Errors
+    ///
+    /// As [`friend`](Self::friend).
+    pub async fn friend_stats(&self, customer: &str) -> Result<Option<Value>, Error> {
+        self.page_of(customer, "/stats").await
+    }
+
+    /// What a customer has earned: Partnero's own JSON, whose fields it documents nowhere; `None` if
+    /// Partnero has no such customer.
+    ///
+    /// # Errors
+    ///
+    /// As [`friend`](Self::friend).
+    pub async fn friend_balance(&self, customer: &str) -> Result<Option<Value>, Error> {
+        self.page_of(customer, "/balance").await
+    }
+
+    /// Gives a customer credit. Partnero doesn't recognise a credit that it was told twice.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::report`].
+    pub async fn credit_friend(&self, customer: &str, amount: Money) -> Result<(), ReportError> {
+        let refuse = |error| ReportError::new(error, false);
+        let path = format!("{}/balance/credit", path_of(customer).map_err(refuse)?);
+        let body = Object::new()
+            .amount("amount", Some(amount))
+            .text("amount_units", amount.currency())
+            .flag("is_currency", true);
+        let request = self.platform().endpoint.post(&path, body);
+        let secrets = std::iter::once(customer);
+        let answer = self.tell(request, secrets, false).await?;
+        answer.accepted().map_err(refuse)
+    }
+
+    async fn page_of(&self, customer: &str, page: &str) -> Result<Option<Value>, Error> {
+        let path = format!("{}{page}", path_of(customer)?);
+        let answer = self.ask(self.platform().endpoint.get(&path)).await?;
+        let answer = answer.without(std::iter::once(customer));
+        if answer.is_not_found() {
+            return Ok(None);
+        }
+        answer.success().map(Some)
+    }
+
+    /// Whom a customer has referred. Partnero names the next page by its URL, which is followed on
+    /// the base URL's own origin only, so that the API key goes nowhere else: see
+    /// [`Error::ForeignLink`].
+    ///
+    /// # Errors
+    ///
+    /// The text isn't an ID.
+    pub fn friend_referrals(&self, customer: &str) -> Result<Pages<Friend>, Error> {
+        let path = format!("{}/referrals", path_of(customer)?);
+        let endpoint = self.platform().endpoint.clone();
+        let first = endpoint.get(&path);
+        let mut seen = HashSet::from([first.uri().clone()]);
+        Ok(Pages::new(self, first, move |answer| {
+            let json = answer.success()?;
+            let unreadable = || Error::Unreadable {
+                status: answer.status(),
+            };
+            let list = list_in(answer.body(), &["referrals"]).ok_or_else(unreadable)?;
+            let friend = |json: &str| Friend::read(serde_json::from_str(json).ok()?);
+            let items = list.iter().filter_map(|raw| friend(raw.get())).collect();
+            let next = match json.get("links").and_then(|links| links.get("next")) {
+                None | Some(Value::Null) => None,
+                Some(Value::String(url)) => {
+                    let next = endpoint.get_next(url).ok_or(Error::ForeignLink)?;
+                    // A list that bites its own tail is at its end.
+                    seen.insert(next.uri().clone()).then_some(next)
+                }
+                Some(_) => return Err(unreadable()),
+            };
+            Ok(Page { items, next })
+        }))
+    }
+}
+
+fn path_of(customer: &str) -> Result<String, Error> {
+    let id = Id::new(customer).map_err(|InvalidId| Error::Unsupported(Unsupported::NotAnId))?;
+    Ok(format!("/customers/{}", percent_encoded(id.as_str())))
+}

@@ -1,0 +1,161 @@
+//! Partnero's webhooks: whether they are signed, and what they tell.
+
+use std::fmt;
+
+use constant_time_eq::constant_time_eq;
+use hmac::{Hmac, KeyInit, Mac};
+use http::HeaderMap;
+use serde_json::Value;
+use sha2::Sha256;
+
+use crate::ConfigError;
+use crate::json::text_in;
+
+/// Reads Partnero's webhooks, which are signed with the webhook's own secret. Answer 2xx within 5
+/// seconds.
+///
+/// ```
+/// use http::{HeaderMap, StatusCode};
+/// use tower_referral_platforms::partnero::Webhooks;
+///
+/// fn webhook(webhooks: &Webhooks, headers: &HeaderMap, body: &[u8]) -> StatusCode {
+///     match webhooks.read(headers, body) {
+///         Ok(event) => {
+///             println!("{} at {:?}", event.name(), event.created_at());
+///             StatusCode::NO_CONTENT
+///         }
+///         Err(_) => StatusCode::BAD_REQUEST,
+///     }
+/// }
+/// ```
+#[derive(Clone)]
+pub struct Webhooks {
+    secret: Box<[u8]>,
+}
+
+impl Webhooks {
+    /// A reader of the webhooks that are signed with this secret.
+    ///
+    /// # Errors
+    ///
+    /// The secret is empty: anybody could sign with that.
+    pub fn new(secret: impl AsRef<[u8]>) -> Result<Self, ConfigError> {
+        let secret: Box<[u8]> = secret.as_ref().into();
+        if secret.is_empty() {
+            return Err(ConfigError::EmptyWebhookSecret);
+        }
+        Ok(Self { secret })
+    }
+
+    /// Reads a webhook. `body` is the raw body, byte for byte as it came: JSON that was read and
+    /// written again has another signature.
+    ///
+    /// The signature is compared in constant time. It doesn't cover when the webhook was sent, so
+    /// one that somebody has recorded can be sent again: handle each event so that it does no harm
+    /// twice.
+    ///
+    /// # Errors
+    ///
+    /// The webhook isn't signed with this secret, or isn't an event.
+    pub fn read(&self, headers: &HeaderMap, body: &[u8]) -> Result<Event, InvalidWebhook> {
+        let mut signatures = headers.get_all("signature").iter();
+        let (Some(signature), None) = (signatures.next(), signatures.next()) else {
+            return Err(InvalidWebhook::Unsigned);
+        };
+        if !constant_time_eq(signature.as_bytes(), self.signature_of(body).as_bytes()) {
+            return Err(InvalidWebhook::BadSignature);
+        }
+        Event::read(body).ok_or(InvalidWebhook::Unreadable)
+    }
+
+    /// Lower-case hex HMAC-SHA256.
+    fn signature_of(&self, body: &[u8]) -> String {
+        let mut signature = String::with_capacity(64);
+        // HMAC takes a key of any length.
+        if let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.secret) {
+            mac.update(body);
+            for byte in mac.finalize().into_bytes() {
+                signature.push_str(&format!("{byte:02x}"));
+            }
+        }
+        signature
+    }
+}
+
+impl fmt::Debug for Webhooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Webhooks").finish_non_exhaustive()
+    }
+}
+
+/// What a webhook tells. `Debug` hides its data.
+#[derive(Clone, PartialEq)]
+pub struct Event {
+    name: String,
+    created_at: Option<String>,
+    data: Value,
+}
+
+impl Event {
+    fn read(body: &[u8]) -> Option<Self> {
+        let mut json: Value = serde_json::from_slice(body).ok()?;
+        Some(Self {
+            name: json.get("event")?.as_str()?.to_owned(),
+            created_at: text_in(&json, &["created_at"]),
+            data: json.get_mut("data").map(Value::take).unwrap_or_default(),
+        })
+    }
+
+    /// What happened, for instance `transaction.created`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// When, in Partnero's own writing.
+    #[must_use]
+    pub fn created_at(&self) -> Option<&str> {
+        self.created_at.as_deref()
+    }
+
+    /// To what it happened.
+    #[must_use]
+    pub fn data(&self) -> &Value {
+        &self.data
+    }
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Event")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a webhook isn't taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InvalidWebhook {
+    /// There is no `Signature`, or more than one.
+    Unsigned,
+    /// The signature is another one: wrong secret, or a body that was changed.
+    BadSignature,
+    /// It is signed, and isn't an event.
+    Unreadable,
+}
+
+impl fmt::Display for InvalidWebhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unsigned => "the webhook has no `Signature`, or more than one",
+            Self::BadSignature => {
+                "the webhook's signature is wrong: check that the secret is this webhook's, and \
+                 that the body is given as it came, byte for byte"
+            }
+            Self::Unreadable => "the webhook is signed, but its body is no event",
+        })
+    }
+}
+
+impl std::error::Error for InvalidWebhook {}

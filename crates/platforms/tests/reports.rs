@@ -1,0 +1,223 @@
+//! Reports as values: what can be said, what can't, how they are told apart, and how they wait in a
+//! queue.
+
+#![cfg(all(feature = "partnac", feature = "serde"))]
+
+mod stand_in;
+
+use tower_referral::KeyRule;
+use tower_referral_platforms::{
+    Advice, Credit, Error, Money, Outcome, Partnac, Refund, Report, Sale, SignUp,
+};
+
+use crate::stand_in::{NOBODY, StandIn, clicked, credit};
+
+fn euros(amount: &str) -> Money {
+    Money::new(amount, "EUR").unwrap()
+}
+
+fn full_sale() -> Sale {
+    Sale::new("ORDER-1", "CUSTOMER-1", euros("99.99"))
+        .unwrap()
+        .credit(clicked("PARTNER_1", "clk_1"))
+        .coupon("SUMMER")
+        .product("prod_1")
+        .product_type("monthly")
+        .metadata("plan", "pro")
+}
+
+fn full_sign_up() -> SignUp {
+    SignUp::new("CUSTOMER-1")
+        .unwrap()
+        .email("ada@example.com")
+        .name("Ada")
+        .surname("Lovelace")
+        .credit(credit("PARTNER_1"))
+        .coupon("SUMMER")
+        .metadata("plan", "pro")
+}
+
+#[test]
+fn every_report_has_an_id_of_its_own() {
+    let refund = || Refund::part("ORDER-1", euros("5")).unwrap();
+    let ids: Vec<String> = [
+        Report::from(full_sign_up()),
+        full_sale().into(),
+        Refund::whole("ORDER-1").unwrap().into(),
+        refund().id("re_1").unwrap().into(),
+        refund().into(),
+        Refund::part("ORDER-1", euros("6")).unwrap().into(),
+        Sale::new("CUSTOMER-1", "CUSTOMER-1", euros("1"))
+            .unwrap()
+            .into(),
+        // IDs that look like parts of other IDs.
+        Refund::whole("ORDER-1:re_1").unwrap().into(),
+        Refund::whole("ORDER-1%3Are_1").unwrap().into(),
+        refund().id(":5.00 EUR").unwrap().into(),
+    ]
+    .iter()
+    .map(Report::id)
+    .collect();
+    assert_eq!(ids[0], "signup:CUSTOMER-1");
+    assert_eq!(ids[1], "sale:ORDER-1");
+    assert_eq!(ids[2], "refund:ORDER-1");
+    assert_eq!(ids[3], "refund:ORDER-1:re_1");
+    assert_eq!(ids[4], "refund:ORDER-1::5.00 EUR");
+    let different: std::collections::HashSet<_> = ids.iter().collect();
+    assert_eq!(different.len(), ids.len(), "{ids:?}");
+
+    let same = Refund::part("ORDER-1", euros("5.00")).unwrap();
+    assert_eq!(Report::from(same).id(), ids[4]);
+}
+
+#[test]
+fn a_sale_waits_for_its_sign_up_and_a_refund_for_its_sale() {
+    let sale = Report::from(full_sale());
+    assert_eq!(sale.waits_for(), Some(Report::from(full_sign_up()).id()));
+    let refund = Report::from(Refund::whole("ORDER-1").unwrap());
+    assert_eq!(refund.waits_for(), Some(sale.id()));
+    assert_eq!(Report::from(full_sign_up()).waits_for(), None);
+    let guest = Sale::guest("ORDER-2", full_sign_up(), euros("1")).unwrap();
+    assert_eq!(Report::from(guest).waits_for(), None);
+}
+
+#[test]
+fn an_id_that_is_none_cannot_be_said() {
+    let long = "x".repeat(129);
+    for text in [
+        "", " ", " a", "a ", "a\nb", "a\0", "\u{85}", ".", "..", &long,
+    ] {
+        assert!(SignUp::new(text).is_err(), "{text:?}");
+        assert!(Sale::new(text, "c", euros("1")).is_err(), "{text:?}");
+        assert!(Sale::new("o", text, euros("1")).is_err(), "{text:?}");
+        assert!(Refund::whole(text).is_err(), "{text:?}");
+        assert!(Refund::whole("o").unwrap().id(text).is_err(), "{text:?}");
+    }
+    for text in ["0", "...", "#42", "a/b", "Ü", "a b", &long[..128]] {
+        assert!(SignUp::new(text).is_ok(), "{text:?}");
+    }
+    let queued = serde_json::to_string(&Report::from(full_sale())).unwrap();
+    assert!(serde_json::from_str::<Report>(&queued.replace("ORDER-1", "")).is_err());
+    assert!(serde_json::from_str::<Report>(&queued.replace("CUSTOMER-1", " ")).is_err());
+    assert!(serde_json::from_str::<Report>(&queued.replace("PARTNER_1", "")).is_err());
+    assert!(serde_json::from_str::<Report>(&queued.replace("clk_1", "a b")).is_err());
+    assert!(serde_json::from_str::<Report>(&queued.replace("99.99", "9e9")).is_err());
+}
+
+#[test]
+fn what_is_empty_is_absent() {
+    let sign_up = full_sign_up()
+        .email("")
+        .name(" ")
+        .surname(None)
+        .coupon("  ")
+        .credit(None);
+    assert_eq!(sign_up.contact().email, None);
+    assert_eq!(sign_up.contact().name, None);
+    assert_eq!(sign_up.contact().surname, None);
+    assert_eq!(sign_up.coupon_code(), None);
+    assert_eq!(sign_up.referral(NOBODY).credited_to(), None);
+}
+
+#[test]
+fn a_report_survives_a_queue_whole() {
+    let unicode = KeyRule::printable_unicode().parse("Müller™").unwrap();
+    for report in [
+        Report::from(full_sign_up()),
+        full_sale().into(),
+        Sale::guest("ORDER-1", full_sign_up(), euros("1.10"))
+            .unwrap()
+            .into(),
+        Sale::new("o", "c", Money::new("5000", "JPY").unwrap())
+            .unwrap()
+            .credit(Credit::new(unicode))
+            .into(),
+        Refund::whole("o").unwrap().reason("broken").into(),
+        Refund::part("o", euros("0.01"))
+            .unwrap()
+            .id("re_1")
+            .unwrap()
+            .into(),
+    ] {
+        let json = serde_json::to_string(&report).unwrap();
+        assert_eq!(
+            serde_json::from_str::<Report>(&json).unwrap(),
+            report,
+            "{json}"
+        );
+    }
+    let json = serde_json::to_value(Report::from(full_sale())).unwrap();
+    assert_eq!(json["sale"]["order"], "ORDER-1");
+    assert_eq!(json["sale"]["amount"], "99.99 EUR");
+    assert_eq!(json["sale"]["credit"]["click_id"], "clk_1");
+    // A field that a former version didn't write.
+    for outcome in [
+        Outcome::Recorded {
+            id: Some("1".into()),
+        },
+        Outcome::Duplicate,
+        Outcome::NotAttributed,
+    ] {
+        let json = serde_json::to_string(&outcome).unwrap();
+        assert!(json.contains(outcome.as_str()), "{json}");
+        assert_eq!(serde_json::from_str::<Outcome>(&json).unwrap(), outcome);
+    }
+}
+
+#[test]
+fn debug_shows_nothing_of_the_customer() {
+    let shown = format!(
+        "{:?} {:?} {:?} {:?} {:?}",
+        Report::from(full_sign_up()),
+        Report::from(full_sale()),
+        Sale::guest("ORDER-2", full_sign_up(), euros("1")).unwrap(),
+        full_sign_up().contact(),
+        full_sale().credited_to(),
+    );
+    for secret in [
+        "CUSTOMER", "ada", "Ada", "Lovelace", "PARTNER", "clk", "SUMMER", "pro",
+    ] {
+        assert!(!shown.contains(secret), "{secret}: {shown}");
+    }
+    assert!(
+        shown.contains("ORDER-1") && shown.contains("99.99 EUR"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn the_advice_is_never_to_repeat_what_may_be_recorded_twice() {
+    let later = Advice::Later { after: None };
+    assert_eq!(Error::NotSent.advice(false), later);
+    assert_eq!(
+        Error::RateLimited { retry_after: None }.advice(false),
+        later
+    );
+    assert_eq!(Error::FateUnknown.advice(true), later);
+    assert_eq!(Error::FateUnknown.advice(false), Advice::Undecided);
+    let status = http::StatusCode::UNAUTHORIZED;
+    assert_eq!(Error::Unauthorized { status }.advice(true), Advice::Dead);
+}
+
+#[tokio::test]
+async fn reports_are_a_tower_service_as_well() {
+    use tower::{Service, ServiceExt};
+
+    let platform = StandIn::new([(201, r#"{"id":7}"#), (201, "{}")]);
+    let client = platform.client(Partnac::new("key").unwrap());
+    let mut reports = client.reports();
+    let outcome = reports
+        .ready()
+        .await
+        .unwrap()
+        .call(full_sale().into())
+        .await;
+    assert_eq!(
+        outcome,
+        Ok(Outcome::Recorded {
+            id: Some("7".into())
+        })
+    );
+    let outcome = reports.clone().oneshot(full_sign_up().into()).await;
+    assert_eq!(outcome, Ok(Outcome::Recorded { id: None }));
+}

@@ -1,0 +1,156 @@
+//! Nothing that came from the visitor, and no API key, is in any error, `Debug` or log, even where a
+//! platform repeats all that it was told.
+
+#![cfg(all(
+    feature = "partnac",
+    feature = "partnero",
+    feature = "tapfiliate",
+    feature = "tracing"
+))]
+
+mod log;
+mod stand_in;
+
+use std::error::Error as _;
+
+use crate::log::Log;
+use crate::stand_in::{StandIn, clicked};
+use tower_referral_platforms::{
+    Error, Money, Partnac, Partnero, PartneroFriends, Report, Sale, SignUp, TakeReports, Tapfiliate,
+};
+
+const SECRETS: [&str; 9] = [
+    "k3y-of-the-api",
+    "CUSTOMER-9",
+    "ada@example.com",
+    "Adalina",
+    "Lovelace",
+    "PARTNER_77",
+    "clk_4711",
+    "SUMMER25",
+    "my-metadata",
+];
+
+fn reports() -> [Report; 3] {
+    let sign_up = || {
+        SignUp::new("CUSTOMER-9")
+            .unwrap()
+            .email("ada@example.com")
+            .name("Adalina")
+            .surname("Lovelace")
+            .credit(clicked("PARTNER_77", "clk_4711"))
+            .coupon("SUMMER25")
+            .metadata("fact", "my-metadata")
+    };
+    let amount = Money::new("99.99", "EUR").unwrap();
+    let sale = Sale::new("ORDER-1", "CUSTOMER-9", amount).unwrap();
+    let sale = sale
+        .credit(clicked("PARTNER_77", "clk_4711"))
+        .coupon("SUMMER25");
+    // What isn't sent can't come back.
+    let sale = [
+        ("fact", "my-metadata"),
+        ("e", "ada@example.com"),
+        ("n", "Adalina"),
+        ("s", "Lovelace"),
+    ]
+    .into_iter()
+    .fold(sale, |sale, (name, value)| sale.metadata(name, value));
+    let guest = Sale::guest("ORDER-2", sign_up(), amount).unwrap();
+    [sign_up().into(), sale.into(), guest.into()]
+}
+
+/// Everything of an error that can be shown.
+fn shown(error: &tower_referral_platforms::ReportError) -> String {
+    let mut shown = format!("{error} {error:?} {error:#?} {:?}", error.advice());
+    let mut source = error.source();
+    while let Some(error) = source {
+        shown.push_str(&format!(" {error} {error:?}"));
+        source = error.source();
+    }
+    if let Error::Rejected { message, .. } = error.kind() {
+        // For people, and clean all the same.
+        shown.push_str(message.as_str());
+    }
+    shown
+}
+
+fn assert_clean(what: &str, text: &str) {
+    let text = text.to_lowercase();
+    for secret in SECRETS {
+        assert!(
+            !text.contains(&secret.to_lowercase()),
+            "{secret} in {what}: {text}"
+        );
+    }
+}
+
+async fn tell_all<P: TakeReports>(platform: impl Fn() -> P) -> usize {
+    let secrets = SECRETS.join(" ");
+    let encoded = "ada%40example.com";
+    let mut errors = 0;
+    for body in [
+        format!(
+            r#"{{"message":"odd: {secrets} {encoded}","errors":{{"{secrets}":["{secrets}"]}}}}"#
+        ),
+        format!(r#"{{"error":{{"nested":"{}"}}}}"#, secrets.to_uppercase()),
+        format!("<h1>{secrets}</h1> {encoded}"),
+        // Where it is cut off, nothing is left of a secret.
+        format!("{}PARTNER_77", "x".repeat(495)),
+    ] {
+        for status in [400, 401, 402, 404, 422, 429, 500, 200] {
+            for report in reports() {
+                let stand_in = StandIn::new(vec![(status, &*body); 4]);
+                let client = stand_in.client(platform());
+                if let Err(error) = client.report(report).await {
+                    assert_clean(&format!("the error of {status}"), &shown(&error));
+                    assert!(!shown(&error).contains("PARTNER"));
+                    errors += 1;
+                }
+            }
+        }
+    }
+    errors
+}
+
+#[tokio::test]
+async fn nothing_leaks() {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(log.clone())
+        .with_ansi(false)
+        .with_max_level(tracing::Level::TRACE)
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let api_key = SECRETS[0];
+
+    let errors = tell_all(|| Partnac::new(api_key).unwrap()).await
+        + tell_all(|| Partnero::new(api_key).unwrap()).await
+        + tell_all(|| PartneroFriends::new(api_key).unwrap()).await
+        + tell_all(|| Tapfiliate::new(api_key).unwrap()).await;
+    assert!(errors > 200, "{errors}");
+
+    let logged = log.take();
+    assert!(
+        logged.matches("advice=").count() >= errors,
+        "nothing was logged"
+    );
+    assert!(logged.contains(r#"order="ORDER-1""#), "{logged}");
+    assert_clean("the log", &logged);
+
+    for debug in [
+        format!("{:?}", Partnac::new(api_key)),
+        format!("{:?}", Partnero::new(api_key)),
+        format!("{:?}", PartneroFriends::new(api_key)),
+        format!("{:?}", Tapfiliate::new(api_key)),
+        format!("{:?}", reports()),
+        format!(
+            "{:?}",
+            Partnac::new(api_key).unwrap().begin(&reports()[0]).unwrap()
+        ),
+    ] {
+        // A request's body is the caller's own, and `Bytes` shows it.
+        let debug = debug.split("body:").next().unwrap();
+        assert_clean("Debug", debug);
+    }
+}

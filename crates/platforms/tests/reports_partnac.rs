@@ -1,0 +1,484 @@
+//! Partnac: what it is told, and what is made of its answers.
+
+#![cfg(feature = "partnac")]
+
+mod stand_in;
+
+use futures_util::{StreamExt, TryStreamExt};
+use serde_json::json;
+use tower_referral_platforms::partnac::{Conversion, ConversionType, Filter, Update};
+use tower_referral_platforms::{
+    Advice, Client, Error, Money, Outcome, Partnac, Refund, Sale, SignUp, Unsupported,
+};
+
+use crate::stand_in::{StandIn, clicked, credit};
+
+const RECORDED: Outcome = Outcome::Recorded { id: None };
+
+fn euros(amount: &str) -> Money {
+    Money::new(amount, "EUR").unwrap()
+}
+
+fn sale() -> Sale {
+    Sale::new("ORDER-1", "CUSTOMER-1", euros("99.99")).unwrap()
+}
+
+fn client(platform: &StandIn) -> Client<Partnac, StandIn> {
+    platform.client(Partnac::new("s3cret-key").unwrap())
+}
+
+#[tokio::test]
+async fn a_sale_is_a_conversion_with_key_and_click_id() {
+    let platform = StandIn::new([(201, r#"{"data":{"id":"conv_1"}}"#)]);
+    let sale = sale()
+        .credit(clicked("PARTNER_1", "clk_1"))
+        .coupon("SUMMER")
+        .product("prod_1")
+        .metadata("plan", "pro")
+        .metadata("currency", "wrong");
+    let outcome = client(&platform).report(sale).await.unwrap();
+    assert_eq!(
+        outcome,
+        Outcome::Recorded {
+            id: Some("conv_1".into())
+        }
+    );
+
+    let asked = platform.only();
+    assert_eq!(asked.line, "POST /v1/tracking/conversions");
+    assert_eq!(asked.host, "api.partnac.com");
+    assert_eq!(asked.headers["authorization"], "Bearer s3cret-key");
+    assert!(asked.headers["authorization"].is_sensitive());
+    assert_eq!(asked.headers["content-type"], "application/json");
+    // Digit by digit, and no property twice.
+    assert!(asked.text.contains(r#""amount":99.99,"#), "{}", asked.text);
+    assert_eq!(asked.text.matches("currency").count(), 1);
+    assert_eq!(
+        asked.json(),
+        json!({
+            "partnership_code": "PARTNER_1",
+            "unique_id": "ORDER-1",
+            "conversion_type": "sale",
+            "amount": 99.99,
+            "session_id": "clk_1",
+            "metadata": {
+                "currency": "EUR",
+                "customer_id": "CUSTOMER-1",
+                "coupon_code": "SUMMER",
+                "product_id": "prod_1",
+                "plan": "pro",
+            },
+        })
+    );
+}
+
+#[tokio::test]
+async fn a_sign_up_is_a_lead_that_is_no_order() {
+    let platform = StandIn::new([(200, "{}")]);
+    let sign_up = SignUp::new("ORDER-1")
+        .unwrap()
+        .email("ada@example.com")
+        .name("Ada")
+        .credit(credit("PARTNER_1"));
+    assert_eq!(client(&platform).report(sign_up).await, Ok(RECORDED));
+    assert_eq!(
+        platform.only().json(),
+        json!({
+            "partnership_code": "PARTNER_1",
+            "unique_id": "signup:ORDER-1",
+            "conversion_type": "lead",
+            "amount": 0,
+            "metadata": { "customer_id": "ORDER-1" },
+        })
+    );
+}
+
+#[tokio::test]
+async fn yen_are_not_scaled() {
+    let platform = StandIn::new([(200, "{}")]);
+    let sale = Sale::new("o", "c", Money::from_minor(5000, "jpy").unwrap()).unwrap();
+    client(&platform)
+        .report(sale.credit(credit("P")))
+        .await
+        .unwrap();
+    assert!(platform.only().text.contains(r#""amount":5000,"#));
+}
+
+#[tokio::test]
+async fn a_coupon_stands_in_for_the_key() {
+    let platform = StandIn::new([(200, "{}")]);
+    let outcome = client(&platform).report(sale().coupon("SUMMER")).await;
+    assert_eq!(outcome, Ok(RECORDED));
+    let json = platform.only().json();
+    assert_eq!(json["partnership_code"], "SUMMER");
+    assert_eq!(json["metadata"]["coupon_code"], "SUMMER");
+
+    // And for a key that Partnac doesn't know; without its click ID, which is of that key.
+    let platform = StandIn::new([(404, r#"{"message":"partnership not found"}"#), (200, "{}")]);
+    let sale = sale().credit(clicked("TYPO", "clk_1")).coupon("SUMMER");
+    assert_eq!(client(&platform).report(sale).await, Ok(RECORDED));
+    let asked = platform.asked();
+    assert_eq!(asked[0].json()["partnership_code"], "TYPO");
+    assert_eq!(asked[1].json()["partnership_code"], "SUMMER");
+    assert_eq!(asked[1].json().get("session_id"), None);
+}
+
+#[tokio::test]
+async fn nobody_to_credit_sends_nothing() {
+    let platform = StandIn::new([]);
+    let nobody = Ok(Outcome::NotAttributed);
+    assert_eq!(client(&platform).report(sale()).await, nobody);
+    assert_eq!(
+        client(&platform).report(SignUp::new("c").unwrap()).await,
+        nobody
+    );
+    let conversion = Conversion::new("u", ConversionType::Custom, None).unwrap();
+    assert_eq!(client(&platform).record(&conversion).await, nobody);
+}
+
+#[tokio::test]
+async fn answers_to_a_sale() {
+    let duplicate = Ok(Outcome::Duplicate);
+    let nobody = Ok(Outcome::NotAttributed);
+    for (status, body, expected) in [
+        (409, "", duplicate.clone()),
+        (409, "<h1>Conflict</h1>", duplicate.clone()),
+        (
+            422,
+            r#"{"errors":{"unique_id":["has already been taken"]}}"#,
+            duplicate.clone(),
+        ),
+        (
+            400,
+            r#"{"error":"Conversion already exists"}"#,
+            duplicate.clone(),
+        ),
+        (
+            200,
+            r#"{"success":false,"message":"duplicate unique_id"}"#,
+            duplicate,
+        ),
+        (
+            404,
+            r#"{"message":"Partnership not found"}"#,
+            nobody.clone(),
+        ),
+        (
+            422,
+            r#"{"errors":{"partnership_code":["is invalid"]}}"#,
+            nobody.clone(),
+        ),
+        (
+            200,
+            r#"{"status":"error","message":"unknown partnership_code"}"#,
+            nobody,
+        ),
+        (
+            200,
+            r#"{"id":9}"#,
+            Ok(Outcome::Recorded {
+                id: Some("9".into()),
+            }),
+        ),
+        (
+            201,
+            r#"{"conversion_id":"c9","id":"x"}"#,
+            Ok(Outcome::Recorded {
+                id: Some("c9".into()),
+            }),
+        ),
+        (200, r#"[]"#, Ok(RECORDED)),
+    ] {
+        let platform = StandIn::new([(status, body)]);
+        let outcome = client(&platform).report(sale().credit(credit("P"))).await;
+        assert_eq!(outcome, expected, "{status} {body}");
+    }
+}
+
+#[tokio::test]
+async fn refusals_that_name_nobody_are_errors() {
+    for (status, body) in [
+        (
+            422,
+            r#"{"message":"validation failed","errors":{"amount":["is invalid"]},"code":"x"}"#,
+        ),
+        // What was sent comes back in a text of its own.
+        (
+            400,
+            r#"{"message":"amount is invalid","partnership_code":"P","unique_id":"exists-already"}"#,
+        ),
+        (400, r#"{"message":"invalid api key for this partner"}"#),
+        (
+            400,
+            r#"{"message":"the campaign of this conversion does not exist"}"#,
+        ),
+        (200, r#"{"errors":{"amount":["too small"]}}"#),
+        (404, "<h1>partnership not found</h1>"),
+        (404, r#"{"message":"no such resource"}"#),
+        (400, ""),
+        (302, ""),
+        (200, r#"{"success":false}"#),
+    ] {
+        let platform = StandIn::new([(status, body)]);
+        let report = Sale::new("exists-already", "CUSTOMER-1", euros("1")).unwrap();
+        let report = report.credit(credit("P"));
+        let error = client(&platform).report(report).await.unwrap_err();
+        assert!(
+            matches!(error.kind(), Error::Rejected { .. }),
+            "{status} {body}: {error:?}"
+        );
+        assert_eq!(error.advice(), Advice::Dead, "{status} {body}");
+        assert_eq!(platform.asked().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn refunds_go_by_the_order() {
+    let platform = StandIn::new([(200, r#"{"refund_id":3}"#), (204, ""), (200, "{}")]);
+    let client = client(&platform);
+    let whole = Refund::whole("a/b ü").unwrap();
+    let outcome = client.report(whole).await.unwrap();
+    assert_eq!(
+        outcome,
+        Outcome::Recorded {
+            id: Some("3".into())
+        }
+    );
+    let part = Refund::part("ORDER-1", euros("0.10")).unwrap();
+    let part = part.id("re_1").unwrap().reason("broken");
+    assert_eq!(client.report(part).await, Ok(RECORDED));
+    let asked = platform.asked();
+    assert_eq!(
+        asked[0].line,
+        "POST /v1/tracking/conversions/a%2Fb%20%C3%BC/refund"
+    );
+    assert_eq!(asked[0].json(), json!({}));
+    assert_eq!(
+        asked[1].line,
+        "POST /v1/tracking/conversions/ORDER-1/refund"
+    );
+    assert_eq!(
+        asked[1].json(),
+        json!({"amount": 0.1, "reason": "broken", "external_refund_id": "re_1"})
+    );
+
+    let kind = Partnac::new("k").unwrap().keep_paid_earnings();
+    let whole = Refund::whole("o").unwrap();
+    platform.client(kind).report(whole).await.unwrap();
+    assert_eq!(
+        platform.asked()[2].json(),
+        json!({"reverse_paid_earnings": false})
+    );
+}
+
+#[tokio::test]
+async fn answers_to_a_refund() {
+    for (status, body, expected) in [
+        (404, r#"{"message":"not found"}"#, Outcome::NotAttributed),
+        (
+            422,
+            r#"{"message":"no such conversion"}"#,
+            Outcome::NotAttributed,
+        ),
+        (
+            409,
+            r#"{"message":"this refund exists"}"#,
+            Outcome::Duplicate,
+        ),
+        (400, r#"{"message":"already refunded"}"#, Outcome::Duplicate),
+    ] {
+        let platform = StandIn::new([(status, body)]);
+        let outcome = client(&platform).report(Refund::whole("o").unwrap()).await;
+        assert_eq!(outcome, Ok(expected), "{status} {body}");
+    }
+    for (status, body, advice) in [
+        (404, "<h1>Not Found</h1>", Advice::Dead),
+        (404, "[999]", Advice::Dead),
+        (
+            409,
+            r#"{"message":"another one is under way"}"#,
+            Advice::Dead,
+        ),
+        (200, "<h1>Log in</h1>", Advice::Undecided),
+        (200, r#"{"data": {"id": "#, Advice::Undecided),
+    ] {
+        let platform = StandIn::new([(status, body)]);
+        let error = client(&platform)
+            .report(Refund::whole("o").unwrap())
+            .await
+            .unwrap_err();
+        assert_eq!(error.advice(), advice, "{status} {body}");
+    }
+}
+
+#[tokio::test]
+async fn conversions_of_every_type() {
+    use ConversionType::{Custom, Lead, Referral, Sale, Subscription};
+
+    for (kind, name) in [
+        (Sale, "sale"),
+        (Lead, "lead"),
+        (Referral, "referral"),
+        (Subscription, "subscription"),
+        (Custom, "custom"),
+    ] {
+        let platform = StandIn::new([(201, "{}")]);
+        let conversion = Conversion::new("u-1", kind, euros("12.5"))
+            .unwrap()
+            .credit(clicked("PARTNER_1", "clk_1"))
+            .campaign("camp_1")
+            .customer("CUSTOMER-1")
+            .metadata("country", "DE");
+        assert_eq!(client(&platform).record(&conversion).await, Ok(RECORDED));
+        assert_eq!(
+            platform.only().json(),
+            json!({
+                "partnership_code": "PARTNER_1",
+                "unique_id": "u-1",
+                "conversion_type": name,
+                "amount": 12.5,
+                "campaign_id": "camp_1",
+                "session_id": "clk_1",
+                "metadata": {"currency": "EUR", "customer_id": "CUSTOMER-1", "country": "DE"},
+            })
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_conversion_can_be_changed() {
+    let platform = StandIn::new([(200, "{}"), (404, r#"{"message":"not found"}"#), (500, "")]);
+    let client = client(&platform);
+    let update = Update::new()
+        .amount(euros("10.01"))
+        .unique_id("ORDER-2")
+        .unwrap()
+        .metadata("plan", "free")
+        .recalculate_commissions();
+    assert_eq!(client.update("ORDER-1", &update).await, Ok(true));
+    assert_eq!(
+        platform.asked()[0].line,
+        "PATCH /v1/tracking/conversions/ORDER-1"
+    );
+    assert_eq!(
+        platform.asked()[0].json(),
+        json!({
+            "amount": 10.01,
+            "unique_id": "ORDER-2",
+            "metadata": {"plan": "free"},
+            "recalculate_commissions": true,
+        })
+    );
+    assert_eq!(client.update("ORDER-1", &Update::new()).await, Ok(false));
+    // The same change twice is one change.
+    let error = client.update("ORDER-1", &Update::new()).await.unwrap_err();
+    assert!(error.may_repeat());
+    let error = client.update("", &Update::new()).await.unwrap_err();
+    assert_eq!(*error.kind(), Error::Unsupported(Unsupported::NotAnId));
+}
+
+#[tokio::test]
+async fn lists_are_read_to_their_end_page_by_page() {
+    let platform = StandIn::new([
+        (
+            200,
+            r#"{"data":[{"unique_id":"o1","amount":9007199254740993.01,"metadata":{"currency":"EUR"}},{"unique_id":"o2","amount":"5","type":"lead"}]}"#,
+        ),
+        (200, r#"{"data":[{"id":3}]}"#),
+        (200, r#"{"data":[]}"#),
+    ]);
+    let filter = Filter::all().campaign("c&1").partnership("p");
+    let listed: Vec<_> = client(&platform)
+        .list_conversions(filter)
+        .try_collect()
+        .await
+        .unwrap();
+    assert_eq!(
+        platform.lines(),
+        [0, 2, 3].map(|offset| format!(
+            "GET /v1/tracking/conversions?limit=100&offset={offset}&campaign_id=c%261&partnership_id=p"
+        ))
+    );
+    assert_eq!(listed.len(), 3);
+    assert_eq!(listed[0].external_id(), Some("o1"));
+    assert_eq!(
+        listed[0].amount(),
+        Some("9007199254740993.01"),
+        "no float came near it"
+    );
+    assert_eq!(
+        listed[0].money(),
+        Money::new("9007199254740993.01", "EUR").ok()
+    );
+    assert_eq!(
+        (listed[1].amount(), listed[1].currency()),
+        (Some("5"), None)
+    );
+    assert_eq!(listed[1].kind(), Some("lead"));
+    assert_eq!(listed[2].id(), Some("3"));
+}
+
+#[tokio::test]
+async fn a_list_that_knows_no_offset_ends() {
+    let page = r#"{"clicks":[{"click_id":"clk_1"}],"offset":0}"#;
+    let platform = StandIn::new([(200, page), (200, &page.replace(":0", ":1"))]);
+    let clicks: Vec<_> = client(&platform).list_clicks(Filter::all()).collect().await;
+    assert_eq!(clicks.len(), 1);
+    assert_eq!(clicks[0].as_ref().unwrap().id(), Some("clk_1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_waits_when_the_platform_asks_for_it() {
+    let platform = StandIn::new([]);
+    for retry_after in [
+        "7",
+        "nonsense",
+        "Wed, 01 Jan 2020 00:00:20 GMT",
+        "99999999999999999999999",
+    ] {
+        let answer = http::Response::builder()
+            .status(429)
+            .header("retry-after", retry_after);
+        let answer = answer.header("date", "Wed, 01 Jan 2020 00:00:00 GMT");
+        platform.then(answer.body(String::new()).unwrap());
+    }
+    platform.then(http::Response::new("[]".to_owned()));
+    let started = tokio::time::Instant::now();
+    let listed: Vec<_> = client(&platform)
+        .list_conversions(Filter::all())
+        .collect()
+        .await;
+    assert!(listed.is_empty());
+    assert_eq!(started.elapsed().as_secs(), 7 + 1 + 20 + 60);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_item_of_a_list_that_breaks_off_is_the_error() {
+    let platform = StandIn::new([(200, r#"[{"id":1}]"#), (500, "")]);
+    let mut list = client(&platform).list_conversions(Filter::all());
+    assert!(list.next().await.unwrap().is_ok());
+    assert!(matches!(
+        list.next().await,
+        Some(Err(Error::Rejected { .. }))
+    ));
+    assert!(list.next().await.is_none());
+
+    let platform = StandIn::new([(429, ""); 6]);
+    let list: Vec<_> = client(&platform)
+        .list_conversions(Filter::all())
+        .collect()
+        .await;
+    assert_eq!(list, [Err(Error::RateLimited { retry_after: None })]);
+
+    for body in ["{}", r#"{"data":5}"#, "null", "<html>", ""] {
+        let platform = StandIn::new([(200, body)]);
+        let list: Vec<_> = client(&platform)
+            .list_conversions(Filter::all())
+            .collect()
+            .await;
+        assert!(
+            matches!(list[..], [Err(Error::Unreadable { .. })]),
+            "{body}"
+        );
+    }
+}

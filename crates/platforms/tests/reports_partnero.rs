@@ -1,0 +1,533 @@
+//! Partnero, affiliate and refer-a-friend: what it is told, and what is made of its answers.
+
+#![cfg(feature = "partnero")]
+
+mod stand_in;
+
+use futures_util::{StreamExt, TryStreamExt};
+use serde_json::json;
+use tower_referral_platforms::{
+    Advice, Client, Error, Money, Outcome, Partnero, PartneroFriends, Refund, Sale, SignUp,
+    Unsupported,
+};
+
+use crate::stand_in::{StandIn, clicked, credit};
+
+const RECORDED: Outcome = Outcome::Recorded { id: None };
+const DONE: (u16, &str) = (200, r#"{"data":{"key":"k"},"status":1}"#);
+const BAD_PARTNER: (u16, &str) = (400, r#"{"message":"Invalid partner key"}"#);
+const BAD_CUSTOMER: (u16, &str) = (422, r#"{"errors":{"customer.key":["is invalid"]}}"#);
+const TAKEN: (u16, &str) = (422, r#"{"message":"Duplicate key"}"#);
+
+fn euros(amount: &str) -> Money {
+    Money::new(amount, "EUR").unwrap()
+}
+
+fn sign_up() -> SignUp {
+    SignUp::new("CUSTOMER-1")
+        .unwrap()
+        .email("ada@example.com")
+        .name("Ada")
+        .surname("L")
+}
+
+fn sale() -> Sale {
+    Sale::new("ORDER-1", "CUSTOMER-1", euros("99.99")).unwrap()
+}
+
+fn affiliates(platform: &StandIn) -> Client<Partnero, StandIn> {
+    platform.client(Partnero::new("s3cret").unwrap())
+}
+
+fn friends(platform: &StandIn) -> Client<PartneroFriends, StandIn> {
+    platform.client(PartneroFriends::new("s3cret").unwrap())
+}
+
+// --- Affiliates --------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn a_sign_up_is_a_customer_of_the_partner() {
+    let platform = StandIn::new([DONE]);
+    let report = sign_up()
+        .credit(clicked("PARTNER_1", "clk_1"))
+        .coupon("SUMMER");
+    assert_eq!(affiliates(&platform).report(report).await, Ok(RECORDED));
+    let asked = platform.only();
+    assert_eq!(asked.line, "POST /v1/customers");
+    assert_eq!(asked.host, "api.partnero.com");
+    assert_eq!(asked.headers["authorization"], "Bearer s3cret");
+    assert_eq!(asked.headers["content-type"], "application/json");
+    assert_eq!(asked.headers["accept"], "application/json");
+    assert_eq!(
+        asked.json(),
+        json!({
+            "partner": {"key": "PARTNER_1"},
+            "key": "CUSTOMER-1",
+            "email": "ada@example.com",
+            "name": "Ada",
+            "surname": "L",
+        })
+    );
+}
+
+#[tokio::test]
+async fn without_a_referral_an_affiliate_sign_up_sends_nothing() {
+    let platform = StandIn::new([]);
+    let outcome = affiliates(&platform)
+        .report(sign_up().coupon("SUMMER"))
+        .await;
+    assert_eq!(outcome, Ok(Outcome::NotAttributed));
+    let guest = Sale::guest("ORDER-1", sign_up(), euros("1")).unwrap();
+    assert_eq!(
+        affiliates(&platform).report(guest).await,
+        Ok(Outcome::NotAttributed)
+    );
+}
+
+#[tokio::test]
+async fn answers_to_a_sign_up() {
+    for (answer, expected) in [
+        (BAD_PARTNER, Outcome::NotAttributed),
+        (
+            (
+                422,
+                r#"{"errors":{"partner.key":["The selected partner.key is invalid."]}}"#,
+            ),
+            Outcome::NotAttributed,
+        ),
+        (TAKEN, Outcome::Duplicate),
+        ((409, ""), Outcome::Duplicate),
+        (
+            (
+                422,
+                r#"{"errors":{"key":["The key has already been taken."]}}"#,
+            ),
+            Outcome::Duplicate,
+        ),
+        (DONE, RECORDED),
+    ] {
+        let platform = StandIn::new([answer]);
+        let outcome = affiliates(&platform)
+            .report(sign_up().credit(credit("P")))
+            .await;
+        assert_eq!(outcome, Ok(expected), "{answer:?}");
+    }
+    for answer in [
+        (
+            422,
+            r#"{"message":"Partnero: the given data was invalid.","errors":{"email":["is no address"]}}"#,
+        ),
+        (200, r#"{"status":0}"#),
+        (404, "<h1>no such partner</h1>"),
+    ] {
+        let platform = StandIn::new([answer]);
+        let error = affiliates(&platform)
+            .report(sign_up().credit(credit("P")))
+            .await
+            .unwrap_err();
+        assert_eq!(error.advice(), Advice::Dead, "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_sale_names_its_customer() {
+    let platform = StandIn::new([DONE]);
+    let report = sale().product("prod_1").product_type("monthly");
+    assert_eq!(affiliates(&platform).report(report).await, Ok(RECORDED));
+    let asked = platform.only();
+    assert_eq!(asked.line, "POST /v1/transactions");
+    assert!(asked.text.contains(r#""amount":99.99,"#), "{}", asked.text);
+    assert_eq!(
+        asked.json(),
+        json!({
+            "customer": {"key": "CUSTOMER-1"},
+            "key": "ORDER-1",
+            "amount": 99.99,
+            "amount_units": "EUR",
+            "action": "sale",
+            "product_id": "prod_1",
+            "product_type": "monthly",
+        })
+    );
+}
+
+#[tokio::test]
+async fn a_guest_and_the_sale_are_made_in_one_call() {
+    let platform = StandIn::new([DONE]);
+    let guest = Sale::guest("ORDER-1", sign_up().credit(credit("PARTNER_1")), euros("5")).unwrap();
+    assert_eq!(affiliates(&platform).report(guest).await, Ok(RECORDED));
+    let asked = platform.only();
+    assert_eq!(asked.line, "POST /v1/transactions");
+    assert_eq!(
+        asked.json(),
+        json!({
+            "customer": {
+                "key": "CUSTOMER-1",
+                "email": "ada@example.com",
+                "name": "Ada",
+                "surname": "L",
+                "partner": {"key": "PARTNER_1"},
+            },
+            "key": "ORDER-1",
+            "amount": 5,
+            "amount_units": "EUR",
+            "action": "sale",
+            "options": {"create_customer": true},
+        })
+    );
+}
+
+#[tokio::test]
+async fn a_customer_whom_nobody_knows_is_made_if_there_is_a_referral() {
+    let referred = || sale().credit(credit("PARTNER_1"));
+    for (report, answers, expected) in [
+        (sale(), vec![BAD_CUSTOMER], Outcome::NotAttributed),
+        (referred(), vec![BAD_CUSTOMER, DONE], RECORDED),
+        (
+            referred(),
+            vec![BAD_CUSTOMER, BAD_PARTNER],
+            Outcome::NotAttributed,
+        ),
+        // The customer came to be in the meantime.
+        (referred(), vec![BAD_CUSTOMER, TAKEN, DONE], RECORDED),
+        (
+            referred(),
+            vec![BAD_CUSTOMER, TAKEN, TAKEN],
+            Outcome::Duplicate,
+        ),
+        (
+            referred(),
+            vec![BAD_CUSTOMER, TAKEN, BAD_CUSTOMER],
+            Outcome::NotAttributed,
+        ),
+        (referred(), vec![TAKEN], Outcome::Duplicate),
+        (referred(), vec![(409, "")], Outcome::Duplicate),
+    ] {
+        let platform = StandIn::new(answers.clone());
+        let outcome = affiliates(&platform).report(report).await;
+        assert_eq!(outcome, Ok(expected), "{answers:?}");
+        assert_eq!(platform.asked().len(), answers.len());
+    }
+    // A guest who bought before.
+    let platform = StandIn::new([TAKEN, DONE]);
+    let guest = Sale::guest("ORDER-2", sign_up().credit(credit("P")), euros("5")).unwrap();
+    assert_eq!(affiliates(&platform).report(guest).await, Ok(RECORDED));
+    assert_eq!(
+        platform.asked()[1].json()["customer"],
+        json!({"key": "CUSTOMER-1"})
+    );
+}
+
+#[tokio::test]
+async fn several_sales_go_at_once() {
+    let platform = StandIn::new([DONE, (500, "")]);
+    let sales = [
+        sale(),
+        Sale::new("ORDER-2", "CUSTOMER-2", euros("0.1")).unwrap(),
+    ];
+    assert_eq!(
+        affiliates(&platform).report_sales(&sales).await,
+        Ok(RECORDED)
+    );
+    let json = platform.only().json();
+    assert_eq!(json["transactions"][0]["amount"], 99.99);
+    assert_eq!(
+        json["transactions"][1]["customer"],
+        json!({"key": "CUSTOMER-2"})
+    );
+    assert_eq!(json["transactions"].as_array().unwrap().len(), 2);
+    let error = friends(&platform).report_sales(&sales).await.unwrap_err();
+    assert_eq!(error.advice(), Advice::Undecided);
+    assert_eq!(
+        affiliates(&platform).report_sales(&[]).await,
+        Ok(Outcome::NotAttributed)
+    );
+}
+
+#[tokio::test]
+async fn whole_sales_are_taken_back_and_parts_are_not() {
+    for (answer, expected) in [
+        ((200, r#"{"status":1}"#), RECORDED),
+        ((204, ""), RECORDED),
+        ((404, r#"{"message":"Not found"}"#), Outcome::NotAttributed),
+    ] {
+        let platform = StandIn::new([answer]);
+        let refund = Refund::whole("ORDER/1").unwrap();
+        assert_eq!(affiliates(&platform).report(refund).await, Ok(expected));
+        assert_eq!(platform.only().line, "DELETE /v1/transactions/ORDER%2F1");
+    }
+    for page in ["<h1>Not Found</h1>", "[999]"] {
+        let platform = StandIn::new([(404, page)]);
+        let refund = Refund::whole("ORDER-1").unwrap();
+        let error = affiliates(&platform).report(refund).await.unwrap_err();
+        assert_eq!(error.advice(), Advice::Dead, "{page}");
+    }
+    let platform = StandIn::new([]);
+    let part = || Refund::part("ORDER-1", euros("1")).unwrap();
+    for error in [
+        affiliates(&platform).report(part()).await.unwrap_err(),
+        friends(&platform).report(part()).await.unwrap_err(),
+    ] {
+        assert_eq!(
+            *error.kind(),
+            Error::Unsupported(Unsupported::PartialRefund)
+        );
+        assert!(error.to_string().contains("whole sales only"));
+        assert_eq!(error.advice(), Advice::Dead);
+    }
+}
+
+#[tokio::test]
+async fn a_sale_whose_fate_is_unknown_is_never_sent_again() {
+    let server_error = (502, "<h1>Bad Gateway</h1>");
+    for (answers, report) in [
+        (vec![server_error], sale()),
+        (vec![(200, "{\"data\":")], sale()),
+        (vec![BAD_CUSTOMER, server_error], sale().credit(credit("P"))),
+    ] {
+        let platform = StandIn::new(answers);
+        let error = affiliates(&platform).report(report).await.unwrap_err();
+        assert_eq!(error.advice(), Advice::Undecided);
+        assert!(!error.may_repeat());
+    }
+    let platform = StandIn::new([server_error, server_error, (429, "")]);
+    let client = affiliates(&platform);
+    let error = client
+        .report(sign_up().credit(credit("P")))
+        .await
+        .unwrap_err();
+    assert!(error.may_repeat(), "customers are unique");
+    let error = client
+        .report(Refund::whole("o").unwrap())
+        .await
+        .unwrap_err();
+    assert!(error.may_repeat(), "gone is gone");
+    assert!(
+        client.report(sale()).await.unwrap_err().may_repeat(),
+        "it was put off"
+    );
+}
+
+// --- Friends -----------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn every_friends_sign_up_is_sent() {
+    let platform = StandIn::new([DONE, DONE]);
+    assert_eq!(friends(&platform).report(sign_up()).await, Ok(RECORDED));
+    let referred = SignUp::new("CUSTOMER-2")
+        .unwrap()
+        .credit(credit("FRIEND_1"));
+    assert_eq!(friends(&platform).report(referred).await, Ok(RECORDED));
+    let asked = platform.asked();
+    assert_eq!(asked[0].line, "POST /v1/customers");
+    assert_eq!(
+        asked[0].json(),
+        json!({
+            "key": "CUSTOMER-1",
+            "id": "CUSTOMER-1",
+            "email": "ada@example.com",
+            "name": "Ada",
+            "surname": "L",
+        })
+    );
+    assert_eq!(
+        asked[1].json(),
+        json!({
+            "referring_customer": {"key": "FRIEND_1"},
+            "key": "CUSTOMER-2",
+            "id": "CUSTOMER-2",
+        })
+    );
+}
+
+#[tokio::test]
+async fn a_friend_whom_nobody_knows_referred_nobody_but_the_customer_is_there() {
+    let unknown = (
+        422,
+        r#"{"errors":{"referring_customer.key":["is invalid"]}}"#,
+    );
+    let platform = StandIn::new([unknown, DONE]);
+    let outcome = friends(&platform)
+        .report(sign_up().credit(credit("TYPO")))
+        .await;
+    assert_eq!(outcome, Ok(Outcome::NotAttributed));
+    let asked = platform.asked();
+    assert_eq!(asked[0].json()["referring_customer"]["key"], "TYPO");
+    assert_eq!(asked[1].json().get("referring_customer"), None);
+    assert_eq!(asked[1].json()["email"], "ada@example.com");
+
+    for taken in [TAKEN, (409, "")] {
+        let platform = StandIn::new([taken]);
+        let outcome = friends(&platform).report(sign_up()).await;
+        assert_eq!(outcome, Ok(Outcome::Duplicate));
+    }
+}
+
+#[tokio::test]
+async fn a_friends_guest_signs_up_before_the_sale() {
+    let guest = Sale::guest("ORDER-1", sign_up().credit(credit("FRIEND_1")), euros("5")).unwrap();
+    for first in [DONE, TAKEN] {
+        let platform = StandIn::new([first, DONE]);
+        assert_eq!(friends(&platform).report(guest.clone()).await, Ok(RECORDED));
+        let asked = platform.asked();
+        assert_eq!(
+            platform.lines(),
+            ["POST /v1/customers", "POST /v1/transactions"]
+        );
+        assert_eq!(asked[0].json()["referring_customer"]["key"], "FRIEND_1");
+        assert_eq!(asked[0].json()["name"], "Ada");
+        assert_eq!(asked[1].json()["customer"], json!({"key": "CUSTOMER-1"}));
+        assert_eq!(asked[1].json().get("options"), None);
+    }
+    // And so does a customer whom nobody knows, if there is a referral.
+    let platform = StandIn::new([BAD_CUSTOMER, DONE, DONE]);
+    let outcome = friends(&platform)
+        .report(sale().credit(credit("FRIEND_1")))
+        .await;
+    assert_eq!(outcome, Ok(RECORDED));
+    let platform = StandIn::new([BAD_CUSTOMER]);
+    assert_eq!(
+        friends(&platform).report(sale()).await,
+        Ok(Outcome::NotAttributed)
+    );
+}
+
+#[tokio::test]
+async fn a_friends_page() {
+    let platform = StandIn::new([
+        (
+            200,
+            r#"{"data":{"id":"CUSTOMER/1","referrals_count":3,"referral_link":"https://shop.example/?ref=x"},"status":1}"#,
+        ),
+        (
+            200,
+            r#"{"data":{"id":"c","referral_links":[{"url":"https://shop.example/?ref=y"}]}}"#,
+        ),
+        (404, r#"{"message":"Not found"}"#),
+        (200, r#"{"data":{"clicks":5}}"#),
+        (200, r#"{"data":{"balance":"5.00"}}"#),
+        (200, r#"{"status":1}"#),
+        (200, r#"{"status":1}"#),
+        (401, r#"{"message":"Unauthenticated."}"#),
+    ]);
+    let client = friends(&platform);
+    let friend = client.friend("CUSTOMER/1").await.unwrap().unwrap();
+    assert_eq!(friend.id(), Some("CUSTOMER/1"));
+    assert_eq!(friend.referral_link(), Some("https://shop.example/?ref=x"));
+    assert_eq!(friend.referrals_count(), Some(3));
+    assert_eq!(format!("{friend:?}"), "Friend { .. }");
+    let friend = client.friend("c").await.unwrap().unwrap();
+    assert_eq!(friend.referral_link(), Some("https://shop.example/?ref=y"));
+    assert_eq!(client.friend("c").await, Ok(None));
+    assert_eq!(
+        client.friend_stats("c").await.unwrap().unwrap()["data"]["clicks"],
+        5
+    );
+    assert!(client.friend_balance("c").await.unwrap().is_some());
+    assert_eq!(client.credit_friend("c", euros("5.5")).await, Ok(()));
+    assert_eq!(client.check_key().await, Ok(()));
+    assert!(matches!(
+        client.check_key().await,
+        Err(Error::Unauthorized { .. })
+    ));
+    let asked = platform.asked();
+    assert_eq!(
+        platform.lines(),
+        [
+            "GET /v1/customers/CUSTOMER%2F1",
+            "GET /v1/customers/c",
+            "GET /v1/customers/c",
+            "GET /v1/customers/c/stats",
+            "GET /v1/customers/c/balance",
+            "POST /v1/customers/c/balance/credit",
+            "GET /v1/test",
+            "GET /v1/test",
+        ]
+    );
+    assert_eq!(
+        asked[5].json(),
+        json!({"amount": 5.5, "amount_units": "EUR", "is_currency": true})
+    );
+    for not_an_id in ["", ".."] {
+        let refused = Error::Unsupported(Unsupported::NotAnId);
+        assert_eq!(client.friend(not_an_id).await, Err(refused.clone()));
+        assert_eq!(client.friend_referrals(not_an_id).unwrap_err(), refused);
+    }
+}
+
+fn page(ids: &str, next: &str) -> http::Response<String> {
+    http::Response::new(format!(
+        r#"{{"data":[{ids}],"links":{{"next":{next}}},"meta":{{}}}}"#
+    ))
+}
+
+#[tokio::test]
+async fn referrals_are_read_page_by_page() {
+    let platform = StandIn::new([]);
+    platform.then(page(
+        r#"{"id":"a"},{"id":"b"}"#,
+        r#""https://api.partnero.com/v1/customers/c/referrals?page=2""#,
+    ));
+    // It takes itself for an http one, behind its proxy.
+    platform.then(page(
+        r#"{"id":"d"}"#,
+        r#""http://api.partnero.com/v1/customers/c/referrals?page=3""#,
+    ));
+    platform.then(page(
+        r#"{"id":"e"}"#,
+        r#""/v1/customers/c/referrals?page=4""#,
+    ));
+    platform.then(page("", "null"));
+    let list = friends(&platform).friend_referrals("c").unwrap();
+    let ids: Vec<_> = list
+        .map_ok(|friend| friend.id().unwrap().to_owned())
+        .try_collect()
+        .await
+        .unwrap();
+    assert_eq!(ids, ["a", "b", "d", "e"]);
+    let asked = platform.asked();
+    assert_eq!(asked[1].line, "GET /v1/customers/c/referrals?page=2");
+    assert_eq!(asked[3].line, "GET /v1/customers/c/referrals?page=4");
+    assert!(asked.iter().all(|asked| asked.host == "api.partnero.com"));
+    assert!(
+        asked
+            .iter()
+            .all(|asked| asked.headers["authorization"] == "Bearer s3cret")
+    );
+}
+
+#[tokio::test]
+async fn the_api_key_goes_nowhere_else() {
+    for foreign in [
+        "https://evil.example/v1/customers/c/referrals?page=2",
+        "https://api.partnero.com.evil.example/v1",
+        "https://api.partnero.com@evil.example/v1",
+        "https://user@api.partnero.com/v1",
+        "https://api.partnero.com:444/v1",
+        "//evil.example/v1",
+        "ftp://api.partnero.com/v1",
+        "page=2",
+        "",
+        "https:",
+    ] {
+        let platform = StandIn::new([]);
+        platform.then(page(r#"{"id":"a"}"#, &format!("{foreign:?}")));
+        let list = friends(&platform).friend_referrals("c").unwrap();
+        let list: Vec<_> = list.collect().await;
+        assert_eq!(list, [Err(Error::ForeignLink)], "{foreign}");
+        assert_eq!(platform.asked().len(), 1, "{foreign}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_bites_its_tail_ends() {
+    let platform = StandIn::new([]);
+    let (one, two) = (
+        r#""/v1/customers/c/referrals""#,
+        r#""/v1/customers/c/referrals?page=2""#,
+    );
+    platform.then(page(r#"{"id":"a"}"#, two));
+    platform.then(page(r#"{"id":"b"}"#, one));
+    let list = friends(&platform).friend_referrals("c").unwrap();
+    assert_eq!(list.collect::<Vec<_>>().await.len(), 2);
+}

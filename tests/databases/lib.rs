@@ -1,0 +1,1 @@
+//! The layer over the stores of tower-sessions: see the test.
