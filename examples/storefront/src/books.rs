@@ -6,7 +6,7 @@ use rust_decimal::Decimal;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tower_referral::Referral;
-use tower_referral_platforms::{self, Credit, Report};
+use tower_referral_platforms::{self as platform, Credit, Report};
 
 use crate::store::{Store, StoreError};
 

@@ -88,19 +88,28 @@ struct Configured {
     sandbox: Option<Sandbox>,
 }
 
+/// The account that the sandbox stands in for.
+fn account(options: &Options) -> sandbox::Account {
+    sandbox::Account {
+        api_key: options.api_key.clone(),
+        account_id: options.account_id.clone(),
+        program_id: options.program_id.clone(),
+    }
+}
+
 async fn configure(options: &Options) -> Result<Configured, Box<dyn Error>> {
     options.check()?;
     let (keyring, notice) = read_keyring()?;
     let needs_sandbox = options.platform != Platform::None && options.platform_url.is_none();
     let sandbox = if needs_sandbox {
-        Some(Sandbox::start(options.platform, &options.api_key).await?)
+        Some(Sandbox::start(options.platform, account(options)).await?)
     } else {
         None
     };
-    let sandbox_url = sandbox.as_ref().map(|sandbox| &*sandbox.base_url);
+    let sandbox_url = sandbox.as_ref().map(|sandbox| &*sandbox.platform_url);
     let platform_url = options.platform_url.as_deref().or(sandbox_url);
     let kept = keep::open(options, keyring.clone()).await?;
-    let store = Store::open(options.books_url())
+    let store = Store::open(&options.database)
         .await
         .map_err(|error| format!("can't open the outbox: {error}"))?;
     let (app, referrals, outbox) = shop::open(options, kept, keyring, platform_url, store)
@@ -185,7 +194,7 @@ fn announce(options: &Options, address: SocketAddr, configured: &Configured) {
     if let Some(sandbox) = &configured.sandbox {
         let name = options.platform.name().unwrap_or_default();
         text.push_str(&format!(
-            "\nA sandbox in this process plays {name}; what it receives is shown at\n  \
+            "\nA sandbox in this process stands in for {name}; what it receives is shown at\n  \
              http://{}/\n",
             sandbox.address
         ));

@@ -1,5 +1,5 @@
-//! The command line. Options that do nothing beside others are refused here, by name, so that
-//! nobody believes in them.
+//! The command line. An option that contradicts another is refused here, by name, so that nobody
+//! relies on it.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -34,6 +34,10 @@ pub(crate) struct Options {
     #[arg(long = "param", value_name = "NAME", default_values = ["aff", "ref"])]
     pub(crate) params: Vec<String>,
 
+    /// A URL parameter that carries the platform's click ID; repeat it for several
+    #[arg(long = "click-param", value_name = "NAME")]
+    pub(crate) click_params: Vec<String>,
+
     /// Share the cookie with all sub-domains of this domain
     #[arg(long, value_name = "NAME")]
     pub(crate) domain: Option<String>,
@@ -51,13 +55,22 @@ pub(crate) struct Options {
     #[arg(long, value_name = "URL", default_value = Options::MEMORY)]
     pub(crate) store: String,
 
-    /// The affiliate platform that hears of landings, sign-ups, sales and refunds
+    /// The affiliate platform that gets the landings, sign-ups, sales and refunds
     #[arg(long, value_enum, default_value_t = Platform::Partnac)]
     pub(crate) platform: Platform,
 
-    /// The platform's base URL; without it, a sandbox in this process plays the platform
+    /// The platform's base URL, for a postback the template of a sale; without it, a sandbox in
+    /// this process stands in for the platform
     #[arg(long, value_name = "URL")]
     pub(crate) platform_url: Option<String>,
+
+    /// The template of a refund, for `--platform postback`
+    #[arg(long, value_name = "URL")]
+    pub(crate) postback_refund_url: Option<String>,
+
+    /// What a tracker's answer contains if it took the call, for `--platform postback`
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) postback_success: Option<String>,
 
     /// The platform's API key
     #[arg(
@@ -68,6 +81,14 @@ pub(crate) struct Options {
         hide_env_values = true
     )]
     pub(crate) api_key: String,
+
+    /// The shop's account at the platform: FirstPromoter's `Account-ID`, Awin's advertiser
+    #[arg(long, value_name = "ID", default_value = "sandbox")]
+    pub(crate) account_id: String,
+
+    /// The shop's program at the platform: Affonso's
+    #[arg(long, value_name = "ID", default_value = "sandbox")]
+    pub(crate) program_id: String,
 
     /// How long a landing may wait for its click ID
     #[arg(long, value_name = "MILLIS", default_value_t = 0)]
@@ -82,7 +103,7 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) gpc: bool,
 
-    /// Redirect a landing to the URL without the parameter
+    /// Redirect a landing to the URL without the parameters
     #[arg(long)]
     pub(crate) clean_url: bool,
 
@@ -90,19 +111,32 @@ pub(crate) struct Options {
     #[arg(long, value_name = "PATH")]
     pub(crate) stand_down: Vec<String>,
 
-    /// Where reports wait until they are delivered, and the shop's books with them: `off`,
-    /// `memory:`, `sqlite://FILE`, `postgres://…` or `redis://…`; a temporary file without it
+    /// The shop's own database, the outbox included: `sqlite://FILE` or `postgres://…`; without it
+    /// a temporary file
     #[arg(
         long,
         value_name = "URL",
         default_value = "sqlite://",
         hide_default_value = true
     )]
-    outbox: String,
+    pub(crate) database: String,
 
-    /// Leave the layer out, to measure what it costs: for the pages alone, to which nobody is referred
+    /// The payment provider whose webhooks are taken
+    #[arg(long, value_enum)]
+    pub(crate) payment: Option<Provider>,
+
+    /// The secret of its webhook; also from `PAYMENT_SECRET`
+    #[arg(long, value_name = "SECRET")]
+    payment_secret: Option<String>,
+
+    /// Take the provider's test events and ignore live ones
+    #[arg(long)]
+    pub(crate) payment_test: bool,
+
+    /// Leave the layer out, to measure what it costs: no visitor is referred then
     #[arg(
         long,
+        hide = true,
         conflicts_with_all = [
             "keep", "store", "click_wait", "consent", "gpc", "clean_url", "stand_down",
         ],
@@ -133,75 +167,128 @@ pub(crate) enum KeepIn {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Provider {
+    Stripe,
+    Paddle,
+    Polar,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Platform {
     None,
     Partnero,
     PartneroFriends,
     Partnac,
     Tapfiliate,
+    /// Any tracker that takes postbacks
+    Postback,
+    Dub,
+    Affonso,
+    Firstpromoter,
+    Tolt,
+    Awin,
 }
 
 impl Platform {
-    /// What people call it; `None` if there is no platform.
+    /// Returns what people call it; `None` if there is no platform.
     pub(crate) fn name(self) -> Option<&'static str> {
-        match self {
-            Self::None => None,
-            Self::Partnero | Self::PartneroFriends => Some("Partnero"),
-            Self::Partnac => Some("Partnac"),
-            Self::Tapfiliate => Some("Tapfiliate"),
-        }
+        Some(match self {
+            Self::None => return None,
+            Self::Partnero | Self::PartneroFriends => "Partnero",
+            Self::Partnac => "Partnac",
+            Self::Tapfiliate => "Tapfiliate",
+            Self::Postback => "the tracker",
+            Self::Dub => "Dub",
+            Self::Affonso => "Affonso",
+            Self::Firstpromoter => "FirstPromoter",
+            Self::Tolt => "Tolt",
+            Self::Awin => "Awin",
+        })
+    }
+
+    /// Returns `true` if the shop's server tells the platform of landings. The others know of them
+    /// by their own links or scripts.
+    pub(crate) fn has_clicks(self) -> bool {
+        matches!(
+            self,
+            Self::Partnac | Self::Tapfiliate | Self::Affonso | Self::Tolt
+        )
     }
 }
 
 impl Options {
     const MEMORY: &str = "memory:";
-    const OFF: &str = "off";
 
-    /// Do reports wait until they are delivered?
-    pub(crate) fn has_outbox(&self) -> bool {
-        self.outbox != Self::OFF
+    /// Returns the secret of the payment provider's webhook.
+    pub(crate) fn payment_secret(&self) -> Option<String> {
+        let from_env = || std::env::var("PAYMENT_SECRET").ok();
+        let secret = self.payment_secret.clone().or_else(from_env);
+        secret.filter(|secret| !secret.is_empty())
     }
 
-    /// Where the books are kept, and the reports that wait.
-    pub(crate) fn books_url(&self) -> &str {
-        if self.has_outbox() {
-            &self.outbox
-        } else {
-            Self::MEMORY
-        }
-    }
-
-    /// Refuses options that make no sense together.
+    /// Refuses options that contradict each other.
     pub(crate) fn check(&self) -> Result<(), BadOption> {
-        if self.keep == KeepIn::Cookie && self.store != Self::MEMORY {
-            return Err(BadOption::StoreWithoutUse);
-        }
-        if self.platform == Platform::None && self.platform_url.is_some() {
-            return Err(BadOption::UrlWithoutPlatform);
+        let is_postback = self.platform == Platform::Postback;
+        let refusal = if self.keep == KeepIn::Cookie && self.store != Self::MEMORY {
+            "--store is of no use with `--keep cookie`: add `--keep server` or `--keep session`, or \
+             leave out the store"
+        } else if self.platform == Platform::None && self.platform_url.is_some() {
+            "--platform-url is of no use with `--platform none`: name the platform that is there, or \
+             leave out the URL"
+        } else if self.postback_refund_url.is_some() && !is_postback {
+            "--postback-refund-url is of no use without `--platform postback`: add that, or leave \
+             out the URL"
+        } else if self.postback_success.is_some() && !is_postback {
+            "--postback-success is of no use without `--platform postback`: add that, or leave out \
+             the text"
+        } else if self.postback_refund_url.is_some() && self.platform_url.is_none() {
+            "--postback-refund-url is of no use without --platform-url: give the template of a sale \
+             as well, or leave out that of a refund"
+        } else if self.postback_success.is_some() && self.platform_url.is_none() {
+            "--postback-success is of no use without --platform-url: give the template of a sale as \
+             well, or leave out the text"
+        } else if self.click_wait > 0 && !self.platform.has_clicks() {
+            "--click-wait is of no use with this --platform, which takes no clicks from a server: \
+             leave it out"
+        } else if self.payment_secret.is_some() && self.payment.is_none() {
+            "--payment-secret is of no use without --payment: name the payment provider, or leave \
+             out the secret"
+        } else if self.payment_test && self.payment.is_none() {
+            "--payment-test is of no use without --payment: name the payment provider, or leave it \
+             out"
+        } else if self.payment.is_some() && self.payment_secret().is_none() {
+            "--payment needs the secret of the provider's webhook: give it with --payment-secret or \
+             as PAYMENT_SECRET"
+        } else {
+            return self.check_parameters();
+        };
+        Err(BadOption(refusal.to_owned()))
+    }
+
+    /// Refuses a parameter that would carry both a key and a click ID, or that is named twice.
+    fn check_parameters(&self) -> Result<(), BadOption> {
+        for (at, name) in self.click_params.iter().enumerate() {
+            if self.params.contains(name) {
+                return Err(BadOption(format!(
+                    "--click-param `{name}` is a --param as well: a parameter carries a key or a \
+                     click ID"
+                )));
+            }
+            if self.click_params[..at].contains(name) {
+                return Err(BadOption(format!("--click-param `{name}` is named twice")));
+            }
         }
         Ok(())
     }
 }
 
-/// Options that the command line knows and the shop can't honour.
+/// Options that the command line knows and the shop can't honour, with what to do about it.
 #[derive(Debug)]
-pub(crate) enum BadOption {
-    UrlWithoutPlatform,
-    StoreWithoutUse,
-}
+pub(crate) struct BadOption(String);
 
 impl fmt::Display for BadOption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::StoreWithoutUse => f.write_str(
-                "--store is of no use with `--keep cookie`: add `--keep server` or `--keep \
-                 session`, or leave out the store",
-            ),
-            Self::UrlWithoutPlatform => f.write_str(
-                "--platform-url is of no use with `--platform none`: name the platform that is \
-                 there, or leave out the URL",
-            ),
-        }
+        f.write_str(&self.0)
     }
 }
 

@@ -5,7 +5,7 @@
 use std::fmt;
 
 use serde::Serialize;
-use tower_referral_platforms::{self, DeliveryState, Report, Setback};
+use tower_referral_platforms::{self as platform, DeliveryState, Report, Setback};
 
 use crate::books::Entry;
 use crate::outbox::{Outbox, Told};

@@ -77,7 +77,7 @@ pub(crate) async fn open(
     };
     let reports = match (service, options.platform.name()) {
         (Some(service), Some(platform)) => {
-            let outbox = if options.has_outbox() {
+            let outbox = if true {
                 Outbox::open(store.clone(), service).await?
             } else {
                 Outbox::without_queue(store.clone(), service)
@@ -176,9 +176,9 @@ pub(crate) async fn open(
 fn connect(
     options: &Options,
     url: &str,
-) -> Result<(Option<Clicks>, Option<PlatformService>), ConfigError> {
+) -> Result<(Option<Clicks>, Option<PlatformService>), StoreError> {
     let (api_key, mut https) = (&options.api_key, Https::new());
-    if !options.has_outbox() {
+    if !true {
         https = https.time_limit(REPORT_LIMIT);
     }
     // Partnero takes clicks from its own script only.
@@ -201,7 +201,7 @@ fn connect(
             let client = Client::new(PartneroFriends::new(api_key)?.base_url(url)?, https);
             (None, PlatformService::new(client.reports()))
         }
-        Platform::None => return Ok((None, None)),
+        _ => return Ok((None, None)),
     };
     let wait = StdDuration::from_millis(options.click_wait);
     Ok((clicks.map(|clicks| clicks.wait(wait)), Some(service)))

@@ -1,169 +1,283 @@
-//! Plays Partnac. Neither its statuses nor the shape of its answers are documented: these are likely
-//! ones.
+//! A stand-in for Partnac. Its documentation has the fields and neither statuses nor the shape of
+//! answers: these are likely ones.
 
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 
-use super::Answer;
-use super::call::{Call, Fields, Kind, UNKNOWN, Verdict, decimal, text, unescaped};
-use super::records::{Conversion, Records};
+use super::answer::{Answer, Verdict, number};
+use super::call::{Call, Fields, Invalid, Kind, optional, required};
+use super::{Account, Records, StandIn, is_unknown};
 
-pub(super) fn answer(records: &mut Records, api_key: &str, call: &Call<'_>) -> Verdict {
-    if !call.has(header::AUTHORIZATION.as_str(), &format!("Bearer {api_key}")) {
-        return Err(Answer::refusal(StatusCode::UNAUTHORIZED, "invalid API key"));
+/// Everything that Partnac remembers.
+pub(super) struct Partnac {
+    account: Account,
+    /// Click IDs and the code of each.
+    clicks: Vec<(String, String)>,
+    conversions: Vec<Conversion>,
+    refunds: Vec<Refund>,
+}
+
+struct Conversion {
+    id: String,
+    unique_id: String,
+    kind: String,
+    /// What is left of it.
+    amount: Decimal,
+    code: String,
+    metadata: Value,
+}
+
+struct Refund {
+    unique_id: String,
+    external_refund_id: Option<String>,
+    amount: Decimal,
+}
+
+impl Partnac {
+    pub(super) fn new(account: Account) -> Self {
+        Self {
+            account,
+            clicks: Vec::new(),
+            conversions: Vec::new(),
+            refunds: Vec::new(),
+        }
     }
-    let route = call.route("/v1/tracking");
-    let route = route.as_ref().map(|(method, path)| (*method, &path[..]));
-    match route {
-        Some(("POST", ["clicks"])) => click(records, call),
-        Some(("GET", ["clicks"])) => {
-            let clicks = records.clicks.iter();
-            let clicks = clicks.map(|(id, code)| json!({"click_id": id, "partnership_code": code}));
-            list(call, clicks.collect())
+
+    fn click(&mut self, call: &Call<'_>) -> Verdict {
+        let fields = object(
+            call,
+            &[
+                required("partnership_code", Kind::Text),
+                required("click_url", Kind::Text),
+                optional("referrer_url", Kind::Text),
+                optional("screen_width", Kind::Integer),
+                optional("ip_address", Kind::Text),
+            ],
+        )?;
+        let code = known_code(&fields)?;
+        let id = format!("clk_{:06}", call.number);
+        self.clicks.push((id.clone(), code.to_owned()));
+        let click = json!({ "data": { "click_id": id } });
+        Ok(Answer::json(StatusCode::CREATED, click))
+    }
+
+    fn convert(&mut self, call: &Call<'_>) -> Verdict {
+        const KINDS: &[&str] = &["sale", "lead", "referral", "subscription", "custom"];
+        let fields = object(
+            call,
+            &[
+                required("partnership_code", Kind::Text),
+                required("unique_id", Kind::Text),
+                required("conversion_type", Kind::OneOf(KINDS)),
+                required("amount", Kind::Amount),
+                optional("campaign_id", Kind::Text),
+                optional("session_id", Kind::Text),
+                optional("metadata", Kind::Object),
+            ],
+        )?;
+        let code = known_code(&fields)?;
+        if let Some(session) = fields.text("session_id")
+            && !self.clicks.iter().any(|(id, _)| id == session)
+        {
+            return Err(invalid(Invalid::field("session_id", "is no click ID")));
         }
-        Some(("POST", ["conversions"])) => convert(records, call),
-        Some(("GET", ["conversions"])) => {
-            list(call, records.conversions.iter().map(shown).collect())
+        let unique_id = fields.required_text("unique_id");
+        if self.find(unique_id).is_some() {
+            let message = "a conversion of this unique_id exists";
+            return Err(refused(StatusCode::CONFLICT, message));
         }
-        Some(("PATCH", ["conversions", id])) => update(records, call, &unescaped(id)),
-        Some(("POST", ["conversions", id, "refund"])) => refund(records, call, &unescaped(id)),
-        _ => Err(Answer::refusal(StatusCode::NOT_FOUND, "no such resource")),
+        let id = format!("conv_{:06}", call.number);
+        self.conversions.push(Conversion {
+            id: id.clone(),
+            unique_id: unique_id.to_owned(),
+            kind: fields.required_text("conversion_type").to_owned(),
+            amount: fields.amount("amount").unwrap_or_default(),
+            code: code.to_owned(),
+            metadata: metadata(&fields)?,
+        });
+        let conversion = json!({ "data": { "id": id } });
+        Ok(Answer::json(StatusCode::CREATED, conversion))
+    }
+
+    fn refund(&mut self, call: &Call<'_>, unique_id: &str) -> Verdict {
+        let fields = object(
+            call,
+            &[
+                optional("amount", Kind::Amount),
+                optional("reason", Kind::Text),
+                optional("external_refund_id", Kind::Text),
+                optional("reverse_paid_earnings", Kind::Flag),
+            ],
+        )?;
+        let refund_id = fields.text("external_refund_id").map(str::to_owned);
+        let is_same = |refund: &Refund| refund.external_refund_id == refund_id;
+        if refund_id.is_some() && self.refunds.iter().any(is_same) {
+            return Err(refused(StatusCode::CONFLICT, "refunded already"));
+        }
+        let sale = self.find(unique_id).ok_or_else(unknown_conversion)?;
+        let amount = fields.amount("amount").unwrap_or(sale.amount);
+        if amount > sale.amount || amount.is_zero() {
+            let problem = "is more than what is left, or nothing";
+            return Err(invalid(Invalid::field("amount", problem)));
+        }
+        sale.amount -= amount;
+        self.refunds.push(Refund {
+            unique_id: unique_id.to_owned(),
+            external_refund_id: refund_id,
+            amount,
+        });
+        let refund = json!({ "data": { "refund_id": format!("ref_{:06}", call.number) } });
+        Ok(Answer::json(StatusCode::OK, refund))
+    }
+
+    fn update(&mut self, call: &Call<'_>, unique_id: &str) -> Verdict {
+        let fields = object(
+            call,
+            &[
+                optional("amount", Kind::Amount),
+                optional("unique_id", Kind::Text),
+                optional("metadata", Kind::Object),
+                optional("recalculate_commissions", Kind::Flag),
+            ],
+        )?;
+        if fields.text("unique_id").is_some_and(|id| id != unique_id) {
+            let problem = "must be the one that the conversion was made with";
+            return Err(invalid(Invalid::field("unique_id", problem)));
+        }
+        let merged = metadata(&fields)?;
+        let sale = self.find(unique_id).ok_or_else(unknown_conversion)?;
+        if let Some(amount) = fields.amount("amount") {
+            sale.amount = amount;
+        }
+        if let (Some(kept), Some(merged)) = (sale.metadata.as_object_mut(), merged.as_object()) {
+            kept.extend(merged.clone());
+        }
+        let sale = shown(sale);
+        Ok(Answer::json(StatusCode::OK, json!({ "data": sale })))
+    }
+
+    fn find(&mut self, unique_id: &str) -> Option<&mut Conversion> {
+        let mut conversions = self.conversions.iter_mut();
+        conversions.find(|conversion| conversion.unique_id == unique_id)
     }
 }
 
-fn check_code(fields: &Fields) -> Result<&str, Answer> {
-    let code = text(fields, "partnership_code").unwrap_or_default();
-    if code.starts_with(UNKNOWN) {
-        return Err(Answer::refusal(
-            StatusCode::NOT_FOUND,
-            "partnership not found",
-        ));
+impl StandIn for Partnac {
+    fn answer(&mut self, call: &Call<'_>) -> Verdict {
+        if call.bearer() != Some(&self.account.api_key) {
+            return Err(refused(StatusCode::UNAUTHORIZED, "invalid API key"));
+        }
+        let route = call.route("/v1/tracking");
+        let Some((method, path)) = &route else {
+            return Err(refused(StatusCode::NOT_FOUND, "no such resource"));
+        };
+        let path: Vec<_> = path.iter().map(String::as_str).collect();
+        match (*method, &path[..]) {
+            ("POST", ["clicks"]) => self.click(call),
+            ("GET", ["clicks"]) => {
+                let clicks = self.clicks.iter();
+                let clicks =
+                    clicks.map(|(id, code)| json!({ "click_id": id, "partnership_code": code }));
+                list(call, clicks.collect())
+            }
+            ("POST", ["conversions"]) => self.convert(call),
+            ("GET", ["conversions"]) => list(call, self.conversions.iter().map(shown).collect()),
+            ("PATCH", ["conversions", id]) => self.update(call, id),
+            ("POST", ["conversions", id, "refund"]) => self.refund(call, id),
+            _ => Err(refused(StatusCode::NOT_FOUND, "no such resource")),
+        }
+    }
+
+    fn records(&self) -> Records {
+        let clicks = self.clicks.iter();
+        let clicks = clicks.map(|(id, code)| format!("{id} by {code}"));
+        let conversions = self.conversions.iter().map(|sale| {
+            let (kind, id, code) = (&sale.kind, &sale.unique_id, &sale.code);
+            if sale.kind == "lead" {
+                return format!("{kind} {id} by {code}");
+            }
+            let currency = sale.metadata["currency"].as_str().unwrap_or("USD");
+            format!("{kind} {id}: {} {currency} by {code}", sale.amount)
+        });
+        let refunds = self.refunds.iter();
+        let refunds = refunds.map(|refund| format!("{}: {}", refund.unique_id, refund.amount));
+        vec![
+            ("Clicks", clicks.collect()),
+            ("Conversions", conversions.collect()),
+            ("Refunds", refunds.collect()),
+        ]
+    }
+}
+
+fn object(call: &Call<'_>, known: &[super::call::Field]) -> Result<Fields, Answer> {
+    call.object(known).map_err(invalid)
+}
+
+/// The metadata that Partnac reads has its own types; the rest is the user's.
+fn metadata(fields: &Fields) -> Result<Value, Answer> {
+    const READ: [&str; 8] = [
+        "currency",
+        "customer_id",
+        "coupon_code",
+        "ip_address",
+        "user_agent",
+        "country",
+        "city",
+        "region",
+    ];
+    let metadata = fields.value("metadata").cloned();
+    let metadata = metadata.unwrap_or_else(|| json!({}));
+    for name in READ {
+        if metadata.get(name).is_some_and(|value| !value.is_string()) {
+            let name = format!("metadata.{name}");
+            return Err(invalid(Invalid::field(name, "must be a text")));
+        }
+    }
+    let currency = metadata.get("currency").and_then(Value::as_str);
+    if currency.is_some_and(|currency| !super::call::is_currency(currency)) {
+        let problem = "must be a currency's code of three letters";
+        return Err(invalid(Invalid::field("metadata.currency", problem)));
+    }
+    Ok(metadata)
+}
+
+fn known_code(fields: &Fields) -> Result<&str, Answer> {
+    let code = fields.required_text("partnership_code");
+    if is_unknown(code) {
+        return Err(refused(StatusCode::NOT_FOUND, "partnership not found"));
     }
     Ok(code)
 }
 
-fn click(records: &mut Records, call: &Call<'_>) -> Verdict {
-    let fields = call.fields(&[
-        ("partnership_code", Kind::RequiredText),
-        ("click_url", Kind::RequiredText),
-        ("referrer_url", Kind::Text),
-        ("screen_width", Kind::Integer),
-        ("ip_address", Kind::Text),
-    ])?;
-    let code = check_code(&fields)?;
-    let id = format!("clk_{:06}", call.number);
-    records.clicks.push((id.clone(), code.to_owned()));
-    let click = json!({ "data": { "click_id": id } });
-    Ok(Answer::json(StatusCode::CREATED, click))
+fn unknown_conversion() -> Answer {
+    refused(StatusCode::NOT_FOUND, "no conversion of this unique_id")
 }
 
-fn convert(records: &mut Records, call: &Call<'_>) -> Verdict {
-    const KINDS: [&str; 5] = ["sale", "lead", "referral", "subscription", "custom"];
-    let fields = call.fields(&[
-        ("partnership_code", Kind::RequiredText),
-        ("unique_id", Kind::RequiredText),
-        ("conversion_type", Kind::RequiredText),
-        ("amount", Kind::RequiredAmount),
-        ("campaign_id", Kind::Text),
-        ("session_id", Kind::Text),
-        ("metadata", Kind::Object),
-    ])?;
-    let kind = text(&fields, "conversion_type").unwrap_or_default();
-    if !KINDS.contains(&kind) {
-        return Err(Answer::invalid("conversion_type", "is none of the five"));
-    }
-    let code = check_code(&fields)?;
-    if text(&fields, "session_id").is_some_and(|id| !records.knows_click(id)) {
-        return Err(Answer::invalid("session_id", "is no click ID"));
-    }
-    let external_id = text(&fields, "unique_id").unwrap_or_default();
-    if records.conversion(external_id).is_some() {
-        let message = "a conversion of this unique_id exists already";
-        return Err(Answer::refusal(StatusCode::CONFLICT, message));
-    }
-    let currency = fields
-        .get("metadata")
-        .and_then(|facts| facts.get("currency"));
-    records.conversions.push(Conversion {
-        number: call.number,
-        external_id: external_id.to_owned(),
-        kind: kind.to_owned(),
-        amount: decimal(&fields["amount"]).unwrap_or_default(),
-        currency: currency.and_then(Value::as_str).unwrap_or("USD").to_owned(),
-        credit: code.to_owned(),
-    });
-    let id = format!("conv_{:06}", call.number);
-    Ok(Answer::json(
-        StatusCode::CREATED,
-        json!({"data": {"id": id}}),
-    ))
+fn refused(status: StatusCode, message: &str) -> Answer {
+    Answer::json(status, json!({ "message": message }))
+}
+
+fn invalid(invalid: Invalid) -> Answer {
+    let errors = json!({ invalid.name(): [invalid.problem()] });
+    let status = match invalid {
+        Invalid::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Invalid::Json => StatusCode::BAD_REQUEST,
+        Invalid::Field { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+    };
+    let message = "validation failed";
+    Answer::json(status, json!({ "message": message, "errors": errors }))
 }
 
 fn shown(conversion: &Conversion) -> Value {
     json!({
-        "id": format!("conv_{:06}", conversion.number),
-        "unique_id": conversion.external_id,
+        "id": conversion.id,
+        "unique_id": conversion.unique_id,
         "conversion_type": conversion.kind,
-        "amount": super::number(conversion.amount),
-        "partnership_code": conversion.credit,
-        "metadata": {"currency": conversion.currency},
+        "amount": number(conversion.amount),
+        "partnership_code": conversion.code,
+        "metadata": conversion.metadata,
     })
-}
-
-fn unknown_conversion() -> Answer {
-    Answer::refusal(StatusCode::NOT_FOUND, "no conversion of this unique_id")
-}
-
-fn refund(records: &mut Records, call: &Call<'_>, external_id: &str) -> Verdict {
-    let fields = call.fields(&[
-        ("amount", Kind::Amount),
-        ("reason", Kind::Text),
-        ("external_refund_id", Kind::Text),
-        ("reverse_paid_earnings", Kind::Flag),
-    ])?;
-    let id = text(&fields, "external_refund_id");
-    let mut refunds = records.refunds.iter();
-    if id.is_some() && refunds.any(|refund| refund.id.as_deref() == id) {
-        return Err(Answer::refusal(StatusCode::CONFLICT, "refunded already"));
-    }
-    let sale = records
-        .conversion(external_id)
-        .ok_or_else(unknown_conversion)?;
-    let amount = fields
-        .get("amount")
-        .and_then(decimal)
-        .unwrap_or(sale.amount);
-    if amount > sale.amount || amount == Decimal::ZERO {
-        return Err(Answer::invalid(
-            "amount",
-            "is more than what is left, or nothing",
-        ));
-    }
-    sale.amount -= amount;
-    records.refund(external_id, id, amount);
-    let refund = json!({"data": {"refund_id": format!("ref_{:06}", call.number)}});
-    Ok(Answer::json(StatusCode::OK, refund))
-}
-
-fn update(records: &mut Records, call: &Call<'_>, external_id: &str) -> Verdict {
-    let fields = call.fields(&[
-        ("amount", Kind::Amount),
-        ("unique_id", Kind::Text),
-        ("metadata", Kind::Object),
-        ("recalculate_commissions", Kind::Flag),
-    ])?;
-    let sale = records
-        .conversion(external_id)
-        .ok_or_else(unknown_conversion)?;
-    if let Some(amount) = fields.get("amount").and_then(decimal) {
-        sale.amount = amount;
-    }
-    if let Some(id) = text(&fields, "unique_id") {
-        id.clone_into(&mut sale.external_id);
-    }
-    let sale = shown(sale);
-    Ok(Answer::json(StatusCode::OK, json!({ "data": sale })))
 }
 
 fn list(call: &Call<'_>, all: Vec<Value>) -> Verdict {
@@ -171,11 +285,11 @@ fn list(call: &Call<'_>, all: Vec<Value>) -> Verdict {
         None => Ok(default),
         Some(text) => text
             .parse()
-            .map_err(|_| Answer::invalid(name, "is no number")),
+            .map_err(|_| invalid(Invalid::field(name, "is no number"))),
     };
     let (limit, offset) = (number("limit", 20)?, number("offset", 0)?);
     if !(1..=100).contains(&limit) {
-        return Err(Answer::invalid("limit", "is 1 to 100"));
+        return Err(invalid(Invalid::field("limit", "is 1 to 100")));
     }
     let page: Vec<_> = all.into_iter().skip(offset).take(limit).collect();
     Ok(Answer::json(StatusCode::OK, json!({ "data": page })))

@@ -1,277 +1,384 @@
-//! Plays Partnero, an affiliate program or a refer-a-friend one. A transaction's key isn't unique
-//! here: its own integrations say so, and a second call makes a second commission.
+//! A stand-in for Partnero's affiliate programs. A transaction's key isn't unique here: Partnero's
+//! own integrations say so, and a second call makes a second commission.
 
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use rust_decimal::Decimal;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::call::{Call, Fields, Kind, UNKNOWN, Verdict, check, decimal, text, unescaped};
-use super::records::{Conversion, Customer, Records};
-use super::{Answer, number};
+use super::answer::{Answer, Verdict, number};
+use super::call::{Call, Field, Fields, Invalid, Kind, checked, optional, required};
+use super::{Account, Records, StandIn, is_unknown};
 
-/// How many referred customers are on a page.
-const PAGE_LEN: usize = 2;
-
-pub(super) fn answer(
-    records: &mut Records,
-    api_key: &str,
-    is_friends: bool,
-    call: &Call<'_>,
-) -> Verdict {
-    if !call.has(header::AUTHORIZATION.as_str(), &format!("Bearer {api_key}")) {
-        return Err(Answer::refusal(
-            StatusCode::UNAUTHORIZED,
-            "Unauthenticated.",
-        ));
-    }
-    if !call.has(header::ACCEPT.as_str(), "application/json") {
-        let message = "Accept: application/json";
-        return Err(Answer::refusal(StatusCode::NOT_ACCEPTABLE, message));
-    }
-    let route = call.route("/v1");
-    let route = route.as_ref().map(|(method, path)| (*method, &path[..]));
-    match route {
-        Some(("GET", ["test"])) => Ok(success(json!({}))),
-        Some(("POST", ["customers"])) if is_friends => friend(records, call),
-        Some(("POST", ["customers"])) => customer(records, call),
-        Some(("POST", ["transactions"])) => transactions(records, is_friends, call),
-        Some(("DELETE", ["transactions", key])) => delete(records, &unescaped(key)),
-        Some(("GET", ["customers", id, page @ ..])) if is_friends => {
-            friends_page(records, call, &unescaped(id), page)
-        }
-        Some(("POST", ["customers", id, "balance", "credit"])) if is_friends => {
-            credit(records, call, &unescaped(id))
-        }
-        _ => Err(Answer::refusal(StatusCode::NOT_FOUND, "Not found.")),
-    }
+/// Everything that Partnero remembers.
+pub(super) struct Partnero {
+    account: Account,
+    pub(super) books: Books,
 }
 
-fn success(data: Value) -> Answer {
-    let mut json = json!({"status": 1});
-    json["data"] = data;
-    Answer::json(StatusCode::OK, json)
+/// Customers and transactions, the same in both kinds of program.
+#[derive(Default)]
+pub(super) struct Books {
+    pub(super) customers: Vec<Customer>,
+    transactions: Vec<Transaction>,
+    deleted: Vec<String>,
 }
 
-fn not_found() -> Answer {
-    Answer::refusal(StatusCode::NOT_FOUND, "Not found.")
+pub(super) struct Customer {
+    pub(super) key: String,
+    pub(super) email: Option<String>,
+    pub(super) name: Option<String>,
+    pub(super) surname: Option<String>,
+    /// Who referred the customer.
+    pub(super) credit: Option<String>,
+    pub(super) created_at: i64,
 }
 
-fn duplicate() -> Answer {
-    Answer::refusal(StatusCode::UNPROCESSABLE_ENTITY, "Duplicate key")
+struct Transaction {
+    key: Option<String>,
+    customer: String,
+    amount: Decimal,
+    currency: String,
+    credit: Option<String>,
 }
 
-/// The one who referred a customer, in a field of this name.
-fn referrer<'f>(
-    fields: &'f Fields,
-    name: &str,
-    by: &[(&str, Kind)],
-) -> Result<Option<&'f str>, Answer> {
-    let Some(referrer) = fields.get(name).and_then(Value::as_object) else {
-        return Ok(None);
-    };
-    check(referrer, &format!("{name}."), by)?;
-    let mut known = by.iter().filter_map(|(by, _)| text(referrer, by));
-    match known.next() {
-        Some(key) if key.starts_with(UNKNOWN) => Err(Answer::refusal(
-            StatusCode::BAD_REQUEST,
-            "Invalid partner key",
-        )),
-        Some(key) => Ok(Some(key)),
-        None => Err(Answer::invalid(name, "must have one of its fields")),
-    }
-}
-
-const PARTNER: &[(&str, Kind)] = &[
-    ("key", Kind::Text),
-    ("id", Kind::Text),
-    ("email", Kind::Text),
+const SALE: [Field; 7] = [
+    optional("key", Kind::Text),
+    required("amount", Kind::Amount),
+    required("action", Kind::Text),
+    optional("amount_units", Kind::Currency),
+    optional("product_id", Kind::Text),
+    optional("product_type", Kind::Text),
+    optional("created_at", Kind::Text),
 ];
 
-fn customer(records: &mut Records, call: &Call<'_>) -> Verdict {
-    let fields = call.fields(&[
-        ("partner", Kind::RequiredObject),
-        ("key", Kind::RequiredText),
-        ("email", Kind::Text),
-        ("name", Kind::Text),
-        ("surname", Kind::Text),
-        ("tags", Kind::List),
-        ("options", Kind::Object),
-    ])?;
-    let partner = referrer(&fields, "partner", PARTNER)?;
-    let key = text(&fields, "key").unwrap_or_default();
-    add_customer(records, key, partner)?;
-    Ok(success(json!({"key": key, "partner": {"key": partner}})))
-}
-
-fn friend(records: &mut Records, call: &Call<'_>) -> Verdict {
-    let fields = call.fields(&[
-        ("referring_customer", Kind::Object),
-        ("key", Kind::Text),
-        ("id", Kind::Text),
-        ("email", Kind::Text),
-        ("name", Kind::Text),
-        ("surname", Kind::Text),
-        ("metadata", Kind::Object),
-    ])?;
-    let by = [("key", Kind::Text), ("id", Kind::Text)];
-    let friend = referrer(&fields, "referring_customer", &by)?;
-    let id = text(&fields, "id").or_else(|| text(&fields, "key"));
-    let id = id.ok_or_else(|| Answer::invalid("key", "is required"))?;
-    add_customer(records, id, friend)?;
-    Ok(success(shown(records, id)))
-}
-
-fn add_customer(records: &mut Records, id: &str, credit: Option<&str>) -> Result<(), Answer> {
-    if records.customer(id).is_some() {
-        return Err(duplicate());
+impl Partnero {
+    pub(super) fn new(account: Account) -> Self {
+        Self {
+            account,
+            books: Books::default(),
+        }
     }
-    records.customers.push(Customer {
-        id: id.to_owned(),
-        credit: credit.map(str::to_owned),
-    });
+
+    fn customer(&mut self, call: &Call<'_>) -> Verdict {
+        let mut body = call.unchecked().map_err(invalid)?;
+        let partner = partner(body.remove("partner"))?;
+        let fields = checked(body, "", &CUSTOMER).map_err(invalid)?;
+        let options = fields.object("options", &[optional("referral_url", Kind::Text)]);
+        options.map_err(invalid)?;
+        let customer = Customer::new(&fields, partner, call.now);
+        if self.books.find(&customer.key).is_some() {
+            return Err(duplicate());
+        }
+        let answer = json!({
+            "key": customer.key,
+            "partner": customer.credit,
+            "name": customer.name,
+            "surname": customer.surname,
+            "email": customer.email,
+            "status": "active",
+            "tags": fields.value("tags").unwrap_or(&json!([])),
+            "created_at": moment(customer.created_at),
+            "updated_at": moment(customer.created_at),
+        });
+        // Only customers with a valid referral are recorded.
+        if customer.credit.is_some() {
+            self.books.customers.push(customer);
+        }
+        Ok(success(answer))
+    }
+}
+
+/// The fields of a customer but for the partner, which the documentation's own code sends as `null`
+/// or without anything in it.
+const CUSTOMER: [Field; 6] = [
+    required("key", Kind::Text),
+    optional("email", Kind::Text),
+    optional("name", Kind::Text),
+    optional("surname", Kind::Text),
+    optional("tags", Kind::Texts),
+    optional("options", Kind::Object),
+];
+
+/// Reads who is to be credited. No key at all is ignored, as the guides promise; one that nobody
+/// has is refused, as the reference says.
+fn partner(partner: Option<Value>) -> Result<Option<String>, Answer> {
+    let object = match partner {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::Object(object)) => object,
+        Some(_) => return Err(invalid(Invalid::field("partner", "must be an object"))),
+    };
+    let known = ["key", "id", "email"];
+    named(object, "partner", &known)
+}
+
+/// Reads the one who is named by one of these fields.
+pub(super) fn named(
+    mut object: Map<String, Value>,
+    above: &str,
+    known: &[&'static str],
+) -> Result<Option<String>, Answer> {
+    object.retain(|name, value| !(known.contains(&&**name) && value.is_null()));
+    let fields: Vec<_> = known
+        .iter()
+        .map(|name| optional(name, Kind::Text))
+        .collect();
+    let fields = checked(object, above, &fields).map_err(invalid)?;
+    let name = known.iter().find_map(|name| fields.text(name));
+    match name {
+        Some(key) if is_unknown(key) => {
+            let message = "Invalid partner key";
+            Err(refused(StatusCode::BAD_REQUEST, message))
+        }
+        // Nobody has it, and the answer is a success that credits nobody.
+        Some(key) if key.starts_with("IGNORED") => Ok(None),
+        name => Ok(name.map(str::to_owned)),
+    }
+}
+
+impl Customer {
+    pub(super) fn new(fields: &Fields, credit: Option<String>, created_at: i64) -> Self {
+        let text = |name| fields.text(name).map(str::to_owned);
+        Self {
+            key: fields.required_text("key").to_owned(),
+            email: text("email"),
+            name: text("name"),
+            surname: text("surname"),
+            credit,
+            created_at,
+        }
+    }
+}
+
+impl Books {
+    pub(super) fn find(&self, key: &str) -> Option<&Customer> {
+        self.customers.iter().find(|customer| customer.key == key)
+    }
+
+    /// `POST /transactions`: one sale, or several of one customer. Those of a customer who isn't
+    /// there are ignored.
+    pub(super) fn transactions(&mut self, call: &Call<'_>, is_friends: bool) -> Verdict {
+        let is_list = call
+            .unchecked()
+            .is_ok_and(|body| body.contains_key("transactions"));
+        if is_list {
+            let known = [
+                required("customer", Kind::Object),
+                required("transactions", Kind::Objects),
+            ];
+            let fields = call.object(&known).map_err(invalid)?;
+            let customer = customer_key(&fields)?;
+            let sales = fields.objects("transactions", &SALE).map_err(invalid)?;
+            let made: Result<Vec<_>, _> = sales
+                .iter()
+                .map(|sale| self.transaction(sale, &customer))
+                .collect();
+            return Ok(success(made?.into()));
+        }
+        let known = [
+            &SALE[..],
+            &[
+                required("customer", Kind::Object),
+                optional("options", Kind::Object),
+            ],
+        ]
+        .concat();
+        let fields = call.object(&known).map_err(invalid)?;
+        let options = fields.object("options", &[optional("create_customer", Kind::Flag)]);
+        let options = options.map_err(invalid)?.unwrap_or_default();
+        let customer = if options.flag("create_customer") == Some(true) && !is_friends {
+            self.make_customer(&fields, call.now)?
+        } else {
+            customer_key(&fields)?
+        };
+        self.transaction(&fields, &customer).map(success)
+    }
+
+    /// Makes a guest a customer within the sale's own call.
+    fn make_customer(&mut self, fields: &Fields, now: i64) -> Result<String, Answer> {
+        let customer = fields.value("customer").and_then(Value::as_object);
+        let mut customer = customer.cloned().unwrap_or_default();
+        let partner = partner(customer.remove("partner"))?;
+        let known = [
+            required("key", Kind::Text),
+            optional("name", Kind::Text),
+            optional("surname", Kind::Text),
+            optional("email", Kind::Text),
+            optional("tags", Kind::Texts),
+        ];
+        let customer = checked(customer, "customer", &known).map_err(invalid)?;
+        let customer = Customer::new(&customer, partner, now);
+        if self.find(&customer.key).is_some() {
+            return Err(duplicate());
+        }
+        let key = customer.key.clone();
+        if customer.credit.is_some() {
+            self.customers.push(customer);
+        }
+        Ok(key)
+    }
+
+    fn transaction(&mut self, sale: &Fields, customer: &str) -> Result<Value, Answer> {
+        let known = self.find(customer);
+        let credit = known.and_then(|customer| customer.credit.clone());
+        let customer = known.map(|customer| customer.key.clone());
+        let answer = json!({
+            "key": sale.text("key"),
+            "amount": sale.amount("amount").map(number),
+            "action": sale.text("action"),
+            "partner": credit,
+            "customer": customer.as_ref().map(|key| json!({ "key": key })),
+            "rewards": [],
+        });
+        if let Some(customer) = customer {
+            self.transactions.push(Transaction {
+                key: sale.text("key").map(str::to_owned),
+                customer,
+                amount: sale.amount("amount").unwrap_or_default(),
+                currency: sale.text("amount_units").unwrap_or_default().to_owned(),
+                credit,
+            });
+        }
+        Ok(answer)
+    }
+
+    /// `DELETE /transactions/{key}`
+    pub(super) fn delete(&mut self, key: &str) -> Verdict {
+        let mut transactions = self.transactions.iter();
+        let at = transactions
+            .position(|transaction| transaction.key.as_deref() == Some(key))
+            .ok_or_else(not_found)?;
+        let sale = self.transactions.remove(at);
+        self.deleted.push(format!("{key}: {}", sale.amount));
+        Ok(Answer::json(StatusCode::OK, json!({ "status": 1 })))
+    }
+
+    /// `GET /customers/{key}/transactions`
+    pub(super) fn transactions_of(&self, call: &Call<'_>, customer: &str) -> Verdict {
+        self.find(customer).ok_or_else(not_found)?;
+        let of_customer = self.transactions.iter();
+        let of_customer = of_customer.filter(|transaction| transaction.customer == customer);
+        let all = of_customer.map(|sale| {
+            json!({
+                "key": sale.key,
+                "amount": number(sale.amount),
+                "amount_units": sale.currency,
+                "action": "sale",
+            })
+        });
+        Ok(page(call, &all.collect::<Vec<_>>()))
+    }
+
+    pub(super) fn records(&self) -> Records {
+        let nobody = "nobody";
+        let customers = self.customers.iter().map(|customer| {
+            let credit = customer.credit.as_deref().unwrap_or(nobody);
+            format!("{} by {credit}", customer.key)
+        });
+        let sales = self.transactions.iter().map(|sale| {
+            let key = sale.key.as_deref().unwrap_or("without a key");
+            let credit = sale.credit.as_deref().unwrap_or(nobody);
+            format!("sale {key}: {} {} by {credit}", sale.amount, sale.currency)
+        });
+        vec![
+            ("Customers", customers.collect()),
+            ("Conversions", sales.collect()),
+            ("Refunds", self.deleted.clone()),
+        ]
+    }
+}
+
+impl StandIn for Partnero {
+    fn answer(&mut self, call: &Call<'_>) -> Verdict {
+        check_headers(call, &self.account)?;
+        let route = call.route("/v1");
+        let (method, path) = route.as_ref().ok_or_else(not_found)?;
+        let path: Vec<_> = path.iter().map(String::as_str).collect();
+        match (*method, &path[..]) {
+            ("GET", ["test"]) => Ok(success(json!({}))),
+            ("POST", ["customers"]) => self.customer(call),
+            ("GET", ["customers", key, "transactions"]) => self.books.transactions_of(call, key),
+            ("POST", ["transactions"]) => self.books.transactions(call, false),
+            ("DELETE", ["transactions", key]) => self.books.delete(key),
+            _ => Err(not_found()),
+        }
+    }
+
+    fn records(&self) -> Records {
+        self.books.records()
+    }
+}
+
+pub(super) fn check_headers(call: &Call<'_>, account: &Account) -> Result<(), Answer> {
+    if call.bearer() != Some(&account.api_key) {
+        let message = "Unauthenticated.";
+        return Err(refused(StatusCode::UNAUTHORIZED, message));
+    }
+    if !call.accepts_json() {
+        let message = "Accept application/json.";
+        return Err(refused(StatusCode::NOT_ACCEPTABLE, message));
+    }
     Ok(())
 }
 
-fn shown(records: &Records, id: &str) -> Value {
-    let referred = records.customers.iter();
-    let referred = referred.filter(|customer| customer.credit.as_deref() == Some(id));
-    json!({
-        "id": id,
-        "referrals_count": referred.count(),
-        "referral_link": format!("https://shop.example/?ref={id}"),
-        "referral_links": [],
-    })
+fn customer_key(fields: &Fields) -> Result<String, Answer> {
+    let customer = fields.object("customer", &[required("key", Kind::Text)]);
+    let customer = customer.map_err(invalid)?.unwrap_or_default();
+    Ok(customer.required_text("key").to_owned())
 }
 
-const TRANSACTION: &[(&str, Kind)] = &[
-    ("customer", Kind::RequiredObject),
-    ("key", Kind::Text),
-    ("amount", Kind::RequiredAmount),
-    ("amount_units", Kind::Text),
-    ("action", Kind::RequiredText),
-    ("product_id", Kind::Text),
-    ("product_type", Kind::Text),
-    ("options", Kind::Object),
-];
-
-fn transactions(records: &mut Records, is_friends: bool, call: &Call<'_>) -> Verdict {
-    let known = [TRANSACTION, &[("transactions", Kind::List)]].concat();
-    let is_list = serde_json::from_slice::<Fields>(call.body)
-        .is_ok_and(|fields| fields.contains_key("transactions"));
-    if !is_list {
-        let fields = call.fields(TRANSACTION)?;
-        return transaction(records, is_friends, call, &fields).map(success);
-    }
-    let fields = call.fields(&known[known.len() - 1..])?;
-    let mut made = Vec::new();
-    for each in fields["transactions"].as_array().into_iter().flatten() {
-        let Some(fields) = each.as_object() else {
-            return Err(Answer::invalid("transactions", "must be objects"));
-        };
-        check(fields, "transactions.", TRANSACTION)?;
-        made.push(transaction(records, is_friends, call, fields)?);
-    }
-    Ok(success(made.into()))
+pub(super) fn success(data: Value) -> Answer {
+    Answer::json(StatusCode::OK, json!({ "data": data, "status": 1 }))
 }
 
-fn transaction(
-    records: &mut Records,
-    is_friends: bool,
-    call: &Call<'_>,
-    fields: &Fields,
-) -> Result<Value, Answer> {
-    if text(fields, "action") != Some("sale") {
-        return Err(Answer::invalid("action", "must be sale"));
-    }
-    let option = |name| fields.get("options").and_then(|options| options.get(name));
-    let makes_customer = option("create_customer") == Some(&Value::Bool(true));
-    let no_fields = Fields::new();
-    let customer = fields["customer"].as_object().unwrap_or(&no_fields);
-    let id = text(customer, "key").unwrap_or_default();
-    if makes_customer && !is_friends {
-        let known = [
-            ("key", Kind::RequiredText),
-            ("name", Kind::Text),
-            ("surname", Kind::Text),
-            ("email", Kind::Text),
-            ("tags", Kind::List),
-            ("partner", Kind::RequiredObject),
-        ];
-        check(customer, "customer.", &known)?;
-        let partner = referrer(customer, "partner", PARTNER)?;
-        add_customer(records, id, partner)?;
-    } else {
-        check(customer, "customer.", &[("key", Kind::RequiredText)])?;
-    }
-    let Some(known) = records.customer(id) else {
-        return Err(Answer::invalid("customer.key", "is invalid"));
+/// How many entries of a list are on a page: few, so that one sees the second page.
+const PAGE_LEN: usize = 2;
+
+/// A page of a list, with a link to the next.
+pub(super) fn page(call: &Call<'_>, all: &[Value]) -> Answer {
+    let page = call.parameter("page").and_then(|page| page.parse().ok());
+    let page = page.unwrap_or(1_usize).max(1);
+    let from = (page - 1).saturating_mul(PAGE_LEN);
+    let has_more = from.saturating_add(PAGE_LEN) < all.len();
+    let path = call.uri.path();
+    let next = has_more.then(|| format!("{}{path}?page={}", call.origin, page + 1));
+    let data: Vec<_> = all.iter().skip(from).take(PAGE_LEN).collect();
+    let meta = json!({ "current_page": page, "per_page": PAGE_LEN, "total": all.len() });
+    let list = json!({ "data": data, "links": { "next": next }, "meta": meta, "status": 1 });
+    Answer::json(StatusCode::OK, list)
+}
+
+/// As Partnero writes a moment.
+pub(super) fn moment(seconds: i64) -> String {
+    let moment = time::OffsetDateTime::from_unix_timestamp(seconds);
+    let moment = moment.unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
+    let (hour, minute, second) = moment.to_hms();
+    format!(
+        "{}T{hour:02}:{minute:02}:{second:02}.000000Z",
+        moment.date()
+    )
+}
+
+pub(super) fn not_found() -> Answer {
+    refused(StatusCode::NOT_FOUND, "Not found.")
+}
+
+pub(super) fn duplicate() -> Answer {
+    let errors = json!({ "key": ["Duplicate key"] });
+    let body = json!({ "message": "Duplicate key", "errors": errors });
+    Answer::json(StatusCode::UNPROCESSABLE_ENTITY, body)
+}
+
+pub(super) fn refused(status: StatusCode, message: &str) -> Answer {
+    Answer::json(status, json!({ "message": message }))
+}
+
+pub(super) fn invalid(invalid: Invalid) -> Answer {
+    let status = match invalid {
+        Invalid::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        Invalid::Json => StatusCode::BAD_REQUEST,
+        Invalid::Field { .. } => StatusCode::UNPROCESSABLE_ENTITY,
     };
-    let credit = known.credit.clone().unwrap_or_else(|| "nobody".to_owned());
-    let key = text(fields, "key").unwrap_or_default();
-    records.conversions.push(Conversion {
-        number: call.number,
-        external_id: key.to_owned(),
-        kind: "sale".to_owned(),
-        amount: decimal(&fields["amount"]).unwrap_or_default(),
-        currency: text(fields, "amount_units").unwrap_or_default().to_owned(),
-        credit,
-    });
-    Ok(json!({"key": key, "amount": fields["amount"], "rewards": []}))
-}
-
-fn delete(records: &mut Records, key: &str) -> Verdict {
-    let mut sales = records.conversions.iter();
-    let at = sales
-        .position(|sale| sale.external_id == key)
-        .ok_or_else(not_found)?;
-    let sale = records.conversions.remove(at);
-    records.refund(key, None, sale.amount);
-    Ok(Answer::json(StatusCode::OK, json!({"status": 1})))
-}
-
-fn friends_page(records: &Records, call: &Call<'_>, id: &str, page: &[&str]) -> Verdict {
-    records.customer(id).ok_or_else(not_found)?;
-    match page {
-        [] => Ok(success(shown(records, id))),
-        ["stats"] => Ok(success(
-            json!({"referrals": shown(records, id)["referrals_count"]}),
-        )),
-        ["balance"] => {
-            let balance = records.balances.get(id).copied().unwrap_or_default();
-            Ok(success(json!({ "balance": number(balance) })))
-        }
-        ["referrals"] => {
-            let page = call.parameter("page").and_then(|page| page.parse().ok());
-            let page = page.unwrap_or(1_usize).max(1);
-            let referred = records.customers.iter();
-            let referred = referred.filter(|customer| customer.credit.as_deref() == Some(id));
-            let all: Vec<_> = referred
-                .map(|customer| json!({"id": customer.id}))
-                .collect();
-            let (from, to) = ((page - 1) * PAGE_LEN, page * PAGE_LEN);
-            let next = format!("{}?page={}", call.uri.path(), page + 1);
-            Ok(Answer::json(
-                StatusCode::OK,
-                json!({
-                    "data": all.iter().skip(from).take(PAGE_LEN).collect::<Vec<_>>(),
-                    "links": {"next": (to < all.len()).then_some(next)},
-                    "meta": {"total": all.len()},
-                    "status": 1,
-                }),
-            ))
-        }
-        _ => Err(not_found()),
-    }
-}
-
-fn credit(records: &mut Records, call: &Call<'_>, id: &str) -> Verdict {
-    let fields = call.fields(&[
-        ("amount", Kind::RequiredAmount),
-        ("amount_units", Kind::RequiredText),
-        ("is_currency", Kind::Flag),
-    ])?;
-    records.customer(id).ok_or_else(not_found)?;
-    let amount: Decimal = decimal(&fields["amount"]).unwrap_or_default();
-    *records.balances.entry(id.to_owned()).or_default() += amount;
-    Ok(success(json!({})))
+    let errors = json!({ invalid.name(): [invalid.problem()] });
+    let message = "The given data was invalid.";
+    Answer::json(status, json!({ "message": message, "errors": errors }))
 }

@@ -3,13 +3,11 @@
 #![allow(dead_code, reason = "every test binary uses a part of it")]
 
 use std::collections::BTreeMap;
-use std::env::consts::EXE_SUFFIX;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -63,10 +61,10 @@ impl Shop {
         }
     }
 
-    /// Where the sandbox is that plays the platform, by what the shop says at its start.
+    /// Where the sandbox is that stands in for the platform, by what the shop says at its start.
     pub(crate) fn sandbox(&mut self) -> Sandbox {
         let mut line = String::new();
-        while !line.contains("A sandbox in this process plays") {
+        while !line.contains("A sandbox in this process stands in for") {
             line.clear();
             assert_ne!(self.stdout.read_line(&mut line).unwrap(), 0, "no sandbox");
         }
@@ -196,6 +194,7 @@ pub(crate) fn try_send(
 }
 
 /// The stand-in for the platform in a shop's process.
+#[derive(Clone, Copy)]
 pub(crate) struct Sandbox(pub(crate) SocketAddr);
 
 impl Sandbox {
@@ -207,61 +206,36 @@ impl Sandbox {
     }
 
     pub(crate) fn post(&self, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        self.call("POST", path, headers, body)
+    }
+
+    pub(crate) fn call(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Answer {
         let headers: Vec<_> = headers
             .iter()
             .map(|(name, value)| (*name, value.as_bytes()))
             .collect();
-        send(self.0, "POST", path, &headers, body.as_bytes())
+        send(self.0, method, path, &headers, body.as_bytes())
     }
 }
 
 pub(crate) fn command(args: &[&str], variables: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(storefront());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_storefront"));
     command
         .args(args)
         .env_remove("REFERRAL_KEY")
         .env_remove("REFERRAL_OLD_KEYS")
         .env_remove("PLATFORM_API_KEY")
+        .env_remove("PAYMENT_SECRET")
         .env("RUST_LOG", "off")
         .envs(variables.iter().copied())
         .stdin(Stdio::null());
     command
-}
-
-/// The example's binary. Cargo builds it before it runs the tests, unless it was asked for this
-/// test alone: then it may be missing, or be that of yesterday's sources.
-pub(crate) fn storefront() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let target = test.parent().and_then(|deps| deps.parent()).unwrap();
-    let binary = target.join(format!("examples/storefront{EXE_SUFFIX}"));
-    let built = binary.metadata().and_then(|metadata| metadata.modified());
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let changed = ["src", "examples/storefront"].map(|folder| last_change(&root.join(folder)));
-    assert!(
-        built.is_ok_and(|built| changed.iter().all(|changed| *changed <= built)),
-        "build the storefront first: cargo build --all-features --example storefront"
-    );
-    binary
-}
-
-/// When anything below a folder was last changed.
-pub(crate) fn last_change(folder: &Path) -> SystemTime {
-    let entries = folder
-        .read_dir()
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
-    entries
-        .map(|path| {
-            if path.is_dir() {
-                last_change(&path)
-            } else {
-                path.metadata()
-                    .and_then(|metadata| metadata.modified())
-                    .unwrap()
-            }
-        })
-        .max()
-        .unwrap()
 }
 
 /// A browser, as far as cookies go, and the name it gives itself.
