@@ -1,238 +1,262 @@
-//! The shop's own books: who signed up, what was sold and what went back, as it was told first. They
-//! decide what is reported, so that a sale that is told again, after a restart too, is the same
-//! report again. They are kept where the outbox is.
+//! The shop's own rows: customers, orders and refunds. Each statement is one round trip, and a row
+//! that is written is locked until the transaction ends, so that two webhooks about one order come
+//! one after the other.
 
 use rust_decimal::Decimal;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use tower_referral::Referral;
-use tower_referral_platforms::{self as platform, Credit, Report};
+use sqlx::FromRow;
+use tower_referral_outbox::Error;
+use tower_referral_platforms::Credit;
 
-use crate::store::{Store, StoreError};
+use crate::database::{Transaction, within};
 
-/// The spaces of the store: by customer, and by order.
-const SIGN_UPS: &str = "sign_ups";
-const SALES: &str = "sales";
-/// Whom to credit with orders whose payment couldn't take it along.
-const CREDITS: &str = "credits";
-
-#[derive(Clone, Debug)]
-pub(crate) struct Books {
-    store: Store,
+#[derive(Clone, Debug, FromRow)]
+pub(crate) struct Customer {
+    pub(crate) customer: String,
+    pub(crate) email: Option<String>,
+    pub(crate) name: Option<String>,
+    credit: Option<String>,
+    pub(crate) sign_ups: i64,
+    pub(crate) is_erased: bool,
 }
 
-/// What the books say was told first.
-#[derive(Debug)]
-pub(crate) struct Entry {
-    pub(crate) report: Report,
-    /// Who is to be credited; with a refund, who was credited with the sale.
-    pub(crate) credit: Option<Credit>,
-    /// It was told for the first time.
-    pub(crate) is_new: bool,
+#[derive(Clone, Debug, FromRow)]
+pub(crate) struct Order {
+    pub(crate) order_id: String,
+    pub(crate) customer: Option<String>,
+    pub(crate) amount: Option<String>,
+    pub(crate) coupon: Option<String>,
+    credit: Option<String>,
+    pub(crate) is_guest: bool,
+    pub(crate) deliveries: i64,
+    pub(crate) is_erased: bool,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct Sale {
-    report: platform::Sale,
-    amount: Decimal,
-    currency: String,
-    refunds: Vec<Refund>,
+#[derive(Clone, Debug, FromRow)]
+pub(crate) struct Refund {
+    pub(crate) refund: String,
+    pub(crate) refund_id: Option<String>,
+    amount: Option<String>,
+    pub(crate) is_reported: bool,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct Refund {
-    report: platform::Refund,
-    id: Option<String>,
-    amount: Decimal,
+impl Customer {
+    /// Returns whom all payments of the customer credit.
+    pub(crate) fn credit(&self) -> Option<Credit> {
+        read(self.credit.as_deref())
+    }
 }
 
-/// Why a refund was refused.
-#[derive(Debug)]
-pub(crate) enum RefundError {
-    UnknownOrder,
-    MoreThanLeft { left: Decimal },
-    Invalid(String),
-    Store(StoreError),
+impl Order {
+    pub(crate) fn credit(&self) -> Option<Credit> {
+        read(self.credit.as_deref())
+    }
 }
 
-impl Books {
-    pub(crate) fn new(store: Store) -> Self {
-        Self { store }
+impl Refund {
+    /// Returns how much went back; `None` for all that is left, before the sale is known.
+    pub(crate) fn amount(&self) -> Option<Decimal> {
+        self.amount.as_deref()?.parse().ok()
+    }
+}
+
+fn read(json: Option<&str>) -> Option<Credit> {
+    serde_json::from_str(json?).ok()
+}
+
+fn written(credit: Option<&Credit>) -> Option<String> {
+    credit.and_then(|credit| serde_json::to_string(credit).ok())
+}
+
+impl Transaction {
+    /// Signs a customer up. The first time decides; a guest's credit stays.
+    pub(crate) async fn sign_up(
+        &mut self,
+        customer: &str,
+        email: Option<&str>,
+        name: Option<&str>,
+        credit: Option<&Credit>,
+    ) -> Result<Customer, Error> {
+        const SIGN_UP: &str = "
+            INSERT INTO customers AS c (customer, email, name, credit, sign_ups)
+            VALUES ($1, $2, $3, $4, 1)
+            ON CONFLICT (customer) DO UPDATE SET
+                email = CASE WHEN c.sign_ups = 0 THEN excluded.email ELSE c.email END,
+                name = CASE WHEN c.sign_ups = 0 THEN excluded.name ELSE c.name END,
+                credit = CASE WHEN c.sign_ups = 0 THEN coalesce(c.credit, excluded.credit)
+                    ELSE c.credit END,
+                sign_ups = c.sign_ups + 1
+            RETURNING *";
+        let credit = written(credit);
+        Ok(within!(self, connection => sqlx::query_as(SIGN_UP)
+            .bind(customer)
+            .bind(email)
+            .bind(name)
+            .bind(credit)
+            .fetch_one(connection)
+            .await?))
     }
 
-    /// Books a customer's sign-up. The first time decides.
-    pub(crate) async fn sign_up(&self, sign_up: platform::SignUp) -> Result<Entry, StoreError> {
-        let customer = sign_up.customer().to_owned();
-        let (sign_up, is_new) = self.first(SIGN_UPS, &customer, sign_up).await?;
-        Ok(Entry {
-            credit: sign_up.credited_to().cloned(),
-            report: sign_up.into(),
-            is_new,
-        })
+    /// Finds a customer, or notes that there is a guest. The credit of a first payment is that of
+    /// all later ones.
+    pub(crate) async fn pays(
+        &mut self,
+        customer: &str,
+        credit: Option<&Credit>,
+    ) -> Result<Customer, Error> {
+        const PAYS: &str = "
+            INSERT INTO customers AS c (customer, credit) VALUES ($1, $2)
+            ON CONFLICT (customer) DO UPDATE SET
+                credit = CASE WHEN c.is_erased THEN NULL
+                    ELSE coalesce(c.credit, excluded.credit) END
+            RETURNING *";
+        let credit = written(credit);
+        Ok(within!(self, connection => sqlx::query_as(PAYS)
+            .bind(customer)
+            .bind(credit)
+            .fetch_one(connection)
+            .await?))
     }
 
-    /// Books a sale. The first delivery of an order decides, and every other is a repetition.
-    pub(crate) async fn sale(
-        &self,
-        sale: platform::Sale,
-        amount: Decimal,
-        currency: String,
-    ) -> Result<Entry, StoreError> {
-        let order = sale.order().to_owned();
-        let sale = Sale {
-            report: sale,
-            amount,
-            currency,
-            refunds: Vec::new(),
-        };
-        let (sale, is_new) = self.first(SALES, &order, sale).await?;
-        Ok(Entry {
-            credit: sale.report.credited_to().cloned(),
-            report: sale.report.into(),
-            is_new,
-        })
+    pub(crate) async fn customer(&mut self, customer: &str) -> Result<Option<Customer>, Error> {
+        const CUSTOMER: &str = "SELECT * FROM customers WHERE customer = $1";
+        Ok(within!(self, connection => sqlx::query_as(CUSTOMER)
+            .bind(customer)
+            .fetch_optional(connection)
+            .await?))
     }
 
-    /// Notes whom to credit with an order, until it is paid.
-    pub(crate) async fn note_credit(
-        &self,
+    /// Books a payment. The first delivery decides on customer and amount, and the first credit
+    /// stays.
+    pub(crate) async fn order(
+        &mut self,
         order: &str,
-        referral: &Referral,
-    ) -> Result<(), StoreError> {
-        let credit = serde_json::to_string(&Credit::from(referral))?;
-        self.store.put(CREDITS, order, &credit).await
+        customer: &str,
+        amount: &str,
+        coupon: Option<&str>,
+        credit: Option<&Credit>,
+    ) -> Result<Order, Error> {
+        const ORDER: &str = "
+            INSERT INTO orders AS o (order_id, customer, amount, coupon, credit, deliveries)
+            VALUES ($1, $2, $3, $4, $5, 1)
+            ON CONFLICT (order_id) DO UPDATE SET
+                customer = coalesce(o.customer, excluded.customer),
+                amount = coalesce(o.amount, excluded.amount),
+                coupon = CASE WHEN o.deliveries = 0 THEN excluded.coupon ELSE o.coupon END,
+                credit = CASE WHEN o.is_erased THEN NULL
+                    ELSE coalesce(o.credit, excluded.credit) END,
+                deliveries = o.deliveries + 1
+            RETURNING *";
+        let credit = written(credit);
+        Ok(within!(self, connection => sqlx::query_as(ORDER)
+            .bind(order)
+            .bind(customer)
+            .bind(amount)
+            .bind(coupon)
+            .bind(credit)
+            .fetch_one(connection)
+            .await?))
     }
 
-    pub(crate) async fn noted_credit(&self, order: &str) -> Result<Option<Credit>, StoreError> {
-        let page = self.store.get(CREDITS, order).await?;
-        Ok(page.map(|page| serde_json::from_str(&page)).transpose()?)
-    }
-
-    /// Books a refund, of all or a part.
-    ///
-    /// Two refunds of one order under the same ID, or without one of the same amount, are one
-    /// refund that was told twice: rather that than taking a partner's commission back twice.
-    pub(crate) async fn refund(
-        &self,
-        order: &str,
-        amount: Decimal,
-        id: Option<&str>,
-    ) -> Result<Entry, RefundError> {
-        loop {
-            let page = self.store.get(SALES, order).await?;
-            let page = page.ok_or(RefundError::UnknownOrder)?;
-            let mut sale: Sale = serde_json::from_str(&page)?;
-            let is_same = |refund: &&Refund| match id {
-                Some(id) => refund.id.as_deref() == Some(id),
-                None => refund.id.is_none() && refund.amount == amount,
-            };
-            if let Some(refund) = sale.refunds.iter().find(is_same) {
-                return Ok(sale.entry(refund.report.clone(), false));
-            }
-            let refunded: Decimal = sale.refunds.iter().map(|refund| refund.amount).sum();
-            let left = sale.amount - refunded;
-            if amount > left {
-                return Err(RefundError::MoreThanLeft { left });
-            }
-            let report = sale.refund(order, amount, id)?;
-            sale.refunds.push(Refund {
-                report: report.clone(),
-                id: id.map(str::to_owned),
-                amount,
-            });
-            let booked = serde_json::to_string(&sale)?;
-            if self.store.swap(SALES, order, &page, &booked).await? {
-                return Ok(sale.entry(report, true));
-            }
-            // Another refund of this order came in between.
+    /// Completes an order with what its customer's row says.
+    pub(crate) async fn complete_order(
+        &mut self,
+        order: &mut Order,
+        is_guest: bool,
+        credit: Option<&Credit>,
+    ) -> Result<(), Error> {
+        const COMPLETE: &str = "
+            UPDATE orders SET is_guest = $2, credit = coalesce(credit, $3)
+            WHERE order_id = $1 AND NOT is_erased";
+        order.is_guest = is_guest;
+        if order.credit.is_none() && !order.is_erased {
+            order.credit = written(credit);
         }
-    }
-
-    /// Strikes a refund out again, which the platform wouldn't have.
-    pub(crate) async fn strike_refund(
-        &self,
-        order: &str,
-        amount: Decimal,
-        id: Option<&str>,
-    ) -> Result<(), StoreError> {
-        while let Some(page) = self.store.get(SALES, order).await? {
-            let mut sale: Sale = serde_json::from_str(&page)?;
-            sale.refunds
-                .retain(|refund| refund.id.as_deref() != id || refund.amount != amount);
-            let struck = serde_json::to_string(&sale)?;
-            if self.store.swap(SALES, order, &page, &struck).await? {
-                break;
-            }
-        }
+        within!(self, connection => sqlx::query(COMPLETE)
+            .bind(&order.order_id)
+            .bind(is_guest)
+            .bind(&order.credit)
+            .execute(connection)
+            .await?);
         Ok(())
     }
 
-    /// What is in the books under this name, once `told` is, if nothing was.
-    async fn first<T: Serialize + DeserializeOwned>(
-        &self,
-        space: &str,
-        name: &str,
-        told: T,
-    ) -> Result<(T, bool), StoreError> {
-        let page = serde_json::to_string(&told)?;
-        let is_new = self.store.insert(space, name, &page).await?;
-        if is_new {
-            return Ok((told, true));
-        }
-        let page = self.store.get(space, name).await?;
-        let first = serde_json::from_str(&page.ok_or("the entry is gone")?)?;
-        Ok((first, false))
-    }
-}
-
-impl Sale {
-    fn entry(&self, refund: platform::Refund, is_new: bool) -> Entry {
-        Entry {
-            report: refund.into(),
-            credit: self.report.credited_to().cloned(),
-            is_new,
-        }
+    /// Locks the row of an order, which is there from now on.
+    pub(crate) async fn lock_order(&mut self, order: &str) -> Result<Order, Error> {
+        const LOCK: &str = "
+            INSERT INTO orders AS o (order_id) VALUES ($1)
+            ON CONFLICT (order_id) DO UPDATE SET order_id = o.order_id
+            RETURNING *";
+        Ok(within!(self, connection => sqlx::query_as(LOCK)
+            .bind(order)
+            .fetch_one(connection)
+            .await?))
     }
 
-    fn refund(
-        &self,
+    pub(crate) async fn orders_of(&mut self, customer: &str) -> Result<Vec<Order>, Error> {
+        const ORDERS: &str = "SELECT * FROM orders WHERE customer = $1 ORDER BY order_id";
+        Ok(within!(self, connection => sqlx::query_as(ORDERS)
+            .bind(customer)
+            .fetch_all(connection)
+            .await?))
+    }
+
+    pub(crate) async fn refunds_of(&mut self, order: &str) -> Result<Vec<Refund>, Error> {
+        const REFUNDS: &str = "SELECT * FROM refunds WHERE order_id = $1 ORDER BY refund";
+        Ok(within!(self, connection => sqlx::query_as(REFUNDS)
+            .bind(order)
+            .fetch_all(connection)
+            .await?))
+    }
+
+    /// Notes a refund, or that one which was noted is reported now.
+    pub(crate) async fn note_refund(
+        &mut self,
         order: &str,
-        amount: Decimal,
-        id: Option<&str>,
-    ) -> Result<platform::Refund, RefundError> {
-        let refund = if amount == self.amount {
-            platform::Refund::whole(order)?
-        } else {
-            let amount = platform::Money::new(amount.to_string(), &self.currency)?;
-            platform::Refund::part(order, amount)?
-        };
-        Ok(match id {
-            Some(id) => refund.id(id)?,
-            None => refund,
-        })
+        refund: &str,
+        refund_id: Option<&str>,
+        amount: Option<Decimal>,
+        is_reported: bool,
+    ) -> Result<(), Error> {
+        const NOTE: &str = "
+            INSERT INTO refunds (order_id, refund, refund_id, amount, is_reported)
+            VALUES ($1, $2, $3, $4, $5)
+            ON CONFLICT (order_id, refund) DO UPDATE SET
+                amount = excluded.amount, is_reported = excluded.is_reported";
+        let amount = amount.map(|amount| amount.normalize().to_string());
+        within!(self, connection => sqlx::query(NOTE)
+            .bind(order)
+            .bind(refund)
+            .bind(refund_id)
+            .bind(amount)
+            .bind(is_reported)
+            .execute(connection)
+            .await?);
+        Ok(())
     }
-}
 
-impl From<platform::InvalidId> for RefundError {
-    fn from(error: platform::InvalidId) -> Self {
-        Self::Invalid(error.to_string())
+    /// Returns how many refunds wait for their sale here, where the outbox can't know of them.
+    pub(crate) async fn waiting_refunds(&mut self) -> Result<i64, Error> {
+        const WAITING: &str = "SELECT count(*) FROM refunds WHERE NOT is_reported";
+        let (count,): (i64,) = within!(self, connection => sqlx::query_as(WAITING)
+            .fetch_one(connection)
+            .await?);
+        Ok(count)
     }
-}
 
-impl From<platform::InvalidMoney> for RefundError {
-    fn from(error: platform::InvalidMoney) -> Self {
-        Self::Invalid(error.to_string())
-    }
-}
-
-impl From<StoreError> for RefundError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
-}
-
-impl From<serde_json::Error> for RefundError {
-    fn from(error: serde_json::Error) -> Self {
-        Self::Store(error.into())
+    /// Removes everything personal of a customer from the shop's own rows. What is left says that an
+    /// order was paid, so that a repeated webhook reports nothing.
+    pub(crate) async fn erase_rows(&mut self, customer: &str) -> Result<(), Error> {
+        const ERASE: [&str; 2] = [
+            "UPDATE orders SET credit = NULL, coupon = NULL, is_erased = TRUE WHERE customer = $1",
+            "UPDATE customers SET email = NULL, name = NULL, credit = NULL, is_erased = TRUE
+             WHERE customer = $1",
+        ];
+        for statement in ERASE {
+            within!(self, connection => sqlx::query(statement)
+                .bind(customer)
+                .execute(connection)
+                .await?);
+        }
+        Ok(())
     }
 }

@@ -1,35 +1,20 @@
-//! Telling the platform by way of the outbox, or, in a shop without a platform, by a note in its own
-//! books; and in which words the shop says what came of it. Whatever that is, the visitor's page is
+//! In which words the shop says what became of a report. Whatever that is, the visitor's page is
 //! there.
 
 use std::fmt;
 
 use serde::Serialize;
-use tower_referral_platforms::{self as platform, DeliveryState, Report, Setback};
+use tower_referral_outbox::{Enqueued, Entry, State};
+use tower_referral_platforms::{self as platforms, Credit, Report};
 
-use crate::books::Entry;
-use crate::outbox::{Outbox, Told};
-use crate::store::StoreError;
-
-/// Where the shop's reports go. Cheap to clone.
-#[derive(Clone, Debug)]
-pub(crate) enum Reports {
-    /// There is no platform.
-    OwnBooks,
-    To {
-        platform: &'static str,
-        outbox: Outbox,
-    },
-}
+use crate::database::Database;
+use crate::platform::{Forecast, Platform};
 
 /// What became of a report.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Answer {
     pub(crate) outcome: Outcome,
     pub(crate) detail: String,
-    /// The platform doesn't have it and won't.
-    #[serde(skip)]
-    pub(crate) is_refused: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -37,9 +22,9 @@ pub(crate) struct Answer {
 pub(crate) enum Outcome {
     /// It is credited.
     Recorded,
-    /// It waits to be delivered.
+    /// It waits to be sent.
     Queued,
-    /// It was told before; nothing is credited twice.
+    /// It was reported before; nothing is credited twice.
     Duplicate,
     /// Nobody is credited.
     NotAttributed,
@@ -60,129 +45,104 @@ impl fmt::Display for Outcome {
 }
 
 impl Answer {
-    fn new(outcome: Outcome, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(outcome: Outcome, detail: impl Into<String>) -> Self {
         Self {
             outcome,
             detail: detail.into(),
-            is_refused: false,
         }
     }
-}
 
-impl Reports {
-    /// Tells of a sign-up, a sale or a refund, once, however often it is asked to.
-    pub(crate) async fn tell(&self, entry: Entry) -> Result<Answer, StoreError> {
-        let Self::To { platform, outbox } = self else {
-            return Ok(in_the_books(&entry));
-        };
-        let what = what(&entry.report);
-        Ok(match outbox.report(entry.report).await? {
-            Told::Before(delivery) => match delivery.state() {
-                DeliveryState::Done {
-                    outcome: platform::Outcome::NotAttributed,
-                } => nobody(what),
-                state => problem(platform, what, state).unwrap_or_else(told_before),
-            },
-            Told::Now(delivery) => match delivery.state() {
-                DeliveryState::Done { outcome } => answered(platform, what, outcome),
-                DeliveryState::Waiting {
-                    reason: Some(reason),
-                    ..
-                } if !outbox.has_queue() => Answer::new(
-                    Outcome::Failed,
-                    format!(
-                        "{platform} hasn't confirmed {what}: {reason}. It can be told again later."
-                    ),
-                ),
-                state => problem(platform, what, state).unwrap_or_else(|| {
-                    let detail = format!(
-                        "{platform} hasn't confirmed {what} yet. It waits in the outbox, which tries \
-                         again."
-                    );
-                    Answer::new(Outcome::Queued, detail)
-                }),
-            },
-        })
-    }
-
-    /// What a person has to look at is listed there.
-    pub(crate) fn outbox(&self) -> Option<&Outbox> {
-        match self {
-            Self::OwnBooks => None,
-            Self::To { outbox, .. } => Some(outbox),
-        }
+    /// Nothing is sent a second time.
+    pub(crate) fn duplicate() -> Self {
+        let detail = "This has been reported before. Nothing is credited twice.";
+        Self::new(Outcome::Duplicate, detail)
     }
 }
 
-fn answered(platform: &str, what: &str, outcome: &platform::Outcome) -> Answer {
-    match outcome {
-        platform::Outcome::Recorded { .. } => Answer::new(
-            Outcome::Recorded,
-            format!("{platform} has recorded {what}."),
-        ),
-        platform::Outcome::Duplicate => Answer::new(
-            Outcome::Duplicate,
-            format!("{platform} knew of {what} already. Nothing is credited twice."),
-        ),
-        _ => nobody(what),
-    }
+/// What the outbox made of a report, or the shop's own rows where there is no platform.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Booked {
+    InOutbox(Enqueued),
+    InBooks { is_new: bool },
 }
 
-/// What is for a person, if it is.
-fn problem(platform: &str, what: &str, state: &DeliveryState) -> Option<Answer> {
-    let detail = match state {
-        DeliveryState::Dead { reason } => format!(
-            "{platform} doesn't have {what}: {}. It isn't told again before that is mended: see \
-             /outbox.",
-            with_words(reason)
-        ),
-        DeliveryState::Undecided { reason } => format!(
-            "{platform} may have {what}: {}. It isn't told again: somebody has to look there, see \
-             /outbox.",
-            with_words(reason)
-        ),
-        _ => return None,
+/// Says what became of a report, as far as that is known without waiting for the platform. `credit`
+/// is whom the sign-up or the sale credits, with a refund the sale that it takes back.
+pub(crate) async fn answer(
+    database: &Database,
+    platform: Option<&Platform>,
+    report: &Report,
+    credit: Option<&Credit>,
+    booked: Booked,
+) -> Result<Answer, tower_referral_outbox::Error> {
+    let what = what(report);
+    let (Some(platform), Booked::InOutbox(enqueued)) = (platform, booked) else {
+        let is_new = !matches!(booked, Booked::InBooks { is_new: false });
+        return Ok(in_the_books(what, credit, is_new));
     };
-    Some(Answer {
-        is_refused: matches!(state, DeliveryState::Dead { .. }),
-        ..Answer::new(Outcome::Failed, detail)
+    let name = platform.name();
+    if enqueued == Enqueued::Known {
+        let entry = database.find(&report.id()).await?;
+        return Ok(entry
+            .and_then(|entry| problem(name, what, &entry))
+            .unwrap_or_else(|| match credit {
+                None if !platform.takes_all(report) => nobody(what),
+                _ => Answer::duplicate(),
+            }));
+    }
+    if credit.is_none() && report.coupon().is_none() && !platform.takes_all(report) {
+        return Ok(nobody(what));
+    }
+    Ok(match platform.forecast(report) {
+        Forecast::Open => {
+            let detail = format!("{name} hasn't got {what} yet. It waits in the outbox.");
+            Answer::new(Outcome::Queued, detail)
+        }
+        Forecast::NotAttributed => nobody(what),
+        Forecast::Refused(reason) => {
+            let detail = format!("{name} doesn't take {what}: {reason}.");
+            Answer::new(Outcome::Failed, detail)
+        }
     })
 }
 
-fn with_words(reason: &Setback) -> String {
-    match reason.words() {
-        Some(words) => format!("{reason} ({words})"),
-        None => reason.to_string(),
-    }
+/// Says what a repetition is told of a report that needs a person, or that credited nobody.
+fn problem(platform: &str, what: &str, entry: &Entry) -> Option<Answer> {
+    let reason = entry.reason.as_deref().unwrap_or("the reason isn't known");
+    let detail = match entry.state {
+        State::Failed => format!("{platform} doesn't have {what}: {reason}. See /outbox."),
+        State::Ambiguous => format!(
+            "{platform} may have {what}: {reason}. It isn't sent again before somebody has looked \
+             there: see /outbox."
+        ),
+        State::Unreadable => format!("{what} can't be read from the outbox: {reason}."),
+        _ => {
+            let not_attributed = platforms::Outcome::NotAttributed.as_str();
+            return (entry.outcome.as_deref() == Some(not_attributed)).then(|| nobody(what));
+        }
+    };
+    Some(Answer::new(Outcome::Failed, detail))
 }
 
-fn in_the_books(entry: &Entry) -> Answer {
-    let what = what(&entry.report);
-    match &entry.credit {
-        _ if !entry.is_new => told_before(),
-        Some(credit) => Answer::new(
-            Outcome::Recorded,
-            format!(
-                "No platform is configured, so {what} is in the shop's own books, for {}.",
-                credit.key()
-            ),
-        ),
+fn in_the_books(what: &str, credit: Option<&Credit>, is_new: bool) -> Answer {
+    match credit {
+        _ if !is_new => Answer::duplicate(),
+        Some(credit) => {
+            let by = credit.key().map(|key| key.as_str());
+            let by = by.or_else(|| credit.click_id().map(|id| id.as_str()));
+            let by = by.unwrap_or("somebody");
+            let detail = format!(
+                "No platform is configured, so {what} is in the shop's own books, for {by}."
+            );
+            Answer::new(Outcome::Recorded, detail)
+        }
         None => nobody(what),
     }
 }
 
-fn told_before() -> Answer {
-    Answer::new(
-        Outcome::Duplicate,
-        "This has been reported before. Nothing is credited twice.",
-    )
-}
-
 fn nobody(what: &str) -> Answer {
-    Answer::new(
-        Outcome::NotAttributed,
-        format!("Nobody is credited with {what}."),
-    )
+    let detail = format!("Nobody is credited with {what}.");
+    Answer::new(Outcome::NotAttributed, detail)
 }
 
 fn what(report: &Report) -> &'static str {

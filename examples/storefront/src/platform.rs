@@ -1,0 +1,184 @@
+//! The affiliate platform: one client for each, and in one type what the shop does with all of them.
+//! A shop has one platform, and of this file one line.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tower::util::BoxCloneSyncService;
+use tower_referral::{Clicks};
+use tower_referral_outbox::Deduplicates;
+use tower_referral_platforms::{
+    Client, Error, Https, Outcome, Partnac, Partnero, PartneroFriends, PlatformIds, Receipt, Report,
+    ReportApi, ReportError, ReportRequest, Step, Tapfiliate,
+};
+use tower_service::Service;
+
+use crate::options::{self, Options};
+use crate::sandbox::PostbackTerms;
+
+/// The platform that the shop reports to.
+#[derive(Clone)]
+pub(crate) struct Platform {
+    kind: options::Platform,
+    /// Takes the reports.
+    pub(crate) reports: Reports,
+    /// Takes the landings.
+    pub(crate) clicks: Option<Clicks>,
+    /// Shows customers what their friends have earned them.
+    pub(crate) friends: Option<Client<PartneroFriends, Https>>,
+    forecast: Arc<dyn Fn(&Report) -> Forecast + Send + Sync>,
+}
+
+/// What is known of a report before the platform has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Forecast {
+    /// Nothing: it depends on the platform.
+    Open,
+    /// Nobody will be credited, and nothing is sent.
+    NotAttributed,
+    /// The platform's interface can't take it, for this reason.
+    Refused(String),
+}
+
+impl Platform {
+    /// Connects to the platform that the options name; `None` if they name none.
+    pub(crate) fn connect(
+        options: &Options,
+        url: &str,
+        postback: Option<&PostbackTerms>,
+    ) -> Result<Self, Box<dyn std::error::Error>> {
+        let (kind, api_key) = (options.platform, &options.api_key);
+        let mut platform = match kind {
+            options::Platform::Partnac => {
+                Self::with_clicks(kind, Partnac::new(api_key)?.base_url(url)?)
+            }
+            options::Platform::Tapfiliate => {
+                Self::with_clicks(kind, Tapfiliate::new(api_key)?.base_url(url)?)
+            }
+            options::Platform::Partnero => {
+                Self::new(kind, Partnero::new(api_key)?.base_url(url)?)
+            }
+            options::Platform::PartneroFriends => {
+                let friends = PartneroFriends::new(api_key)?.base_url(url)?;
+                Self {
+                    friends: Some(Client::new(friends.clone(), Https::new())),
+                    ..Self::new(kind, friends)
+                }
+            }
+            _ => {
+                let _ = postback;
+                return Err("this platform has no client yet".into());
+            }
+        };
+        let wait = Duration::from_millis(options.click_wait);
+        platform.clicks = platform.clicks.map(|clicks| clicks.wait(wait));
+        Ok(platform)
+    }
+
+    fn new<P>(kind: options::Platform, api: P) -> Self
+    where
+        P: ReportApi + Clone + Send + Sync + 'static,
+        P::Stage: Send + 'static,
+    {
+        let client = Client::new(api.clone(), Https::new());
+        Self {
+            kind,
+            reports: Reports::new(client),
+            clicks: None,
+            friends: None,
+            forecast: Arc::new(move |report| {
+                match api.begin(report, &PlatformIds::default()) {
+                    Ok(Step::Done(receipt)) if receipt.outcome() == Outcome::NotAttributed => {
+                        Forecast::NotAttributed
+                    }
+                    Err(Error::Unsupported(reason)) => Forecast::Refused(reason.to_string()),
+                    _ => Forecast::Open,
+                }
+            }),
+        }
+    }
+
+    fn with_clicks<P>(kind: options::Platform, api: P) -> Self
+    where
+        P: ReportApi + tower_referral_platforms::ClickApi + Clone + Send + Sync + 'static,
+        P::Stage: Send + 'static,
+    {
+        let client = Client::new(api.clone(), Https::new());
+        Self {
+            clicks: Some(Clicks::new(client.clicks())),
+            ..Self::new(kind, api)
+        }
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        self.kind.name().unwrap_or_default()
+    }
+
+    /// Returns what is known of a report before the platform has it.
+    pub(crate) fn forecast(&self, report: &Report) -> Forecast {
+        (self.forecast)(report)
+    }
+
+    /// Returns `true` if the platform records such a report whoever is credited: in a refer-a-friend
+    /// program every customer has a link to share.
+    pub(crate) fn takes_all(&self, report: &Report) -> bool {
+        self.kind == options::Platform::PartneroFriends && matches!(report, Report::SignUp(_))
+    }
+
+    /// Returns `true` if the platform tells several links of one partner apart by the landing's URL.
+    pub(crate) fn wants_landing_url(&self) -> bool {
+        self.kind == options::Platform::Partnero
+    }
+}
+
+impl std::fmt::Debug for Platform {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Platform")
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The platform as the outbox's worker sees it, whichever it is.
+#[derive(Clone)]
+pub(crate) struct Reports {
+    service: BoxCloneSyncService<ReportRequest, Receipt, ReportError>,
+    deduplicates: Arc<dyn Fn(&Report) -> bool + Send + Sync>,
+}
+
+impl Reports {
+    fn new<P>(client: Client<P, Https>) -> Self
+    where
+        P: ReportApi + Send + Sync + 'static,
+        P::Stage: Send + 'static,
+    {
+        let reports = client.reports();
+        let of = reports.clone();
+        Self {
+            service: BoxCloneSyncService::new(reports),
+            deduplicates: Arc::new(move |report| of.deduplicates(report)),
+        }
+    }
+}
+
+impl Service<ReportRequest> for Reports {
+    type Response = Receipt;
+    type Error = ReportError;
+    type Future =
+        <BoxCloneSyncService<ReportRequest, Receipt, ReportError> as Service<ReportRequest>>::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ReportError>> {
+        self.service.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: ReportRequest) -> Self::Future {
+        self.service.call(request)
+    }
+}
+
+impl Deduplicates for Reports {
+    fn deduplicates(&self, report: &Report) -> bool {
+        (self.deduplicates)(report)
+    }
+}
