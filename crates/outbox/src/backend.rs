@@ -1,0 +1,558 @@
+//! The databases: the same operations on PostgreSQL and SQLite, each with statements of its own in the
+//! folder of its name.
+
+use std::future::Future;
+use std::time::Duration;
+
+use serde_json::json;
+use sqlx::{Executor, Pool, Row};
+
+use crate::row::{Attempt, Claim, Claimed, Entry, Held, LateClick, Paused, Saved, State, millis, time};
+use crate::{Enqueued, Error, sql};
+
+/// A database that the outbox can be in: `sqlx::Postgres` or `sqlx::Sqlite`.
+pub trait Database: sqlx::Database + Operations {}
+
+/// The newest version of a report's JSON that this build reads.
+pub(crate) const REPORT_VERSION: i32 = 1;
+/// Grows with every kind of report that this build reads, so that what an older build set aside is
+/// looked at again.
+pub(crate) const READS: i32 = 1;
+
+/// What a worker may claim, and how long what can't be claimed is put off.
+#[derive(Clone, Debug)]
+pub(crate) struct ClaimRule {
+    pub(crate) worker: String,
+    pub(crate) lease: Duration,
+    pub(crate) refund_patience: Duration,
+    pub(crate) click_patience: Duration,
+    pub(crate) follower_delay: Duration,
+}
+
+/// Counts in [`Status`](crate::Status), as the database has them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Depth {
+    pub(crate) open: i64,
+    pub(crate) oldest: Option<i64>,
+    pub(crate) failed: i64,
+    pub(crate) ambiguous: i64,
+    pub(crate) unreadable: i64,
+}
+
+/// What the outbox does in its database. `clock` is what a statement takes for the time: in
+/// PostgreSQL an offset from the server's own clock, in SQLite the time itself.
+#[doc(hidden)]
+pub trait Operations: sqlx::Database {
+    fn clock(offset: i64) -> i64;
+    fn worker_pool(pool: &Pool<Self>) -> Pool<Self>;
+    fn migrate(pool: &Pool<Self>) -> impl Future<Output = Result<(), Error>> + Send;
+    fn is_migrated(pool: &Pool<Self>) -> impl Future<Output = Result<(), Error>> + Send;
+    fn enqueue<'c, E: Executor<'c, Database = Self>>(
+        executor: E,
+        report: String,
+    ) -> impl Future<Output = Result<Enqueued, Error>> + Send;
+    fn enqueue_all<'c, E: Executor<'c, Database = Self>>(
+        executor: E,
+        reports: String,
+    ) -> impl Future<Output = Result<Vec<(Option<String>, i32)>, Error>> + Send;
+    #[allow(private_interfaces)]
+    fn claim(
+        pool: &Pool<Self>,
+        rule: &ClaimRule,
+        token: String,
+        batch: i64,
+        clock: i64,
+        cursor: (i64, i64),
+    ) -> impl Future<Output = Result<Claim, Error>> + Send;
+    fn mark(
+        pool: &Pool<Self>,
+        row: i64,
+        token: String,
+        lease: i64,
+        clock: i64,
+    ) -> impl Future<Output = Result<bool, Error>> + Send;
+    #[allow(private_interfaces)]
+    fn renew(
+        pool: &Pool<Self>,
+        rows: &[Held],
+        lease: i64,
+        clock: i64,
+    ) -> impl Future<Output = Result<Vec<i64>, Error>> + Send;
+    #[allow(private_interfaces)]
+    fn release(
+        pool: &Pool<Self>,
+        rows: &[Held],
+        clock: i64,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
+    #[allow(private_interfaces)]
+    fn save(
+        pool: &Pool<Self>,
+        rows: &[Saved],
+        clock: i64,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
+    fn resend(
+        pool: &Pool<Self>,
+        id: Option<String>,
+        row: Option<i64>,
+        clock: i64,
+    ) -> impl Future<Output = Result<u64, Error>> + Send;
+    fn settle(
+        pool: &Pool<Self>,
+        id: String,
+        outcome: &'static str,
+        clock: i64,
+    ) -> impl Future<Output = Result<u64, Error>> + Send;
+    fn find(
+        pool: &Pool<Self>,
+        id: String,
+    ) -> impl Future<Output = Result<Option<Entry>, Error>> + Send;
+    fn problems(
+        pool: &Pool<Self>,
+        after: i64,
+        limit: i64,
+    ) -> impl Future<Output = Result<Vec<Entry>, Error>> + Send;
+    fn history(
+        pool: &Pool<Self>,
+        name: String,
+        order_key: String,
+        customer_key: String,
+    ) -> impl Future<Output = Result<Vec<Entry>, Error>> + Send;
+    fn erase<'c, C: sqlx::Acquire<'c, Database = Self> + Send>(
+        connection: C,
+        customer: String,
+        clock: i64,
+    ) -> impl Future<Output = Result<u64, Error>> + Send;
+    /// Runs one of the statements that clean up, and returns how many rows it changed.
+    fn clean(
+        pool: &Pool<Self>,
+        what: Clean,
+        clock: i64,
+    ) -> impl Future<Output = Result<u64, Error>> + Send;
+    fn put_click<'c, E: Executor<'c, Database = Self>>(
+        executor: E,
+        reference: String,
+        click: LateClick,
+        ttl: i64,
+        clock: i64,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
+    fn click(
+        pool: &Pool<Self>,
+        reference: String,
+        clock: i64,
+    ) -> impl Future<Output = Result<Option<LateClick>, Error>> + Send;
+    /// Notes that a worker lives, and returns whether a person wants it to try at once.
+    fn worker_seen(
+        pool: &Pool<Self>,
+        worker: String,
+        paused: Option<(i64, String)>,
+        clock: i64,
+    ) -> impl Future<Output = Result<bool, Error>> + Send;
+    fn worker_gone(
+        pool: &Pool<Self>,
+        worker: String,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
+    fn probe(pool: &Pool<Self>) -> impl Future<Output = Result<(), Error>> + Send;
+    fn pauses(
+        pool: &Pool<Self>,
+        clock: i64,
+    ) -> impl Future<Output = Result<Vec<Paused>, Error>> + Send;
+    fn depth(pool: &Pool<Self>, clock: i64) -> impl Future<Output = Result<Depth, Error>> + Send;
+    /// Has the other processes look for due reports at once, where the database can.
+    fn notify(pool: &Pool<Self>) -> impl Future<Output = Result<(), Error>> + Send;
+    /// Waits until another process calls [`notify`](Self::notify), or for ever where that can't be.
+    fn listen(
+        pool: Pool<Self>,
+        heard: impl Fn() + Send + 'static,
+    ) -> impl Future<Output = ()> + Send;
+}
+
+/// Which rows are cleaned up.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub enum Clean {
+    /// The content of what was finished so long ago.
+    Content(Duration),
+    /// What is left of what was finished so long ago.
+    Rows(Duration),
+    /// Clicks that nobody has asked for in time.
+    Clicks,
+    /// Rows that an older build couldn't read.
+    Unread,
+}
+
+fn enqueued(revision: Option<i32>) -> Enqueued {
+    match revision {
+        None => Enqueued::Known,
+        Some(1) => Enqueued::New,
+        Some(_) => Enqueued::Changed,
+    }
+}
+
+/// One row of the statements that claim; the types of both databases are read alike.
+macro_rules! claimed {
+    ($row:expr, $token:expr) => {{
+        let click_id: Option<String> = $row.try_get("click_id")?;
+        let partner_id: Option<String> = $row.try_get("partner_id")?;
+        let parent: Option<String> = $row.try_get("parent_ids")?;
+        let grandparent: Option<String> = $row.try_get("grandparent_ids")?;
+        Claimed {
+            row: $row.try_get("seq")?,
+            token: $token.clone(),
+            name: $row.try_get("name")?,
+            report: $row.try_get("report")?,
+            attempts: $row.try_get::<i32, _>("attempts")?.max(0) as u32,
+            may_have_arrived: $row.try_get("may_have_arrived")?,
+            click: click_id.map(|click_id| LateClick {
+                click_id,
+                partner_id,
+            }),
+            platform_ids: parent.into_iter().chain(grandparent).collect(),
+        }
+    }};
+}
+
+macro_rules! entry {
+    ($row:expr) => {{
+        let row: i64 = $row.try_get("seq")?;
+        let text: String = $row.try_get("report")?;
+        let value: serde_json::Value =
+            serde_json::from_str(&text).map_err(|_| Error::Row { row })?;
+        let ids: Option<String> = $row.try_get("platform_ids")?;
+        let history: String = $row.try_get("history")?;
+        let finished_at: Option<i64> = $row.try_get("finished_at")?;
+        let credit = value.get("credit").filter(|credit| {
+            credit.is_object() && credit.get("reduced").is_none()
+        });
+        Entry {
+            row,
+            id: $row.try_get("id")?,
+            kind: $row.try_get("kind")?,
+            report: serde_json::from_str(&text).ok(),
+            credit: credit.cloned(),
+            state: State::read(&$row.try_get::<String, _>("state")?),
+            waits_for: $row.try_get("blocked_by")?,
+            not_before: time($row.try_get("not_before")?),
+            attempts: $row.try_get::<i32, _>("attempts")?.max(0) as u32,
+            outcome: $row.try_get("outcome")?,
+            platform_ids: ids.and_then(|ids| serde_json::from_str(&ids).ok()),
+            reason: $row.try_get("reason")?,
+            details: $row.try_get("details")?,
+            history: serde_json::from_str::<Vec<Attempt>>(&history)
+                .map_err(|_| Error::Row { row })?,
+            created_at: time($row.try_get("created_at")?),
+            finished_at: finished_at.map(time),
+        }
+    }};
+}
+
+/// What both databases do in the same words. The statements are looked for in the folder of the file
+/// that calls this.
+macro_rules! shared_operations {
+    () => {
+        async fn enqueue<'c, E: Executor<'c, Database = Self>>(
+            executor: E,
+            report: String,
+        ) -> Result<Enqueued, Error> {
+            let row = sqlx::query::<Self>(include_str!("enqueue.sql"))
+                .bind(report)
+                .fetch_optional(executor)
+                .await?;
+            Ok(enqueued(row.map(|row| row.try_get("revision")).transpose()?))
+        }
+
+        async fn enqueue_all<'c, E: Executor<'c, Database = Self>>(
+            executor: E,
+            reports: String,
+        ) -> Result<Vec<(Option<String>, i32)>, Error> {
+            let rows = sqlx::query::<Self>(include_str!("enqueue_all.sql"))
+                .bind(reports)
+                .fetch_all(executor)
+                .await?;
+            let changed = rows
+                .iter()
+                .map(|row| Ok((row.try_get("id")?, row.try_get("revision")?)));
+            changed.collect()
+        }
+
+        async fn mark(
+            pool: &Pool<Self>,
+            row: i64,
+            token: String,
+            lease: i64,
+            clock: i64,
+        ) -> Result<bool, Error> {
+            let marked = sqlx::query::<Self>(include_str!("mark.sql"))
+                .bind(row)
+                .bind(token)
+                .bind(lease)
+                .bind(clock);
+            let mut connection = durable(pool).await?;
+            Ok(marked.fetch_optional(&mut *connection).await?.is_some())
+        }
+
+        #[allow(private_interfaces)]
+        async fn renew(
+            pool: &Pool<Self>,
+            rows: &[Held],
+            lease: i64,
+            clock: i64,
+        ) -> Result<Vec<i64>, Error> {
+            let rows = sqlx::query::<Self>(include_str!("renew.sql"))
+                .bind(json!(rows).to_string())
+                .bind(lease)
+                .bind(clock)
+                .fetch_all(pool)
+                .await?;
+            rows.iter().map(|row| Ok(row.try_get("seq")?)).collect()
+        }
+
+        #[allow(private_interfaces)]
+        async fn release(pool: &Pool<Self>, rows: &[Held], clock: i64) -> Result<(), Error> {
+            sqlx::query::<Self>(include_str!("release.sql"))
+                .bind(json!(rows).to_string())
+                .bind(clock)
+                .fetch_all(pool)
+                .await?;
+            Ok(())
+        }
+
+        async fn resend(
+            pool: &Pool<Self>,
+            id: Option<String>,
+            row: Option<i64>,
+            clock: i64,
+        ) -> Result<u64, Error> {
+            let rows = sqlx::query::<Self>(include_str!("resend.sql"))
+                .bind(id)
+                .bind(row)
+                .bind(clock)
+                .fetch_all(pool)
+                .await?;
+            Ok(rows.len() as u64)
+        }
+
+        async fn settle(
+            pool: &Pool<Self>,
+            id: String,
+            outcome: &'static str,
+            clock: i64,
+        ) -> Result<u64, Error> {
+            let rows = sqlx::query::<Self>(include_str!("settle.sql"))
+                .bind(id)
+                .bind(outcome)
+                .bind(clock)
+                .fetch_all(pool)
+                .await?;
+            Ok(rows.len() as u64)
+        }
+
+        async fn find(pool: &Pool<Self>, id: String) -> Result<Option<Entry>, Error> {
+            let row = sqlx::query::<Self>(include_str!("find.sql"))
+                .bind(id)
+                .fetch_optional(pool)
+                .await?;
+            Ok(match row {
+                Some(row) => Some(entry!(row)),
+                None => None,
+            })
+        }
+
+        async fn problems(pool: &Pool<Self>, after: i64, limit: i64) -> Result<Vec<Entry>, Error> {
+            let rows = sqlx::query::<Self>(include_str!("problems.sql"))
+                .bind(after)
+                .bind(limit)
+                .fetch_all(pool)
+                .await?;
+            rows.iter().map(|row| Ok(entry!(row))).collect()
+        }
+
+        async fn history(
+            pool: &Pool<Self>,
+            name: String,
+            order_key: String,
+            customer_key: String,
+        ) -> Result<Vec<Entry>, Error> {
+            let rows = sqlx::query::<Self>(include_str!("history.sql"))
+                .bind(name)
+                .bind(order_key)
+                .bind(customer_key)
+                .fetch_all(pool)
+                .await?;
+            rows.iter().map(|row| Ok(entry!(row))).collect()
+        }
+
+        async fn erase<'c, C: sqlx::Acquire<'c, Database = Self> + Send>(
+            connection: C,
+            customer: String,
+            clock: i64,
+        ) -> Result<u64, Error> {
+            let mut transaction = connection.begin().await?;
+            sqlx::query::<Self>(include_str!("erase_orders.sql"))
+                .bind(customer.clone())
+                .fetch_all(&mut *transaction)
+                .await?;
+            let rows = sqlx::query::<Self>(include_str!("erase.sql"))
+                .bind(customer)
+                .bind(clock)
+                .fetch_all(&mut *transaction)
+                .await?;
+            transaction.commit().await?;
+            Ok(rows.len() as u64)
+        }
+
+        async fn clean(pool: &Pool<Self>, what: Clean, clock: i64) -> Result<u64, Error> {
+            let query = match what {
+                Clean::Content(age) => {
+                    sqlx::query::<Self>(include_str!("reduce.sql"))
+                        .bind(millis(age))
+                        .bind(clock)
+                }
+                Clean::Rows(age) => {
+                    sqlx::query::<Self>(include_str!("forget.sql"))
+                        .bind(millis(age))
+                        .bind(clock)
+                }
+                Clean::Clicks => {
+                    sqlx::query::<Self>(include_str!("expire_clicks.sql"))
+                        .bind(clock)
+                }
+                Clean::Unread => sqlx::query::<Self>(include_str!("reread.sql"))
+                    .bind(READS)
+                    .bind(clock),
+            };
+            Ok(query.fetch_all(pool).await?.len() as u64)
+        }
+
+        async fn put_click<'c, E: Executor<'c, Database = Self>>(
+            executor: E,
+            reference: String,
+            click: LateClick,
+            ttl: i64,
+            clock: i64,
+        ) -> Result<(), Error> {
+            sqlx::query::<Self>(include_str!("put_click.sql"))
+                .bind(reference)
+                .bind(click.click_id)
+                .bind(click.partner_id)
+                .bind(ttl)
+                .bind(clock)
+                .execute(executor)
+                .await?;
+            Ok(())
+        }
+
+        async fn click(
+            pool: &Pool<Self>,
+            reference: String,
+            clock: i64,
+        ) -> Result<Option<LateClick>, Error> {
+            let row = sqlx::query::<Self>(include_str!("get_click.sql"))
+                .bind(reference)
+                .bind(clock)
+                .fetch_optional(pool)
+                .await?;
+            Ok(match row {
+                Some(row) => Some(LateClick {
+                    click_id: row.try_get("click_id")?,
+                    partner_id: row.try_get("partner_id")?,
+                }),
+                None => None,
+            })
+        }
+
+        async fn worker_seen(
+            pool: &Pool<Self>,
+            worker: String,
+            paused: Option<(i64, String)>,
+            clock: i64,
+        ) -> Result<bool, Error> {
+            let (since, reason) = paused.unzip();
+            let row = sqlx::query::<Self>(include_str!("worker_seen.sql"))
+                .bind(worker)
+                .bind(since)
+                .bind(reason)
+                .bind(clock)
+                .fetch_one(pool)
+                .await?;
+            Ok(row.try_get::<i64, _>("seq")? != 0)
+        }
+
+        async fn worker_gone(pool: &Pool<Self>, worker: String) -> Result<(), Error> {
+            sqlx::query::<Self>(include_str!("worker_gone.sql"))
+                .bind(worker)
+                .execute(pool)
+                .await?;
+            Ok(())
+        }
+
+        async fn probe(pool: &Pool<Self>) -> Result<(), Error> {
+            sqlx::query::<Self>(include_str!("probe.sql"))
+                .execute(pool)
+                .await?;
+            Ok(())
+        }
+
+        async fn pauses(pool: &Pool<Self>, clock: i64) -> Result<Vec<Paused>, Error> {
+            let rows = sqlx::query::<Self>(include_str!("pauses.sql"))
+                .bind(clock)
+                .fetch_all(pool)
+                .await?;
+            let pauses = rows.iter().map(|row| {
+                Ok(Paused {
+                    worker: row.try_get("worker")?,
+                    since: time(row.try_get("paused_since")?),
+                    reason: row.try_get::<Option<String>, _>("pause_reason")?.unwrap_or_default(),
+                })
+            });
+            pauses.collect()
+        }
+
+        async fn depth(pool: &Pool<Self>, clock: i64) -> Result<Depth, Error> {
+            let row = sqlx::query::<Self>(include_str!("depth.sql"))
+                .bind(clock)
+                .fetch_one(pool)
+                .await?;
+            Ok(Depth {
+                open: row.try_get("open")?,
+                oldest: row.try_get("oldest")?,
+                failed: row.try_get("failed")?,
+                ambiguous: row.try_get("ambiguous")?,
+                unreadable: row.try_get("unreadable")?,
+            })
+        }
+    };
+}
+
+/// Runs the texts of the schema that a database lacks, within a transaction that keeps every other
+/// process out.
+macro_rules! run_schema {
+    ($transaction:expr, $schema:expr) => {{
+        sqlx::query(sql::SCHEMA_VERSION[0])
+            .execute(&mut *$transaction)
+            .await?;
+        let row = sqlx::query("SELECT version FROM referral_outbox_schema")
+            .fetch_optional(&mut *$transaction)
+            .await?;
+        let version = match row {
+            Some(row) => row.try_get::<i32, _>("version")?.max(0) as usize,
+            None => 0,
+        };
+        // A newer process has been here: its tables are this one's and more.
+        for text in $schema.iter().copied().skip(version) {
+            sqlx::raw_sql(text).execute(&mut *$transaction).await?;
+        }
+        if version < $schema.len() {
+            sqlx::query(sql::SCHEMA_VERSION[1])
+                .bind($schema.len() as i32)
+                .execute(&mut *$transaction)
+                .await?;
+        }
+    }};
+}
+
+#[cfg(feature = "postgres")]
+#[path = "postgres/mod.rs"]
+mod postgres;
+#[cfg(feature = "sqlite")]
+#[path = "sqlite/mod.rs"]
+mod sqlite;

@@ -1,0 +1,363 @@
+//! The outbox itself: how it is opened, how reports get in, and what people and dashboards ask of it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use sqlx::{Acquire, Executor, Pool};
+use tokio::sync::watch;
+use tower_referral_platforms::{Outcome, Report};
+
+use crate::backend::Database;
+use crate::row::{Entry, LateClick, Status, millis};
+use crate::worker::{Deduplicates, WorkerBuilder};
+use crate::{Enqueued, Error, sql};
+
+/// Reports in the application's own database. Cheap to clone.
+pub struct Outbox<D: Database> {
+    pool: Pool<D>,
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// What the outbox and its workers in this process share.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    /// Changes when something is due.
+    pub(crate) due: watch::Sender<()>,
+    /// Changes when a person wants paused workers to try at once.
+    pub(crate) probe: watch::Sender<()>,
+    /// Milliseconds that are added to the database's clock.
+    offset: AtomicI64,
+}
+
+impl Shared {
+    pub(crate) fn clock<D: Database>(&self) -> i64 {
+        D::clock(self.offset.load(Ordering::Relaxed))
+    }
+}
+
+#[cfg(feature = "postgres")]
+impl Outbox<sqlx::Postgres> {
+    /// Opens the outbox in a PostgreSQL database.
+    #[must_use]
+    pub fn postgres(pool: Pool<sqlx::Postgres>) -> Self {
+        Self::new(pool)
+    }
+}
+
+#[cfg(feature = "sqlite")]
+impl Outbox<sqlx::Sqlite> {
+    /// Opens the outbox in an SQLite database. Use a write-ahead log (`journal_mode(Wal)`), so that
+    /// the shop's pages don't wait for the worker.
+    #[must_use]
+    pub fn sqlite(pool: Pool<sqlx::Sqlite>) -> Self {
+        Self::new(pool)
+    }
+}
+
+impl<D: Database> Outbox<D> {
+    fn new(pool: Pool<D>) -> Self {
+        Self {
+            pool,
+            shared: Arc::default(),
+        }
+    }
+
+    /// Creates the outbox's tables where they aren't there yet, in the same database as the
+    /// application's: several processes may do so at once, and a later version of this crate adds
+    /// what it needs. For migrations by another tool there is [`sql::POSTGRES_SCHEMA`].
+    ///
+    /// # Errors
+    ///
+    /// The database failed, or doesn't let this user create tables.
+    pub async fn migrate(self) -> Result<Self, Error> {
+        D::migrate(&self.pool).await?;
+        Ok(self)
+    }
+
+    /// Enqueues a report: one row, in one round trip, within the transaction of the caller. With the
+    /// transaction it is committed, or never was. The report is sent soon after the commit, by any
+    /// worker on this database; call [`wake`](Self::wake) after the commit to have it sent at once.
+    ///
+    /// A report of an ID that is there already is [known](Enqueued::Known), and nothing is sent
+    /// again; one that brings the credit that the first lacked [changes](Enqueued::Changed) it.
+    ///
+    /// In PostgreSQL a transaction that enqueues for several orders should do so by
+    /// [`enqueue_all`](Self::enqueue_all), or in the order of their IDs, so that two such
+    /// transactions don't wait for each other.
+    ///
+    /// # Errors
+    ///
+    /// The database failed: roll the transaction back.
+    pub async fn enqueue<'c, E>(
+        &self,
+        executor: E,
+        report: impl Into<Report>,
+    ) -> Result<Enqueued, Error>
+    where
+        E: Executor<'c, Database = D>,
+    {
+        D::enqueue(executor, sql::json(report)?).await
+    }
+
+    /// Enqueues several reports in one round trip, and returns what became of each. Of reports with
+    /// one ID the first counts, or the first with credit.
+    ///
+    /// # Errors
+    ///
+    /// The database failed: roll the transaction back.
+    pub async fn enqueue_all<'c, E>(
+        &self,
+        executor: E,
+        reports: impl IntoIterator<Item = Report>,
+    ) -> Result<Vec<Enqueued>, Error>
+    where
+        E: Executor<'c, Database = D>,
+    {
+        let reports: Vec<Report> = reports.into_iter().collect();
+        let ids: Vec<String> = reports.iter().map(Report::id).collect();
+        let mut distinct: Vec<usize> = Vec::new();
+        for (place, report) in reports.iter().enumerate() {
+            match distinct.iter_mut().find(|kept| ids[**kept] == ids[place]) {
+                Some(kept) if reports[*kept].credit().is_none() && report.credit().is_some() => {
+                    *kept = place;
+                }
+                Some(_) => {}
+                None => distinct.push(place),
+            }
+        }
+        let texts: Result<Vec<String>, Error> =
+            distinct.iter().map(|place| sql::json(reports[*place].clone())).collect();
+        let list = format!("[{}]", texts?.join(","));
+        let changed = D::enqueue_all(executor, list).await?;
+        let outcome = |place: usize| {
+            if !distinct.contains(&place) {
+                return Enqueued::Known;
+            }
+            let id = Some(&ids[place]);
+            match changed.iter().find(|(changed, _)| changed.as_ref() == id) {
+                Some((_, 1)) => Enqueued::New,
+                Some(_) => Enqueued::Changed,
+                None => Enqueued::Known,
+            }
+        };
+        Ok((0..reports.len()).map(outcome).collect())
+    }
+
+    /// Has the workers look at once, in this process and, on PostgreSQL, in every other: call it
+    /// after the commit. Without it they look several times a second.
+    ///
+    /// # Errors
+    ///
+    /// The database failed, and nothing is lost by it.
+    pub async fn wake(&self) -> Result<(), Error> {
+        self.shared.due.send_replace(());
+        D::notify(&self.pool).await
+    }
+
+    /// Prepares a worker that gives the reports to `reports`, for instance
+    /// [`client.reports()`](tower_referral_platforms::Client::reports). Any number of processes may
+    /// run one.
+    pub fn worker<S: Deduplicates>(&self, reports: S) -> WorkerBuilder<D, S> {
+        WorkerBuilder::new(self.clone(), reports)
+    }
+
+    /// Returns what needs a person: [failed](crate::State::Failed),
+    /// [ambiguous](crate::State::Ambiguous) and [unreadable](crate::State::Unreadable) reports, by
+    /// row, after the row of the page before (0 for the first) and at most so many.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub async fn problems(&self, after: i64, limit: u32) -> Result<Vec<Entry>, Error> {
+        D::problems(&self.pool, after, limit.into()).await
+    }
+
+    /// Sends one of the [problems](Self::problems) again, by its ID: after somebody has looked at
+    /// the platform that it isn't there. Returns `false` if it is none.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub async fn resend(&self, id: &str) -> Result<bool, Error> {
+        let sent = D::resend(&self.pool, Some(id.to_owned()), None, self.clock()).await?;
+        self.wake().await?;
+        Ok(sent > 0)
+    }
+
+    /// Sends one of the [problems](Self::problems) again, by its row: for what has no ID.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub async fn resend_row(&self, row: i64) -> Result<bool, Error> {
+        let sent = D::resend(&self.pool, None, Some(row), self.clock()).await?;
+        self.wake().await?;
+        Ok(sent > 0)
+    }
+
+    /// Sends all [problems](Self::problems) again, and has paused workers try at once. Returns how
+    /// many there were.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub async fn resend_all(&self) -> Result<u64, Error> {
+        let sent = D::resend(&self.pool, None, None, self.clock()).await?;
+        self.probe().await?;
+        Ok(sent)
+    }
+
+    /// Has paused workers try at once, in every process: after the API key was replaced, say.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub async fn probe(&self) -> Result<(), Error> {
+        self.shared.probe.send_replace(());
+        D::probe(&self.pool).await?;
+        self.wake().await
+    }
+
+    /// Closes one of the [problems](Self::problems) after somebody has looked at the platform: the
+    /// report is there, or is not wanted there. Returns `false` if it is no problem.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub async fn settle(&self, id: &str, outcome: Outcome) -> Result<bool, Error> {
+        let settled =
+            D::settle(&self.pool, id.to_owned(), outcome.as_str(), self.clock()).await?;
+        Ok(settled > 0)
+    }
+
+    /// Returns the report of this [ID](Report::id).
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub async fn find(&self, id: &str) -> Result<Option<Entry>, Error> {
+        D::find(&self.pool, id.to_owned()).await
+    }
+
+    /// Returns everything about an order or a customer, the oldest first: "why wasn't this partner
+    /// paid?" An order's ID gives its sale, refunds and updates; a customer's ID gives the sign-up
+    /// and everything about the customer's orders.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub async fn history(&self, order_or_customer: &str) -> Result<Vec<Entry>, Error> {
+        let escaped = order_or_customer.replace('%', "%25").replace(':', "%3A");
+        let order_key = format!("order:{escaped}");
+        let customer_key = format!("customer:{escaped}");
+        D::history(
+            &self.pool,
+            order_or_customer.to_owned(),
+            order_key,
+            customer_key,
+        )
+        .await
+    }
+
+    /// Erases a customer, by ID or, for those without one, by e-mail address: removes the content of
+    /// all the customer's reports, withdraws what wasn't sent, and returns how many reports there
+    /// were. What is on its way isn't written back. IDs of orders and outcomes stay, so that a
+    /// repeated webhook reports nothing twice.
+    ///
+    /// The connection may be a transaction in which the application erases its own rows.
+    ///
+    /// # Errors
+    ///
+    /// The database failed: roll the transaction back.
+    pub async fn erase<'c, C>(&self, connection: C, customer: &str) -> Result<u64, Error>
+    where
+        C: Acquire<'c, Database = D> + Send,
+    {
+        D::erase(connection, customer.to_owned(), self.clock()).await
+    }
+
+    /// Keeps the platform's answer to a click that came after the page was gone, under the reference
+    /// of the landing, for the report that needs it.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub async fn put_click<'c, E>(
+        &self,
+        executor: E,
+        reference: &str,
+        click: LateClick,
+        ttl: Duration,
+    ) -> Result<(), Error>
+    where
+        E: Executor<'c, Database = D>,
+    {
+        D::put_click(
+            executor,
+            reference.to_owned(),
+            click,
+            millis(ttl),
+            self.clock(),
+        )
+        .await
+    }
+
+    /// Returns the click that is kept under a landing's reference.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub async fn click(&self, reference: &str) -> Result<Option<LateClick>, Error> {
+        D::click(&self.pool, reference.to_owned(), self.clock()).await
+    }
+
+    /// Returns how the outbox is: what waits, what needs a person, and which workers pause and why.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub async fn status(&self) -> Result<Status, Error> {
+        let clock = self.clock();
+        let depth = D::depth(&self.pool, clock).await?;
+        let count = |count: i64| count.max(0) as u64;
+        Ok(Status {
+            open: count(depth.open),
+            oldest: depth.oldest.map(|age| Duration::from_millis(count(age))),
+            failed: count(depth.failed),
+            ambiguous: count(depth.ambiguous),
+            unreadable: count(depth.unreadable),
+            pauses: D::pauses(&self.pool, clock).await?,
+        })
+    }
+
+    /// Sets the outbox's clock forward, for tests of what takes days.
+    #[doc(hidden)]
+    pub fn advance_clock(&self, by: Duration) {
+        self.shared.offset.fetch_add(millis(by), Ordering::Relaxed);
+    }
+
+    pub(crate) fn pool(&self) -> &Pool<D> {
+        &self.pool
+    }
+
+    fn clock(&self) -> i64 {
+        self.shared.clock::<D>()
+    }
+}
+
+impl<D: Database> Clone for Outbox<D> {
+    fn clone(&self) -> Self {
+        Self {
+            pool: self.pool.clone(),
+            shared: Arc::clone(&self.shared),
+        }
+    }
+}
+
+impl<D: Database> fmt::Debug for Outbox<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbox").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,56 @@
+-- $1 what became of the rows, $2 clock offset
+WITH s AS MATERIALIZED (
+    SELECT *, (extract(epoch FROM statement_timestamp()) * 1000)::bigint + $2 AS now
+    FROM jsonb_to_recordset($1::text::jsonb) AS s(seq bigint, token text, state text, outcome text,
+        platform_ids jsonb, reason text, details text, attempts int, wait bigint, reads int,
+        may_have_arrived boolean, entry jsonb)
+    ORDER BY seq
+), fresh AS MATERIALIZED (
+    -- What came meanwhile, with credit, counts unless the platform has recorded the report.
+    SELECT s.*, r.next_report IS NOT NULL AND NOT r.erased
+        AND (s.state = 'failed' OR s.outcome = 'not_attributed') AS reopens
+    FROM s JOIN referral_outbox r ON r.seq = s.seq AND r.claimed_by = s.token
+), saved AS (
+    UPDATE referral_outbox r SET
+        state = CASE
+            WHEN r.erased AND s.state = 'waiting' THEN 'withdrawn'
+            WHEN s.reopens THEN 'waiting'
+            ELSE s.state END,
+        outcome = CASE WHEN NOT s.reopens THEN s.outcome END,
+        platform_ids = coalesce(s.platform_ids, r.platform_ids),
+        reason = s.reason,
+        details = CASE WHEN NOT r.erased THEN s.details END,
+        unreadable_for = s.reads,
+        may_have_arrived = s.may_have_arrived,
+        attempts = CASE WHEN s.reopens THEN 0 ELSE s.attempts END,
+        not_before = s.now + coalesce(s.wait, 0),
+        report = CASE WHEN s.reopens OR s.state IN ('waiting', 'ambiguous')
+            THEN coalesce(r.next_report, r.report) ELSE r.report END,
+        next_report = NULL,
+        claimed_by = NULL,
+        finished_at = CASE WHEN s.reopens OR (s.state = 'waiting' AND NOT r.erased) THEN NULL
+            ELSE s.now END,
+        history = CASE WHEN s.entry IS NULL THEN r.history
+            ELSE (CASE WHEN jsonb_array_length(r.history) >= 50 THEN r.history - 1 ELSE r.history END)
+                || jsonb_build_array(jsonb_build_object('at', s.now)
+                    || CASE WHEN r.erased THEN s.entry - 'details' ELSE s.entry END) END
+    FROM fresh s
+    WHERE r.seq = s.seq AND r.claimed_by = s.token
+        AND (r.open OR r.state = 'withdrawn')
+    RETURNING r.seq, coalesce(r.id, 'row:' || r.seq) AS name, r.id, r.open, r.outcome, s.now
+), woken AS (
+    UPDATE referral_outbox w SET state = 'waiting', blocked_by = NULL,
+        not_before = least(w.not_before, saved.now)
+    FROM saved
+    WHERE NOT saved.open AND w.blocked_by = saved.name AND w.open
+        AND w.state IN ('waiting', 'held')
+), reopened AS (
+    -- A refund that found no sale goes again once its sale is recorded, and alike.
+    UPDATE referral_outbox w SET state = 'waiting', outcome = NULL, finished_at = NULL,
+        attempts = 0, not_before = saved.now
+    FROM saved
+    WHERE saved.outcome IN ('recorded', 'duplicate') AND w.depends_on = saved.id
+        AND w.outcome = 'not_attributed' AND w.state = 'done'
+        AND w.reduced_at IS NULL AND NOT w.erased
+)
+SELECT seq, name FROM saved

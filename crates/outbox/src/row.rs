@@ -1,0 +1,271 @@
+//! What the outbox shows of its rows: to people, to dashboards, and to the worker that claims them.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use tower_referral_platforms::Report;
+
+/// What became of a report that was enqueued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Enqueued {
+    /// It is new, and is sent.
+    New,
+    /// It brings the credit that the report of this ID lacked, and is sent unless the platform has
+    /// recorded that one.
+    Changed,
+    /// The outbox knows it; nothing is sent again.
+    Known,
+}
+
+/// Where a report is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum State {
+    /// It waits for its time or for an earlier report.
+    Waiting,
+    /// A refund or the like waits for its sale, which the outbox doesn't know.
+    Held,
+    /// A worker has it in hand. Where the platform deduplicates, it may be on its way.
+    Claimed,
+    /// It is on its way to a platform that doesn't deduplicate.
+    Sending,
+    /// The platform has answered.
+    Done,
+    /// The platform refused it, and would refuse it again: see the reason.
+    Failed,
+    /// It may have arrived, and the platform would record it twice: look there, then send it again
+    /// or settle it.
+    Ambiguous,
+    /// The row's JSON isn't a report that this version can read.
+    Unreadable,
+    /// Its customer was erased before it was sent.
+    Withdrawn,
+}
+
+impl State {
+    pub(crate) fn read(text: &str) -> Self {
+        match text {
+            "held" => Self::Held,
+            "claimed" => Self::Claimed,
+            "sending" => Self::Sending,
+            "done" => Self::Done,
+            "failed" => Self::Failed,
+            "ambiguous" => Self::Ambiguous,
+            "unreadable" => Self::Unreadable,
+            "withdrawn" => Self::Withdrawn,
+            _ => Self::Waiting,
+        }
+    }
+
+    /// Returns the state as the column `state` has it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Held => "held",
+            Self::Claimed => "claimed",
+            Self::Sending => "sending",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Ambiguous => "ambiguous",
+            Self::Unreadable => "unreadable",
+            Self::Withdrawn => "withdrawn",
+        }
+    }
+
+    /// Returns `true` if no further automatic attempt follows.
+    #[must_use]
+    pub fn is_finished(self) -> bool {
+        !matches!(
+            self,
+            Self::Waiting | Self::Held | Self::Claimed | Self::Sending
+        )
+    }
+}
+
+/// A report in the outbox, with everything that happened to it.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Entry {
+    /// The row's number.
+    pub row: i64,
+    /// The report's ID; `None` if the row isn't a report.
+    pub id: Option<String>,
+    /// The kind of report.
+    pub kind: Option<String>,
+    /// The report; `None` once its content was removed, or if it can't be read.
+    pub report: Option<Report>,
+    /// Who is credited and by what, as the report's JSON has it; `None` without credit and once the
+    /// content was removed.
+    pub credit: Option<serde_json::Value>,
+    /// Where it is.
+    pub state: State,
+    /// Which report it waits for.
+    pub waits_for: Option<String>,
+    /// The next attempt isn't made before, for a report that isn't finished.
+    pub not_before: SystemTime,
+    /// How many attempts were begun since it was last sent by a person.
+    pub attempts: u32,
+    /// `recorded`, `duplicate` or `not_attributed`, once it is done.
+    pub outcome: Option<String>,
+    /// The platform's own IDs, as JSON.
+    pub platform_ids: Option<serde_json::Value>,
+    /// Why the last attempt failed, and what to do.
+    pub reason: Option<String>,
+    /// The platform's own words. They may hold what was sent: not for logs.
+    pub details: Option<String>,
+    /// Each attempt, the oldest first; of very many the first and the newest.
+    pub history: Vec<Attempt>,
+    /// When it was enqueued.
+    pub created_at: SystemTime,
+    /// When it was finished.
+    pub finished_at: Option<SystemTime>,
+}
+
+/// Shows nothing that came from the visitor, nor the platform's own words.
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry")
+            .field("row", &self.row)
+            .field("kind", &self.kind)
+            .field("state", &self.state)
+            .field("attempts", &self.attempts)
+            .field("outcome", &self.outcome)
+            .field("reason", &self.reason)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One attempt to give a report to the platform.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Attempt {
+    /// When it ended, in milliseconds of Unix time.
+    pub at: i64,
+    /// What the report was afterwards: `done`, `waiting`, `failed`, `ambiguous` or `unreadable`.
+    pub state: String,
+    /// The outcome, if it is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<String>,
+    /// The platform's own IDs, as JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform_ids: Option<serde_json::Value>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The platform's own words. They may hold what was sent: not for logs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<String>,
+}
+
+/// Without the platform's own words.
+impl fmt::Debug for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attempt")
+            .field("at", &self.at)
+            .field("state", &self.state)
+            .field("outcome", &self.outcome)
+            .field("reason", &self.reason)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How the outbox is, for a dashboard or a health check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Status {
+    /// How many reports aren't finished; 100,000 stands for that many or more.
+    pub open: u64,
+    /// How long the oldest report that is due has been there.
+    pub oldest: Option<Duration>,
+    /// How many failed; 10,000 stands for that many or more, here and below.
+    pub failed: u64,
+    /// How many are ambiguous.
+    pub ambiguous: u64,
+    /// How many can't be read.
+    pub unreadable: u64,
+    /// The workers whose sending is paused, in all processes.
+    pub pauses: Vec<Paused>,
+}
+
+/// A worker that the platform has made pause.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Paused {
+    /// The worker's name.
+    pub worker: String,
+    /// Since when.
+    pub since: SystemTime,
+    /// Why, and what to do.
+    pub reason: String,
+}
+
+/// What the platform answered to a click after the page was gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LateClick {
+    /// The platform's ID of the click.
+    pub click_id: String,
+    /// The platform's ID of the partner, where it gives one.
+    pub partner_id: Option<String>,
+}
+
+/// A row in a worker's hand.
+#[derive(Clone, Debug)]
+pub(crate) struct Claimed {
+    pub(crate) row: i64,
+    pub(crate) token: String,
+    pub(crate) name: String,
+    pub(crate) report: String,
+    pub(crate) attempts: u32,
+    pub(crate) may_have_arrived: bool,
+    pub(crate) click: Option<LateClick>,
+    /// The IDs that the platform gave for the report that this one depends on, and the one before.
+    pub(crate) platform_ids: Vec<String>,
+}
+
+/// What a claim came to.
+#[derive(Debug, Default)]
+pub(crate) struct Claim {
+    pub(crate) rows: Vec<Claimed>,
+    /// How many rows were looked at and changed, claimed or not.
+    pub(crate) changed: usize,
+    /// The first of them, from which the next claim may begin.
+    pub(crate) cursor: Option<(i64, i64)>,
+}
+
+/// A claimed row's name in a statement.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Held {
+    pub(crate) seq: i64,
+    pub(crate) token: String,
+}
+
+/// What became of a claimed row, as the statement takes it.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Saved {
+    pub(crate) seq: i64,
+    pub(crate) token: String,
+    pub(crate) state: &'static str,
+    pub(crate) outcome: Option<&'static str>,
+    pub(crate) platform_ids: Option<serde_json::Value>,
+    pub(crate) reason: Option<String>,
+    pub(crate) details: Option<String>,
+    pub(crate) attempts: u32,
+    /// Milliseconds until the next attempt.
+    pub(crate) wait: u64,
+    /// What this build reads, for a row that it can't.
+    pub(crate) reads: Option<i32>,
+    pub(crate) may_have_arrived: bool,
+    pub(crate) entry: serde_json::Value,
+}
+
+pub(crate) fn time(millis: i64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(millis.max(0) as u64)
+}
+
+pub(crate) fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 4).min(i64::MAX / 4)
+}

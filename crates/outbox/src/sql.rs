@@ -1,0 +1,120 @@
+//! The outbox's contract in SQL, for every other driver, ORM and language: the tables, and the one
+//! statement that enqueues a report within a transaction.
+//!
+//! The statement takes one parameter, the report's JSON as text, and writes one row in one round
+//! trip. Everything else in the row is computed by the database: kind, ID, sequence key, what it
+//! depends on, whether it has credit. The natural fields are enough:
+//!
+//! ```json
+//! {"kind": "sale", "order": "ORDER-1", "customer": "CUSTOMER-1", "amount": "99.99 EUR",
+//!  "credit": {"key": "PARTNER_123"}}
+//! ```
+//!
+//! A report of an ID that is there already changes nothing, unless it brings credit and the one that
+//! is there had none: then it takes that one's place and is sent, after the call that may be under
+//! way, and only if the platform hasn't recorded it. It returns one row with `revision`: 1 if the
+//! report is new, more if it was changed, and no row if it was known.
+//!
+//! In PostgreSQL the statement holds an advisory lock on the report's sequence key until the
+//! transaction ends, so that two reports about one order are in the order of their commits. A
+//! transaction that enqueues for several orders one by one does so in the order of their IDs, or
+//! takes [`POSTGRES_ENQUEUE_ALL`], so that no two transactions wait for each other.
+//!
+//! With sqlx 0.8, on any executor:
+//!
+//! ```ignore
+//! sqlx::query(sql::POSTGRES_ENQUEUE).bind(sql::json(sale)?).execute(&mut *tx).await?;
+//! ```
+//!
+//! With psycopg: `cursor.execute(ENQUEUE.replace("$1", "%s"), [json.dumps(report)])`.
+//!
+//! # What a person may do in SQL
+//!
+//! ```sql
+//! -- What needs a person, and why.
+//! SELECT id, state, reason, details FROM referral_outbox
+//! WHERE state IN ('failed', 'ambiguous', 'unreadable') ORDER BY seq;
+//!
+//! -- Send one again (or all, without the ID).
+//! UPDATE referral_outbox SET state = 'waiting', finished_at = NULL, claimed_by = NULL,
+//!     attempts = 0, report = coalesce(next_report, report), next_report = NULL
+//! WHERE id = 'sale:ORDER-1' AND state IN ('failed', 'ambiguous', 'unreadable');
+//!
+//! -- Have the workers that pause try at once.
+//! UPDATE referral_workers SET probe = true;
+//! ```
+//!
+//! Times are in milliseconds of Unix time: `to_timestamp(created_at / 1000.0)` in PostgreSQL,
+//! `datetime(created_at / 1000, 'unixepoch')` in SQLite.
+
+use tower_referral_platforms::Report;
+
+use crate::Error;
+
+/// The outbox's tables in PostgreSQL, for those who run migrations by a tool of their own. Each text
+/// is run once, in order, in one transaction with the row that [`SCHEMA_VERSION`] describes.
+pub const POSTGRES_SCHEMA: &[&str] = &[include_str!("postgres/schema_1.sql")];
+
+/// The outbox's tables in SQLite, as [`POSTGRES_SCHEMA`].
+pub const SQLITE_SCHEMA: &[&str] = &[include_str!("sqlite/schema_1.sql")];
+
+/// How far the tables are: a table with one row, the number of texts that were run. The parameter is
+/// that number.
+pub const SCHEMA_VERSION: [&str; 2] = [
+    "CREATE TABLE IF NOT EXISTS referral_outbox_schema (only_row int PRIMARY KEY CHECK (only_row = 1), version int NOT NULL)",
+    "INSERT INTO referral_outbox_schema (only_row, version) VALUES (1, $1) ON CONFLICT (only_row) DO UPDATE SET version = excluded.version",
+];
+
+/// Enqueues one report in PostgreSQL. Its parameter is the report's JSON, as text.
+pub const POSTGRES_ENQUEUE: &str = include_str!("postgres/enqueue.sql");
+
+/// Enqueues several reports in PostgreSQL. Its parameter is a JSON array of reports with different
+/// IDs, as text.
+pub const POSTGRES_ENQUEUE_ALL: &str = include_str!("postgres/enqueue_all.sql");
+
+/// Enqueues one report in SQLite. Its parameter is the report's JSON, as text.
+pub const SQLITE_ENQUEUE: &str = include_str!("sqlite/enqueue.sql");
+
+/// Enqueues several reports in SQLite. Its parameter is a JSON array of reports, as text.
+pub const SQLITE_ENQUEUE_ALL: &str = include_str!("sqlite/enqueue_all.sql");
+
+/// Writes a report as the JSON that the statements take.
+///
+/// # Errors
+///
+/// Metadata of the report can't be written as JSON.
+pub fn json(report: impl Into<Report>) -> Result<String, Error> {
+    let text = serde_json::to_string(&report.into()).map_err(Error::Report)?;
+    Ok(without_nul(text))
+}
+
+/// Drops the one character that PostgreSQL's JSON can't hold: an order isn't lost for it.
+pub(crate) fn without_nul(text: String) -> String {
+    if !text.contains("\\u0000") {
+        return text;
+    }
+    match serde_json::from_str::<serde_json::Value>(&text) {
+        Ok(mut value) => {
+            drop_nul(&mut value);
+            value.to_string()
+        }
+        Err(_) => text,
+    }
+}
+
+fn drop_nul(value: &mut serde_json::Value) {
+    use serde_json::Value;
+    match value {
+        Value::String(text) => text.retain(|c| c != '\0'),
+        Value::Array(list) => list.iter_mut().for_each(drop_nul),
+        Value::Object(map) => {
+            let entries = std::mem::take(map);
+            for (mut name, mut value) in entries {
+                name.retain(|c| c != '\0');
+                drop_nul(&mut value);
+                map.insert(name, value);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}

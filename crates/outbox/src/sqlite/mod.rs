@@ -1,0 +1,136 @@
+//! The outbox in SQLite.
+
+use std::time::SystemTime;
+
+use sqlx::pool::PoolConnection;
+use sqlx::{Executor, Pool, Row, Sqlite};
+
+use super::*;
+
+/// Takes the database for writing at once, so that what is read within is still so when it is
+/// written.
+const BEGIN: &str = "BEGIN IMMEDIATE";
+
+impl Database for Sqlite {}
+
+/// What is written must be on the disk before anything is sent to a platform that doesn't
+/// deduplicate. `NORMAL`, which is usual with a write-ahead log, may forget it when the power fails.
+async fn durable(pool: &Pool<Sqlite>) -> Result<PoolConnection<Sqlite>, Error> {
+    let mut connection = pool.acquire().await?;
+    sqlx::query("PRAGMA synchronous = FULL")
+        .execute(&mut *connection)
+        .await?;
+    Ok(connection)
+}
+
+impl Operations for Sqlite {
+    shared_operations!();
+
+    fn clock(offset: i64) -> i64 {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        millis(now.unwrap_or_default()) + offset
+    }
+
+    /// A database in memory is one pool's own, and a file has one writer anyway.
+    fn worker_pool(pool: &Pool<Sqlite>) -> Pool<Sqlite> {
+        pool.clone()
+    }
+
+    async fn migrate(pool: &Pool<Sqlite>) -> Result<(), Error> {
+        let mut transaction = pool.begin_with(BEGIN).await?;
+        run_schema!(transaction, sql::SQLITE_SCHEMA);
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    async fn is_migrated(pool: &Pool<Sqlite>) -> Result<(), Error> {
+        let row = sqlx::query("SELECT 1 FROM sqlite_schema WHERE name = 'referral_outbox'")
+            .fetch_optional(pool)
+            .await?;
+        row.map(drop).ok_or(Error::NotMigrated)
+    }
+
+    async fn claim(
+        pool: &Pool<Sqlite>,
+        rule: &ClaimRule,
+        token: String,
+        batch: i64,
+        clock: i64,
+        _: (i64, i64),
+    ) -> Result<Claim, Error> {
+        // Nothing is locked to find out that nothing is due.
+        let is_due = sqlx::query(include_str!("due.sql"))
+            .bind(clock)
+            .bind(REPORT_VERSION)
+            .fetch_one(pool)
+            .await?;
+        let mut claim = Claim::default();
+        if !is_due.try_get::<bool, _>(0)? {
+            return Ok(claim);
+        }
+        let mut transaction = pool.begin_with(BEGIN).await?;
+        let rows = sqlx::query(include_str!("look.sql"))
+            .bind(clock)
+            .bind(REPORT_VERSION)
+            .bind(millis(rule.refund_patience))
+            .bind(millis(rule.click_patience))
+            .fetch_all(&mut *transaction)
+            .await?;
+        let mut decisions = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let decision: String = row.try_get("decision")?;
+            if decision == "claimed" {
+                if claim.rows.len() as i64 >= batch {
+                    continue;
+                }
+                claim.rows.push(claimed!(row, token));
+            }
+            decisions.push(json!({
+                "seq": row.try_get::<i64, _>("seq")?,
+                "decision": decision,
+                "blocker": row.try_get::<Option<String>, _>("blocker")?,
+                "was_blocked": row.try_get::<i64, _>("was_blocked")?,
+            }));
+        }
+        claim.changed = decisions.len();
+        sqlx::query(include_str!("claim.sql"))
+            .bind(json!(decisions).to_string())
+            .bind(token)
+            .bind(millis(rule.lease))
+            .bind(clock)
+            .bind(millis(rule.refund_patience))
+            .bind(millis(rule.click_patience))
+            .bind(millis(rule.follower_delay))
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(claim)
+    }
+
+    async fn save(pool: &Pool<Sqlite>, rows: &[Saved], clock: i64) -> Result<(), Error> {
+        let rows = json!(rows).to_string();
+        let mut transaction = pool.begin_with(BEGIN).await?;
+        for statement in [
+            include_str!("save.sql"),
+            include_str!("wake.sql"),
+            include_str!("reopen.sql"),
+        ] {
+            sqlx::query(statement)
+                .bind(rows.as_str())
+                .bind(clock)
+                .fetch_all(&mut *transaction)
+                .await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Other processes look every moment; SQLite can't tell them.
+    async fn notify(_: &Pool<Sqlite>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn listen(_: Pool<Sqlite>, _: impl Fn() + Send + 'static) {
+        std::future::pending().await
+    }
+}

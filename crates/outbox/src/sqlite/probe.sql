@@ -1,0 +1,1 @@
+UPDATE referral_workers SET probe = 1

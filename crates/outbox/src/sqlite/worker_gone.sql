@@ -1,0 +1,2 @@
+-- $1 worker
+DELETE FROM referral_workers WHERE worker = $1
