@@ -1,14 +1,17 @@
-//! A platform's answer: whether it is a yes, what it says, and what must not be repeated of that.
+//! A platform's answer: whether it is a success, what a refusal says in documented places, and a
+//! text for people without anything that was sent. Nothing is decided by words within a text.
 
-use std::{fmt, time::Duration};
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
-use serde_json::Value;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
-#[cfg(any(feature = "partnac", feature = "partnero", feature = "tapfiliate"))]
-use super::json;
-use super::{Error, percent_encoded};
+use crate::json::{self, pick};
+use crate::{Error, PlatformId, redact};
 
 /// A platform's answer: everything of a response that matters.
 ///
@@ -16,7 +19,7 @@ use super::{Error, percent_encoded};
 /// use http::StatusCode;
 /// use tower_referral_platforms::{Answer, Error};
 ///
-/// // As the test of a platform of your own may make one: a 200 that says no is none.
+/// // For the test of a platform of your own: a 200 whose body says no is no success.
 /// let answer = Answer::new(StatusCode::OK, r#"{"success": false, "message": "closed"}"#.into());
 /// let Err(Error::Rejected { message, .. }) = answer.accepted() else {
 ///     panic!("it says no");
@@ -27,227 +30,314 @@ use super::{Error, percent_encoded};
 pub struct Answer {
     status: StatusCode,
     pub(crate) retry_after: Option<Duration>,
+    pub(crate) is_html: bool,
     body: Bytes,
-    /// What was sent and must not come back in an error's words.
+    /// What was sent and must not come back in an error's text.
     secrets: Vec<String>,
 }
 
 impl Answer {
-    /// An answer, for instance in the test of a platform of your own.
+    /// Creates an answer, for instance in the test of a platform of your own.
     #[must_use]
     pub fn new(status: StatusCode, body: Bytes) -> Self {
         Self {
             status,
             retry_after: None,
+            is_html: body.trim_ascii_start().first() == Some(&b'<'),
             body,
             secrets: Vec::new(),
         }
     }
 
-    /// The answer's status.
+    /// Returns the status.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// The answer's body.
+    /// Returns the body.
     #[must_use]
     pub fn body(&self) -> &[u8] {
         &self.body
     }
 
-    /// The JSON of a success; the typed error of anything else.
-    ///
-    /// # Errors
-    ///
-    /// As [`accepted`](Self::accepted); or the body isn't JSON.
-    pub fn success(&self) -> Result<Value, Error> {
-        self.accepted()?;
-        serde_json::from_slice(&self.body).map_err(|_| Error::Unreadable {
-            status: self.status,
-        })
+    /// Returns `true` if it is an HTML page, which no platform's interface answers: a proxy, a
+    /// login page or a wrong URL does.
+    #[must_use]
+    pub fn is_html(&self) -> bool {
+        self.is_html
     }
 
-    /// Is it a success? The body may be anything, but if it is JSON it must not say no: some
-    /// platforms answer 200 with `"success": false`, `"status": "error"` or an `error`.
+    /// Checks that it is a success: a 2xx that isn't an HTML page, and whose body, if it is a JSON
+    /// object, doesn't say no. Some platforms answer 200 with `"success": false`, `"status": 0` or
+    /// `errors`.
     ///
     /// # Errors
     ///
     /// The typed error of anything else.
     pub fn accepted(&self) -> Result<(), Error> {
-        match self.status {
-            status if status.is_success() && !self.says_no() => Ok(()),
-            StatusCode::TOO_MANY_REQUESTS => Err(Error::RateLimited {
+        let status = self.status;
+        match status.as_u16() {
+            429 => Err(Error::RateLimited {
                 retry_after: self.retry_after,
             }),
-            status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
-                Err(Error::Unauthorized { status })
-            }
-            status => Err(Error::Rejected {
-                status,
-                message: self.message(),
-                retry_after: self.retry_after,
-            }),
+            401 | 403 => Err(Error::Unauthorized { status }),
+            402 | 300..=399 => Err(Error::Account { status }),
+            _ if self.is_html => Err(Error::HtmlPage { status }),
+            200..=299 => match self.envelope() {
+                Some(envelope) if envelope.says_no() => Err(self.rejected()),
+                None if self.is_object() => Err(Error::Unreadable { status }),
+                _ => Ok(()),
+            },
+            _ => Err(self.rejected()),
         }
     }
 
-    /// The same answer, whose words never hold these texts.
+    /// Reads the JSON of a success.
+    ///
+    /// # Errors
+    ///
+    /// As [`accepted`](Self::accepted); or the body isn't such JSON.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        self.accepted()?;
+        serde_json::from_slice(&self.body).map_err(|_| self.unreadable())
+    }
+
+    /// Reads the JSON of a success that may come without a body.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub fn read_or_default<T: DeserializeOwned + Default>(&self) -> Result<T, Error> {
+        self.accepted()?;
+        if self.body.trim_ascii().is_empty() {
+            return Ok(T::default());
+        }
+        self.read()
+    }
+
+    /// Checks that it is a success with a JSON body.
+    ///
+    /// # Errors
+    ///
+    /// As [`accepted`](Self::accepted); or the body isn't JSON.
+    pub fn accepted_json(&self) -> Result<(), Error> {
+        self.read::<serde::de::IgnoredAny>().map(|_| ())
+    }
+
+    /// Returns the ID under the first of these names that has one, at the top of the JSON or under
+    /// `data`: a text of visible ASCII, or a whole number.
+    #[must_use]
+    pub fn id<const N: usize>(&self, names: [&str; N]) -> Option<PlatformId> {
+        json::id_in(&self.body, names)
+    }
+
+    /// Returns the refusal, if this is one in JSON: an object with a status of 4xx, or of 2xx where
+    /// the body says no. An HTML page is none.
+    #[must_use]
+    pub fn refusal(&self) -> Option<Refusal<'_>> {
+        let envelope = self.envelope().filter(|_| !self.is_html)?;
+        let is_refused =
+            self.status.is_client_error() || self.status.is_success() && envelope.says_no();
+        is_refused.then_some(Refusal {
+            answer: self,
+            envelope,
+        })
+    }
+
+    /// Returns `true` if it is a 409 with a JSON object: the platform has it already.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        self.status == StatusCode::CONFLICT && self.refusal().is_some()
+    }
+
+    /// Returns `true` if it is a 404 with a JSON object. An HTML page of that status is no answer
+    /// of the platform's.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        self.status == StatusCode::NOT_FOUND && self.refusal().is_some()
+    }
+
+    /// Returns the error of an answer that can't be read.
+    #[must_use]
+    pub fn unreadable(&self) -> Error {
+        Error::Unreadable {
+            status: self.status,
+        }
+    }
+
+    /// Adds texts that must not be in an error.
     pub(crate) fn without<'s>(mut self, secrets: impl Iterator<Item = &'s str>) -> Self {
         self.secrets.extend(secrets.map(str::to_owned));
         self
     }
 
-    /// The JSON of a success that may come without a body, which is as `null`.
-    #[cfg(any(feature = "partnac", feature = "partnero"))]
-    pub(crate) fn acknowledged(&self) -> Result<Value, Error> {
-        self.accepted()?;
-        if self.body.trim_ascii().is_empty() {
-            return Ok(Value::Null);
+    fn is_object(&self) -> bool {
+        self.body.trim_ascii_start().first() == Some(&b'{')
+    }
+
+    fn envelope(&self) -> Option<Envelope<'_>> {
+        if !self.is_object() {
+            return None;
         }
-        self.success()
-    }
-
-    /// Is there no such thing? A 404 with a JSON object says so; the page of a proxy says nothing.
-    #[cfg(any(feature = "partnac", feature = "partnero"))]
-    pub(crate) fn is_not_found(&self) -> bool {
-        let json = serde_json::from_slice::<Value>(&self.body);
-        self.status == StatusCode::NOT_FOUND && json.is_ok_and(|json| json.is_object())
-    }
-
-    fn says_no(&self) -> bool {
-        let Ok(json) = serde_json::from_slice::<Value>(&self.body) else {
-            return false;
-        };
-        let is_false = |name| json.get(name) == Some(&Value::Bool(false));
-        let is_error = |name| match json.get(name) {
-            Some(Value::String(text)) => !text.is_empty(),
-            Some(Value::Array(list)) => !list.is_empty(),
-            Some(Value::Object(object)) => !object.is_empty(),
-            _ => false,
-        };
-        let status = json.get("status");
-        is_false("success")
-            || is_false("ok")
-            || is_false("status")
-            || status.is_some_and(|status| *status == 0 || *status == "error" || *status == "fail")
-            || is_error("error")
-            || is_error("errors")
-    }
-
-    /// What the platform says in `message`, `error` or `errors`, or the body's text.
-    fn message(&self) -> Message {
-        let mut text = match serde_json::from_slice::<Value>(&self.body) {
-            Ok(json) => ["message", "error", "errors"]
-                .iter()
-                .filter_map(|name| json.get(name))
-                .map(|value| {
-                    value
-                        .as_str()
-                        .map_or_else(|| value.to_string(), str::to_owned)
-                })
-                .collect::<Vec<_>>()
-                .join("; "),
-            Err(_) => String::from_utf8_lossy(&self.body).into_owned(),
-        };
-        for secret in &self.secrets {
-            text = redacted(&text, secret);
-            text = redacted(&text, &percent_encoded(secret));
-        }
-        let text = without_addresses(&text);
-        Message(text.chars().take(MAX_MESSAGE_CHARS).collect())
-    }
-}
-
-#[cfg(any(feature = "partnac", feature = "partnero", feature = "tapfiliate"))]
-impl Answer {
-    /// Does a refusal say, in JSON, that one of the subjects isn't known? The platforms document
-    /// neither status nor wording, so the words are taken together.
-    pub(crate) fn says_unknown(&self, subjects: &[&str]) -> bool {
-        const WORDS: &[&str] = &[
-            "unknown",
-            "not found",
-            "not_found",
-            "invalid",
-            "not valid",
-            "not exist",
-            "n't exist",
-            "no such",
-            "could not find",
-            "couldn't find",
-            "unrecogni",
+        let names = [
+            "success", "ok", "status", "error", "errors", "message", "code",
         ];
-        self.refuses(subjects, WORDS)
-    }
-
-    /// Does a refusal say, in JSON, that one of the subjects is there already?
-    pub(crate) fn says_duplicate(&self, subjects: &[&str]) -> bool {
-        const WORDS: &[&str] = &["already", "duplicate", "exist", "unique", "taken", "in use"];
-        self.refuses(subjects, WORDS)
-    }
-
-    fn refuses(&self, subjects: &[&str], words: &[&str]) -> bool {
-        let is_candidate = matches!(self.status.as_u16(), 400 | 404 | 409 | 410 | 422)
-            || self.status.is_success() && self.says_no();
-        if !is_candidate {
-            return false;
-        }
-        serde_json::from_slice::<Value>(&self.body).is_ok_and(|json| {
-            json::says(&json, &|above, text| {
-                // An echo of what was sent says nothing, whatever it looks like.
-                if self.secrets.iter().any(|sent| sent == text) {
-                    return false;
-                }
-                // The platform's own name is no word about a partner.
-                let text = format!("{above} {text}").to_ascii_lowercase();
-                let text = text.replace("partnero", "");
-                let has_any = |words: &[&str]| words.iter().any(|word| text.contains(word));
-                // What isn't there doesn't exist already, and is no duplicate.
-                let is_absent = has_any(&["not exist", "n't exist"]);
-                let mut words = words.iter().filter(|word| !is_absent || **word != "exist");
-                has_any(subjects)
-                    && words.any(|word| text.contains(word))
-                    && !has_any(&["api key", "api_key", "api-key"])
-            })
+        let [success, ok, status, error, errors, message, code] = pick(&self.body, names)?;
+        Some(Envelope {
+            success,
+            ok,
+            status,
+            error,
+            errors,
+            message,
+            code,
         })
     }
+
+    fn rejected(&self) -> Error {
+        Error::Rejected {
+            status: self.status,
+            message: self.message(),
+            retry_after: self.retry_after,
+        }
+    }
+
+    /// What the platform says in `message`, `error` and `errors`, or the body's text.
+    fn message(&self) -> Message {
+        let text: Cow<'_, str> = match self.envelope() {
+            Some(envelope) => {
+                let mut texts = String::new();
+                let said = [envelope.message, envelope.error, envelope.errors];
+                for json in said.into_iter().flatten() {
+                    json::push_texts(json, &mut texts);
+                }
+                texts.into()
+            }
+            None => String::from_utf8_lossy(&self.body),
+        };
+        Message(redact::clean(&text, &self.secrets))
+    }
 }
 
-/// In the place of what must not be repeated.
-const HIDDEN: &str = "[hidden]";
-
-/// `text` without `secret`, in whatever case it stands there. One character is no secret.
-fn redacted(text: &str, secret: &str) -> String {
-    if secret.len() < 2 {
-        return text.to_owned();
-    }
-    // Lower case in ASCII keeps every byte in its place.
-    let (lower, secret) = (text.to_ascii_lowercase(), secret.to_ascii_lowercase());
-    let mut redacted = String::with_capacity(text.len());
-    let mut rest = 0;
-    for (at, _) in lower.match_indices(&secret) {
-        redacted.push_str(&text[rest..at]);
-        redacted.push_str(HIDDEN);
-        rest = at + secret.len();
-    }
-    redacted.push_str(&text[rest..]);
-    redacted
+/// The properties by which answers say whether they are a success, and why not.
+#[derive(Clone, Copy)]
+struct Envelope<'j> {
+    success: Option<&'j RawValue>,
+    ok: Option<&'j RawValue>,
+    status: Option<&'j RawValue>,
+    error: Option<&'j RawValue>,
+    errors: Option<&'j RawValue>,
+    message: Option<&'j RawValue>,
+    code: Option<&'j RawValue>,
 }
 
-/// A platform may name a person whom the report didn't: what looks like an e-mail address goes.
-fn without_addresses(text: &str) -> String {
-    let is_part = |c: char| c.is_alphanumeric() || "@.+-_%'".contains(c);
-    let mut cleaned = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(start) = rest.find(is_part) {
-        let (before, word) = rest.split_at(start);
-        let end = word.find(|c| !is_part(c)).unwrap_or(word.len());
-        let (word, after) = word.split_at(end);
-        cleaned.push_str(before);
-        cleaned.push_str(if word.contains('@') { HIDDEN } else { word });
-        rest = after;
+impl Envelope<'_> {
+    fn says_no(&self) -> bool {
+        let is = |json: Option<&RawValue>, values: &[&str]| {
+            json.is_some_and(|json| values.contains(&json.get()))
+        };
+        is(self.success, &["false"])
+            || is(self.ok, &["false"])
+            || is(
+                self.status,
+                &["false", "0", "\"error\"", "\"fail\"", "\"failed\""],
+            )
+            || self.error.is_some_and(is_something)
+            || self.errors.is_some_and(is_something)
     }
-    cleaned.push_str(rest);
-    cleaned
+}
+
+/// Is it more than `null`, `false`, or an empty text, list or object?
+fn is_something(json: &RawValue) -> bool {
+    match json.get() {
+        "null" | "false" | "\"\"" => false,
+        text if text.starts_with(['[', '{']) => !text[1..text.len() - 1].trim().is_empty(),
+        _ => true,
+    }
+}
+
+/// What a refusal says in the places that platforms document. Texts are compared whole, from the
+/// first to the last character; a text that was sent with the request says nothing.
+#[derive(Clone, Copy)]
+pub struct Refusal<'a> {
+    answer: &'a Answer,
+    envelope: Envelope<'a>,
+}
+
+impl Refusal<'_> {
+    /// Returns the status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.answer.status
+    }
+
+    /// Returns `true` if `message`, or the text or the `message` under `error`, equals this text.
+    #[must_use]
+    pub fn message_is(&self, text: &str) -> bool {
+        let said = [
+            self.envelope.message,
+            self.envelope.error,
+            self.in_error("message"),
+        ];
+        said.into_iter().flatten().any(|json| self.says(json, text))
+    }
+
+    /// Returns `true` if `code`, or the `code` under `error`, equals this text, or is this number.
+    #[must_use]
+    pub fn code_is(&self, code: &str) -> bool {
+        let said = [self.envelope.code, self.in_error("code")];
+        said.into_iter()
+            .flatten()
+            .any(|json| json.get() == code || self.says(json, code))
+    }
+
+    /// Returns `true` if the text under `errors` of this name equals this text, or is the only one
+    /// of a list.
+    #[must_use]
+    pub fn field_is(&self, field: &str, text: &str) -> bool {
+        let fields = self.envelope.errors.and_then(|errors| {
+            let [said] = pick(errors.get().as_bytes(), [field])?;
+            said
+        });
+        fields.is_some_and(
+            |said| match serde_json::from_str::<[&RawValue; 1]>(said.get()) {
+                Ok([only]) => self.says(only, text),
+                Err(_) => self.says(said, text),
+            },
+        )
+    }
+
+    /// Returns `true` if `errors` is an object whose names are all among these: the refusal is about
+    /// these fields of the request and no others.
+    #[must_use]
+    pub fn is_only_about(&self, fields: &[&str]) -> bool {
+        let names = self.envelope.errors.and_then(|errors| json::names(errors));
+        names.is_some_and(|names| {
+            !names.is_empty() && names.iter().all(|name| fields.contains(&&**name))
+        })
+    }
+
+    fn in_error(&self, name: &str) -> Option<&RawValue> {
+        let [said] = pick(self.envelope.error?.get().as_bytes(), [name])?;
+        said
+    }
+
+    fn says(&self, json: &RawValue, text: &str) -> bool {
+        let is_echo = || {
+            let mut secrets = self.answer.secrets.iter();
+            secrets.any(|secret| secret.eq_ignore_ascii_case(text))
+        };
+        json::text(json).is_some_and(|said| said == text) && !is_echo()
+    }
+}
+
+impl fmt::Debug for Refusal<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Refusal")
+            .field("status", &self.answer.status)
+            .finish_non_exhaustive()
+    }
 }
 
 impl fmt::Debug for Answer {
@@ -259,16 +349,14 @@ impl fmt::Debug for Answer {
     }
 }
 
-const MAX_MESSAGE_CHARS: usize = 500;
-
-/// A platform's own words. Platforms like to repeat what was sent: API key, referral key, click ID
-/// and all that came from the customer are taken out of it where the client knows them, and `Debug`
-/// hides the rest.
+/// A platform's own words: at most 500 printable characters, without what was sent (API key,
+/// referral key, click ID, all that came from the customer) and without e-mail addresses. For
+/// people rather than for logs: `Debug` hides it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Message(String);
 
 impl Message {
-    /// The words, at most 500 characters: for people, rather than for logs.
+    /// Returns the words.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

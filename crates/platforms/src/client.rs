@@ -2,105 +2,76 @@
 //! more of an answer than anyone needs, and keeps what was sent out of the errors.
 
 use std::{
-    fmt,
-    future::Future,
     sync::Arc,
     task::{Context, Poll},
-    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
-use http::header::{DATE, RETRY_AFTER};
-use http::{HeaderMap, Request, Response};
+use http::{Request, Response};
 use http_body::Body;
-use http_body_util::{BodyExt, Limited};
+use tower_referral::{ClickId, ClickRequest};
 use tower_service::Service;
 
-use super::{
-    Answer, CreateClicks, Error, Outcome, Report, ReportError, SafeToRepeat, Step, TakeReports,
-};
 use crate::boxed::{BoxError, BoxFuture};
-use crate::telemetry;
-use tower_referral::ClickId;
-use tower_referral::ClickRequest;
+use crate::transport::{credentials, read};
+use crate::{
+    Answer, Batch, ClickApi, Error, Outcome, PlatformIds, Receipt, Repeat, Report, ReportApi,
+    ReportError, Step, Transport, Unsupported, telemetry,
+};
 
 /// The longest answer that is read, in bytes. No platform's is anywhere near it.
 const MAX_ANSWER_LEN: usize = 64 * 1024;
-/// The longest wait that a `Retry-After` is taken for.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
-/// The request never left. A transport says so by failing with this error, bare or as the source
-/// of another; of any other failure it isn't known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotSent;
+/// A report for a platform, with what is known from before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "a request does nothing until it is given to a `Client`"]
+pub struct ReportRequest {
+    report: Report,
+    ids: PlatformIds,
+    may_have_arrived: bool,
+}
 
-impl fmt::Display for NotSent {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the request was not sent: no connection could be made")
+impl ReportRequest {
+    /// Creates the request of a report that wasn't sent before.
+    pub fn new(report: impl Into<Report>) -> Self {
+        Self {
+            report: report.into(),
+            ids: PlatformIds::default(),
+            may_have_arrived: false,
+        }
+    }
+
+    /// Hands in the IDs that the platform returned for reports before this one: for its customer's
+    /// sign-up, for its sale, or for an attempt of this report itself.
+    pub fn with_ids(mut self, ids: PlatformIds) -> Self {
+        self.ids = ids;
+        self
+    }
+
+    /// Says that an earlier attempt was begun whose end isn't known. A platform that deduplicates is
+    /// told again, one that has a list is asked, and for any other the report is
+    /// [ambiguous](crate::Advice::Ambiguous) and nothing is sent.
+    pub fn may_have_arrived(mut self, may_have_arrived: bool) -> Self {
+        self.may_have_arrived = may_have_arrived;
+        self
+    }
+
+    /// Returns the report.
+    #[must_use]
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// Returns the IDs that were handed in.
+    #[must_use]
+    pub fn ids(&self) -> &PlatformIds {
+        &self.ids
     }
 }
 
-impl std::error::Error for NotSent {}
-
-/// What carries requests to a platform: any Tower service from `http::Request<Bytes>` to an
-/// `http::Response`, cheap to clone. There is nothing to implement but [`Service`].
-///
-/// ```
-/// # #[cfg(feature = "partnac")] {
-/// use std::convert::Infallible;
-///
-/// use bytes::Bytes;
-/// use http::{Request, Response};
-/// use tower::service_fn;
-/// use tower_referral_platforms::{Client, Partnac};
-///
-/// /// A stand-in for tests, without a network.
-/// async fn says_yes(request: Request<Bytes>) -> Result<Response<String>, Infallible> {
-///     assert_eq!(request.uri().path(), "/v1/tracking/conversions");
-///     Ok(Response::new(r#"{"conversion_id": "conv_1"}"#.to_owned()))
-/// }
-///
-/// # fn main() -> Result<(), tower_referral_platforms::ConfigError> {
-/// let platform = Client::new(Partnac::new("test")?, service_fn(says_yes));
-/// # Ok(())
-/// # }
-/// # }
-/// ```
-pub trait Transport: Clone + Send + Sync + 'static {
-    /// Sends one request once the transport is ready, and reads at most so many bytes of the
-    /// answer.
-    #[doc(hidden)]
-    fn carry(
-        &self,
-        request: Request<Bytes>,
-        max_len: usize,
-    ) -> BoxFuture<'static, Result<Answer, Error>>;
-}
-
-impl<T, B> Transport for T
-where
-    T: Service<Request<Bytes>, Response = Response<B>> + Clone + Send + Sync + 'static,
-    T::Error: Into<BoxError>,
-    T::Future: Send,
-    B: Body + Send,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
-{
-    // Boxed here, where the types are still names: in a handler's future, the compiler would have
-    // to show anew that each of them may go to another thread, and can't.
-    fn carry(
-        &self,
-        request: Request<Bytes>,
-        max_len: usize,
-    ) -> BoxFuture<'static, Result<Answer, Error>> {
-        let mut transport = self.clone();
-        Box::pin(async move {
-            // A transport that isn't ready hasn't sent anything.
-            std::future::poll_fn(|cx| transport.poll_ready(cx))
-                .await
-                .map_err(|_| Error::NotSent)?;
-            read(transport.call(request), max_len).await
-        })
+impl From<Report> for ReportRequest {
+    fn from(report: Report) -> Self {
+        Self::new(report)
     }
 }
 
@@ -112,18 +83,17 @@ where
 /// [advice](ReportError::advice). Cheap to clone.
 ///
 /// ```no_run
-/// # #[cfg(all(feature = "https", feature = "partnac"))] {
+/// # #[cfg(feature = "https")] {
 /// use tower_referral::Referral;
-/// use tower_referral_platforms::{Client, Https, Money, Outcome, Partnac, Sale};
+/// use tower_referral_platforms::{Client, Https, Money, Partnac, Sale};
 ///
 /// # async fn paid(api_key: &str, referral: Option<Referral>) -> Result<(), Box<dyn std::error::Error>> {
 /// let platform = Client::new(Partnac::new(api_key)?, Https::new()); // the line that changes
+/// platform.check().await?; // a wrong key is told at start-up, before the first sale
 ///
 /// let sale = Sale::new("ORDER-1", "CUSTOMER-1", Money::new("99.99", "EUR")?)?;
-/// match platform.report(sale.referral(referral.as_ref())).await? {
-///     Outcome::Recorded { .. } | Outcome::Duplicate => println!("credited, once"),
-///     _ => println!("nobody to credit"),
-/// }
+/// let receipt = platform.report(sale.referral(referral.as_ref())).await?;
+/// println!("credited: {}", receipt.is_credited());
 /// # Ok(())
 /// # }
 /// # }
@@ -135,7 +105,7 @@ pub struct Client<P, T> {
 }
 
 impl<P, T> Client<P, T> {
-    /// A client for `platform` over `transport`.
+    /// Creates a client for `platform` over `transport`.
     pub fn new(platform: P, transport: T) -> Self {
         Self {
             platform: Arc::new(platform),
@@ -143,55 +113,171 @@ impl<P, T> Client<P, T> {
         }
     }
 
-    /// Tells the platform of a sign-up, a sale or a refund, once: nothing is repeated here. What to
-    /// do about a failure is in the error's [advice](ReportError::advice).
+    /// Tells the platform of a report, once: nothing is repeated here. What to do about a failure is
+    /// in the error's [advice](ReportError::advice).
     ///
-    /// There is no time limit but the transport's; [`Https`](super::Https) has one.
+    /// There is no timeout but the transport's; [`Https`](crate::Https) has one.
     ///
     /// # Errors
     ///
     /// The platform couldn't be told, or refused. [`Outcome::NotAttributed`] is no error.
-    pub async fn report(&self, report: impl Into<Report>) -> Result<Outcome, ReportError>
+    pub async fn report(&self, report: impl Into<Report>) -> Result<Receipt, ReportError>
     where
-        P: TakeReports,
+        P: ReportApi,
         T: Transport,
     {
-        let report = report.into();
-        let result = self.exchange(&report).await;
-        note(&report, &result);
+        self.send_report(&ReportRequest::new(report)).await
+    }
+
+    /// Tells the platform of a report, with what is known from before.
+    ///
+    /// # Errors
+    ///
+    /// As [`report`](Self::report).
+    pub async fn send_report(&self, request: &ReportRequest) -> Result<Receipt, ReportError>
+    where
+        P: ReportApi,
+        T: Transport,
+    {
+        let result = self.exchange(request).await;
+        telemetry::note_report(&request.report, &result);
         result
     }
 
-    async fn exchange(&self, report: &Report) -> Result<Outcome, ReportError>
+    async fn exchange(&self, request: &ReportRequest) -> Result<Receipt, ReportError>
     where
-        P: TakeReports,
+        P: ReportApi,
         T: Transport,
     {
+        let (platform, report) = (&*self.platform, &request.report);
+        if let Report::Sale(sale) = report
+            && sale.amount().is_zero()
+        {
+            // Nothing was paid, so there is no commission.
+            return Ok(Outcome::NotAttributed.into());
+        }
+        let mut ids = request.ids.clone();
+        let mut learned = PlatformIds::default();
         let mut is_repeatable = true; // as long as nothing was sent
-        let mut step = self.platform.begin(report);
+        let mut step = if request.may_have_arrived && !platform.deduplicates(report) {
+            is_repeatable = false;
+            platform.settle(report, &ids).ok_or(Error::UnknownOutcome)
+        } else {
+            platform.begin(report, &ids)
+        };
         loop {
-            match step.map_err(|error| ReportError::new(error, is_repeatable))? {
-                Step::Done(outcome) => return Ok(outcome),
-                Step::Send(request, stage) => {
-                    // A request that only asks for something can do no harm twice.
-                    is_repeatable = request.method().is_safe()
-                        || request.extensions().get::<SafeToRepeat>().is_some()
-                        || self.platform.deduplicates(report);
-                    step = match self.send(request, MAX_ANSWER_LEN).await {
-                        Ok(answer) => {
-                            let answer = answer.without(report.secrets().chain(report.order()));
-                            self.platform.next(report, stage, &answer)
-                        }
-                        Err(error) => Err(error),
-                    };
+            let (next, stage) = match step {
+                Ok(Step::Done(receipt)) => {
+                    let ids = receipt.ids().clone().or(&learned);
+                    return Ok(receipt.with_ids(ids));
                 }
-            }
+                Ok(Step::Send {
+                    request,
+                    stage,
+                    ids: new,
+                }) => {
+                    ids = new.clone().or(&ids);
+                    learned = new.or(&learned);
+                    (request, stage)
+                }
+                Err(error) => {
+                    let can_be_settled = platform.settle(report, &ids).is_some();
+                    return Err(ReportError::new(error, is_repeatable)
+                        .settled_by_list(can_be_settled)
+                        .with_ids(learned));
+                }
+            };
+            is_repeatable = match next.extensions().get() {
+                Some(Repeat::Safe) => true,
+                Some(Repeat::Unsafe) => platform.deduplicates(report),
+                None => next.method().is_safe() || platform.deduplicates(report),
+            };
+            step = match self.send(next, MAX_ANSWER_LEN).await {
+                Ok(answer) => {
+                    let answer = answer.without(report.secrets());
+                    platform.next(report, &ids, stage, &answer)
+                }
+                Err(error) => Err(error),
+            };
         }
     }
 
-    /// One request for what only one platform has. `is_repeatable` says whether it does no harm
-    /// twice.
-    #[cfg(any(feature = "partnac", feature = "partnero"))]
+    /// Tells the platform of several reports in one request, where it takes
+    /// [batches](ReportService::batch): a result for each, in their order.
+    pub async fn report_batch(&self, reports: &[ReportRequest]) -> Vec<Result<Receipt, ReportError>>
+    where
+        P: ReportApi,
+        T: Transport,
+    {
+        let platform = &*self.platform;
+        let results = match platform.batch_request(reports) {
+            Ok(request) => match self.send(request, MAX_ANSWER_LEN).await {
+                Ok(answer) => {
+                    let secrets = reports.iter().flat_map(|request| request.report.secrets());
+                    platform.read_batch(reports, &answer.without(secrets))
+                }
+                Err(error) => vec![Err(error); reports.len()],
+            },
+            Err(error) => vec![Err(error); reports.len()],
+        };
+        // A platform that gives fewer results than it was given reports says nothing of the rest.
+        let missing = std::iter::repeat_with(|| Err(Error::UnknownOutcome));
+        let results = results.into_iter().chain(missing);
+        let results = reports.iter().zip(results).map(|(request, result)| {
+            let is_repeatable = platform.deduplicates(&request.report);
+            let result = result.map_err(|error| ReportError::new(error, is_repeatable));
+            telemetry::note_report(&request.report, &result);
+            result
+        });
+        results.collect()
+    }
+
+    /// Checks the API key and the way to the platform, by a request that changes nothing: at
+    /// start-up, before the first sale.
+    ///
+    /// # Errors
+    ///
+    /// The platform doesn't take the key, can't be reached, or has no such request
+    /// ([`Unsupported::Check`]).
+    pub async fn check(&self) -> Result<(), Error>
+    where
+        P: ReportApi,
+        T: Transport,
+    {
+        let request = self.platform.check_request();
+        let request = request.ok_or(Error::Unsupported(Unsupported::Check))?;
+        let answer = self.send(request, MAX_ANSWER_LEN).await?;
+        self.platform.read_check(&answer)
+    }
+
+    /// Returns this platform as a Tower service that takes reports, so that layers can be composed
+    /// around it. It is always ready: each request waits for the transport by itself.
+    #[must_use]
+    pub fn reports(&self) -> ReportService<P, T>
+    where
+        P: ReportApi,
+        T: Clone,
+    {
+        ReportService(self.clone())
+    }
+
+    /// Returns the click service of this platform, for
+    /// [`Clicks::new`](tower_referral::Clicks::new).
+    #[must_use]
+    pub fn clicks(&self) -> ClickService<P, T>
+    where
+        P: ClickApi,
+        T: Clone,
+    {
+        ClickService(self.clone())
+    }
+
+    pub(crate) fn platform(&self) -> &Arc<P> {
+        &self.platform
+    }
+
+    /// Sends one request for what only one platform has. `is_repeatable` says whether it does no
+    /// harm a second time.
     pub(crate) async fn tell(
         &self,
         request: Request<Bytes>,
@@ -207,34 +293,7 @@ impl<P, T> Client<P, T> {
         }
     }
 
-    /// This platform as a Tower service that takes reports, so that layers can be composed around
-    /// it. It is always ready: each request waits for the transport by itself.
-    #[must_use]
-    pub fn reports(&self) -> ReportService<P, T>
-    where
-        P: TakeReports,
-        T: Clone,
-    {
-        ReportService(self.clone())
-    }
-
-    /// The click service of this platform, for [`Clicks::new`](tower_referral::Clicks::new).
-    #[must_use]
-    pub fn clicks(&self) -> ClickService<P, T>
-    where
-        P: CreateClicks,
-        T: Clone,
-    {
-        ClickService(self.clone())
-    }
-
-    #[cfg(any(feature = "partnac", feature = "partnero", feature = "tapfiliate"))]
-    pub(crate) fn platform(&self) -> &Arc<P> {
-        &self.platform
-    }
-
     /// Sends one request that isn't a report.
-    #[cfg(feature = "partnero")]
     pub(crate) async fn ask(&self, request: Request<Bytes>) -> Result<Answer, Error>
     where
         T: Transport,
@@ -266,48 +325,28 @@ impl<P, T: Clone> Clone for Client<P, T> {
     }
 }
 
-/// What must not come back in an error's words: the sensitive headers, without their scheme.
-fn credentials(headers: &HeaderMap) -> Vec<String> {
-    let values = headers.values().filter(|value| value.is_sensitive());
-    values
-        .filter_map(|value| value.to_str().ok()?.rsplit(' ').next())
-        .map(str::to_owned)
-        .collect()
-}
-
-/// Counts what became of a report and tells `tracing`, by nothing that came from the visitor.
-fn note(report: &Report, result: &Result<Outcome, ReportError>) {
-    let outcome = match result {
-        Ok(outcome) => outcome.as_str(),
-        Err(error) => error.advice().as_str(),
-    };
-    telemetry::count_report(report.kind(), outcome);
-    #[cfg(feature = "tracing")]
-    {
-        let (kind, order) = (report.kind(), report.order());
-        match result {
-            Ok(outcome) => {
-                let outcome = outcome.as_str();
-                tracing::debug!(target: "tower_referral", kind, order, outcome, "report");
-            }
-            Err(error) => {
-                let advice = error.advice().as_str();
-                tracing::warn!(target: "tower_referral", kind, order, advice, %error, "report");
-            }
-        }
-    }
-}
-
-/// Tells a platform of sign-ups, sales and refunds; made by [`Client::reports`].
+/// Tells a platform of reports; made by [`Client::reports`].
 #[derive(Debug)]
 pub struct ReportService<P, T>(Client<P, T>);
 
-impl<P: TakeReports, T> ReportService<P, T> {
-    /// Does the platform recognise this report if it is told twice? For
-    /// [`Delivery::deduplicated`](super::Delivery::deduplicated).
+impl<P: ReportApi, T> ReportService<P, T> {
+    /// Returns `true` if the platform recognises a duplicate of this report.
     #[must_use]
     pub fn deduplicates(&self, report: &Report) -> bool {
         self.0.platform.deduplicates(report)
+    }
+
+    /// Returns how many reports one request may carry, where that is more than one; for
+    /// [`Client::report_batch`].
+    #[must_use]
+    pub fn batch(&self) -> Option<Batch> {
+        self.0.platform.batch()
+    }
+
+    /// Returns the client.
+    #[must_use]
+    pub fn client(&self) -> &Client<P, T> {
+        &self.0
     }
 }
 
@@ -317,22 +356,22 @@ impl<P, T: Clone> Clone for ReportService<P, T> {
     }
 }
 
-impl<P, T> Service<Report> for ReportService<P, T>
+impl<P, T> Service<ReportRequest> for ReportService<P, T>
 where
-    P: TakeReports + Send + Sync + 'static,
+    P: ReportApi + Send + Sync + 'static,
     T: Transport,
 {
-    type Response = Outcome;
+    type Response = Receipt;
     type Error = ReportError;
-    type Future = BoxFuture<'static, Result<Outcome, ReportError>>;
+    type Future = BoxFuture<'static, Result<Receipt, ReportError>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ReportError>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, report: Report) -> Self::Future {
+    fn call(&mut self, request: ReportRequest) -> Self::Future {
         let client = self.0.clone();
-        Box::pin(async move { client.report(report).await })
+        Box::pin(async move { client.send_report(&request).await })
     }
 }
 
@@ -348,7 +387,7 @@ impl<P, T: Clone> Clone for ClickService<P, T> {
 
 impl<P, T, B> Service<ClickRequest> for ClickService<P, T>
 where
-    P: CreateClicks + Send + Sync + 'static,
+    P: ClickApi + Send + Sync + 'static,
     T: Service<Request<Bytes>, Response = Response<B>>,
     T::Error: Into<BoxError>,
     T::Future: Send + 'static,
@@ -374,60 +413,7 @@ where
             let answer = read(response, MAX_ANSWER_LEN).await?;
             let secrets = credentials.iter().map(String::as_str);
             let answer = answer.without(secrets.chain([click.key.as_str()]));
-            platform.read_click(&answer)
+            platform.read_click(&answer).map(|click| click.id)
         })
     }
-}
-
-/// Waits for the response and reads it, as far as it goes. Of a refusal the status is enough.
-async fn read<B, E>(
-    response: impl Future<Output = Result<Response<B>, E>>,
-    max_len: usize,
-) -> Result<Answer, Error>
-where
-    B: Body,
-    B::Error: Into<BoxError>,
-    E: Into<BoxError>,
-{
-    let response = response.await.map_err(|error| fate_of(&*error.into()))?;
-    let (parts, body) = response.into_parts();
-    let body = match Limited::new(body, max_len).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(_) if !parts.status.is_success() => Bytes::new(),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-            return Err(Error::Unreadable {
-                status: parts.status,
-            });
-        }
-        Err(_) => return Err(Error::FateUnknown),
-    };
-    let mut answer = Answer::new(parts.status, body);
-    answer.retry_after = retry_after(&parts.headers);
-    Ok(answer)
-}
-
-fn fate_of(error: &(dyn std::error::Error + 'static)) -> Error {
-    let never_left = std::iter::successors(Some(error), |error| error.source())
-        .any(<dyn std::error::Error + 'static>::is::<NotSent>);
-    if never_left {
-        Error::NotSent
-    } else {
-        Error::FateUnknown
-    }
-}
-
-/// The wait of a `Retry-After` in either form (RFC 9110 section 10.2.3), capped. A date is taken
-/// from the answer's own `Date` if there is one, so that it takes no two clocks to agree.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
-    let wait = text(RETRY_AFTER)?;
-    let wait = if !wait.is_empty() && wait.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More digits than a number holds are a long wait all the same.
-        Duration::from_secs(wait.parse().unwrap_or(u64::MAX))
-    } else {
-        let read = |date| httpdate::parse_http_date(date).ok();
-        let now = text(DATE).and_then(read).unwrap_or_else(SystemTime::now);
-        read(wait)?.duration_since(now).unwrap_or(Duration::ZERO)
-    };
-    Some(wait.min(MAX_RETRY_AFTER))
 }

@@ -1,81 +1,97 @@
 //! The delivery of one report that must not be lost, whatever queue it waits in: what is known of
-//! it, what may be done next, and what an attempt came to. The queue, the database and the clock
+//! it, what may be done next, and the result of an attempt. The queue, the database and the clock
 //! that wakes a waiting report are the caller's.
 
 use std::fmt;
 use std::future::Future;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, SystemTime};
 
+use serde::de::{Deserializer, Error as _};
+use serde::{Deserialize, Serialize};
 use tower_service::Service;
 
-use super::{Advice, Error, Outcome, Report, ReportError};
+use crate::report::first_version;
+use crate::{
+    Advice, Error, Outcome, PlatformIds, Receipt, Report, ReportError, ReportRequest, Retries,
+};
+
+/// The version of the JSON form.
+const VERSION: u32 = 1;
 
 /// A report on its way to the platform, and all that is known of the way: the one value to keep
-/// durably until it is [finished](Self::is_finished). With the feature `serde` it can be stored and
-/// read back.
+/// durably until it is [finished](Self::is_finished). It can be stored as JSON and read back; the
+/// form lasts as that of [`Report`] does.
 ///
 /// What is promised, whenever the process is killed:
 ///
-/// - A platform that recognises what it was told twice ([`deduplicated`](Self::deduplicated)) hears
-///   of the report at least once, and records it once.
-/// - Any other hears of it at most once. If an attempt was begun and its end isn't known, the
-///   report is [undecided](DeliveryState::Undecided), and stays so until a person has looked.
+/// - A platform that recognises duplicates ([`ReportApi::deduplicates`](crate::ReportApi)) hears of
+///   the report at least once, and records it once.
+/// - Any other records it at most once. If an attempt was begun and its end isn't known, the
+///   platform's list is asked where it has one; what that doesn't show is
+///   [ambiguous](DeliveryState::Ambiguous), and stays so until a person has looked.
 ///
-/// Both rest on two things that the caller sees to. What [`Journal::keep`] was given is there after
-/// a crash; and a report is in one worker's hands at a time, so that one that is read back as
+/// Both rest on two things that the caller sees to. What [`DeliveryStore::save`] was given is there
+/// after a crash; and a report is in one worker's hands at a time, so that one that is read back as
 /// [sending](DeliveryState::Sending) was in the hands of a worker that is gone.
-#[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize)]
 #[must_use = "a delivery does nothing until it is given to `deliver`"]
 pub struct Delivery {
+    version: u32,
     report: Report,
-    is_deduplicated: bool,
     attempts: u32,
+    /// An earlier attempt may have arrived.
+    may_have_arrived: bool,
+    #[serde(skip_serializing_if = "PlatformIds::is_empty")]
+    ids: PlatformIds,
     #[serde(flatten)]
     state: DeliveryState,
 }
 
 impl Delivery {
-    /// The delivery of `report`, not begun yet, to a platform that would record it twice if it were
-    /// told twice.
+    /// Creates the delivery of `report`, not begun yet.
     pub fn new(report: impl Into<Report>) -> Self {
         Self {
+            version: VERSION,
             report: report.into(),
-            is_deduplicated: false,
             attempts: 0,
-            state: DeliveryState::Waiting {
-                not_before: 0,
-                reason: None,
-            },
+            may_have_arrived: false,
+            ids: PlatformIds::default(),
+            state: DeliveryState::WAITING,
         }
     }
 
-    /// Does the platform recognise this report if it is told twice?
-    /// [`ReportService::deduplicates`](super::ReportService::deduplicates) knows.
-    pub fn deduplicated(mut self, is_deduplicated: bool) -> Self {
-        self.is_deduplicated = is_deduplicated;
+    /// Hands in the IDs that the platform returned for reports that this one belongs to: for its
+    /// customer's sign-up, for its sale. They are kept with this delivery's own.
+    pub fn with_ids(mut self, ids: &PlatformIds) -> Self {
+        self.ids = self.ids.or(ids);
         self
     }
 
-    /// What is delivered.
+    /// Returns what is delivered.
     #[must_use]
     pub fn report(&self) -> &Report {
         &self.report
     }
 
-    /// Where the delivery is.
+    /// Returns where the delivery is.
     #[must_use]
     pub fn state(&self) -> &DeliveryState {
         &self.state
     }
 
-    /// How many attempts were begun.
+    /// Returns how many attempts were begun.
     #[must_use]
     pub fn attempts(&self) -> u32 {
         self.attempts
     }
 
-    /// Is there nothing left to do but, perhaps, for a person?
+    /// Returns the IDs that the platform returned for this report, and those that were handed in.
+    #[must_use]
+    pub fn ids(&self) -> &PlatformIds {
+        &self.ids
+    }
+
+    /// Returns `true` if no further automatic attempt follows.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         !matches!(
@@ -84,82 +100,172 @@ impl Delivery {
         )
     }
 
-    /// Somebody has looked at what is dead or undecided, and it is to be sent again: all its attempts
-    /// are before it once more. Whatever else the delivery is, it stays.
+    /// Has a failed or ambiguous report sent again, after somebody has looked at it: all its
+    /// attempts are before it once more. Anything else stays as it is.
     pub fn send_again(&mut self) {
-        if let DeliveryState::Dead { reason } | DeliveryState::Undecided { reason } = &self.state {
+        if let DeliveryState::Failed { reason } | DeliveryState::Ambiguous { reason } = &self.state
+        {
             self.state = DeliveryState::Waiting {
                 not_before: 0,
                 reason: Some(reason.clone()),
             };
             self.attempts = 0;
+            self.may_have_arrived = false;
         }
     }
 
     /// Begins an attempt, or says why none may begin.
-    fn begin(&mut self, retries: &Retries, now: SystemTime) -> Result<(), Verdict> {
+    fn begin(&mut self, retries: &Retries, now: SystemTime) -> Result<(), DeliveryOutcome> {
         match &self.state {
             DeliveryState::Waiting { not_before, .. } => {
                 let wait = Duration::from_millis(not_before.saturating_sub(unix_millis(now)));
                 if !wait.is_zero() {
                     // A clock that was set back puts nothing off for good.
-                    return Err(Verdict::Later(wait.min(retries.longest)));
+                    return Err(DeliveryOutcome::Retry {
+                        after: wait.min(retries.longest()),
+                        pauses_platform: false,
+                    });
                 }
             }
-            DeliveryState::Sending if self.is_deduplicated => {}
-            DeliveryState::Sending => {
-                self.state = DeliveryState::Undecided {
-                    reason: Setback::text(
-                        "the process ended while the report was being sent: look at the platform \
-                         whether it arrived",
-                    ),
-                };
-                return Err(Verdict::Undecided);
+            // The worker is gone, and whether the request was sent isn't known.
+            DeliveryState::Sending => self.may_have_arrived = true,
+            DeliveryState::Done { outcome } => {
+                let receipt = Receipt::new(*outcome).with_ids(self.ids.clone());
+                return Err(DeliveryOutcome::Done(receipt));
             }
-            DeliveryState::Done { outcome } => return Err(Verdict::Done(outcome.clone())),
-            DeliveryState::Dead { .. } => return Err(Verdict::Dead),
-            DeliveryState::Undecided { .. } => return Err(Verdict::Undecided),
+            DeliveryState::Failed { .. } => return Err(DeliveryOutcome::Failed),
+            DeliveryState::Ambiguous { .. } => return Err(DeliveryOutcome::Ambiguous),
         }
         self.attempts = self.attempts.saturating_add(1);
         self.state = DeliveryState::Sending;
         Ok(())
     }
 
-    /// Takes in what the attempt came to.
+    fn request(&self) -> ReportRequest {
+        ReportRequest::new(self.report.clone())
+            .with_ids(self.ids.clone())
+            .may_have_arrived(self.may_have_arrived)
+    }
+
+    /// Takes in the result of the attempt.
     fn end(
         &mut self,
-        result: Result<Outcome, ReportError>,
+        result: Result<Receipt, ReportError>,
         retries: &Retries,
         now: SystemTime,
-    ) -> Verdict {
+    ) -> DeliveryOutcome {
         let error = match result {
-            Ok(outcome) => {
+            Ok(receipt) => {
+                self.ids = receipt.ids().clone().or(&self.ids);
                 self.state = DeliveryState::Done {
-                    outcome: outcome.clone(),
+                    outcome: receipt.outcome(),
                 };
-                return Verdict::Done(outcome);
+                return DeliveryOutcome::Done(receipt);
             }
             Err(error) => error,
         };
-        let reason = Setback::of(error.kind());
-        match error.advice() {
-            Advice::Later { after } if self.attempts < retries.attempts => {
-                let wait = retries.wait(self.attempts, after, &self.report.id());
-                self.state = DeliveryState::Waiting {
-                    not_before: unix_millis(now + wait),
-                    reason: Some(reason),
-                };
-                Verdict::Later(wait)
+        self.ids = error.ids().clone().or(&self.ids);
+        let pauses_platform = error.pauses_platform();
+        let reason = Failure::of(error.error());
+        let after = match error.advice() {
+            Advice::Retry { after } => after,
+            Advice::Ambiguous if error.can_be_settled() => {
+                self.may_have_arrived = true;
+                None
             }
-            Advice::Later { .. } | Advice::Dead => {
-                self.state = DeliveryState::Dead { reason };
-                Verdict::Dead
+            Advice::Permanent => {
+                self.state = DeliveryState::Failed { reason };
+                return DeliveryOutcome::Failed;
             }
-            Advice::Undecided => {
-                self.state = DeliveryState::Undecided { reason };
-                Verdict::Undecided
+            Advice::Ambiguous => {
+                self.state = DeliveryState::Ambiguous { reason };
+                return DeliveryOutcome::Ambiguous;
             }
+        };
+        if pauses_platform || retries.allows_after(self.attempts) {
+            let after = retries.wait(self.attempts, after, &self.report.id());
+            self.state = DeliveryState::Waiting {
+                not_before: unix_millis(now + after),
+                reason: Some(reason),
+            };
+            DeliveryOutcome::Retry {
+                after,
+                pauses_platform,
+            }
+        } else if self.may_have_arrived {
+            self.state = DeliveryState::Ambiguous { reason };
+            DeliveryOutcome::Ambiguous
+        } else {
+            self.state = DeliveryState::Failed { reason };
+            DeliveryOutcome::Failed
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for Delivery {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        /// What a state has, each part of it where it is there.
+        #[derive(Deserialize)]
+        struct Stored {
+            #[serde(default = "first_version")]
+            version: u32,
+            report: Report,
+            #[serde(default)]
+            attempts: u32,
+            #[serde(default)]
+            may_have_arrived: bool,
+            #[serde(default)]
+            ids: PlatformIds,
+            #[serde(default)]
+            state: Option<String>,
+            #[serde(default)]
+            not_before: u64,
+            #[serde(default)]
+            reason: Option<Failure>,
+            #[serde(default)]
+            outcome: Option<Outcome>,
+        }
+
+        let stored = Stored::deserialize(from)?;
+        if stored.version > VERSION {
+            return Err(D::Error::custom(format_args!(
+                "the delivery is of version {}, and this program reads up to version {VERSION}: \
+                 update tower-referral-platforms",
+                stored.version
+            )));
+        }
+        let known = |reason: Option<Failure>| reason.unwrap_or_else(|| Failure::text("unknown"));
+        let state = match stored.state.as_deref() {
+            None | Some("waiting") => DeliveryState::Waiting {
+                not_before: stored.not_before,
+                reason: stored.reason,
+            },
+            Some("sending") => DeliveryState::Sending,
+            Some("done") => DeliveryState::Done {
+                outcome: stored
+                    .outcome
+                    .ok_or_else(|| D::Error::missing_field("outcome"))?,
+            },
+            Some("failed") => DeliveryState::Failed {
+                reason: known(stored.reason),
+            },
+            Some("ambiguous") => DeliveryState::Ambiguous {
+                reason: known(stored.reason),
+            },
+            Some(_) => {
+                return Err(D::Error::custom(
+                    "`state` is none of waiting, sending, done, failed and ambiguous",
+                ));
+            }
+        };
+        Ok(Self {
+            version: VERSION,
+            report: stored.report,
+            attempts: stored.attempts,
+            may_have_arrived: stored.may_have_arrived,
+            ids: stored.ids,
+            state,
+        })
     }
 }
 
@@ -168,15 +274,15 @@ impl fmt::Debug for Delivery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Delivery")
             .field("report", &self.report)
-            .field("is_deduplicated", &self.is_deduplicated)
             .field("attempts", &self.attempts)
+            .field("may_have_arrived", &self.may_have_arrived)
             .field("state", &self.state)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
 /// Where a delivery is.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum DeliveryState {
@@ -184,8 +290,8 @@ pub enum DeliveryState {
     Waiting {
         /// The next attempt is due, in milliseconds of Unix time.
         not_before: u64,
-        /// Why the last attempt came to nothing; `None` before the first.
-        reason: Option<Setback>,
+        /// Why the last attempt failed; `None` before the first.
+        reason: Option<Failure>,
     },
     /// An attempt was begun, and its end isn't known.
     Sending,
@@ -194,232 +300,208 @@ pub enum DeliveryState {
         /// What it made of the report.
         outcome: Outcome,
     },
-    /// It came to nothing and isn't tried again: somebody has to mend what the reason says.
-    Dead {
+    /// It failed and isn't tried again: somebody has to fix what the reason says.
+    Failed {
         /// Why.
-        reason: Setback,
+        reason: Failure,
     },
     /// It may have arrived, and the platform would record it twice: somebody has to look there.
-    Undecided {
+    Ambiguous {
         /// Why.
-        reason: Setback,
+        reason: Failure,
     },
 }
 
-/// Why an attempt came to nothing, for the person who reads the list of what is dead or undecided.
-#[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Setback {
-    text: String,
-    words: Option<String>,
+impl DeliveryState {
+    const WAITING: Self = Self::Waiting {
+        not_before: 0,
+        reason: None,
+    };
+
+    /// Returns the state in lower case: `waiting`, `sending`, `done`, `failed` or `ambiguous`.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Waiting { .. } => "waiting",
+            Self::Sending => "sending",
+            Self::Done { .. } => "done",
+            Self::Failed { .. } => "failed",
+            Self::Ambiguous { .. } => "ambiguous",
+        }
+    }
 }
 
-impl Setback {
+/// Why an attempt failed, for the person who reads the list of what is failed or ambiguous.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    text: String,
+    #[serde(default)]
+    code: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+}
+
+impl Failure {
     fn text(text: &str) -> Self {
         Self {
             text: text.to_owned(),
-            words: None,
+            code: String::new(),
+            message: None,
         }
     }
 
-    fn of(error: &Error) -> Self {
-        let Error::Rejected {
-            status, message, ..
-        } = error
-        else {
-            return Self::text(&error.to_string());
-        };
-        let words = message.as_str();
-        Self {
-            text: format!("the platform refused the request ({status})"),
-            words: (!words.is_empty()).then(|| words.to_owned()),
-        }
-    }
-
-    /// The platform's own words, where it had any. They may hold what was sent: not for logs.
+    /// Creates what a delivery keeps of an error.
     #[must_use]
-    pub fn words(&self) -> Option<&str> {
-        self.words.as_deref()
+    pub fn of(error: &Error) -> Self {
+        let (text, message) = match error {
+            Error::Rejected {
+                status, message, ..
+            } => (
+                format!("the platform refused the request ({status})"),
+                message.as_str(),
+            ),
+            error => (error.to_string(), ""),
+        };
+        Self {
+            text,
+            code: error.code().to_owned(),
+            message: (!message.is_empty()).then(|| message.to_owned()),
+        }
+    }
+
+    /// Returns a short name of the error: see [`Error::code`].
+    #[must_use]
+    pub fn code(&self) -> &str {
+        &self.code
+    }
+
+    /// Returns the platform's own words, where it had any. They may hold what was sent to it in
+    /// another form: not for logs.
+    #[must_use]
+    pub fn message(&self) -> Option<&str> {
+        self.message.as_deref()
     }
 }
 
 /// Without the platform's own words.
-impl fmt::Display for Setback {
+impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
 }
 
 /// Without the platform's own words.
-impl fmt::Debug for Setback {
+impl fmt::Debug for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Setback").field(&self.text).finish()
+        f.debug_tuple("Failure").field(&self.text).finish()
     }
 }
 
-/// What became of a report that was given to [`deliver`].
+/// What [`deliver`] has done with a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Verdict {
+pub enum DeliveryOutcome {
     /// The platform has answered; the queue is done with the report.
-    Done(Outcome),
-    /// Give the same delivery to [`deliver`] again after this time.
-    Later(Duration),
-    /// It isn't tried again: [`DeliveryState::Dead`] says why.
-    Dead,
-    /// It isn't tried again: [`DeliveryState::Undecided`] says why.
-    Undecided,
+    Done(Receipt),
+    /// Give the same delivery to [`deliver`] again later.
+    Retry {
+        /// After this time.
+        after: Duration,
+        /// The failure would meet every other report as well: see [`Error::pauses_platform`].
+        pauses_platform: bool,
+    },
+    /// It isn't tried again: [`DeliveryState::Failed`] says why.
+    Failed,
+    /// It isn't tried again: [`DeliveryState::Ambiguous`] says why.
+    Ambiguous,
 }
 
-/// How often a report is tried, and how long it waits in between: twice as long each time, a little
-/// less for some than for others, so that reports that failed together don't come back together.
-///
-/// ```
-/// use std::time::Duration;
-/// use tower_referral_platforms::Retries;
-///
-/// let for_a_day = Retries::default().longest_wait(Duration::from_secs(900)).attempts(100);
-/// ```
-#[derive(Clone, Debug)]
-#[must_use]
-pub struct Retries {
-    first: Duration,
-    longest: Duration,
-    attempts: u32,
-}
-
-/// 2 seconds at first, at most an hour, 90 attempts: the platform may be away for three days.
-impl Default for Retries {
-    fn default() -> Self {
-        Self {
-            first: Duration::from_secs(2),
-            longest: Duration::from_secs(3600),
-            attempts: 90,
-        }
-    }
-}
-
-impl Retries {
-    /// The wait after the first attempt; 2 seconds by default.
-    pub fn first_wait(mut self, wait: Duration) -> Self {
-        self.first = wait;
-        self
-    }
-
-    /// The longest wait, which the platform's own `Retry-After` can't exceed either; an hour by
-    /// default.
-    pub fn longest_wait(mut self, wait: Duration) -> Self {
-        self.longest = wait;
-        self
-    }
-
-    /// After how many attempts a report is given up, at least 1; 90 by default.
-    pub fn attempts(mut self, attempts: u32) -> Self {
-        self.attempts = attempts.max(1);
-        self
-    }
-
-    /// The platform's own word counts where it is the longer one.
-    fn wait(&self, attempts: u32, after: Option<Duration>, id: &str) -> Duration {
-        let doublings = attempts.saturating_sub(1).min(31);
-        let wait = self.first.saturating_mul(1 << doublings).min(self.longest);
-        let mut spread = DefaultHasher::new();
-        (id, attempts).hash(&mut spread);
-        let less = (wait / 4).mul_f64((spread.finish() % 1024) as f64 / 1024.0);
-        (wait - less)
-            .max(after.unwrap_or_default())
-            .min(self.longest)
-    }
-}
-
-/// Where deliveries are kept: a table, a hash, a file of the application's own.
-pub trait Journal {
-    /// Why nothing could be kept.
+/// Where deliveries are stored: a table, a hash, a file of the application's own.
+pub trait DeliveryStore {
+    /// Why nothing could be stored.
     type Error;
 
-    /// Keeps the delivery in the place of what was kept of it before. Where several workers could
+    /// Stores the delivery in the place of what was stored of it before. Where several workers could
     /// hold one report after all, for instance because the queue took a slow worker for dead,
-    /// refuse a delivery that is [sending](DeliveryState::Sending) if what is kept has changed since
-    /// this worker read it.
+    /// refuse a delivery that is [sending](DeliveryState::Sending) if what is stored has changed
+    /// since this worker read it.
     ///
     /// # Errors
     ///
-    /// It couldn't be kept durably.
-    fn keep(&mut self, delivery: &Delivery)
+    /// It couldn't be stored durably.
+    fn save(&mut self, delivery: &Delivery)
     -> impl Future<Output = Result<(), Self::Error>> + Send;
 }
 
-/// Gives a report to the platform, if it is time to and may be done, and says what became of it.
+/// Gives a report to the platform, if it is time to and may be done, and returns the result.
 ///
-/// That an attempt begins is kept in the journal before anything is sent, and what it came to is
-/// kept after it. Drop the future meanwhile, and the attempt is one whose end isn't known.
+/// That an attempt begins is saved before anything is sent, and its result is saved after it. Drop
+/// the future meanwhile, and the attempt is one whose end isn't known.
 ///
 /// # Errors
 ///
-/// The journal failed. If that was before the attempt, nothing was sent; read the delivery back
-/// before it is tried again. If it was after, `delivery` is right and what is kept is not: keep it
+/// The store failed. If that was before the attempt, nothing was sent; read the delivery back
+/// before it is tried again. If it was after, `delivery` is right and what is stored is not: save it
 /// once more, or the attempt is one whose end isn't known.
 ///
 /// ```
 /// use std::convert::Infallible;
 /// use std::time::Duration;
 /// use tower_referral_platforms::{
-///     Delivery, Journal, Outcome, Report, ReportError, Retries, Verdict, deliver,
+///     Delivery, DeliveryOutcome, DeliveryStore, Receipt, ReportError, ReportRequest, Retries,
+///     deliver,
 /// };
 ///
 /// /// As long as a `HashMap` is good enough: a report per entry.
 /// struct Memory(std::collections::HashMap<String, Delivery>);
 ///
-/// impl Journal for Memory {
+/// impl DeliveryStore for Memory {
 ///     type Error = Infallible;
 ///
-///     async fn keep(&mut self, delivery: &Delivery) -> Result<(), Infallible> {
+///     async fn save(&mut self, delivery: &Delivery) -> Result<(), Infallible> {
 ///         self.0.insert(delivery.report().id(), delivery.clone());
 ///         Ok(())
 ///     }
 /// }
 ///
 /// /// What a worker does with a report from its queue.
-/// async fn work<S>(reports: S, journal: &mut Memory, id: &str) -> Option<Duration>
+/// async fn work<S>(reports: S, store: &mut Memory, id: &str) -> Option<Duration>
 /// where
-///     S: tower_service::Service<Report, Response = Outcome, Error = ReportError>,
+///     S: tower_service::Service<ReportRequest, Response = Receipt, Error = ReportError>,
 /// {
-///     let mut delivery = journal.0.get(id)?.clone();
-///     match deliver(&mut delivery, reports, &Retries::default(), journal).await {
-///         Ok(Verdict::Later(wait)) => Some(wait), // put it back for so long
-///         Ok(_) => None,                          // take it out of the queue
+///     let mut delivery = store.0.get(id)?.clone();
+///     match deliver(&mut delivery, reports, &Retries::default(), store).await {
+///         Ok(DeliveryOutcome::Retry { after, .. }) => Some(after), // put it back for so long
+///         Ok(_) => None,                                           // take it out of the queue
 ///         Err(never) => match never {},
 ///     }
 /// }
 /// ```
-pub async fn deliver<S, J>(
+pub async fn deliver<S, D>(
     delivery: &mut Delivery,
     mut reports: S,
     retries: &Retries,
-    journal: &mut J,
-) -> Result<Verdict, J::Error>
+    store: &mut D,
+) -> Result<DeliveryOutcome, D::Error>
 where
-    S: Service<Report, Response = Outcome, Error = ReportError>,
-    J: Journal,
+    S: Service<ReportRequest, Response = Receipt, Error = ReportError>,
+    D: DeliveryStore,
 {
     let before = delivery.clone();
-    if let Err(verdict) = delivery.begin(retries, SystemTime::now()) {
-        // One that was being sent when its worker went is undecided from now on.
-        if *delivery != before {
-            journal.keep(delivery).await?;
-        }
-        return Ok(verdict);
+    if let Err(outcome) = delivery.begin(retries, SystemTime::now()) {
+        return Ok(outcome);
     }
-    if let Err(error) = journal.keep(delivery).await {
+    if let Err(error) = store.save(delivery).await {
         *delivery = before;
         return Err(error);
     }
     let result = match std::future::poll_fn(|cx| reports.poll_ready(cx)).await {
-        Ok(()) => reports.call(delivery.report.clone()).await,
+        Ok(()) => reports.call(delivery.request()).await,
         Err(error) => Err(error),
     };
-    let verdict = delivery.end(result, retries, SystemTime::now());
-    journal.keep(delivery).await?;
-    Ok(verdict)
+    let outcome = delivery.end(result, retries, SystemTime::now());
+    store.save(delivery).await?;
+    Ok(outcome)
 }
 
 fn unix_millis(time: SystemTime) -> u64 {

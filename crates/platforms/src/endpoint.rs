@@ -7,8 +7,22 @@ use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Method, Request, Uri};
 
-use super::json::Object;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
+
 use crate::ConfigError;
+
+/// All but the unreserved characters (RFC 3986 section 2.3) are encoded: an ID as one segment of a
+/// path, or as a value in a query.
+pub(crate) const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+pub(crate) fn encoded(text: &str) -> impl fmt::Display + '_ {
+    utf8_percent_encode(text, UNRESERVED)
+}
 
 /// Where a platform is and how it knows us: what every request to it has in common.
 #[derive(Clone)]
@@ -50,20 +64,18 @@ impl Endpoint {
         Ok(self)
     }
 
-    pub(crate) fn post(&self, path: &str, body: Object) -> Request<Bytes> {
-        self.request(Method::POST, path, body.into_bytes())
+    pub(crate) fn post(&self, path: &str, body: &impl Serialize) -> Request<Bytes> {
+        self.request(Method::POST, path, json(body))
     }
 
-    #[cfg(any(feature = "partnac", feature = "tapfiliate"))]
-    pub(crate) fn patch(&self, path: &str, body: Object) -> Request<Bytes> {
-        self.request(Method::PATCH, path, body.into_bytes())
+    pub(crate) fn patch(&self, path: &str, body: &impl Serialize) -> Request<Bytes> {
+        self.request(Method::PATCH, path, json(body))
     }
 
     pub(crate) fn get(&self, path: &str) -> Request<Bytes> {
         self.request(Method::GET, path, Bytes::new())
     }
 
-    #[cfg(any(feature = "partnero", feature = "tapfiliate"))]
     pub(crate) fn delete(&self, path: &str) -> Request<Bytes> {
         self.request(Method::DELETE, path, Bytes::new())
     }
@@ -71,7 +83,6 @@ impl Endpoint {
     /// The request for the next part of a list, at a URL that the platform gave. `None` if that is
     /// on another origin than the base URL: the API key never goes elsewhere. A platform behind a
     /// proxy may take itself for an `http` one; it is asked where we know it to be.
-    #[cfg(feature = "partnero")]
     pub(crate) fn get_next(&self, url: &str) -> Option<Request<Bytes>> {
         let base: Uri = self.base_url.parse().ok()?;
         let next: Uri = url.parse().ok()?;
@@ -112,6 +123,11 @@ impl Endpoint {
         headers.insert(self.auth_header.clone(), self.auth.clone());
         request
     }
+}
+
+/// Our bodies have texts as names and no maps with other keys, so that none fails.
+fn json(body: &impl Serialize) -> Bytes {
+    serde_json::to_vec(body).unwrap_or_default().into()
 }
 
 impl fmt::Debug for Endpoint {

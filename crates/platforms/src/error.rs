@@ -1,6 +1,13 @@
-//! What can be wrong with a platform's configuration: refused when it is built.
+//! What can be wrong: with a configuration, which is refused when it is built, and with a call to a
+//! platform, where each error says whether a repeat is safe and whether the platform is to be left
+//! alone.
 
-use std::fmt;
+use std::{fmt, time::Duration};
+
+use http::StatusCode;
+use tower_referral::UnknownKey;
+
+use crate::{Advice, Message, Unsupported};
 
 /// Why a platform's configuration was refused.
 #[derive(Clone, PartialEq, Eq)]
@@ -45,3 +52,220 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
+
+/// Why a call to a platform failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// The request provably never left.
+    NotSent,
+    /// The request left, and no whole answer came: whether the platform took it is unknown.
+    UnknownOutcome,
+    /// An earlier attempt may have arrived, and the platform's list doesn't show it (yet).
+    NotListed,
+    /// The platform wants fewer requests (429).
+    RateLimited {
+        /// How long it wants to be left alone, if it says so.
+        retry_after: Option<Duration>,
+    },
+    /// The platform doesn't take the API key (401, 403).
+    Unauthorized {
+        /// The answer's status.
+        status: StatusCode,
+    },
+    /// Something is wrong with the account or the URL: a payment is due (402), or the answer is a
+    /// redirect (3xx), which isn't followed.
+    Account {
+        /// The answer's status.
+        status: StatusCode,
+    },
+    /// The answer is an HTML page: it comes from a proxy or a login page and not from the
+    /// platform's interface.
+    HtmlPage {
+        /// The answer's status.
+        status: StatusCode,
+    },
+    /// The platform doesn't know the referral key.
+    UnknownKey(UnknownKey),
+    /// The platform refused the request.
+    Rejected {
+        /// The answer's status.
+        status: StatusCode,
+        /// The platform's own words.
+        message: Message,
+        /// How long it wants to be left alone, if it says so.
+        retry_after: Option<Duration>,
+    },
+    /// The platform can't take such a report; nothing was sent that changes anything.
+    Unsupported(Unsupported),
+    /// A list goes on at another host, which the API key must not be sent to.
+    ForeignLink,
+    /// A list repeats itself: a page came a second time.
+    EndlessList,
+    /// The platform's answer can't be read: whether it took the request is unknown.
+    Unreadable {
+        /// The answer's status.
+        status: StatusCode,
+    },
+}
+
+impl Error {
+    /// Returns `true` if it is safe to send the very same request again on any platform: it never
+    /// left, or the platform turned it away before it looked at it.
+    #[must_use]
+    pub fn is_safe_to_repeat(&self) -> bool {
+        matches!(self.advice(false), Advice::Retry { .. })
+    }
+
+    /// Returns `true` if the failure is about the account or the way to the platform and would meet
+    /// every other report as well (401, 402, 403, 3xx, 429, an HTML page): a queue should pause the
+    /// platform and not set this report aside.
+    #[must_use]
+    pub fn pauses_platform(&self) -> bool {
+        matches!(
+            self,
+            Self::RateLimited { .. }
+                | Self::Unauthorized { .. }
+                | Self::Account { .. }
+                | Self::HtmlPage { .. }
+        )
+    }
+
+    /// Returns how long the platform wants to be left alone, if it says so; at most one hour.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { retry_after } | Self::Rejected { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// Returns a short name of the error in snake case, for a column or a metric.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotSent => "not_sent",
+            Self::UnknownOutcome => "unknown_outcome",
+            Self::NotListed => "not_listed",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::Unauthorized { .. } => "unauthorized",
+            Self::Account { .. } => "account",
+            Self::HtmlPage { .. } => "html_page",
+            Self::UnknownKey(_) => "unknown_key",
+            Self::Rejected { .. } => "rejected",
+            Self::Unsupported(_) => "unsupported",
+            Self::ForeignLink => "foreign_link",
+            Self::EndlessList => "endless_list",
+            Self::Unreadable { .. } => "unreadable",
+        }
+    }
+
+    /// Returns what to do about a report that failed like this. `deduplicates` says whether the
+    /// platform recognises a duplicate.
+    #[must_use]
+    pub fn advice(&self, deduplicates: bool) -> Advice {
+        let unknown = |after| {
+            if deduplicates {
+                Advice::Retry { after }
+            } else {
+                Advice::Ambiguous
+            }
+        };
+        match self {
+            Self::NotSent | Self::Unauthorized { .. } | Self::Account { .. } => {
+                Advice::Retry { after: None }
+            }
+            Self::RateLimited { retry_after } => Advice::Retry {
+                after: *retry_after,
+            },
+            Self::NotListed => Advice::Ambiguous,
+            Self::UnknownOutcome | Self::Unreadable { .. } => unknown(None),
+            // A proxy that refuses a request doesn't hand it on.
+            Self::HtmlPage { status } if status.is_client_error() && status.as_u16() != 408 => {
+                Advice::Retry { after: None }
+            }
+            Self::HtmlPage { .. } => unknown(None),
+            // A proxy's answer to a request that it may have handed on.
+            Self::Rejected {
+                status,
+                retry_after,
+                ..
+            } if status.is_server_error() || status.as_u16() == 408 => unknown(*retry_after),
+            Self::Rejected { .. }
+            | Self::UnknownKey(_)
+            | Self::Unsupported(_)
+            | Self::ForeignLink
+            | Self::EndlessList => Advice::Permanent,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotSent => f.write_str(
+                "the platform could not be reached: check its base URL and this host's network",
+            ),
+            Self::UnknownOutcome => f.write_str(
+                "the request left and no answer came: look at the platform whether it arrived",
+            ),
+            Self::NotListed => f.write_str(
+                "an earlier attempt may have arrived, and the platform's list doesn't show it: \
+                 look at the platform, and send it again if it isn't there",
+            ),
+            Self::RateLimited { retry_after: None } => {
+                f.write_str("the platform is rate limiting: try again later")
+            }
+            Self::RateLimited {
+                retry_after: Some(wait),
+            } => write!(
+                f,
+                "the platform is rate limiting: try again in {} seconds",
+                wait.as_secs()
+            ),
+            Self::Unauthorized { status } => write!(
+                f,
+                "the platform refused the API key ({status}): check that it is the right one, and \
+                 for this program"
+            ),
+            Self::Account { status } => write!(
+                f,
+                "the platform turned the request away ({status}): check the account and its \
+                 payments, and the base URL"
+            ),
+            Self::HtmlPage { status } => write!(
+                f,
+                "an HTML page came in the place of an answer ({status}): check the base URL, the \
+                 API key, and proxies on the way"
+            ),
+            Self::UnknownKey(error) => error.fmt(f),
+            Self::Rejected { status, .. } => write!(
+                f,
+                "the platform refused the request ({status}): its own words are in `message`"
+            ),
+            Self::Unreadable { status } => write!(
+                f,
+                "the platform's answer ({status}) can't be read: look there whether the request \
+                 arrived"
+            ),
+            Self::Unsupported(what) => what.fmt(f),
+            Self::ForeignLink => f.write_str(
+                "the platform's list goes on at another host, where the API key isn't sent: check \
+                 the base URL",
+            ),
+            Self::EndlessList => f.write_str(
+                "the platform's list repeats itself: what was read up to here may not be all of \
+                 it; ask the platform",
+            ),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::UnknownKey(error) => Some(error),
+            _ => None,
+        }
+    }
+}

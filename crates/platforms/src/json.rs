@@ -1,144 +1,224 @@
-//! JSON both ways: objects written digit by digit, so that no amount becomes a float, and answers
-//! read leniently where no platform documents them.
+//! JSON both ways: amounts as numbers with all of their digits, and a reader that picks a few
+//! properties out of an answer in one pass, whatever else is in it.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::fmt;
 
-use bytes::Bytes;
-use serde_json::Value;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use super::money::Money;
+use crate::PlatformId;
+use crate::money::Money;
 
-/// A JSON object under construction. What is absent is left out, never `null`.
-pub(crate) struct Object(String);
+/// An amount as a JSON number with all of its digits.
+#[derive(Clone, Copy)]
+pub(crate) struct Number(pub(crate) Money);
 
-impl Object {
-    pub(crate) fn new() -> Self {
-        Self("{".to_owned())
-    }
-
-    pub(crate) fn text<'t>(self, name: &str, text: impl Into<Option<&'t str>>) -> Self {
-        match text.into() {
-            Some(text) => self.raw(name, &quoted(text)),
-            None => self,
-        }
-    }
-
-    /// A property for each pair of name and value.
-    #[cfg(any(feature = "partnac", feature = "tapfiliate"))]
-    pub(crate) fn texts<'t>(pairs: impl Iterator<Item = (&'t str, &'t str)>) -> Self {
-        pairs.fold(Self::new(), |object, (name, text)| object.text(name, text))
-    }
-
-    /// A number with all of its digits.
-    pub(crate) fn amount(self, name: &str, amount: Option<Money>) -> Self {
-        match amount {
-            Some(amount) => self.raw(name, &amount.amount()),
-            None => self,
-        }
-    }
-
-    #[cfg(feature = "partnac")]
-    pub(crate) fn zero(self, name: &str) -> Self {
-        self.raw(name, "0")
-    }
-
-    #[cfg(any(feature = "partnac", feature = "partnero"))]
-    pub(crate) fn flag(self, name: &str, value: bool) -> Self {
-        self.raw(name, if value { "true" } else { "false" })
-    }
-
-    /// Another object; an empty one is as absent.
-    pub(crate) fn object(self, name: &str, object: Self) -> Self {
-        if object.0 == "{" {
-            self
-        } else {
-            self.raw(name, &object.finish())
-        }
-    }
-
-    #[cfg(feature = "partnero")]
-    pub(crate) fn list(self, name: &str, objects: impl Iterator<Item = Self>) -> Self {
-        let objects: Vec<_> = objects.map(Self::finish).collect();
-        self.raw(name, &format!("[{}]", objects.join(",")))
-    }
-
-    pub(crate) fn into_bytes(self) -> Bytes {
-        self.finish().into()
-    }
-
-    fn raw(mut self, name: &str, json: &str) -> Self {
-        if self.0.len() > 1 {
-            self.0.push(',');
-        }
-        self.0.push_str(&quoted(name));
-        self.0.push(':');
-        self.0.push_str(json);
-        self
-    }
-
-    fn finish(mut self) -> String {
-        self.0.push('}');
-        self.0
+impl Serialize for Number {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let digits = RawValue::from_string(self.0.amount());
+        digits.map_err(serde::ser::Error::custom)?.serialize(to)
     }
 }
 
-fn quoted(text: &str) -> String {
-    Value::from(text).to_string()
+/// An object's properties of these names, each as it was written; the last of several.
+pub(crate) fn pick<'j, const N: usize>(
+    json: &'j [u8],
+    names: [&str; N],
+) -> Option<[Option<&'j RawValue>; N]> {
+    let mut reader = serde_json::Deserializer::from_slice(json);
+    let picked = Pick(names).deserialize(&mut reader).ok()?;
+    reader.end().ok()?;
+    Some(picked)
 }
 
-/// The text or whole number in the first of these properties that has one, at the top or under
-/// `data`.
-pub(crate) fn text_in(json: &Value, properties: &[&str]) -> Option<String> {
-    let here = |json: &Value| {
-        properties.iter().find_map(|name| match json.get(name)? {
-            Value::String(text) if !text.is_empty() => Some(text.clone()),
-            Value::Number(number) if number.is_u64() => Some(number.to_string()),
-            _ => None,
-        })
-    };
-    here(json).or_else(|| here(json.get("data")?))
+struct Pick<'n, const N: usize>([&'n str; N]);
+
+impl<'de, const N: usize> DeserializeSeed<'de> for Pick<'_, N> {
+    type Value = [Option<&'de RawValue>; N];
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
+        from.deserialize_map(self)
+    }
 }
 
-/// The objects of a list, each as it was written: an answer that is a list, or that has one under
+impl<'de, const N: usize> Visitor<'de> for Pick<'_, N> {
+    type Value = [Option<&'de RawValue>; N];
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut picked = [None; N];
+        while let Some(name) = map.next_key::<Name<'de>>()? {
+            match self.0.iter().position(|wanted| *wanted == name.0) {
+                Some(at) => picked[at] = Some(map.next_value()?),
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(picked)
+    }
+}
+
+#[derive(serde::Deserialize)]
+#[serde(transparent)]
+struct Name<'j>(#[serde(borrow)] Cow<'j, str>);
+
+/// The names of an object's properties.
+pub(crate) fn names(json: &RawValue) -> Option<Vec<Cow<'_, str>>> {
+    struct Names;
+
+    impl<'de> Visitor<'de> for Names {
+        type Value = Vec<Cow<'de, str>>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut names = Vec::new();
+            while let Some((name, IgnoredAny)) = map.next_entry::<Name<'de>, _>()? {
+                names.push(name.0);
+            }
+            Ok(names)
+        }
+    }
+
+    let mut reader = serde_json::Deserializer::from_str(json.get());
+    reader.deserialize_map(Names).ok()
+}
+
+/// The text of a JSON string.
+pub(crate) fn text(json: &RawValue) -> Option<Cow<'_, str>> {
+    serde_json::from_str::<Name<'_>>(json.get())
+        .ok()
+        .map(|name| name.0)
+}
+
+/// An ID: a text, or a whole number.
+pub(crate) fn id(json: &RawValue) -> Option<PlatformId> {
+    let written = json.get();
+    if written.starts_with('"') {
+        return PlatformId::new(text(json)?);
+    }
+    let is_whole = written.bytes().all(|byte| byte.is_ascii_digit());
+    is_whole.then(|| PlatformId::new(written)).flatten()
+}
+
+/// The first ID under one of these names, at the top or under `data`.
+pub(crate) fn id_in<const N: usize>(json: &[u8], names: [&str; N]) -> Option<PlatformId> {
+    let here = |json| pick(json, names)?.into_iter().flatten().find_map(id);
+    here(json).or_else(|| here(data(json)?.get().as_bytes()))
+}
+
+/// What is under `data`.
+pub(crate) fn data(json: &[u8]) -> Option<&RawValue> {
+    let [data] = pick(json, ["data"])?;
+    data
+}
+
+/// The items of a list, each as it was written: an answer that is a list, or that has one under
 /// `data` or under one of these names, there or at the top.
-pub(crate) fn list_in(body: &[u8], names: &[&str]) -> Option<Vec<Box<RawValue>>> {
-    fn find(json: &RawValue, names: &[&str], depth: u8) -> Option<Vec<Box<RawValue>>> {
-        if let Ok(list) = serde_json::from_str(json.get()) {
-            return Some(list);
+pub(crate) fn list_in<'j>(json: &'j [u8], [one, two]: [&str; 2]) -> Option<Vec<&'j RawValue>> {
+    let names = ["data", one, two, "items", "results"];
+    let mut json = json;
+    for _ in 0..3 {
+        if json.trim_ascii_start().first() == Some(&b'[') {
+            return serde_json::from_slice(json).ok();
         }
-        let object: HashMap<String, &RawValue> = serde_json::from_str(json.get()).ok()?;
-        let within = std::iter::once(&"data").chain(names);
-        let mut found = within.filter_map(|name| object.get(*name));
-        found.find_map(|json| find(json, names, depth.checked_sub(1)?))
+        let within = pick(json, names)?.into_iter().flatten();
+        let is_inside = |raw: &&RawValue| raw.get().starts_with(['[', '{']);
+        json = within.into_iter().find(is_inside)?.get().as_bytes();
     }
-    find(serde_json::from_slice(body).ok()?, names, 2)
+    None
 }
 
-/// A number or a text of digits in a property, with all of its digits.
-#[cfg(any(feature = "partnac", feature = "tapfiliate"))]
-pub(crate) fn digits_in(json: &RawValue, property: &str) -> Option<String> {
-    let object: HashMap<String, &RawValue> = serde_json::from_str(json.get()).ok()?;
-    let value = object.get(property)?.get();
-    match value.as_bytes().first()? {
-        b'"' => serde_json::from_str(value).ok(),
-        b'-' | b'0'..=b'9' => Some(value.to_owned()),
+/// A number or a text of digits, with all of them.
+pub(crate) fn digits(json: &RawValue) -> Option<String> {
+    match json.get().as_bytes().first()? {
+        b'"' => text(json).map(Cow::into_owned),
+        b'-' | b'0'..=b'9' => Some(json.get().to_owned()),
         _ => None,
     }
 }
 
-/// Is there a text in this JSON of which this is true? It is given with the names of the properties
-/// above it, so that what is said of one property isn't taken for a word about another.
-pub(crate) fn says(json: &Value, is_said: &dyn Fn(&str, &str) -> bool) -> bool {
-    fn walk(json: &Value, above: &str, is_said: &dyn Fn(&str, &str) -> bool) -> bool {
-        match json {
-            Value::String(text) => is_said(above, text),
-            Value::Array(list) => list.iter().any(|item| walk(item, above, is_said)),
-            Value::Object(object) => object
-                .iter()
-                .any(|(name, value)| walk(value, &format!("{above} {name}"), is_said)),
-            Value::Null | Value::Bool(_) | Value::Number(_) => false,
+/// Appends all texts of a JSON value, with the names above them, in one pass.
+pub(crate) fn push_texts(json: &RawValue, texts: &mut String) {
+    let mut reader = serde_json::Deserializer::from_str(json.get());
+    // Beyond the depth that is read, there is nothing for a person.
+    let _ = Texts(texts).deserialize(&mut reader);
+}
+
+struct Texts<'t>(&'t mut String);
+
+impl Texts<'_> {
+    fn push(&mut self, text: impl fmt::Display) {
+        use fmt::Write;
+
+        if !self.0.is_empty() {
+            self.0.push(' ');
         }
+        let _ = write!(self.0, "{text}");
     }
-    walk(json, "", is_said)
+}
+
+impl<'de> DeserializeSeed<'de> for Texts<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+        from.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Texts<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_str<E>(mut self, text: &str) -> Result<(), E> {
+        self.push(text);
+        Ok(())
+    }
+
+    fn visit_u64<E>(mut self, number: u64) -> Result<(), E> {
+        self.push(number);
+        Ok(())
+    }
+
+    fn visit_i64<E>(mut self, number: i64) -> Result<(), E> {
+        self.push(number);
+        Ok(())
+    }
+
+    fn visit_f64<E>(mut self, number: f64) -> Result<(), E> {
+        self.push(number);
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        while list.next_element_seed(Texts(self.0))?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        while let Some(name) = map.next_key::<Name<'de>>()? {
+            self.push(format_args!("{}:", name.0));
+            map.next_value_seed(Texts(self.0))?;
+        }
+        Ok(())
+    }
 }

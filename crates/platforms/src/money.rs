@@ -1,5 +1,6 @@
 //! Money: an exact decimal and its currency. No floating-point number is anywhere near it.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
@@ -110,6 +111,21 @@ impl Money {
         })
     }
 
+    /// Returns the amount in the currency's minor unit by ISO 4217: 9999 for `99.99 EUR`, 5000 for
+    /// `5000 JPY`. `None` if it has a fraction of one.
+    #[must_use]
+    pub fn to_minor(&self) -> Option<u64> {
+        self.to_scaled(decimals_of(self.currency))
+    }
+
+    /// Returns the amount in units of which `10^decimals` are one of the currency's major unit;
+    /// `None` if it has a fraction of one or is too large.
+    #[must_use]
+    pub fn to_scaled(&self, decimals: u8) -> Option<u64> {
+        let factor = decimals.checked_sub(self.scale)?;
+        self.digits.checked_mul(10_u64.checked_pow(factor.into())?)
+    }
+
     /// The ISO 4217 code of the currency, in capitals.
     #[must_use]
     pub fn currency(&self) -> &str {
@@ -138,13 +154,27 @@ impl Money {
         let scale = self.scale.max(other.scale);
         let digits =
             |money: &Self| u128::from(money.digits) * 10_u128.pow(u32::from(scale - money.scale));
-        let mut left = digits(self).checked_sub(digits(other))?;
-        let mut scale = scale;
-        while scale > 0 && left.is_multiple_of(10) {
-            left /= 10;
+        self.of_digits(digits(self).checked_sub(digits(other))?, scale)
+    }
+
+    /// Returns the sum; `None` if it is too large, or the currencies differ.
+    #[must_use]
+    pub fn checked_add(&self, other: &Self) -> Option<Self> {
+        if self.currency != other.currency {
+            return None;
+        }
+        let scale = self.scale.max(other.scale);
+        let digits =
+            |money: &Self| u128::from(money.digits) * 10_u128.pow(u32::from(scale - money.scale));
+        self.of_digits(digits(self) + digits(other), scale)
+    }
+
+    fn of_digits(&self, mut digits: u128, mut scale: u8) -> Option<Self> {
+        while scale > 0 && digits.is_multiple_of(10) {
+            digits /= 10;
             scale -= 1;
         }
-        let digits = u64::try_from(left).ok()?;
+        let digits = u64::try_from(digits).ok()?;
         (digits < 10_u64.pow(MAX_DIGITS as u32)).then_some(Self {
             digits,
             scale,
@@ -161,6 +191,16 @@ impl Money {
             0 => whole.to_owned(),
             decimals => format!("{whole}.{fraction:0<decimals$}"),
         }
+    }
+}
+
+/// Amounts of one currency are ordered.
+impl PartialOrd for Money {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        let scale = self.scale.max(other.scale);
+        let digits =
+            |money: &Self| u128::from(money.digits) * 10_u128.pow(u32::from(scale - money.scale));
+        (self.currency == other.currency).then(|| digits(self).cmp(&digits(other)))
     }
 }
 

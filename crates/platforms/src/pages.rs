@@ -1,22 +1,19 @@
 //! Lists that platforms give a page at a time, as one stream.
 
-use std::collections::VecDeque;
+use std::collections::HashSet;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_core::Stream;
+use futures_util::stream::{self, BoxStream, Stream, StreamExt, TryStreamExt};
 use http::Request;
-#[cfg(any(feature = "partnac", feature = "tapfiliate"))]
 use serde_json::value::RawValue;
 
-use super::client::{Client, Transport};
-#[cfg(any(feature = "partnac", feature = "tapfiliate"))]
-use super::json::list_in;
-use super::{Answer, Error};
-use crate::boxed::BoxFuture;
+use crate::json::list_in;
+use crate::{Answer, Client, Error, Transport};
 
 /// The longest page that is read, in bytes: a hundred conversions with their metadata are longer
 /// than any other answer.
@@ -28,7 +25,8 @@ const WAIT: Duration = Duration::from_secs(1);
 /// The longest wait between two of these.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 
-/// A list at a platform, a [`Stream`]. The pages are fetched as the stream is read, one at a time.
+/// A list at a platform, as a stream of its items. Pages are fetched as the stream is read, one at a
+/// time.
 ///
 /// A platform that wants fewer requests (429) is asked again, up to five times for a page, after
 /// the wait that it names: one second if it names none, one minute at most. Any other error is the
@@ -46,18 +44,7 @@ const MAX_WAIT: Duration = Duration::from_secs(60);
 /// }
 /// ```
 #[must_use = "a stream does nothing unless it is polled"]
-pub struct Pages<I> {
-    fetch: Box<dyn Fetch>,
-    read: Box<dyn ReadPage<I>>,
-    items: VecDeque<I>,
-    next: Next,
-}
-
-trait Fetch: Fn(Request<Bytes>) -> BoxFuture<'static, Result<Answer, Error>> + Send {}
-impl<F: Fn(Request<Bytes>) -> BoxFuture<'static, Result<Answer, Error>> + Send> Fetch for F {}
-
-trait ReadPage<I>: FnMut(&Answer) -> Result<Page<I>, Error> + Send {}
-impl<I, F: FnMut(&Answer) -> Result<Page<I>, Error> + Send> ReadPage<I> for F {}
+pub struct Pages<I>(BoxStream<'static, Result<I, Error>>);
 
 /// One page of a list.
 pub(crate) struct Page<I> {
@@ -65,13 +52,7 @@ pub(crate) struct Page<I> {
     pub(crate) next: Option<Request<Bytes>>,
 }
 
-enum Next {
-    Ask(Box<Request<Bytes>>),
-    Wait(BoxFuture<'static, Result<Answer, Error>>),
-    Nothing,
-}
-
-impl<I> Pages<I> {
+impl<I: Send + 'static> Pages<I> {
     /// `read` says what is on a page, and which comes after it.
     pub(crate) fn new<P, T>(
         client: &Client<P, T>,
@@ -83,50 +64,50 @@ impl<I> Pages<I> {
         T: Transport,
     {
         let client = client.clone();
-        Self {
-            fetch: Box::new(move |request| {
-                let client = client.clone();
-                Box::pin(async move { ask_patiently(&client, request).await })
-            }),
-            read: Box::new(read),
-            items: VecDeque::new(),
-            next: Next::Ask(Box::new(first)),
-        }
+        let pages = stream::try_unfold((Some(first), read), move |(next, mut read)| {
+            let client = client.clone();
+            async move {
+                let Some(request) = next else { return Ok(None) };
+                let page = read(&ask_patiently(&client, request).await?)?;
+                let items = stream::iter(page.items.into_iter().map(Ok));
+                Ok::<_, Error>(Some((items, (page.next, read))))
+            }
+        });
+        Self(pages.try_flatten().boxed())
     }
-}
 
-impl<I> Pages<I> {
     /// A list whose pages are asked for by number (from 1) and offset. No platform documents where
     /// its lists end: this one does with a page that is empty, or the same as the one before.
-    #[cfg(any(feature = "partnac", feature = "tapfiliate"))]
     pub(crate) fn counted<P, T>(
         client: &Client<P, T>,
         ask: impl Fn(usize, usize) -> Request<Bytes> + Send + 'static,
-        name: &'static str,
+        names: [&'static str; 2],
         item: fn(&RawValue) -> Option<I>,
     ) -> Self
     where
-        I: 'static,
         P: Send + Sync + 'static,
         T: Transport,
     {
-        let (mut page, mut offset, mut last) = (1, 0, Vec::new());
+        let (mut page, mut offset) = (1, 0);
+        let (mut last, mut seen) = (None, HashSet::new());
         Self::new(client, ask(page, offset), move |answer| {
-            answer.success()?;
-            let list = list_in(answer.body(), &[name, "items", "results"]);
-            let list = list.ok_or(Error::Unreadable {
-                status: answer.status(),
-            })?;
-            let texts: Vec<_> = list.iter().map(|raw| raw.get().to_owned()).collect();
-            if texts.is_empty() || texts == last {
+            answer.accepted()?;
+            let list = list_in(answer.body(), names).ok_or_else(|| answer.unreadable())?;
+            let mut hash = DefaultHasher::new();
+            list.iter().for_each(|raw| raw.get().hash(&mut hash));
+            let hash = hash.finish();
+            if list.is_empty() || last == Some(hash) {
                 return Ok(Page {
                     items: Vec::new(),
                     next: None,
                 });
             }
+            if !seen.insert(hash) {
+                return Err(Error::EndlessList);
+            }
+            last = Some(hash);
             page += 1;
-            offset += texts.len();
-            last = texts;
+            offset += list.len();
             Ok(Page {
                 items: list.iter().filter_map(|raw| item(raw)).collect(),
                 next: Some(ask(page, offset)),
@@ -152,41 +133,16 @@ where
     client.send(request, MAX_PAGE_LEN).await
 }
 
-impl<I: Unpin> Stream for Pages<I> {
+impl<I> Stream for Pages<I> {
     type Item = Result<I, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        loop {
-            if let Some(item) = self.items.pop_front() {
-                return Poll::Ready(Some(Ok(item)));
-            }
-            match std::mem::replace(&mut self.next, Next::Nothing) {
-                Next::Nothing => return Poll::Ready(None),
-                Next::Ask(request) => self.next = Next::Wait((self.fetch)(*request)),
-                Next::Wait(mut answer) => match answer.as_mut().poll(cx) {
-                    Poll::Pending => {
-                        self.next = Next::Wait(answer);
-                        return Poll::Pending;
-                    }
-                    Poll::Ready(answer) => match answer.and_then(|answer| (self.read)(&answer)) {
-                        Ok(page) => {
-                            self.items = page.items.into();
-                            self.next = page
-                                .next
-                                .map_or(Next::Nothing, |next| Next::Ask(Box::new(next)));
-                        }
-                        Err(error) => return Poll::Ready(Some(Err(error))),
-                    },
-                },
-            }
-        }
+        self.0.poll_next_unpin(cx)
     }
 }
 
 impl<I> fmt::Debug for Pages<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pages")
-            .field("fetched", &self.items.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Pages").finish_non_exhaustive()
     }
 }

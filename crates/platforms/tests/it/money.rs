@@ -1,7 +1,5 @@
 //! Money: exact, with its currency, and never a float on its way.
 
-#![cfg(feature = "platform")]
-
 use tower_referral_platforms::{InvalidMoney, Money};
 
 fn money(amount: &str, currency: &str) -> Money {

@@ -1,16 +1,12 @@
 //! Reports as values: what can be said, what can't, how they are told apart, and how they wait in a
 //! queue.
 
-#![cfg(all(feature = "partnac", feature = "serde"))]
-
-mod stand_in;
-
 use tower_referral::KeyRule;
 use tower_referral_platforms::{
     Advice, Credit, Error, Money, Outcome, Partnac, Refund, Report, Sale, SignUp,
 };
 
-use crate::stand_in::{NOBODY, StandIn, clicked, credit};
+use crate::stand_in::{ReportOutcome as _, NOBODY, StandIn, clicked, credit};
 
 fn euros(amount: &str) -> Money {
     Money::new(amount, "EUR").unwrap()
@@ -19,22 +15,22 @@ fn euros(amount: &str) -> Money {
 fn full_sale() -> Sale {
     Sale::new("ORDER-1", "CUSTOMER-1", euros("99.99"))
         .unwrap()
-        .credit(clicked("PARTNER_1", "clk_1"))
-        .coupon("SUMMER")
-        .product("prod_1")
-        .product_type("monthly")
-        .metadata("plan", "pro")
+        .with_credit(clicked("PARTNER_1", "clk_1"))
+        .with_coupon("SUMMER")
+        .with_product("prod_1")
+        .with_product_type("monthly")
+        .with_metadata("plan", "pro")
 }
 
 fn full_sign_up() -> SignUp {
     SignUp::new("CUSTOMER-1")
         .unwrap()
-        .email("ada@example.com")
-        .name("Ada")
-        .surname("Lovelace")
-        .credit(credit("PARTNER_1"))
-        .coupon("SUMMER")
-        .metadata("plan", "pro")
+        .with_email("ada@example.com")
+        .with_name("Ada")
+        .with_surname("Lovelace")
+        .with_credit(credit("PARTNER_1"))
+        .with_coupon("SUMMER")
+        .with_metadata("plan", "pro")
 }
 
 #[test]
@@ -44,7 +40,7 @@ fn every_report_has_an_id_of_its_own() {
         Report::from(full_sign_up()),
         full_sale().into(),
         Refund::whole("ORDER-1").unwrap().into(),
-        refund().id("re_1").unwrap().into(),
+        refund().with_id("re_1").unwrap().into(),
         refund().into(),
         Refund::part("ORDER-1", euros("6")).unwrap().into(),
         Sale::new("CUSTOMER-1", "CUSTOMER-1", euros("1"))
@@ -53,7 +49,7 @@ fn every_report_has_an_id_of_its_own() {
         // IDs that look like parts of other IDs.
         Refund::whole("ORDER-1:re_1").unwrap().into(),
         Refund::whole("ORDER-1%3Are_1").unwrap().into(),
-        refund().id(":5.00 EUR").unwrap().into(),
+        refund().with_id(":5.00 EUR").unwrap().into(),
     ]
     .iter()
     .map(Report::id)
@@ -71,14 +67,14 @@ fn every_report_has_an_id_of_its_own() {
 }
 
 #[test]
-fn a_sale_waits_for_its_sign_up_and_a_refund_for_its_sale() {
+fn a_sale_depends_on_its_sign_up_and_a_refund_for_its_sale() {
     let sale = Report::from(full_sale());
-    assert_eq!(sale.waits_for(), Some(Report::from(full_sign_up()).id()));
+    assert_eq!(sale.depends_on(), Some(Report::from(full_sign_up()).id()));
     let refund = Report::from(Refund::whole("ORDER-1").unwrap());
-    assert_eq!(refund.waits_for(), Some(sale.id()));
-    assert_eq!(Report::from(full_sign_up()).waits_for(), None);
+    assert_eq!(refund.depends_on(), Some(sale.id()));
+    assert_eq!(Report::from(full_sign_up()).depends_on(), None);
     let guest = Sale::guest("ORDER-2", full_sign_up(), euros("1")).unwrap();
-    assert_eq!(Report::from(guest).waits_for(), None);
+    assert_eq!(Report::from(guest).depends_on(), None);
 }
 
 #[test]
@@ -91,7 +87,7 @@ fn an_id_that_is_none_cannot_be_said() {
         assert!(Sale::new(text, "c", euros("1")).is_err(), "{text:?}");
         assert!(Sale::new("o", text, euros("1")).is_err(), "{text:?}");
         assert!(Refund::whole(text).is_err(), "{text:?}");
-        assert!(Refund::whole("o").unwrap().id(text).is_err(), "{text:?}");
+        assert!(Refund::whole("o").unwrap().with_id(text).is_err(), "{text:?}");
     }
     for text in ["0", "...", "#42", "a/b", "Ü", "a b", &long[..128]] {
         assert!(SignUp::new(text).is_ok(), "{text:?}");
@@ -107,16 +103,16 @@ fn an_id_that_is_none_cannot_be_said() {
 #[test]
 fn what_is_empty_is_absent() {
     let sign_up = full_sign_up()
-        .email("")
-        .name(" ")
-        .surname(None)
-        .coupon("  ")
-        .credit(None);
+        .with_email("")
+        .with_name(" ")
+        .with_surname(None)
+        .with_coupon("  ")
+        .with_credit(None);
     assert_eq!(sign_up.contact().email, None);
     assert_eq!(sign_up.contact().name, None);
     assert_eq!(sign_up.contact().surname, None);
-    assert_eq!(sign_up.coupon_code(), None);
-    assert_eq!(sign_up.referral(NOBODY).credited_to(), None);
+    assert_eq!(sign_up.coupon(), None);
+    assert_eq!(sign_up.referral(NOBODY).credit(), None);
 }
 
 #[test]
@@ -130,12 +126,12 @@ fn a_report_survives_a_queue_whole() {
             .into(),
         Sale::new("o", "c", Money::new("5000", "JPY").unwrap())
             .unwrap()
-            .credit(Credit::new(unicode))
+            .with_credit(Credit::new(unicode))
             .into(),
-        Refund::whole("o").unwrap().reason("broken").into(),
+        Refund::whole("o").unwrap().with_reason("broken").into(),
         Refund::part("o", euros("0.01"))
             .unwrap()
-            .id("re_1")
+            .with_id("re_1")
             .unwrap()
             .into(),
     ] {
@@ -172,7 +168,7 @@ fn debug_shows_nothing_of_the_customer() {
         Report::from(full_sale()),
         Sale::guest("ORDER-2", full_sign_up(), euros("1")).unwrap(),
         full_sign_up().contact(),
-        full_sale().credited_to(),
+        full_sale().credit(),
     );
     for secret in [
         "CUSTOMER", "ada", "Ada", "Lovelace", "PARTNER", "clk", "SUMMER", "pro",
@@ -187,16 +183,16 @@ fn debug_shows_nothing_of_the_customer() {
 
 #[test]
 fn the_advice_is_never_to_repeat_what_may_be_recorded_twice() {
-    let later = Advice::Later { after: None };
+    let later = Advice::Retry { after: None };
     assert_eq!(Error::NotSent.advice(false), later);
     assert_eq!(
         Error::RateLimited { retry_after: None }.advice(false),
         later
     );
-    assert_eq!(Error::FateUnknown.advice(true), later);
-    assert_eq!(Error::FateUnknown.advice(false), Advice::Undecided);
+    assert_eq!(Error::UnknownOutcome.advice(true), later);
+    assert_eq!(Error::UnknownOutcome.advice(false), Advice::Ambiguous);
     let status = http::StatusCode::UNAUTHORIZED;
-    assert_eq!(Error::Unauthorized { status }.advice(true), Advice::Dead);
+    assert_eq!(Error::Unauthorized { status }.advice(true), Advice::Permanent);
 }
 
 #[tokio::test]
@@ -219,5 +215,5 @@ async fn reports_are_a_tower_service_as_well() {
         })
     );
     let outcome = reports.clone().oneshot(full_sign_up().into()).await;
-    assert_eq!(outcome, Ok(Outcome::Recorded { id: None }));
+    assert_eq!(outcome, Ok(Outcome::Recorded));
 }

@@ -15,7 +15,7 @@ use http_body_util::Full;
 use serde_json::Value;
 use tower::Service;
 use tower_referral::Referral;
-use tower_referral_platforms::{Client, Credit};
+use tower_referral_platforms::{Client, Credit, Outcome, Report, ReportApi, ReportError};
 
 /// Gives its answers one by one; it is a mistake to ask it once too often.
 #[derive(Clone, Debug, Default)]
@@ -113,3 +113,14 @@ pub(crate) fn clicked(key: &str, click_id: &str) -> Credit {
 }
 
 pub(crate) const NOBODY: Option<&Referral> = None;
+
+/// Reports where only the outcome matters.
+pub(crate) trait ReportOutcome {
+    async fn outcome(&self, report: impl Into<Report>) -> Result<Outcome, ReportError>;
+}
+
+impl<P: ReportApi> ReportOutcome for Client<P, StandIn> {
+    async fn outcome(&self, report: impl Into<Report>) -> Result<Outcome, ReportError> {
+        Ok(self.report(report).await?.outcome())
+    }
+}

@@ -1,8 +1,6 @@
 //! The example `reconcile` as people run it: the built binary, a CSV, and a platform that lists what
 //! it has, a page at a time.
 
-#![cfg(all(feature = "https", feature = "partnac", feature = "tapfiliate"))]
-
 use std::env::consts::EXE_SUFFIX;
 use std::path::PathBuf;
 use std::process::{Output, Stdio};

@@ -2,21 +2,19 @@
 
 use std::fmt;
 
-use constant_time_eq::constant_time_eq;
 use hmac::{Hmac, KeyInit, Mac};
 use http::HeaderMap;
 use serde_json::Value;
 use sha2::Sha256;
 
 use crate::ConfigError;
-use crate::json::text_in;
 
 /// Reads Partnero's webhooks, which are signed with the webhook's own secret. Answer 2xx within 5
 /// seconds.
 ///
 /// ```
 /// use http::{HeaderMap, StatusCode};
-/// use tower_referral_platforms::partnero::Webhooks;
+/// use tower_referral_platforms::affiliate::partnero::Webhooks;
 ///
 /// fn webhook(webhooks: &Webhooks, headers: &HeaderMap, body: &[u8]) -> StatusCode {
 ///     match webhooks.read(headers, body) {
@@ -62,24 +60,31 @@ impl Webhooks {
         let (Some(signature), None) = (signatures.next(), signatures.next()) else {
             return Err(InvalidWebhook::Unsigned);
         };
-        if !constant_time_eq(signature.as_bytes(), self.signature_of(body).as_bytes()) {
-            return Err(InvalidWebhook::BadSignature);
-        }
-        Event::read(body).ok_or(InvalidWebhook::Unreadable)
-    }
-
-    /// Lower-case hex HMAC-SHA256.
-    fn signature_of(&self, body: &[u8]) -> String {
-        let mut signature = String::with_capacity(64);
+        let signature = hex(signature.as_bytes()).ok_or(InvalidWebhook::BadSignature)?;
         // HMAC takes a key of any length.
-        if let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.secret) {
-            mac.update(body);
-            for byte in mac.finalize().into_bytes() {
-                signature.push_str(&format!("{byte:02x}"));
-            }
+        let mac = Hmac::<Sha256>::new_from_slice(&self.secret);
+        let mac = mac.map(|mac| mac.chain_update(body));
+        if mac.is_ok_and(|mac| mac.verify_slice(&signature).is_ok()) {
+            Event::read(body).ok_or(InvalidWebhook::Unreadable)
+        } else {
+            Err(InvalidWebhook::BadSignature)
         }
-        signature
     }
+}
+
+/// The 32 bytes of a signature in lower-case hex.
+fn hex(text: &[u8]) -> Option<[u8; 32]> {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let text = <[u8; 64]>::try_from(text).ok()?;
+    let mut bytes = [0; 32];
+    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
+        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+    }
+    Some(bytes)
 }
 
 impl fmt::Debug for Webhooks {
@@ -101,7 +106,10 @@ impl Event {
         let mut json: Value = serde_json::from_slice(body).ok()?;
         Some(Self {
             name: json.get("event")?.as_str()?.to_owned(),
-            created_at: text_in(&json, &["created_at"]),
+            created_at: json
+                .get("created_at")
+                .and_then(Value::as_str)
+                .map(str::to_owned),
             data: json.get_mut("data").map(Value::take).unwrap_or_default(),
         })
     }

@@ -1,18 +1,14 @@
 //! Tapfiliate: what it is told, and what is made of its answers.
 
-#![cfg(feature = "tapfiliate")]
-
-mod stand_in;
-
 use futures_util::TryStreamExt;
 use serde_json::json;
 use tower_referral_platforms::{
     Advice, Client, Error, Money, Outcome, Refund, Sale, SignUp, Tapfiliate, Unsupported,
 };
 
-use crate::stand_in::{StandIn, clicked, credit};
+use crate::stand_in::{ReportOutcome as _, StandIn, clicked, credit};
 
-const RECORDED: Outcome = Outcome::Recorded { id: None };
+const RECORDED: Outcome = Outcome::Recorded;
 
 fn euros(amount: &str) -> Money {
     Money::new(amount, "EUR").unwrap()
@@ -31,17 +27,12 @@ async fn a_sign_up_is_a_customer() {
     let platform = StandIn::new([(201, r#"{"id":"cus","customer_id":"CUSTOMER-1"}"#)]);
     let sign_up = SignUp::new("CUSTOMER-1")
         .unwrap()
-        .email("ada@example.com")
-        .credit(clicked("PARTNER_1", "clk_1"))
-        .coupon("SUMMER")
-        .metadata("plan", "pro");
-    let outcome = client(&platform).report(sign_up).await.unwrap();
-    assert_eq!(
-        outcome,
-        Outcome::Recorded {
-            id: Some("cus".into())
-        }
-    );
+        .with_email("ada@example.com")
+        .with_credit(clicked("PARTNER_1", "clk_1"))
+        .with_coupon("SUMMER")
+        .with_metadata("plan", "pro");
+    let outcome = client(&platform).outcome(sign_up).await.unwrap();
+    assert_eq!(id_of(outcome), "cus");
     let asked = platform.only();
     assert_eq!(asked.line, "POST /1.6/customers/");
     assert_eq!(asked.host, "api.tapfiliate.com");
@@ -58,15 +49,10 @@ async fn a_sign_up_is_a_customer() {
 async fn a_sale_is_a_conversion() {
     let platform = StandIn::new([(200, r#"{"id":77,"external_id":"ORDER-1","amount":99.99}"#)]);
     let outcome = client(&platform)
-        .report(sale().credit(credit("PARTNER_1")))
+        .outcome(sale().with_credit(credit("PARTNER_1")))
         .await
         .unwrap();
-    assert_eq!(
-        outcome,
-        Outcome::Recorded {
-            id: Some("77".into())
-        }
-    );
+    assert_eq!(id_of(outcome), "77");
     let asked = platform.only();
     assert_eq!(asked.line, "POST /1.6/conversions/");
     assert!(asked.text.contains(r#""amount":99.99,"#), "{}", asked.text);
@@ -107,8 +93,8 @@ async fn a_click_id_that_is_refused_gives_way_to_key_then_coupon_then_customer()
     let customer = r#"{"message":"No such customer"}"#;
     let every = || {
         sale()
-            .credit(clicked("PARTNER_1", "clk_1"))
-            .coupon("SUMMER")
+            .with_credit(clicked("PARTNER_1", "clk_1"))
+            .with_coupon("SUMMER")
     };
     let ok = (200, "{}");
     let all = ["click_id", "referral_code", "coupon", "customer_id"];
@@ -135,7 +121,7 @@ async fn a_click_id_that_is_refused_gives_way_to_key_then_coupon_then_customer()
         ] {
             let tries = answers.len();
             let platform = StandIn::new(answers);
-            assert_eq!(client(&platform).report(every()).await, Ok(outcome));
+            assert_eq!(client(&platform).outcome(every()).await, Ok(outcome));
             assert_eq!(credited_by(&platform), all[..tries]);
         }
     }
@@ -148,9 +134,9 @@ async fn what_a_report_does_not_have_is_not_tried() {
         r#"{"message":"click, referral code, coupon, customer not found"}"#,
     );
     let platform = StandIn::new([refused; 3]);
-    let by_click = sale().credit(clicked("P", "clk_1"));
+    let by_click = sale().with_credit(clicked("P", "clk_1"));
     assert_eq!(
-        client(&platform).report(by_click).await,
+        client(&platform).outcome(by_click).await,
         Ok(Outcome::NotAttributed)
     );
     assert_eq!(
@@ -160,22 +146,22 @@ async fn what_a_report_does_not_have_is_not_tried() {
 
     // A customer whom Tapfiliate may know.
     let platform = StandIn::new([(200, "{}")]);
-    assert_eq!(client(&platform).report(sale()).await, Ok(RECORDED));
+    assert_eq!(client(&platform).outcome(sale()).await, Ok(RECORDED));
     assert_eq!(credited_by(&platform), ["customer_id"]);
 
     // Nobody.
     let platform = StandIn::new([]);
     let sign_up = SignUp::new("c").unwrap();
     assert_eq!(
-        client(&platform).report(sign_up).await,
+        client(&platform).outcome(sign_up).await,
         Ok(Outcome::NotAttributed)
     );
 
     // A sign-up isn't credited by its own customer.
     let platform = StandIn::new([refused]);
-    let sign_up = SignUp::new("c").unwrap().coupon("SUMMER");
+    let sign_up = SignUp::new("c").unwrap().with_coupon("SUMMER");
     assert_eq!(
-        client(&platform).report(sign_up).await,
+        client(&platform).outcome(sign_up).await,
         Ok(Outcome::NotAttributed)
     );
     assert_eq!(
@@ -192,13 +178,13 @@ async fn a_second_report_is_a_duplicate() {
             r#"{"errors":[{"message":"The external id must be unique"}]}"#,
         ] {
             let platform = StandIn::new([(status, body)]);
-            let sale = sale().credit(clicked("P", "clk_1"));
-            assert_eq!(client(&platform).report(sale).await, Ok(Outcome::Duplicate));
+            let sale = sale().with_credit(clicked("P", "clk_1"));
+            assert_eq!(client(&platform).outcome(sale).await, Ok(Outcome::Duplicate));
         }
         let platform = StandIn::new([(status, r#"{"message":"Customer already exists"}"#)]);
-        let sign_up = SignUp::new("c").unwrap().credit(credit("P"));
+        let sign_up = SignUp::new("c").unwrap().with_credit(credit("P"));
         assert_eq!(
-            client(&platform).report(sign_up).await,
+            client(&platform).outcome(sign_up).await,
             Ok(Outcome::Duplicate)
         );
     }
@@ -209,14 +195,14 @@ async fn a_conflict_that_does_not_name_our_id_is_for_a_person_to_look_at() {
     for body in ["", r#"{"message":"Conflict"}"#, "<h1>Conflict</h1>"] {
         for (report, tries) in [
             (sale(), 1),
-            (sale().coupon("SUMMER"), 1),
-            (sale().credit(credit("P")), 1),
+            (sale().with_coupon("SUMMER"), 1),
+            (sale().with_credit(credit("P")), 1),
             // It might have been the click ID.
-            (sale().credit(clicked("P", "clk_1")), 2),
+            (sale().with_credit(clicked("P", "clk_1")), 2),
         ] {
             let platform = StandIn::new(vec![(409, body); tries]);
-            let error = client(&platform).report(report).await.unwrap_err();
-            assert_eq!(error.advice(), Advice::Dead, "{body}");
+            let error = client(&platform).outcome(report).await.unwrap_err();
+            assert_eq!(error.advice(), Advice::Permanent, "{body}");
             assert_eq!(platform.asked().len(), tries);
         }
     }
@@ -233,10 +219,10 @@ async fn other_refusals_are_errors() {
         (400, r#"{"message":"referral code is required"}"#),
     ] {
         let platform = StandIn::new([(status, body)]);
-        let report = sale().credit(credit("UNKNOWN_1"));
-        let error = client(&platform).report(report).await.unwrap_err();
-        assert!(matches!(error.kind(), Error::Rejected { .. }), "{body}");
-        assert_eq!(error.advice(), Advice::Dead);
+        let report = sale().with_credit(credit("UNKNOWN_1"));
+        let error = client(&platform).outcome(report).await.unwrap_err();
+        assert!(matches!(error.error(), Error::Rejected { .. }), "{body}");
+        assert_eq!(error.advice(), Advice::Permanent);
     }
 }
 
@@ -249,7 +235,7 @@ const LISTED: &str = r#"[
 async fn a_whole_refund_deletes_the_orders_conversion_and_no_other() {
     let platform = StandIn::new([(200, LISTED), (204, "")]);
     let outcome = client(&platform)
-        .report(Refund::whole("ORDER-1").unwrap())
+        .outcome(Refund::whole("ORDER-1").unwrap())
         .await;
     assert_eq!(outcome, Ok(RECORDED));
     assert_eq!(
@@ -265,7 +251,7 @@ async fn a_whole_refund_deletes_the_orders_conversion_and_no_other() {
     for listed in [LISTED, "[]", r#"{"data":[]}"#] {
         let platform = StandIn::new([(200, listed)]);
         let outcome = client(&platform)
-            .report(Refund::whole("ORDER & 2").unwrap())
+            .outcome(Refund::whole("ORDER & 2").unwrap())
             .await;
         assert_eq!(outcome, Ok(Outcome::NotAttributed));
         assert_eq!(
@@ -276,7 +262,7 @@ async fn a_whole_refund_deletes_the_orders_conversion_and_no_other() {
 
     let platform = StandIn::new([(200, LISTED), (404, "")]);
     let outcome = client(&platform)
-        .report(Refund::whole("ORDER-1").unwrap())
+        .outcome(Refund::whole("ORDER-1").unwrap())
         .await;
     assert_eq!(outcome, Ok(Outcome::Duplicate), "somebody was faster");
 }
@@ -290,7 +276,7 @@ async fn a_partial_refund_leaves_the_rest() {
     ] {
         let platform = StandIn::new([(200, LISTED), (200, "{}")]);
         let part = Refund::part("ORDER-1", euros(amount)).unwrap();
-        assert_eq!(client(&platform).report(part).await, Ok(RECORDED));
+        assert_eq!(client(&platform).outcome(part).await, Ok(RECORDED));
         let asked = platform.asked();
         assert_eq!((&*asked[1].line, &*asked[1].text), (line, body));
     }
@@ -303,9 +289,9 @@ async fn a_partial_refund_leaves_the_rest() {
     ] {
         let platform = StandIn::new([(200, LISTED)]);
         let part = Refund::part("ORDER-1", refund).unwrap();
-        let error = client(&platform).report(part).await.unwrap_err();
-        assert_eq!(*error.kind(), Error::Unsupported(reason));
-        assert_eq!(error.advice(), Advice::Dead);
+        let error = client(&platform).outcome(part).await.unwrap_err();
+        assert_eq!(*error.error(), Error::Unsupported(reason));
+        assert_eq!(error.advice(), Advice::Permanent);
     }
 }
 
@@ -313,20 +299,20 @@ async fn a_partial_refund_leaves_the_rest() {
 async fn a_refund_is_repeated_only_where_that_does_no_harm() {
     let whole = || Refund::whole("ORDER-1").unwrap();
     let part = || Refund::part("ORDER-1", euros("1")).unwrap();
-    let later = Advice::Later { after: None };
+    let later = Advice::Retry { after: None };
     for (answers, refund, advice) in [
         // The look-up changes nothing.
         (vec![(500, "")], part(), later),
         (vec![(200, "<html>")], part(), later),
         (vec![(200, "{}")], whole(), later),
         (vec![(200, LISTED), (500, "")], whole(), later),
-        (vec![(200, LISTED), (500, "")], part(), Advice::Undecided),
+        (vec![(200, LISTED), (500, "")], part(), Advice::Ambiguous),
         (vec![(200, LISTED), (429, "")], part(), later),
-        (vec![(200, LISTED), (400, "")], part(), Advice::Dead),
-        (vec![(401, "")], whole(), Advice::Dead),
+        (vec![(200, LISTED), (400, "")], part(), Advice::Permanent),
+        (vec![(401, "")], whole(), Advice::Permanent),
     ] {
         let platform = StandIn::new(answers.clone());
-        let error = client(&platform).report(refund).await.unwrap_err();
+        let error = client(&platform).outcome(refund).await.unwrap_err();
         assert_eq!(error.advice(), advice, "{answers:?}");
     }
 }

@@ -5,10 +5,6 @@
 //! Everything is counted. The platform waits until the test has the page, so that the order of
 //! events is a fact and not a matter of time; time limits are there to end a hang.
 
-#![cfg(all(feature = "https", feature = "partnac", feature = "tapfiliate"))]
-
-mod fault_server;
-
 use std::convert::Infallible;
 use std::future::Ready;
 use std::pin::Pin;
@@ -450,7 +446,7 @@ async fn one_landing(platform: Platform, fault: Fault) {
     let waits = waits.count();
     let server = FaultServer::start(fault.script).await;
     let url = format!("http://{}", server.address());
-    let layer = layer(clicks(platform, &url).time_limit(limit_for(expected)));
+    let layer = layer(clicks(platform, &url).timeout(limit_for(expected)));
     let mut visitor = Browser::new(&layer);
 
     // The platform is told to go on only when the page is here.
@@ -517,7 +513,7 @@ async fn one_landing(platform: Platform, fault: Fault) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_page_that_waits_for_its_click_goes_out_when_the_call_is_over() {
+async fn a_page_that_depends_on_its_click_goes_out_when_the_call_is_over() {
     let mut tasks = JoinSet::new();
     for fault in faults() {
         tasks.spawn(async move {
@@ -530,7 +526,7 @@ async fn a_page_that_waits_for_its_click_goes_out_when_the_call_is_over() {
             // Only the call's end can end this wait.
             let clicks = clicks(Platform::Partnac, &format!("http://{}", server.address()))
                 .wait(Duration::from_secs(3600))
-                .time_limit(limit_for(fault.expected));
+                .timeout(limit_for(fault.expected));
             let layer = layer(clicks);
             let mut visitor = Browser::new(&layer);
             tokio::time::timeout(LONG, visitor.open_slowly("/?aff=K1"))
@@ -560,7 +556,7 @@ async fn a_page_that_waits_for_its_click_goes_out_when_the_call_is_over() {
 async fn nobody_listens_at_the_port() {
     let nobody = FaultServer::start([Step::Refuse]).await;
     let url = format!("http://{}", nobody.address());
-    let layer = layer(clicks(Platform::Partnac, &url).time_limit(LONG));
+    let layer = layer(clicks(Platform::Partnac, &url).timeout(LONG));
     let mut visitor = Browser::new(&layer);
     visitor.land("/?aff=K1", "refused");
     assert!(layer.drain_clicks(LONG).await);
@@ -587,7 +583,7 @@ async fn a_redirect_is_not_followed() {
         ];
         let server = FaultServer::start(script).await;
         let url = format!("http://{}", server.address());
-        let layer = layer(clicks(Platform::Partnac, &url).time_limit(LONG));
+        let layer = layer(clicks(Platform::Partnac, &url).timeout(LONG));
         let mut visitor = Browser::new(&layer);
         visitor.land("/?aff=K1", status);
         server.go_on();
@@ -619,7 +615,7 @@ async fn tls_on_a_port_without_it_sends_nothing_in_the_clear() {
         let what = format!("{reply:?}");
         let server = FaultServer::start([Step::Sniff, Step::Wait, reply]).await;
         let url = format!("https://{}", server.address());
-        let layer = layer(clicks(Platform::Partnac, &url).time_limit(limit_for(expected)));
+        let layer = layer(clicks(Platform::Partnac, &url).timeout(limit_for(expected)));
         let mut visitor = Browser::new(&layer);
         visitor.land("/?aff=K1", &what);
         server.go_on();
@@ -645,7 +641,7 @@ async fn of_an_endless_answer_64_kib_are_read_and_a_little() {
         .unwrap();
     let transport = Counting::default();
     let client = Client::new(partnac, transport.clone());
-    let layer = layer(Clicks::new(client.clicks()).time_limit(LONG));
+    let layer = layer(Clicks::new(client.clicks()).timeout(LONG));
     Browser::new(&layer).land("/?aff=K1", "endless");
     assert!(layer.drain_clicks(LONG).await);
     assert_eq!(layer.click_counts(), counts_of(Failed));
@@ -673,7 +669,7 @@ async fn a_kept_connection_that_breaks_costs_one_click_and_repeats_none() {
         let script = [&[Step::Read, json(r#"{"id":"first"}"#), Step::Read], end].concat();
         let server = FaultServer::start(script).await;
         let url = format!("http://{}", server.address());
-        let layer = layer(clicks(Platform::Partnac, &url).time_limit(LONG));
+        let layer = layer(clicks(Platform::Partnac, &url).timeout(LONG));
         let mut visitor = Browser::new(&layer);
         visitor.land("/?aff=K1", "first");
         assert!(layer.drain_clicks(LONG).await);
@@ -709,7 +705,7 @@ async fn in_a_crowd_everyone_gets_their_own_click_id_and_nobody_anothers() {
     }
     let server = FaultServer::start([Step::Read, Step::Wait, Step::Answer(echo_or_fail)]).await;
     let url = format!("http://{}", server.address());
-    let layer = layer(clicks(Platform::Partnac, &url).time_limit(LONG));
+    let layer = layer(clicks(Platform::Partnac, &url).timeout(LONG));
     let mut crowd: Vec<_> = (0..VISITORS)
         .map(|number| {
             let luck = if number % 2 == 0 { "GOOD" } else { "BAD" };

@@ -1,19 +1,15 @@
 //! Partnac: what it is told, and what is made of its answers.
 
-#![cfg(feature = "partnac")]
-
-mod stand_in;
-
 use futures_util::{StreamExt, TryStreamExt};
 use serde_json::json;
-use tower_referral_platforms::partnac::{Conversion, ConversionType, Filter, Update};
+use tower_referral_platforms::affiliate::partnac::{Conversion, ConversionType, Filter, Update};
 use tower_referral_platforms::{
     Advice, Client, Error, Money, Outcome, Partnac, Refund, Sale, SignUp, Unsupported,
 };
 
-use crate::stand_in::{StandIn, clicked, credit};
+use crate::stand_in::{ReportOutcome as _, StandIn, clicked, credit};
 
-const RECORDED: Outcome = Outcome::Recorded { id: None };
+const RECORDED: Outcome = Outcome::Recorded;
 
 fn euros(amount: &str) -> Money {
     Money::new(amount, "EUR").unwrap()
@@ -31,18 +27,13 @@ fn client(platform: &StandIn) -> Client<Partnac, StandIn> {
 async fn a_sale_is_a_conversion_with_key_and_click_id() {
     let platform = StandIn::new([(201, r#"{"data":{"id":"conv_1"}}"#)]);
     let sale = sale()
-        .credit(clicked("PARTNER_1", "clk_1"))
-        .coupon("SUMMER")
-        .product("prod_1")
-        .metadata("plan", "pro")
-        .metadata("currency", "wrong");
-    let outcome = client(&platform).report(sale).await.unwrap();
-    assert_eq!(
-        outcome,
-        Outcome::Recorded {
-            id: Some("conv_1".into())
-        }
-    );
+        .with_credit(clicked("PARTNER_1", "clk_1"))
+        .with_coupon("SUMMER")
+        .with_product("prod_1")
+        .with_metadata("plan", "pro")
+        .with_metadata("currency", "wrong");
+    let outcome = client(&platform).outcome(sale).await.unwrap();
+    assert_eq!(id_of(outcome), "conv_1");
 
     let asked = platform.only();
     assert_eq!(asked.line, "POST /v1/tracking/conversions");
@@ -77,10 +68,10 @@ async fn a_sign_up_is_a_lead_that_is_no_order() {
     let platform = StandIn::new([(200, "{}")]);
     let sign_up = SignUp::new("ORDER-1")
         .unwrap()
-        .email("ada@example.com")
-        .name("Ada")
-        .credit(credit("PARTNER_1"));
-    assert_eq!(client(&platform).report(sign_up).await, Ok(RECORDED));
+        .with_email("ada@example.com")
+        .with_name("Ada")
+        .with_credit(credit("PARTNER_1"));
+    assert_eq!(client(&platform).outcome(sign_up).await, Ok(RECORDED));
     assert_eq!(
         platform.only().json(),
         json!({
@@ -98,7 +89,7 @@ async fn yen_are_not_scaled() {
     let platform = StandIn::new([(200, "{}")]);
     let sale = Sale::new("o", "c", Money::from_minor(5000, "jpy").unwrap()).unwrap();
     client(&platform)
-        .report(sale.credit(credit("P")))
+        .outcome(sale.with_credit(credit("P")))
         .await
         .unwrap();
     assert!(platform.only().text.contains(r#""amount":5000,"#));
@@ -107,7 +98,7 @@ async fn yen_are_not_scaled() {
 #[tokio::test]
 async fn a_coupon_stands_in_for_the_key() {
     let platform = StandIn::new([(200, "{}")]);
-    let outcome = client(&platform).report(sale().coupon("SUMMER")).await;
+    let outcome = client(&platform).outcome(sale().with_coupon("SUMMER")).await;
     assert_eq!(outcome, Ok(RECORDED));
     let json = platform.only().json();
     assert_eq!(json["partnership_code"], "SUMMER");
@@ -115,8 +106,8 @@ async fn a_coupon_stands_in_for_the_key() {
 
     // And for a key that Partnac doesn't know; without its click ID, which is of that key.
     let platform = StandIn::new([(404, r#"{"message":"partnership not found"}"#), (200, "{}")]);
-    let sale = sale().credit(clicked("TYPO", "clk_1")).coupon("SUMMER");
-    assert_eq!(client(&platform).report(sale).await, Ok(RECORDED));
+    let sale = sale().with_credit(clicked("TYPO", "clk_1")).with_coupon("SUMMER");
+    assert_eq!(client(&platform).outcome(sale).await, Ok(RECORDED));
     let asked = platform.asked();
     assert_eq!(asked[0].json()["partnership_code"], "TYPO");
     assert_eq!(asked[1].json()["partnership_code"], "SUMMER");
@@ -127,9 +118,9 @@ async fn a_coupon_stands_in_for_the_key() {
 async fn nobody_to_credit_sends_nothing() {
     let platform = StandIn::new([]);
     let nobody = Ok(Outcome::NotAttributed);
-    assert_eq!(client(&platform).report(sale()).await, nobody);
+    assert_eq!(client(&platform).outcome(sale()).await, nobody);
     assert_eq!(
-        client(&platform).report(SignUp::new("c").unwrap()).await,
+        client(&platform).outcome(SignUp::new("c").unwrap()).await,
         nobody
     );
     let conversion = Conversion::new("u", ConversionType::Custom, None).unwrap();
@@ -190,7 +181,7 @@ async fn answers_to_a_sale() {
         (200, r#"[]"#, Ok(RECORDED)),
     ] {
         let platform = StandIn::new([(status, body)]);
-        let outcome = client(&platform).report(sale().credit(credit("P"))).await;
+        let outcome = client(&platform).outcome(sale().with_credit(credit("P"))).await;
         assert_eq!(outcome, expected, "{status} {body}");
     }
 }
@@ -221,13 +212,13 @@ async fn refusals_that_name_nobody_are_errors() {
     ] {
         let platform = StandIn::new([(status, body)]);
         let report = Sale::new("exists-already", "CUSTOMER-1", euros("1")).unwrap();
-        let report = report.credit(credit("P"));
-        let error = client(&platform).report(report).await.unwrap_err();
+        let report = report.with_credit(credit("P"));
+        let error = client(&platform).outcome(report).await.unwrap_err();
         assert!(
-            matches!(error.kind(), Error::Rejected { .. }),
+            matches!(error.error(), Error::Rejected { .. }),
             "{status} {body}: {error:?}"
         );
-        assert_eq!(error.advice(), Advice::Dead, "{status} {body}");
+        assert_eq!(error.advice(), Advice::Permanent, "{status} {body}");
         assert_eq!(platform.asked().len(), 1);
     }
 }
@@ -237,16 +228,11 @@ async fn refunds_go_by_the_order() {
     let platform = StandIn::new([(200, r#"{"refund_id":3}"#), (204, ""), (200, "{}")]);
     let client = client(&platform);
     let whole = Refund::whole("a/b ü").unwrap();
-    let outcome = client.report(whole).await.unwrap();
-    assert_eq!(
-        outcome,
-        Outcome::Recorded {
-            id: Some("3".into())
-        }
-    );
+    let outcome = client.outcome(whole).await.unwrap();
+    assert_eq!(id_of(outcome), "3");
     let part = Refund::part("ORDER-1", euros("0.10")).unwrap();
-    let part = part.id("re_1").unwrap().reason("broken");
-    assert_eq!(client.report(part).await, Ok(RECORDED));
+    let part = part.with_id("re_1").unwrap().with_reason("broken");
+    assert_eq!(client.outcome(part).await, Ok(RECORDED));
     let asked = platform.asked();
     assert_eq!(
         asked[0].line,
@@ -264,7 +250,7 @@ async fn refunds_go_by_the_order() {
 
     let kind = Partnac::new("k").unwrap().keep_paid_earnings();
     let whole = Refund::whole("o").unwrap();
-    platform.client(kind).report(whole).await.unwrap();
+    platform.client(kind).outcome(whole).await.unwrap();
     assert_eq!(
         platform.asked()[2].json(),
         json!({"reverse_paid_earnings": false})
@@ -288,23 +274,23 @@ async fn answers_to_a_refund() {
         (400, r#"{"message":"already refunded"}"#, Outcome::Duplicate),
     ] {
         let platform = StandIn::new([(status, body)]);
-        let outcome = client(&platform).report(Refund::whole("o").unwrap()).await;
+        let outcome = client(&platform).outcome(Refund::whole("o").unwrap()).await;
         assert_eq!(outcome, Ok(expected), "{status} {body}");
     }
     for (status, body, advice) in [
-        (404, "<h1>Not Found</h1>", Advice::Dead),
-        (404, "[999]", Advice::Dead),
+        (404, "<h1>Not Found</h1>", Advice::Permanent),
+        (404, "[999]", Advice::Permanent),
         (
             409,
             r#"{"message":"another one is under way"}"#,
-            Advice::Dead,
+            Advice::Permanent,
         ),
-        (200, "<h1>Log in</h1>", Advice::Undecided),
-        (200, r#"{"data": {"id": "#, Advice::Undecided),
+        (200, "<h1>Log in</h1>", Advice::Ambiguous),
+        (200, r#"{"data": {"id": "#, Advice::Ambiguous),
     ] {
         let platform = StandIn::new([(status, body)]);
         let error = client(&platform)
-            .report(Refund::whole("o").unwrap())
+            .outcome(Refund::whole("o").unwrap())
             .await
             .unwrap_err();
         assert_eq!(error.advice(), advice, "{status} {body}");
@@ -325,10 +311,10 @@ async fn conversions_of_every_type() {
         let platform = StandIn::new([(201, "{}")]);
         let conversion = Conversion::new("u-1", kind, euros("12.5"))
             .unwrap()
-            .credit(clicked("PARTNER_1", "clk_1"))
-            .campaign("camp_1")
+            .with_credit(clicked("PARTNER_1", "clk_1"))
+            .with_campaign("camp_1")
             .customer("CUSTOMER-1")
-            .metadata("country", "DE");
+            .with_metadata("country", "DE");
         assert_eq!(client(&platform).record(&conversion).await, Ok(RECORDED));
         assert_eq!(
             platform.only().json(),
@@ -353,7 +339,7 @@ async fn a_conversion_can_be_changed() {
         .amount(euros("10.01"))
         .unique_id("ORDER-2")
         .unwrap()
-        .metadata("plan", "free")
+        .with_metadata("plan", "free")
         .recalculate_commissions();
     assert_eq!(client.update("ORDER-1", &update).await, Ok(true));
     assert_eq!(
@@ -374,7 +360,7 @@ async fn a_conversion_can_be_changed() {
     let error = client.update("ORDER-1", &Update::new()).await.unwrap_err();
     assert!(error.may_repeat());
     let error = client.update("", &Update::new()).await.unwrap_err();
-    assert_eq!(*error.kind(), Error::Unsupported(Unsupported::NotAnId));
+    assert_eq!(*error.error(), Error::Unsupported(Unsupported::NotAnId));
 }
 
 #[tokio::test]
@@ -387,7 +373,7 @@ async fn lists_are_read_to_their_end_page_by_page() {
         (200, r#"{"data":[{"id":3}]}"#),
         (200, r#"{"data":[]}"#),
     ]);
-    let filter = Filter::all().campaign("c&1").partnership("p");
+    let filter = Filter::all().with_campaign("c&1").partnership("p");
     let listed: Vec<_> = client(&platform)
         .list_conversions(filter)
         .try_collect()
@@ -414,7 +400,7 @@ async fn lists_are_read_to_their_end_page_by_page() {
         (listed[1].amount(), listed[1].currency()),
         (Some("5"), None)
     );
-    assert_eq!(listed[1].kind(), Some("lead"));
+    assert_eq!(listed[1].error(), Some("lead"));
     assert_eq!(listed[2].id(), Some("3"));
 }
 

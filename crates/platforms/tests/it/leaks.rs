@@ -1,22 +1,12 @@
 //! Nothing that came from the visitor, and no API key, is in any error, `Debug` or log, even where a
 //! platform repeats all that it was told.
 
-#![cfg(all(
-    feature = "partnac",
-    feature = "partnero",
-    feature = "tapfiliate",
-    feature = "tracing"
-))]
-
-mod log;
-mod stand_in;
-
 use std::error::Error as _;
 
 use crate::log::Log;
 use crate::stand_in::{StandIn, clicked};
 use tower_referral_platforms::{
-    Error, Money, Partnac, Partnero, PartneroFriends, Report, Sale, SignUp, TakeReports, Tapfiliate,
+    Error, Money, Partnac, Partnero, PartneroFriends, Report, Sale, SignUp, ReportApi, Tapfiliate,
 };
 
 const SECRETS: [&str; 9] = [
@@ -35,18 +25,18 @@ fn reports() -> [Report; 3] {
     let sign_up = || {
         SignUp::new("CUSTOMER-9")
             .unwrap()
-            .email("ada@example.com")
-            .name("Adalina")
-            .surname("Lovelace")
-            .credit(clicked("PARTNER_77", "clk_4711"))
-            .coupon("SUMMER25")
-            .metadata("fact", "my-metadata")
+            .with_email("ada@example.com")
+            .with_name("Adalina")
+            .with_surname("Lovelace")
+            .with_credit(clicked("PARTNER_77", "clk_4711"))
+            .with_coupon("SUMMER25")
+            .with_metadata("fact", "my-metadata")
     };
     let amount = Money::new("99.99", "EUR").unwrap();
     let sale = Sale::new("ORDER-1", "CUSTOMER-9", amount).unwrap();
     let sale = sale
-        .credit(clicked("PARTNER_77", "clk_4711"))
-        .coupon("SUMMER25");
+        .with_credit(clicked("PARTNER_77", "clk_4711"))
+        .with_coupon("SUMMER25");
     // What isn't sent can't come back.
     let sale = [
         ("fact", "my-metadata"),
@@ -55,7 +45,7 @@ fn reports() -> [Report; 3] {
         ("s", "Lovelace"),
     ]
     .into_iter()
-    .fold(sale, |sale, (name, value)| sale.metadata(name, value));
+    .fold(sale, |sale, (name, value)| sale.with_metadata(name, value));
     let guest = Sale::guest("ORDER-2", sign_up(), amount).unwrap();
     [sign_up().into(), sale.into(), guest.into()]
 }
@@ -68,7 +58,7 @@ fn shown(error: &tower_referral_platforms::ReportError) -> String {
         shown.push_str(&format!(" {error} {error:?}"));
         source = error.source();
     }
-    if let Error::Rejected { message, .. } = error.kind() {
+    if let Error::Rejected { message, .. } = error.error() {
         // For people, and clean all the same.
         shown.push_str(message.as_str());
     }
@@ -85,7 +75,7 @@ fn assert_clean(what: &str, text: &str) {
     }
 }
 
-async fn tell_all<P: TakeReports>(platform: impl Fn() -> P) -> usize {
+async fn tell_all<P: ReportApi>(platform: impl Fn() -> P) -> usize {
     let secrets = SECRETS.join(" ");
     let encoded = "ada%40example.com";
     let mut errors = 0;

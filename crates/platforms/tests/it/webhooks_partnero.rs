@@ -1,10 +1,8 @@
 //! Partnero's webhooks: only those that its secret signed are read.
 
-#![cfg(feature = "partnero")]
-
 use http::HeaderMap;
-use tower_referral::ConfigError;
-use tower_referral_platforms::partnero::{InvalidWebhook, Webhooks};
+use tower_referral_platforms::ConfigError;
+use tower_referral_platforms::affiliate::partnero::{InvalidWebhook, Webhooks};
 
 /// Signed by another implementation: `printf %s BODY | openssl dgst -sha256 -hmac whsec_1`.
 const BODY: &[u8] = br#"{"event":"transaction.created","created_at":"2026-11-20T12:00:00Z","data":{"key":"ORDER-1"}}"#;

@@ -2,10 +2,6 @@
 //! has its typed error and its advice, for a platform that recognises what it was told twice and for
 //! one that doesn't, and nothing is sent twice by itself.
 
-#![cfg(all(feature = "https", feature = "partnac", feature = "partnero"))]
-
-mod fault_server;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +20,7 @@ const SHORT: Duration = Duration::from_secs(1);
 /// For everything that should end by itself: long enough for any machine, and the end of a hang.
 const LONG: Duration = Duration::from_secs(30);
 
-const LATER: Advice = Advice::Later { after: None };
+const LATER: Advice = Advice::Retry { after: None };
 
 /// A report that each of the two platforms sends in one request.
 fn sale() -> Sale {
@@ -33,7 +29,7 @@ fn sale() -> Sale {
     let credit = tower_referral_platforms::Credit::new(key);
     Sale::new("ORDER-1", "CUSTOMER-1", amount)
         .unwrap()
-        .credit(credit)
+        .with_credit(credit)
 }
 
 /// What came of a report to Partnac, which recognises a sale by its ID, and to Partnero, of which
@@ -62,7 +58,7 @@ fn answer(status: &str, headers: &str, body: &str) -> Step {
 #[derive(Debug, PartialEq)]
 enum Kind {
     NotSent,
-    FateUnknown,
+    UnknownOutcome,
     RateLimited,
     Unauthorized,
     Rejected(u16),
@@ -72,7 +68,7 @@ enum Kind {
 fn kind_of(error: &Error) -> Kind {
     match error {
         Error::NotSent => Kind::NotSent,
-        Error::FateUnknown => Kind::FateUnknown,
+        Error::UnknownOutcome => Kind::UnknownOutcome,
         Error::RateLimited { .. } => Kind::RateLimited,
         Error::Unauthorized { .. } => Kind::Unauthorized,
         Error::Rejected { status, .. } => Kind::Rejected(status.as_u16()),
@@ -112,7 +108,7 @@ fn fault(
 fn faults() -> Vec<Fault> {
     use Advice::{Dead, Undecided};
 
-    let seconds = |seconds| Advice::Later {
+    let seconds = |seconds| Advice::Retry {
         after: Some(Duration::from_secs(seconds)),
     };
     // It may have arrived.
@@ -130,19 +126,19 @@ fn faults() -> Vec<Fault> {
                 send("HTTP/1.1 201 Created\r\nContent-Length: 9\r\n\r\n{\"id\""),
                 Step::Hang,
             ],
-            Kind::FateUnknown,
+            Kind::UnknownOutcome,
         ),
         ambiguous(
             "half a body",
             &[send(
                 "HTTP/1.1 201 Created\r\nContent-Length: 9\r\n\r\n{\"id\"",
             )],
-            Kind::FateUnknown,
+            Kind::UnknownOutcome,
         ),
         ambiguous(
             "not HTTP",
             &[send("SSH-2.0-OpenSSH_9.6\r\n")],
-            Kind::FateUnknown,
+            Kind::UnknownOutcome,
         ),
         ambiguous(
             "truncated JSON",
@@ -313,7 +309,7 @@ fn common_faults() -> impl Iterator<Item = (fault_server::Fault, Kind)> {
             | Common::Garbage
             | Common::TlsAlert
             | Common::TooLong
-            | Common::EndlessHead => Kind::FateUnknown,
+            | Common::EndlessHead => Kind::UnknownOutcome,
             Common::TooShort | Common::EndlessBody => Kind::Unreadable,
         };
         Some((common, kind))
@@ -335,12 +331,12 @@ async fn every_fault_has_its_error_and_its_advice() {
             let hangs = steps.any(|step| matches!(step, Step::Hang | Step::Pause(_)));
             let server = FaultServer::start(fault.script).await;
             let url = format!("http://{}/v1", server.address());
-            let https = || Https::new().time_limit(if hangs { SHORT } else { LONG });
+            let https = || Https::new().timeout(if hangs { SHORT } else { LONG });
             let results = tokio::time::timeout(LONG, report_to(&url, https)).await;
             let results = results.unwrap_or_else(|_| panic!("{name}: hangs"));
             let [partnac, partnero] = results.map(Result::unwrap_err);
-            assert_eq!(kind_of(partnac.kind()), fault.kind, "{name}");
-            assert_eq!(kind_of(partnero.kind()), fault.kind, "{name}");
+            assert_eq!(kind_of(partnac.error()), fault.kind, "{name}");
+            assert_eq!(kind_of(partnero.error()), fault.kind, "{name}");
             assert_eq!(partnac.advice(), fault.recognised, "{name} at Partnac");
             assert_eq!(partnero.advice(), fault.unrecognised, "{name} at Partnero");
             assert_eq!(server.requests().len(), 2, "{name}: once to each");
@@ -377,11 +373,11 @@ async fn what_never_left_may_always_be_sent_again() {
         } else {
             LONG
         };
-        let results = report_to(&url, || Https::new().connect_limit(limit)).await;
+        let results = report_to(&url, || Https::new().connect_timeout(limit)).await;
         for error in results.map(Result::unwrap_err) {
-            assert_eq!(*error.kind(), Error::NotSent, "{what}");
+            assert_eq!(*error.error(), Error::NotSent, "{what}");
             assert_eq!(error.advice(), LATER, "{what}");
-            assert!(error.may_repeat() && error.kind().is_safe_to_repeat());
+            assert!(error.may_repeat() && error.error().is_safe_to_repeat());
         }
     }
     // In none of these bytes is an API key.
@@ -422,7 +418,7 @@ async fn a_certificate_that_nobody_vouches_for_is_no_platform() {
         heard
     });
     for error in report_to(&url, Https::new).await.map(Result::unwrap_err) {
-        assert_eq!(*error.kind(), Error::NotSent);
+        assert_eq!(*error.error(), Error::NotSent);
         assert_eq!(error.advice(), LATER);
     }
     assert_eq!(heard.await.unwrap(), b"", "it was told");
@@ -446,10 +442,10 @@ async fn redirects_are_not_followed() {
         let url = format!("http://{}/v1", server.address());
         for error in report_to(&url, Https::new).await.map(Result::unwrap_err) {
             assert!(
-                matches!(kind_of(error.kind()), Kind::Rejected(300..400)),
+                matches!(kind_of(error.error()), Kind::Rejected(300..400)),
                 "{status}"
             );
-            assert_eq!(error.advice(), Advice::Dead);
+            assert_eq!(error.advice(), Advice::Permanent);
         }
         assert_eq!(server.requests().len(), 2);
         assert_eq!(elsewhere.connections(), 0, "{status}");
@@ -463,10 +459,10 @@ async fn a_call_has_its_time_and_no_more() {
     let head = send("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n");
     let server = FaultServer::start([Step::Read, head, dribble]).await;
     let url = format!("http://{}/v1", server.address());
-    let results = report_to(&url, || Https::new().time_limit(SHORT));
+    let results = report_to(&url, || Https::new().timeout(SHORT));
     let results = tokio::time::timeout(LONG, results).await.expect("no limit");
     for error in results.map(Result::unwrap_err) {
-        assert_eq!(*error.kind(), Error::FateUnknown);
+        assert_eq!(*error.error(), Error::UnknownOutcome);
     }
 }
 
@@ -501,7 +497,7 @@ async fn a_transport_that_is_not_ready_sent_nothing() {
     }
     let client = Client::new(Partnero::new("k").unwrap(), Full(full));
     assert_eq!(
-        *client.report(sale()).await.unwrap_err().kind(),
+        *client.report(sale()).await.unwrap_err().error(),
         Error::NotSent
     );
     let error = client.reports().oneshot(sale().into()).await.unwrap_err();
@@ -525,7 +521,7 @@ async fn a_good_answer_is_read_through_the_real_transport() {
                 id: Some("5".into())
             })
         );
-        assert_eq!(partnero, Ok(Outcome::Recorded { id: None }));
+        assert_eq!(partnero, Ok(Outcome::Recorded));
         let request = String::from_utf8(server.requests()[0].clone()).unwrap();
         assert!(
             request.starts_with("POST /v1/conversions HTTP/1.1\r\n"),

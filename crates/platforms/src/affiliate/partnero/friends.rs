@@ -5,15 +5,16 @@ use std::collections::HashSet;
 use std::fmt;
 
 use http::StatusCode;
+use serde::Serialize;
 use serde_json::Value;
 
 use super::PartneroFriends;
-use crate::client::{Client, Transport};
-use crate::json::{Object, list_in, text_in};
-use crate::money::Money;
+use super::wire::next_page;
+use crate::endpoint::encoded;
+use crate::json::{Number, list_in};
 use crate::pages::{Page, Pages};
-use crate::report::{Id, InvalidId};
-use crate::{Error, ReportError, Unsupported, percent_encoded};
+use crate::report::Id;
+use crate::{Client, Error, InvalidId, Money, ReportError, Transport, Unsupported};
 
 /// A customer of a refer-a-friend program, as Partnero knows one. `Debug` hides all of it.
 #[derive(Clone, PartialEq)]
@@ -41,7 +42,7 @@ impl Friend {
         let first = || link_of(json.get("referral_links")?.get(0)?);
         Some(Self {
             id: text_in(&json, &["id", "key"]),
-            referral_link: link.or_else(first),
+            referral_link: link.or_else(first).filter(|link| is_web_link(link)),
             json,
         })
     }
@@ -122,11 +123,12 @@ impl<T: Transport> Client<PartneroFriends, T> {
     pub async fn credit_friend(&self, customer: &str, amount: Money) -> Result<(), ReportError> {
         let refuse = |error| ReportError::new(error, false);
         let path = format!("{}/balance/credit", path_of(customer).map_err(refuse)?);
-        let body = Object::new()
-            .amount("amount", Some(amount))
-            .text("amount_units", amount.currency())
-            .flag("is_currency", true);
-        let request = self.platform().endpoint.post(&path, body);
+        let body = Credit {
+            amount: Number(amount),
+            amount_units: amount.currency(),
+            is_currency: true,
+        };
+        let request = self.platform().endpoint.post(&path, &body);
         let secrets = std::iter::once(customer);
         let answer = self.tell(request, secrets, false).await?;
         answer.accepted().map_err(refuse)
@@ -139,7 +141,7 @@ impl<T: Transport> Client<PartneroFriends, T> {
         if answer.is_not_found() {
             return Ok(None);
         }
-        answer.success().map(Some)
+        answer.read().map(Some)
     }
 
     /// Whom a customer has referred. Partnero names the next page by its URL, which is followed on
@@ -155,22 +157,17 @@ impl<T: Transport> Client<PartneroFriends, T> {
         let first = endpoint.get(&path);
         let mut seen = HashSet::from([first.uri().clone()]);
         Ok(Pages::new(self, first, move |answer| {
-            let json = answer.success()?;
-            let unreadable = || Error::Unreadable {
-                status: answer.status(),
-            };
-            let list = list_in(answer.body(), &["referrals"]).ok_or_else(unreadable)?;
+            answer.accepted()?;
+            let list = list_in(answer.body(), ["referrals", "data"]);
+            let list = list.ok_or_else(|| answer.unreadable())?;
             let friend = |json: &str| Friend::read(serde_json::from_str(json).ok()?);
             let items = list.iter().filter_map(|raw| friend(raw.get())).collect();
-            let next = match json.get("links").and_then(|links| links.get("next")) {
-                None | Some(Value::Null) => None,
-                Some(Value::String(url)) => {
-                    let next = endpoint.get_next(url).ok_or(Error::ForeignLink)?;
-                    // A list that bites its own tail is at its end.
-                    seen.insert(next.uri().clone()).then_some(next)
-                }
-                Some(_) => return Err(unreadable()),
-            };
+            let next = next_page(&endpoint, answer)?;
+            if let Some(next) = &next
+                && !seen.insert(next.uri().clone())
+            {
+                return Err(Error::EndlessList);
+            }
             Ok(Page { items, next })
         }))
     }
@@ -178,5 +175,27 @@ impl<T: Transport> Client<PartneroFriends, T> {
 
 fn path_of(customer: &str) -> Result<String, Error> {
     let id = Id::new(customer).map_err(|InvalidId| Error::Unsupported(Unsupported::NotAnId))?;
-    Ok(format!("/customers/{}", percent_encoded(id.as_str())))
+    Ok(format!("/customers/{}", encoded(id.as_str())))
+}
+
+#[derive(Serialize)]
+struct Credit<'a> {
+    amount: Number,
+    amount_units: &'a str,
+    is_currency: bool,
+}
+
+/// Returns `true` if it can be shown as a link: nothing but a web page is.
+fn is_web_link(link: &str) -> bool {
+    let uri = link.parse::<http::Uri>();
+    uri.is_ok_and(|uri| matches!(uri.scheme_str(), Some("https" | "http")) && uri.host().is_some())
+}
+
+/// The text or whole number in the first of these properties that has one.
+fn text_in(json: &Value, properties: &[&str]) -> Option<String> {
+    properties.iter().find_map(|name| match json.get(name)? {
+        Value::String(text) if !text.is_empty() => Some(text.clone()),
+        Value::Number(number) if number.is_u64() => Some(number.to_string()),
+        _ => None,
+    })
 }

@@ -1,9 +1,5 @@
 //! Partnero, affiliate and refer-a-friend: what it is told, and what is made of its answers.
 
-#![cfg(feature = "partnero")]
-
-mod stand_in;
-
 use futures_util::{StreamExt, TryStreamExt};
 use serde_json::json;
 use tower_referral_platforms::{
@@ -11,9 +7,9 @@ use tower_referral_platforms::{
     Unsupported,
 };
 
-use crate::stand_in::{StandIn, clicked, credit};
+use crate::stand_in::{ReportOutcome as _, StandIn, clicked, credit};
 
-const RECORDED: Outcome = Outcome::Recorded { id: None };
+const RECORDED: Outcome = Outcome::Recorded;
 const DONE: (u16, &str) = (200, r#"{"data":{"key":"k"},"status":1}"#);
 const BAD_PARTNER: (u16, &str) = (400, r#"{"message":"Invalid partner key"}"#);
 const BAD_CUSTOMER: (u16, &str) = (422, r#"{"errors":{"customer.key":["is invalid"]}}"#);
@@ -26,9 +22,9 @@ fn euros(amount: &str) -> Money {
 fn sign_up() -> SignUp {
     SignUp::new("CUSTOMER-1")
         .unwrap()
-        .email("ada@example.com")
-        .name("Ada")
-        .surname("L")
+        .with_email("ada@example.com")
+        .with_name("Ada")
+        .with_surname("L")
 }
 
 fn sale() -> Sale {
@@ -49,9 +45,9 @@ fn friends(platform: &StandIn) -> Client<PartneroFriends, StandIn> {
 async fn a_sign_up_is_a_customer_of_the_partner() {
     let platform = StandIn::new([DONE]);
     let report = sign_up()
-        .credit(clicked("PARTNER_1", "clk_1"))
-        .coupon("SUMMER");
-    assert_eq!(affiliates(&platform).report(report).await, Ok(RECORDED));
+        .with_credit(clicked("PARTNER_1", "clk_1"))
+        .with_coupon("SUMMER");
+    assert_eq!(affiliates(&platform).outcome(report).await, Ok(RECORDED));
     let asked = platform.only();
     assert_eq!(asked.line, "POST /v1/customers");
     assert_eq!(asked.host, "api.partnero.com");
@@ -74,12 +70,12 @@ async fn a_sign_up_is_a_customer_of_the_partner() {
 async fn without_a_referral_an_affiliate_sign_up_sends_nothing() {
     let platform = StandIn::new([]);
     let outcome = affiliates(&platform)
-        .report(sign_up().coupon("SUMMER"))
+        .outcome(sign_up().with_coupon("SUMMER"))
         .await;
     assert_eq!(outcome, Ok(Outcome::NotAttributed));
     let guest = Sale::guest("ORDER-1", sign_up(), euros("1")).unwrap();
     assert_eq!(
-        affiliates(&platform).report(guest).await,
+        affiliates(&platform).outcome(guest).await,
         Ok(Outcome::NotAttributed)
     );
 }
@@ -108,7 +104,7 @@ async fn answers_to_a_sign_up() {
     ] {
         let platform = StandIn::new([answer]);
         let outcome = affiliates(&platform)
-            .report(sign_up().credit(credit("P")))
+            .outcome(sign_up().with_credit(credit("P")))
             .await;
         assert_eq!(outcome, Ok(expected), "{answer:?}");
     }
@@ -122,18 +118,18 @@ async fn answers_to_a_sign_up() {
     ] {
         let platform = StandIn::new([answer]);
         let error = affiliates(&platform)
-            .report(sign_up().credit(credit("P")))
+            .outcome(sign_up().with_credit(credit("P")))
             .await
             .unwrap_err();
-        assert_eq!(error.advice(), Advice::Dead, "{answer:?}");
+        assert_eq!(error.advice(), Advice::Permanent, "{answer:?}");
     }
 }
 
 #[tokio::test]
 async fn a_sale_names_its_customer() {
     let platform = StandIn::new([DONE]);
-    let report = sale().product("prod_1").product_type("monthly");
-    assert_eq!(affiliates(&platform).report(report).await, Ok(RECORDED));
+    let report = sale().with_product("prod_1").with_product_type("monthly");
+    assert_eq!(affiliates(&platform).outcome(report).await, Ok(RECORDED));
     let asked = platform.only();
     assert_eq!(asked.line, "POST /v1/transactions");
     assert!(asked.text.contains(r#""amount":99.99,"#), "{}", asked.text);
@@ -154,8 +150,8 @@ async fn a_sale_names_its_customer() {
 #[tokio::test]
 async fn a_guest_and_the_sale_are_made_in_one_call() {
     let platform = StandIn::new([DONE]);
-    let guest = Sale::guest("ORDER-1", sign_up().credit(credit("PARTNER_1")), euros("5")).unwrap();
-    assert_eq!(affiliates(&platform).report(guest).await, Ok(RECORDED));
+    let guest = Sale::guest("ORDER-1", sign_up().with_credit(credit("PARTNER_1")), euros("5")).unwrap();
+    assert_eq!(affiliates(&platform).outcome(guest).await, Ok(RECORDED));
     let asked = platform.only();
     assert_eq!(asked.line, "POST /v1/transactions");
     assert_eq!(
@@ -179,7 +175,7 @@ async fn a_guest_and_the_sale_are_made_in_one_call() {
 
 #[tokio::test]
 async fn a_customer_whom_nobody_knows_is_made_if_there_is_a_referral() {
-    let referred = || sale().credit(credit("PARTNER_1"));
+    let referred = || sale().with_credit(credit("PARTNER_1"));
     for (report, answers, expected) in [
         (sale(), vec![BAD_CUSTOMER], Outcome::NotAttributed),
         (referred(), vec![BAD_CUSTOMER, DONE], RECORDED),
@@ -204,14 +200,14 @@ async fn a_customer_whom_nobody_knows_is_made_if_there_is_a_referral() {
         (referred(), vec![(409, "")], Outcome::Duplicate),
     ] {
         let platform = StandIn::new(answers.clone());
-        let outcome = affiliates(&platform).report(report).await;
+        let outcome = affiliates(&platform).outcome(report).await;
         assert_eq!(outcome, Ok(expected), "{answers:?}");
         assert_eq!(platform.asked().len(), answers.len());
     }
     // A guest who bought before.
     let platform = StandIn::new([TAKEN, DONE]);
-    let guest = Sale::guest("ORDER-2", sign_up().credit(credit("P")), euros("5")).unwrap();
-    assert_eq!(affiliates(&platform).report(guest).await, Ok(RECORDED));
+    let guest = Sale::guest("ORDER-2", sign_up().with_credit(credit("P")), euros("5")).unwrap();
+    assert_eq!(affiliates(&platform).outcome(guest).await, Ok(RECORDED));
     assert_eq!(
         platform.asked()[1].json()["customer"],
         json!({"key": "CUSTOMER-1"})
@@ -237,7 +233,7 @@ async fn several_sales_go_at_once() {
     );
     assert_eq!(json["transactions"].as_array().unwrap().len(), 2);
     let error = friends(&platform).report_sales(&sales).await.unwrap_err();
-    assert_eq!(error.advice(), Advice::Undecided);
+    assert_eq!(error.advice(), Advice::Ambiguous);
     assert_eq!(
         affiliates(&platform).report_sales(&[]).await,
         Ok(Outcome::NotAttributed)
@@ -253,27 +249,27 @@ async fn whole_sales_are_taken_back_and_parts_are_not() {
     ] {
         let platform = StandIn::new([answer]);
         let refund = Refund::whole("ORDER/1").unwrap();
-        assert_eq!(affiliates(&platform).report(refund).await, Ok(expected));
+        assert_eq!(affiliates(&platform).outcome(refund).await, Ok(expected));
         assert_eq!(platform.only().line, "DELETE /v1/transactions/ORDER%2F1");
     }
     for page in ["<h1>Not Found</h1>", "[999]"] {
         let platform = StandIn::new([(404, page)]);
         let refund = Refund::whole("ORDER-1").unwrap();
-        let error = affiliates(&platform).report(refund).await.unwrap_err();
-        assert_eq!(error.advice(), Advice::Dead, "{page}");
+        let error = affiliates(&platform).outcome(refund).await.unwrap_err();
+        assert_eq!(error.advice(), Advice::Permanent, "{page}");
     }
     let platform = StandIn::new([]);
     let part = || Refund::part("ORDER-1", euros("1")).unwrap();
     for error in [
-        affiliates(&platform).report(part()).await.unwrap_err(),
-        friends(&platform).report(part()).await.unwrap_err(),
+        affiliates(&platform).outcome(part()).await.unwrap_err(),
+        friends(&platform).outcome(part()).await.unwrap_err(),
     ] {
         assert_eq!(
-            *error.kind(),
+            *error.error(),
             Error::Unsupported(Unsupported::PartialRefund)
         );
         assert!(error.to_string().contains("whole sales only"));
-        assert_eq!(error.advice(), Advice::Dead);
+        assert_eq!(error.advice(), Advice::Permanent);
     }
 }
 
@@ -283,27 +279,27 @@ async fn a_sale_whose_fate_is_unknown_is_never_sent_again() {
     for (answers, report) in [
         (vec![server_error], sale()),
         (vec![(200, "{\"data\":")], sale()),
-        (vec![BAD_CUSTOMER, server_error], sale().credit(credit("P"))),
+        (vec![BAD_CUSTOMER, server_error], sale().with_credit(credit("P"))),
     ] {
         let platform = StandIn::new(answers);
-        let error = affiliates(&platform).report(report).await.unwrap_err();
-        assert_eq!(error.advice(), Advice::Undecided);
+        let error = affiliates(&platform).outcome(report).await.unwrap_err();
+        assert_eq!(error.advice(), Advice::Ambiguous);
         assert!(!error.may_repeat());
     }
     let platform = StandIn::new([server_error, server_error, (429, "")]);
     let client = affiliates(&platform);
     let error = client
-        .report(sign_up().credit(credit("P")))
+        .outcome(sign_up().with_credit(credit("P")))
         .await
         .unwrap_err();
     assert!(error.may_repeat(), "customers are unique");
     let error = client
-        .report(Refund::whole("o").unwrap())
+        .outcome(Refund::whole("o").unwrap())
         .await
         .unwrap_err();
     assert!(error.may_repeat(), "gone is gone");
     assert!(
-        client.report(sale()).await.unwrap_err().may_repeat(),
+        client.outcome(sale()).await.unwrap_err().may_repeat(),
         "it was put off"
     );
 }
@@ -313,11 +309,11 @@ async fn a_sale_whose_fate_is_unknown_is_never_sent_again() {
 #[tokio::test]
 async fn every_friends_sign_up_is_sent() {
     let platform = StandIn::new([DONE, DONE]);
-    assert_eq!(friends(&platform).report(sign_up()).await, Ok(RECORDED));
+    assert_eq!(friends(&platform).outcome(sign_up()).await, Ok(RECORDED));
     let referred = SignUp::new("CUSTOMER-2")
         .unwrap()
-        .credit(credit("FRIEND_1"));
-    assert_eq!(friends(&platform).report(referred).await, Ok(RECORDED));
+        .with_credit(credit("FRIEND_1"));
+    assert_eq!(friends(&platform).outcome(referred).await, Ok(RECORDED));
     let asked = platform.asked();
     assert_eq!(asked[0].line, "POST /v1/customers");
     assert_eq!(
@@ -348,7 +344,7 @@ async fn a_friend_whom_nobody_knows_referred_nobody_but_the_customer_is_there() 
     );
     let platform = StandIn::new([unknown, DONE]);
     let outcome = friends(&platform)
-        .report(sign_up().credit(credit("TYPO")))
+        .outcome(sign_up().with_credit(credit("TYPO")))
         .await;
     assert_eq!(outcome, Ok(Outcome::NotAttributed));
     let asked = platform.asked();
@@ -358,17 +354,17 @@ async fn a_friend_whom_nobody_knows_referred_nobody_but_the_customer_is_there() 
 
     for taken in [TAKEN, (409, "")] {
         let platform = StandIn::new([taken]);
-        let outcome = friends(&platform).report(sign_up()).await;
+        let outcome = friends(&platform).outcome(sign_up()).await;
         assert_eq!(outcome, Ok(Outcome::Duplicate));
     }
 }
 
 #[tokio::test]
 async fn a_friends_guest_signs_up_before_the_sale() {
-    let guest = Sale::guest("ORDER-1", sign_up().credit(credit("FRIEND_1")), euros("5")).unwrap();
+    let guest = Sale::guest("ORDER-1", sign_up().with_credit(credit("FRIEND_1")), euros("5")).unwrap();
     for first in [DONE, TAKEN] {
         let platform = StandIn::new([first, DONE]);
-        assert_eq!(friends(&platform).report(guest.clone()).await, Ok(RECORDED));
+        assert_eq!(friends(&platform).outcome(guest.clone()).await, Ok(RECORDED));
         let asked = platform.asked();
         assert_eq!(
             platform.lines(),
@@ -382,12 +378,12 @@ async fn a_friends_guest_signs_up_before_the_sale() {
     // And so does a customer whom nobody knows, if there is a referral.
     let platform = StandIn::new([BAD_CUSTOMER, DONE, DONE]);
     let outcome = friends(&platform)
-        .report(sale().credit(credit("FRIEND_1")))
+        .outcome(sale().with_credit(credit("FRIEND_1")))
         .await;
     assert_eq!(outcome, Ok(RECORDED));
     let platform = StandIn::new([BAD_CUSTOMER]);
     assert_eq!(
-        friends(&platform).report(sale()).await,
+        friends(&platform).outcome(sale()).await,
         Ok(Outcome::NotAttributed)
     );
 }
@@ -425,9 +421,9 @@ async fn a_friends_page() {
     );
     assert!(client.friend_balance("c").await.unwrap().is_some());
     assert_eq!(client.credit_friend("c", euros("5.5")).await, Ok(()));
-    assert_eq!(client.check_key().await, Ok(()));
+    assert_eq!(client.check().await, Ok(()));
     assert!(matches!(
-        client.check_key().await,
+        client.check().await,
         Err(Error::Unauthorized { .. })
     ));
     let asked = platform.asked();

@@ -1,7 +1,5 @@
 //! The delivery of one report: what is kept before and after an attempt, what is tried again and
 //! when, and what becomes of a report whose worker was killed. Any queue may be around it.
-#![cfg(all(feature = "platform", feature = "serde"))]
-
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::pin;
@@ -16,8 +14,8 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 use tower::service_fn;
 use tower_referral_platforms::{
-    Answer, Client, Delivery, DeliveryState, Error, Journal, Money, NotSent, Outcome, Report,
-    ReportError, Retries, Sale, Step, TakeReports, Verdict, deliver,
+    Answer, Client, Delivery, DeliveryState, Error, DeliveryStore, Money, NotSent, Outcome, Report,
+    ReportError, Retries, Sale, Step, ReportApi, Verdict, deliver,
 };
 use tower_service::Service;
 
@@ -32,7 +30,7 @@ fn that_an_attempt_begins_is_kept_before_anything_is_sent() {
         Ok(answer(201, None))
     });
     let verdict = now(deliver(&mut delivery, reports, &retries(), &mut journal)).unwrap();
-    assert_eq!(verdict, Verdict::Done(Outcome::Recorded { id: None }));
+    assert_eq!(verdict, Verdict::Done(Outcome::Recorded));
     assert_eq!(journal.states(), ["sending", "done"]);
     assert_eq!(delivery.attempts(), 1);
     assert!(delivery.is_finished());
@@ -142,8 +140,8 @@ fn a_reason_says_what_to_mend_and_keeps_the_platforms_words_out_of_logs() {
 #[test]
 fn waits_double_up_to_the_longest_and_the_platforms_word_counts_within_it() {
     let rules = retries()
-        .first_wait(Duration::from_secs(10))
-        .longest_wait(Duration::from_secs(60));
+        .initial_backoff(Duration::from_secs(10))
+        .max_backoff(Duration::from_secs(60));
     let mut journal = Notes::default();
     let mut delivery = sale();
     for (retry_after, range) in [
@@ -211,7 +209,7 @@ fn a_person_can_have_it_sent_again_unless_it_is_done() {
         assert_eq!(delivery.is_finished(), !sent_again, "{status}");
         let reports = platform(|_| Ok(answer(201, None)));
         let verdict = now(deliver(&mut delivery, reports, &retries(), &mut journal)).unwrap();
-        assert_eq!(verdict, Verdict::Done(Outcome::Recorded { id: None }));
+        assert_eq!(verdict, Verdict::Done(Outcome::Recorded));
         assert_eq!(delivery.attempts(), 1);
     }
 }
@@ -267,7 +265,7 @@ impl Notes {
     }
 }
 
-impl Journal for Notes {
+impl DeliveryStore for Notes {
     type Error = Infallible;
 
     async fn keep(&mut self, delivery: &Delivery) -> Result<(), Infallible> {
@@ -291,7 +289,7 @@ struct Broken {
     pages: u32,
 }
 
-impl Journal for Broken {
+impl DeliveryStore for Broken {
     type Error = &'static str;
 
     async fn keep(&mut self, _: &Delivery) -> Result<(), &'static str> {
@@ -344,7 +342,7 @@ struct InHouse {
     is_deduplicated: bool,
 }
 
-impl TakeReports for InHouse {
+impl ReportApi for InHouse {
     type Stage = ();
 
     fn begin(&self, _: &Report) -> Result<Step<()>, Error> {
@@ -358,7 +356,7 @@ impl TakeReports for InHouse {
             return Ok(Step::Done(Outcome::Duplicate));
         }
         answer.accepted()?;
-        Ok(Step::Done(Outcome::Recorded { id: None }))
+        Ok(Step::Done(Outcome::Recorded))
     }
 
     fn deduplicates(&self, _: &Report) -> bool {

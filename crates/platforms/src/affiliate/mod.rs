@@ -1,0 +1,6 @@
+//! The affiliate platforms, each in a module of its own: how it is told of clicks and reports, and
+//! what only it has.
+
+pub mod partnac;
+pub mod partnero;
+pub mod tapfiliate;

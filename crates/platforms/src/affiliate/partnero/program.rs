@@ -1,0 +1,200 @@
+//! A refer-a-friend program: every customer may refer others, so every sign-up is sent.
+
+use bytes::Bytes;
+use http::Request;
+use http::header::AUTHORIZATION;
+use tower_referral::ReferralKey;
+
+use super::wire::{
+    NewCustomer, Person, credited, customer_data, is_duplicate, is_unknown_customer,
+    is_unknown_referrer, refuse_fields, taken_back, whole_refund,
+};
+use super::{At, BASE_URL, Stage, known_sale, look_up, looked_up, recorded, report_sales};
+use crate::endpoint::Endpoint;
+use crate::{
+    Answer, Client, ConfigError, Error, Outcome, PlatformIds, Receipt, Repeat, Report, ReportApi,
+    ReportError, Sale, Step, Transport, Unsupported,
+};
+
+/// A refer-a-friend program at Partnero, where customers refer customers:
+/// `https://api.partnero.com/v1`, with the program's API key as a bearer token.
+///
+/// Every sign-up is sent, because every customer may refer others, with the referring customer where
+/// there is one. Our ID of a customer is sent as `id` and as `key`, since pages name customers by
+/// the one and sales by the other. If Partnero doesn't know the referring customer, the sign-up is
+/// sent without, and the outcome is [`Outcome::NotAttributed`].
+///
+/// A sale to a [guest](Sale::guest), or to a customer whom Partnero doesn't know although there is a
+/// referral, is preceded by the sign-up. For the rest see [`Partnero`](super::Partnero).
+///
+/// ```no_run
+/// # #[cfg(feature = "https")] {
+/// use tower_referral_platforms::{Client, Https, PartneroFriends};
+///
+/// # async fn invite(api_key: &str) -> Result<(), Box<dyn std::error::Error>> {
+/// let friends = Client::new(PartneroFriends::new(api_key)?, Https::new());
+/// if let Some(friend) = friends.friend("CUSTOMER-1").await? {
+///     println!("your link: {:?}", friend.referral_link());
+///     println!("friends so far: {:?}", friend.referrals_count());
+/// }
+/// # Ok(())
+/// # }
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct PartneroFriends {
+    pub(super) endpoint: Endpoint,
+    referrer_by_id: bool,
+}
+
+impl PartneroFriends {
+    /// Creates a refer-a-friend program, with its API key.
+    ///
+    /// # Errors
+    ///
+    /// The API key is empty or can't stand in a header.
+    pub fn new(api_key: impl AsRef<str>) -> Result<Self, ConfigError> {
+        let endpoint = Endpoint::new(BASE_URL, AUTHORIZATION, "Bearer ", api_key.as_ref())?;
+        Ok(Self {
+            endpoint,
+            referrer_by_id: false,
+        })
+    }
+
+    /// Sets another base URL, for instance that of a stand-in in tests.
+    ///
+    /// # Errors
+    ///
+    /// The URL isn't `https`, nor plain `http` to this machine.
+    pub fn base_url(self, url: impl AsRef<str>) -> Result<Self, ConfigError> {
+        let endpoint = self.endpoint.with_base_url(url.as_ref())?;
+        Ok(Self { endpoint, ..self })
+    }
+
+    /// Takes the referral key as the referring customer's ID and not as its key.
+    #[must_use]
+    pub fn referrer_by_id(mut self) -> Self {
+        self.referrer_by_id = true;
+        self
+    }
+
+    /// Returns the customer of a sign-up or a sale.
+    fn customer_of(&self, report: &Report, is_referred: bool) -> Result<Request<Bytes>, Error> {
+        let Some(details) = report.details() else {
+            return Err(Error::Unsupported(Unsupported::Kind(report.kind())));
+        };
+        refuse_fields(details, false)?;
+        let key = details.credit().and_then(|credit| credit.key());
+        let referrer = key.filter(|_| is_referred).map(ReferralKey::as_str);
+        let body = NewCustomer {
+            referring_customer: referrer.map(|referrer| match self.referrer_by_id {
+                true => Person::by_id(referrer),
+                false => Person::by_key(referrer),
+            }),
+            key: report.customer(),
+            id: report.customer(),
+            metadata: customer_data(details),
+            ..NewCustomer::of(&details.contact)
+        };
+        Ok(self.endpoint.post("/customers", &body))
+    }
+
+    /// The customer before the sale: nothing is sold yet, and customers are unique.
+    fn customer_first(&self, report: &Report) -> Result<Step<Stage>, Error> {
+        let mut request = self.customer_of(report, true)?;
+        request.extensions_mut().insert(Repeat::Safe);
+        Ok(Step::send(request, Stage(At::Customer)))
+    }
+}
+
+impl ReportApi for PartneroFriends {
+    type Stage = Stage;
+
+    fn begin(&self, report: &Report, _: &PlatformIds) -> Result<Step<Stage>, Error> {
+        match report {
+            Report::SignUp(_) => {
+                let request = self.customer_of(report, true)?;
+                Ok(Step::send(request, Stage(At::SignUp)))
+            }
+            Report::Sale(sale) if sale.is_guest() => self.customer_first(report),
+            Report::Sale(sale) => known_sale(&self.endpoint, sale, At::Sale),
+            Report::Refund(refund) => whole_refund(&self.endpoint, refund),
+            _ => Err(Error::Unsupported(Unsupported::Kind(report.kind()))),
+        }
+    }
+
+    fn next(
+        &self,
+        report: &Report,
+        _: &PlatformIds,
+        stage: Stage,
+        answer: &Answer,
+    ) -> Result<Step<Stage>, Error> {
+        let nobody = Ok(Outcome::NotAttributed.into());
+        let has_referrer = report.credit().is_some_and(|credit| credit.key().is_some());
+        match (stage.0, report) {
+            (At::LookUp(page), _) => looked_up(&self.endpoint, report, page, answer),
+            (At::Refund, _) => taken_back(answer),
+            (At::Customer, Report::Sale(sale)) => {
+                if is_unknown_referrer(answer) {
+                    return nobody;
+                }
+                if !is_duplicate(answer) {
+                    answer.accepted()?;
+                }
+                known_sale(&self.endpoint, sale, At::LastSale)
+            }
+            (_, _) if is_duplicate(answer) => Ok(Outcome::Duplicate.into()),
+            (At::SignUp, Report::SignUp(_)) if has_referrer && is_unknown_referrer(answer) => {
+                let request = self.customer_of(report, false)?;
+                Ok(Step::send(request, Stage(At::SignUpAlone)))
+            }
+            (At::SignUp, _) if has_referrer => Ok(credited(answer, "referring_customer")?.into()),
+            (At::SignUp, _) => {
+                let data = answer.read::<serde_json::Value>()?;
+                Ok(Receipt::new(Outcome::Recorded).with_data(data).into())
+            }
+            (At::SignUpAlone, _) => {
+                answer.accepted()?;
+                nobody
+            }
+            (At::Sale, Report::Sale(_)) if is_unknown_customer(answer) => {
+                if has_referrer {
+                    self.customer_first(report)
+                } else {
+                    nobody
+                }
+            }
+            (At::LastSale, _) if is_unknown_customer(answer) => nobody,
+            _ => recorded(answer),
+        }
+    }
+
+    /// As with an affiliate program.
+    fn deduplicates(&self, report: &Report) -> bool {
+        match report {
+            Report::SignUp(sign_up) => sign_up.customer().is_some(),
+            report => !matches!(report, Report::Sale(_)),
+        }
+    }
+
+    fn settle(&self, report: &Report, _: &PlatformIds) -> Option<Step<Stage>> {
+        look_up(&self.endpoint, report)
+    }
+
+    fn check_request(&self) -> Option<Request<Bytes>> {
+        Some(self.endpoint.get("/test"))
+    }
+}
+
+impl<T: Transport> Client<PartneroFriends, T> {
+    /// Reports several sales of one customer in one request, as
+    /// [`Client::<Partnero, _>::report_sales`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn report_sales(&self, sales: &[Sale]) -> Result<Receipt, ReportError> {
+        report_sales(self, &self.platform().endpoint, sales).await
+    }
+}

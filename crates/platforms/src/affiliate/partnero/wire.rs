@@ -1,0 +1,298 @@
+//! Partnero's bodies, and what its answers mean.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use http::Request;
+use serde::Serialize;
+use serde_json::Value;
+use time::format_description::well_known::Rfc3339;
+
+use super::{At, Stage};
+use crate::endpoint::{Endpoint, encoded};
+use crate::json::{Number, data, pick, text};
+use crate::report::Details;
+use crate::{Answer, Contact, Error, Outcome, Receipt, Refund, Sale, Step, Unsupported};
+
+/// A partner or a customer, by one of their names.
+#[derive(Default, Serialize)]
+pub(super) struct Person<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) email: Option<&'a str>,
+}
+
+impl<'a> Person<'a> {
+    pub(super) fn by_key(key: &'a str) -> Self {
+        Self {
+            key: Some(key),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn by_id(id: &'a str) -> Self {
+        Self {
+            id: Some(id),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn by_email(email: &'a str) -> Self {
+        Self {
+            email: Some(email),
+            ..Self::default()
+        }
+    }
+}
+
+/// `POST /customers`.
+#[derive(Default, Serialize)]
+pub(super) struct NewCustomer<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) partner: Option<Person<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) referring_customer: Option<Person<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) email: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) surname: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub(super) tags: &'a [String],
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) metadata: BTreeMap<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) options: Option<Options<'a>>,
+}
+
+impl<'a> NewCustomer<'a> {
+    pub(super) fn of(contact: &'a Contact) -> Self {
+        Self {
+            email: contact.email.as_deref(),
+            name: contact.name.as_deref(),
+            surname: contact.surname.as_deref(),
+            ..Self::default()
+        }
+    }
+}
+
+/// The customer of a sale.
+#[derive(Default, Serialize)]
+pub(super) struct Customer<'a> {
+    pub(super) key: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) email: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) surname: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub(super) tags: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) partner: Option<Person<'a>>,
+}
+
+impl<'a> Customer<'a> {
+    pub(super) fn known(key: &'a str) -> Self {
+        Self {
+            key,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn of(key: &'a str, contact: &'a Contact) -> Self {
+        Self {
+            email: contact.email.as_deref(),
+            name: contact.name.as_deref(),
+            surname: contact.surname.as_deref(),
+            ..Self::known(key)
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct Options<'a> {
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    create_customer: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    referral_url: Option<&'a str>,
+}
+
+impl<'a> Options<'a> {
+    pub(super) fn referral_url(url: Option<&'a str>) -> Option<Self> {
+        url.map(|url| Self {
+            create_customer: false,
+            referral_url: Some(url),
+        })
+    }
+
+    pub(super) fn create_customer(referral_url: Option<&'a str>) -> Self {
+        Self {
+            create_customer: true,
+            referral_url,
+        }
+    }
+}
+
+/// `POST /transactions`, and an item of [`Transactions`].
+#[derive(Serialize)]
+pub(super) struct Transaction<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) customer: Option<Customer<'a>>,
+    pub(super) key: &'a str,
+    pub(super) amount: Number,
+    pub(super) amount_units: &'a str,
+    pub(super) action: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) product_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) product_type: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) created_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) options: Option<Options<'a>>,
+}
+
+impl<'a> Transaction<'a> {
+    pub(super) fn of(sale: &'a Sale) -> Self {
+        Self {
+            customer: None,
+            key: sale.order(),
+            amount: Number(sale.amount()),
+            amount_units: sale.amount_ref().currency(),
+            action: sale.action().unwrap_or("sale"),
+            product_id: sale.product(),
+            product_type: sale.product_type(),
+            created_at: sale.paid_at().and_then(|at| at.format(&Rfc3339).ok()),
+            options: None,
+        }
+    }
+}
+
+/// Several sales of one customer.
+#[derive(Serialize)]
+pub(super) struct Transactions<'a> {
+    pub(super) customer: Customer<'a>,
+    pub(super) transactions: Vec<Transaction<'a>>,
+}
+
+/// The metadata of a friend: the shop's own facts, and the date of birth.
+pub(super) fn customer_data(details: &Details) -> BTreeMap<String, Value> {
+    let mut metadata = details.metadata.clone();
+    if let Some(date) = &details.contact.date_of_birth {
+        metadata.insert("date_of_birth".to_owned(), date.as_str().into());
+    }
+    metadata
+}
+
+/// Refuses what Partnero has no place for: in an affiliate program metadata, among friends tags.
+pub(super) fn refuse_fields(details: &Details, is_affiliate: bool) -> Result<(), Error> {
+    let fields = [
+        ("metadata", is_affiliate && !details.metadata.is_empty()),
+        (
+            "date_of_birth",
+            is_affiliate && details.contact.date_of_birth.is_some(),
+        ),
+        ("tags", !is_affiliate && !details.tags.is_empty()),
+        (
+            "referral_url",
+            !is_affiliate && details.referral_url.is_some(),
+        ),
+        ("campaign", details.campaign.is_some()),
+    ];
+    match fields.iter().find(|(_, is_set)| *is_set) {
+        Some((field, _)) => Err(Error::Unsupported(Unsupported::Field(field))),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn whole_refund(endpoint: &Endpoint, refund: &Refund) -> Result<Step<Stage>, Error> {
+    if refund.amount().is_some() {
+        return Err(Error::Unsupported(Unsupported::PartialRefund));
+    }
+    let path = format!("/transactions/{}", encoded(refund.order()));
+    Ok(Step::send(endpoint.delete(&path), Stage(At::Refund)))
+}
+
+/// Customers and transactions are documented to be there already by 422 "Duplicate key"; a JSON 409
+/// is taken for the same.
+pub(super) fn is_duplicate(answer: &Answer) -> bool {
+    answer.is_conflict()
+        || answer.refusal().is_some_and(|refusal| {
+            refusal.message_is("Duplicate key") || refusal.field_is("key", "Duplicate key")
+        })
+}
+
+/// A 400 "Invalid partner key", or a 422 whose errors are all about the referrer.
+pub(super) fn is_unknown_referrer(answer: &Answer) -> bool {
+    const FIELDS: [&str; 8] = [
+        "partner",
+        "partner.key",
+        "partner.id",
+        "partner.email",
+        "customer.partner.key",
+        "referring_customer",
+        "referring_customer.key",
+        "referring_customer.id",
+    ];
+    answer.refusal().is_some_and(|refusal| {
+        refusal.message_is("Invalid partner key") || refusal.is_only_about(&FIELDS)
+    })
+}
+
+/// A 422 whose errors are all about the customer of the sale.
+pub(super) fn is_unknown_customer(answer: &Answer) -> bool {
+    let refusal = answer.refusal();
+    refusal.is_some_and(|refusal| refusal.is_only_about(&["customer", "customer.key"]))
+}
+
+/// Reads the answer to a sign-up with a referrer: where it names none in this property, nobody is
+/// credited.
+pub(super) fn credited(answer: &Answer, referrer: &str) -> Result<Receipt, Error> {
+    let said = answer.read::<Value>()?;
+    let is_credited = data(answer.body())
+        .and_then(|data| pick(data.get().as_bytes(), [referrer]))
+        .is_some_and(|[referrer]| referrer.is_some_and(|json| json.get() != "null"));
+    let outcome = if is_credited {
+        Outcome::Recorded
+    } else {
+        Outcome::NotAttributed
+    };
+    Ok(Receipt::new(outcome).with_data(said))
+}
+
+pub(super) fn taken_back(answer: &Answer) -> Result<Step<Stage>, Error> {
+    if answer.is_not_found() {
+        // It was credited to nobody, or taken back before.
+        return Ok(Outcome::NotAttributed.into());
+    }
+    // `{"status": 1}`, or nothing at all; a page is no answer of Partnero's.
+    answer.read_or_default::<Option<serde::de::IgnoredAny>>()?;
+    Ok(Outcome::Recorded.into())
+}
+
+/// Returns the request for the next page of a list: Partnero names it by its URL, which is followed
+/// on the base URL's own origin only.
+pub(super) fn next_page(
+    endpoint: &Endpoint,
+    answer: &Answer,
+) -> Result<Option<Request<Bytes>>, Error> {
+    let [links] = pick(answer.body(), ["links"]).unwrap_or_default();
+    let next = links.and_then(|links| pick(links.get().as_bytes(), ["next"]));
+    match next {
+        None | Some([None]) => Ok(None),
+        Some([Some(next)]) if next.get() == "null" => Ok(None),
+        Some([Some(next)]) => {
+            let url = text(next).ok_or_else(|| answer.unreadable())?;
+            endpoint.get_next(&url).map(Some).ok_or(Error::ForeignLink)
+        }
+    }
+}

@@ -1,0 +1,510 @@
+//! What a platform implements, without I/O: which request comes first for a click or a report, what
+//! follows from each answer, and what is to be done about a failure.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use tower_referral::{ClickId, ClickRequest};
+
+use crate::{Answer, Error, Outcome, PlatformId, PlatformIds, Receipt, Report, ReportRequest};
+
+/// A platform that can be told of a landing. Partnero isn't one: its clicks come from its own
+/// script only.
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::{Method, Request, Uri};
+/// use tower_referral::ClickRequest;
+/// use tower_referral_platforms::{Answer, ClickApi, CreatedClick, Error};
+///
+/// struct InHouse;
+///
+/// impl ClickApi for InHouse {
+///     fn click_request(&self, click: &ClickRequest) -> Request<Bytes> {
+///         let line = format!("{} {}", click.key, click.landing_url);
+///         let mut request = Request::new(Bytes::from(line));
+///         *request.method_mut() = Method::POST;
+///         *request.uri_mut() = Uri::from_static("https://partners.example/clicks");
+///         request
+///     }
+///
+///     fn read_click(&self, answer: &Answer) -> Result<CreatedClick, Error> {
+///         answer.accepted()?; // the typed error of everything that isn't a success
+///         CreatedClick::read(answer, ["id"])
+///     }
+/// }
+/// ```
+pub trait ClickApi {
+    /// Returns the request that creates a click.
+    fn click_request(&self, click: &ClickRequest) -> Request<Bytes>;
+
+    /// Reads the platform's answer to it.
+    ///
+    /// # Errors
+    ///
+    /// The platform refused, or its answer can't be read.
+    fn read_click(&self, answer: &Answer) -> Result<CreatedClick, Error>;
+}
+
+/// What a platform answers to a click.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CreatedClick {
+    /// The click ID.
+    pub id: ClickId,
+    /// A second ID that belongs to the click: of the partner.
+    pub partner_id: Option<PlatformId>,
+}
+
+impl CreatedClick {
+    /// Reads the click ID under the first of these names that has one, at the top or under `data`.
+    ///
+    /// # Errors
+    ///
+    /// There is none.
+    pub fn read<const N: usize>(answer: &Answer, names: [&str; N]) -> Result<Self, Error> {
+        let id = answer.id(names);
+        let id = id.and_then(|id| id.as_str().parse::<ClickId>().ok());
+        id.map(Self::from).ok_or_else(|| answer.unreadable())
+    }
+
+    /// Sets the partner's ID.
+    #[must_use]
+    pub fn with_partner_id(mut self, partner_id: Option<PlatformId>) -> Self {
+        self.partner_id = partner_id;
+        self
+    }
+}
+
+impl From<ClickId> for CreatedClick {
+    fn from(id: ClickId) -> Self {
+        Self {
+            id,
+            partner_id: None,
+        }
+    }
+}
+
+/// A platform that can be told of sign-ups, sales and refunds.
+///
+/// Implement it for a platform of your own, and [`Client`](crate::Client) does the rest. Most
+/// platforms need one request for a report, and no stage:
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::Request;
+/// use tower_referral_platforms::{
+///     Answer, Error, Outcome, PlatformIds, Report, ReportApi, Step,
+/// };
+///
+/// struct InHouse;
+///
+/// impl ReportApi for InHouse {
+///     type Stage = ();
+///
+///     fn begin(&self, report: &Report, _: &PlatformIds) -> Result<Step<()>, Error> {
+///         let Report::Sale(sale) = report else {
+///             return Ok(Outcome::NotAttributed.into());
+///         };
+///         let Some(key) = sale.credit().and_then(|credit| credit.key()) else {
+///             return Ok(Outcome::NotAttributed.into());
+///         };
+///         let line = format!("{} {} {key}", sale.order(), sale.amount());
+///         let mut request = Request::new(Bytes::from(line));
+///         *request.method_mut() = http::Method::POST;
+///         *request.uri_mut() = http::Uri::from_static("https://partners.example/sales");
+///         Ok(Step::send(request, ()))
+///     }
+///
+///     fn next(
+///         &self,
+///         _: &Report,
+///         _: &PlatformIds,
+///         (): (),
+///         answer: &Answer,
+///     ) -> Result<Step<()>, Error> {
+///         if answer.is_conflict() {
+///             return Ok(Outcome::Duplicate.into());
+///         }
+///         answer.accepted()?; // the typed error of everything that isn't a success
+///         Ok(Outcome::Recorded.into())
+///     }
+///
+///     fn deduplicates(&self, _: &Report) -> bool {
+///         true // orders are unique there
+///     }
+/// }
+/// ```
+pub trait ReportApi {
+    /// Where an exchange of several requests is; `()` if one request is enough.
+    type Stage: Send;
+
+    /// Returns the first request of a report, or the outcome if none is needed. `ids` are what the
+    /// platform returned for earlier reports that this one belongs to.
+    ///
+    /// # Errors
+    ///
+    /// The platform can't take such a report: [`Error::Unsupported`].
+    fn begin(&self, report: &Report, ids: &PlatformIds) -> Result<Step<Self::Stage>, Error>;
+
+    /// Returns what follows from the answer to the request of this stage. `ids` are those of
+    /// [`begin`](Self::begin) and those of earlier [steps](Step::with_ids).
+    ///
+    /// A `GET` only asks for something and may be repeated, and anything else may not, unless the
+    /// platform [deduplicates](Self::deduplicates); the extension [`Repeat`] of a request says
+    /// otherwise.
+    ///
+    /// # Errors
+    ///
+    /// The platform refused, or its answer can't be read.
+    fn next(
+        &self,
+        report: &Report,
+        ids: &PlatformIds,
+        stage: Self::Stage,
+        answer: &Answer,
+    ) -> Result<Step<Self::Stage>, Error>;
+
+    /// Returns `true` if the platform recognises a duplicate of this report by our ID, so that the
+    /// report may be sent again although nobody knows whether it arrived.
+    fn deduplicates(&self, report: &Report) -> bool;
+
+    /// Returns the first request that finds out whether this report arrived, where the platform
+    /// doesn't deduplicate but has a list. Its stages lead to [`Outcome::Duplicate`], or to
+    /// [`Error::NotListed`].
+    fn settle(&self, report: &Report, ids: &PlatformIds) -> Option<Step<Self::Stage>> {
+        let _ = (report, ids);
+        None
+    }
+
+    /// Returns a request that changes nothing and that only a right API key can make; `None` if the
+    /// platform has none.
+    fn check_request(&self) -> Option<Request<Bytes>> {
+        None
+    }
+
+    /// Reads the answer to it.
+    ///
+    /// # Errors
+    ///
+    /// The platform refused it.
+    fn read_check(&self, answer: &Answer) -> Result<(), Error> {
+        answer.accepted_json()
+    }
+
+    /// Returns how many reports one request may carry, where that is more than one.
+    fn batch(&self) -> Option<Batch> {
+        None
+    }
+
+    /// Returns the one request of several reports; at most as many as [`batch`](Self::batch) says.
+    ///
+    /// # Errors
+    ///
+    /// The platform can't take such reports together.
+    fn batch_request(&self, reports: &[ReportRequest]) -> Result<Request<Bytes>, Error> {
+        let _ = reports;
+        Err(Error::Unsupported(Unsupported::Batch))
+    }
+
+    /// Reads the answer to it: a result for each report, in their order.
+    fn read_batch(
+        &self,
+        reports: &[ReportRequest],
+        answer: &Answer,
+    ) -> Vec<Result<Receipt, Error>> {
+        let result = answer.accepted().map(|()| Outcome::Recorded.into());
+        vec![result; reports.len()]
+    }
+}
+
+/// How reports go in batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Batch {
+    /// The most reports in one request.
+    pub max: usize,
+    /// The least time between two requests.
+    pub interval: Duration,
+}
+
+impl Batch {
+    /// Creates the limits of a platform's batches.
+    #[must_use]
+    pub fn new(max: usize, interval: Duration) -> Self {
+        Self { max, interval }
+    }
+}
+
+/// In the extensions of a request: whether the whole report may be sent again if nobody knows
+/// whether this request arrived, whatever its method and the platform's deduplication say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeat {
+    /// It may: this request does no harm a second time.
+    Safe,
+    /// It may not: for instance a `GET` that changes something.
+    Unsafe,
+}
+
+/// What comes next for a report.
+#[derive(Debug)]
+#[non_exhaustive]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one lives for the time of a call over the network"
+)]
+pub enum Step<S> {
+    /// Send this request, and give its answer to [`ReportApi::next`] with this stage.
+    Send {
+        /// The request.
+        request: Request<Bytes>,
+        /// The stage.
+        stage: S,
+        /// What the answers so far have told: kept even if this request fails.
+        ids: PlatformIds,
+    },
+    /// There is no more to do.
+    Done(Receipt),
+}
+
+impl<S> Step<S> {
+    /// Sends this request, and gives its answer to [`ReportApi::next`] with this stage.
+    #[must_use]
+    pub fn send(request: Request<Bytes>, stage: S) -> Self {
+        Self::Send {
+            request,
+            stage,
+            ids: PlatformIds::default(),
+        }
+    }
+
+    /// Adds IDs that the platform has given meanwhile.
+    #[must_use]
+    pub fn with_ids(self, new: PlatformIds) -> Self {
+        match self {
+            Self::Send {
+                request,
+                stage,
+                ids,
+            } => Self::Send {
+                request,
+                stage,
+                ids: new.or(&ids),
+            },
+            Self::Done(receipt) => {
+                let ids = new.or(receipt.ids());
+                Self::Done(receipt.with_ids(ids))
+            }
+        }
+    }
+}
+
+impl<S> From<Receipt> for Step<S> {
+    fn from(receipt: Receipt) -> Self {
+        Self::Done(receipt)
+    }
+}
+
+impl<S> From<Outcome> for Step<S> {
+    fn from(outcome: Outcome) -> Self {
+        Self::Done(outcome.into())
+    }
+}
+
+/// What to do about a report that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Advice {
+    /// Send the same report again later: it is safe, and may well succeed.
+    Retry {
+        /// How much later, if the platform says so; at most one hour.
+        after: Option<Duration>,
+    },
+    /// Don't send it again until somebody has fixed what the error names: the platform would refuse
+    /// it again.
+    Permanent,
+    /// Don't send it again: it may have arrived, and the platform would record it twice. Somebody
+    /// has to look there.
+    Ambiguous,
+}
+
+impl Advice {
+    /// Returns the advice in lower case: `retry`, `permanent` or `ambiguous`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Retry { .. } => "retry",
+            Self::Permanent => "permanent",
+            Self::Ambiguous => "ambiguous",
+        }
+    }
+}
+
+/// Why a report failed, and what to do about it.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_referral_platforms::{Advice, ReportError};
+///
+/// /// For a queue of your own; [`deliver`](super::deliver) does all of it for any other.
+/// fn next_try(error: &ReportError) -> Option<Duration> {
+///     match error.advice() {
+///         Advice::Retry { after } => Some(after.unwrap_or(Duration::from_secs(60))),
+///         _ => {
+///             eprintln!("for a person to look at: {error}");
+///             None
+///         }
+///     }
+/// }
+/// ```
+///
+/// Neither `Debug` nor `Display` shows anything that came from the visitor, nor the API key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportError {
+    error: Error,
+    advice: Advice,
+    can_be_settled: bool,
+    ids: Box<PlatformIds>,
+}
+
+impl ReportError {
+    /// `is_repeatable`: would a second copy do no harm, whether the first arrived or not?
+    pub(crate) fn new(error: Error, is_repeatable: bool) -> Self {
+        Self {
+            advice: error.advice(is_repeatable),
+            error,
+            can_be_settled: false,
+            ids: Box::default(),
+        }
+    }
+
+    pub(crate) fn with_ids(mut self, ids: PlatformIds) -> Self {
+        *self.ids = ids;
+        self
+    }
+
+    pub(crate) fn settled_by_list(mut self, can_be_settled: bool) -> Self {
+        self.can_be_settled =
+            can_be_settled && self.advice == Advice::Ambiguous && self.error != Error::NotListed;
+        self
+    }
+
+    /// Returns what happened.
+    #[must_use]
+    pub fn error(&self) -> &Error {
+        &self.error
+    }
+
+    /// Returns what to do about it. It takes into account whether the platform recognises a
+    /// duplicate of this report, and whether the request that failed changes anything.
+    #[must_use]
+    pub fn advice(&self) -> Advice {
+        self.advice
+    }
+
+    /// Returns `true` if the same report may be sent again.
+    #[must_use]
+    pub fn may_repeat(&self) -> bool {
+        matches!(self.advice, Advice::Retry { .. })
+    }
+
+    /// Returns `true` if the platform has a list that tells whether an ambiguous report arrived:
+    /// send it with [`ReportRequest::may_have_arrived`].
+    #[must_use]
+    pub fn can_be_settled(&self) -> bool {
+        self.can_be_settled
+    }
+
+    /// Returns `true` if the failure would meet every other report as well: see
+    /// [`Error::pauses_platform`].
+    #[must_use]
+    pub fn pauses_platform(&self) -> bool {
+        self.error.pauses_platform()
+    }
+
+    /// Returns the IDs that the platform gave before the failure, to be handed in the next time.
+    #[must_use]
+    pub fn ids(&self) -> &PlatformIds {
+        &self.ids
+    }
+}
+
+impl fmt::Display for ReportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for ReportError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+/// What a platform's interface can't take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Unsupported {
+    /// The platform takes back whole sales only (Partnero).
+    PartialRefund,
+    /// More goes back than is left of the sale.
+    RefundOverSale,
+    /// The refund isn't in the currency of the sale.
+    RefundInOtherCurrency,
+    /// The text isn't the ID of anything: see [`InvalidId`](crate::InvalidId).
+    NotAnId,
+    /// The platform has no call for reports of this kind.
+    Kind(&'static str),
+    /// The platform has no place for this field, which the report has.
+    Field(&'static str),
+    /// The platform needs this field, which the report doesn't have.
+    MissingField(&'static str),
+    /// The platform doesn't know this value of the field.
+    Value(&'static str),
+    /// The platform takes one report in a request.
+    Batch,
+    /// The platform has no request by which a key can be checked.
+    Check,
+}
+
+impl fmt::Display for Unsupported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PartialRefund => f.write_str(
+                "this platform takes back whole sales only: make the partial refund by hand there, \
+                 or refund the whole order",
+            ),
+            Self::RefundOverSale => f.write_str(
+                "more goes back than the platform knows to be left of the sale: look there what \
+                 was refunded before",
+            ),
+            Self::RefundInOtherCurrency => f.write_str(
+                "the refund isn't in the currency that the sale was reported in: convert it first",
+            ),
+            Self::NotAnId => f.write_str(
+                "not an ID: an ID has 1 to 128 characters, none of them a control character",
+            ),
+            Self::Kind(kind) => write!(
+                f,
+                "this platform has no call for a {kind}: don't report it, or do it by hand there"
+            ),
+            Self::Field(field) => write!(
+                f,
+                "this platform has no place for `{field}`: leave it out of the report"
+            ),
+            Self::MissingField(field) => {
+                write!(f, "this platform needs `{field}`: set it in the report")
+            }
+            Self::Value(field) => write!(
+                f,
+                "this platform doesn't know this value of `{field}`: look at its documentation"
+            ),
+            Self::Batch => f.write_str("this platform takes one report in a request"),
+            Self::Check => {
+                f.write_str("this platform has no request by which a key can be checked")
+            }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Makes text from a platform fit to be shown: without what was sent, printable, and short.
+
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
+use percent_encoding::utf8_percent_encode;
+
+use crate::endpoint::UNRESERVED;
+
+/// The longest text that is kept, in characters.
+const MAX_CHARS: usize = 500;
+/// How much of the text is looked through for addresses.
+const WINDOW_CHARS: usize = 4 * MAX_CHARS;
+/// In the place of what must not be shown.
+const HIDDEN: &str = "[hidden]";
+
+/// Returns the text without `secrets` (in any ASCII case, percent-encoded too), without e-mail
+/// addresses and control characters, and cut. Takes time linear in the text and the secrets.
+pub(crate) fn clean(text: &str, secrets: &[String]) -> String {
+    let text = without_secrets(text, secrets);
+    let mut window: String = text.chars().take(WINDOW_CHARS).map(printable).collect();
+    if window.len() < text.len() {
+        // The last word may be a part of an address.
+        let end = window.rfind(char::is_whitespace).unwrap_or(0);
+        window.truncate(end);
+    }
+    without_addresses(&window).chars().take(MAX_CHARS).collect()
+}
+
+fn without_secrets(text: &str, secrets: &[String]) -> String {
+    // One character is no secret: it is in every text.
+    let secrets = secrets.iter().filter(|secret| secret.len() > 1);
+    let patterns = secrets.flat_map(|secret| {
+        let encoded = utf8_percent_encode(secret, UNRESERVED).to_string();
+        let encoded = (encoded != *secret).then_some(encoded);
+        std::iter::once(secret.clone()).chain(encoded)
+    });
+    let mut patterns: Vec<String> = patterns.collect();
+    patterns.sort_unstable();
+    patterns.dedup();
+    let searcher = AhoCorasick::builder()
+        .ascii_case_insensitive(true)
+        .match_kind(MatchKind::LeftmostLongest)
+        .kind(Some(AhoCorasickKind::NoncontiguousNFA))
+        .build(&patterns);
+    // Patterns beyond the searcher's capacity: show nothing at all.
+    let Ok(searcher) = searcher else {
+        return HIDDEN.to_owned();
+    };
+    let mut shown = String::with_capacity(text.len());
+    searcher.replace_all_with(text, &mut shown, |_, _, shown| {
+        shown.push_str(HIDDEN);
+        true
+    });
+    shown
+}
+
+/// Returns a blank for what can't be seen or changes how the rest is seen.
+fn printable(c: char) -> char {
+    let is_invisible = c.is_control()
+        || matches!(c, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}')
+        || matches!(c, '\u{FEFF}' | '\u{FFF9}'..='\u{FFFB}' | '\u{E0000}'..='\u{E0FFF}');
+    if is_invisible { ' ' } else { c }
+}
+
+/// A platform may name a person whom the report didn't: what looks like an e-mail address goes.
+fn without_addresses(text: &str) -> String {
+    let is_part = |c: char| c.is_alphanumeric() || "@.+-_%'".contains(c);
+    let mut cleaned = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find(is_part) {
+        let (before, word) = rest.split_at(start);
+        let end = word.find(|c| !is_part(c)).unwrap_or(word.len());
+        let (word, after) = word.split_at(end);
+        cleaned.push_str(before);
+        cleaned.push_str(if word.contains('@') { HIDDEN } else { word });
+        rest = after;
+    }
+    cleaned.push_str(rest);
+    cleaned
+}
+
+#[cfg(test)]
+mod tests {
+    use super::clean;
+
+    fn cleaned(text: &str, secrets: &[&str]) -> String {
+        let secrets: Vec<_> = secrets.iter().map(|&secret| secret.to_owned()).collect();
+        clean(text, &secrets)
+    }
+
+    #[test]
+    fn what_was_sent_goes_in_any_case_and_encoding() {
+        assert_eq!(
+            cleaned("key PARTNER_1, a%20b and clk", &["partner_1", "a b", "c"]),
+            "key [hidden], [hidden] and clk"
+        );
+        assert_eq!(cleaned("ask bob@shop.example", &[]), "ask [hidden]");
+    }
+
+    #[test]
+    fn the_rest_is_short_and_printable() {
+        assert_eq!(cleaned("a\u{1b}[31mb\u{202e}c\n", &[]), "a [31mb c ");
+        assert_eq!(cleaned(&"ä ".repeat(9000), &[]).chars().count(), 500);
+        let cut = format!("{} ada.lovelace@shop.example", "x".repeat(1990));
+        assert!(!cleaned(&cut, &[]).contains("ada"));
+    }
+}

@@ -1,0 +1,300 @@
+//! Money went back, or came back after that.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use super::text::optional;
+use super::{Id, InvalidId, Money, OptionalText};
+
+/// All or a part of what was paid for an order went back.
+///
+/// Two refunds of one order under the same ID, or without one of the same amount, are duplicates:
+/// give partial refunds the payment provider's ID.
+///
+/// ```
+/// use tower_referral_platforms::{Money, Refund};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let all = Refund::whole("ORDER-1")?.with_reason("never arrived");
+/// let some = Refund::part("ORDER-2", Money::new("5.00", "EUR")?)?.with_id("re_3MmlLrLkdIwHu7ix")?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[must_use = "a report does nothing until it is given to a `Client`"]
+pub struct Refund {
+    order: Id,
+    /// All of it if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    amount: Option<Money>,
+    /// The refund's ID.
+    #[serde(default, rename = "refund", skip_serializing_if = "Option::is_none")]
+    id: Option<Id>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sale_amount: Option<Money>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    customer: Option<Id>,
+    #[serde(
+        default,
+        deserialize_with = "optional",
+        skip_serializing_if = "Option::is_none"
+    )]
+    reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reverse_paid_earnings: Option<bool>,
+    #[serde(
+        default,
+        with = "time::serde::rfc3339::option",
+        skip_serializing_if = "Option::is_none"
+    )]
+    refunded_at: Option<OffsetDateTime>,
+}
+
+impl Refund {
+    /// Creates the refund of all that was paid for an order.
+    ///
+    /// # Errors
+    ///
+    /// The order isn't an ID: see [`InvalidId`].
+    pub fn whole(order: impl fmt::Display) -> Result<Self, InvalidId> {
+        Ok(Self {
+            order: Id::new(order)?,
+            amount: None,
+            id: None,
+            sale_amount: None,
+            customer: None,
+            reason: None,
+            reverse_paid_earnings: None,
+            refunded_at: None,
+        })
+    }
+
+    /// Creates the refund of a part of what was paid for an order: this much, no matter what went
+    /// back before.
+    ///
+    /// # Errors
+    ///
+    /// The order isn't an ID: see [`InvalidId`].
+    pub fn part(order: impl fmt::Display, amount: Money) -> Result<Self, InvalidId> {
+        Ok(Self {
+            amount: Some(amount),
+            ..Self::whole(order)?
+        })
+    }
+
+    /// Sets the refund's own ID, which tells two refunds of one order apart.
+    ///
+    /// # Errors
+    ///
+    /// The text isn't an ID: see [`InvalidId`].
+    pub fn with_id(mut self, id: impl fmt::Display) -> Result<Self, InvalidId> {
+        self.id = Some(Id::new(id)?);
+        Ok(self)
+    }
+
+    /// Sets what the order was worth, for platforms that want the amount of a whole refund too.
+    pub fn with_sale_amount(mut self, amount: impl Into<Option<Money>>) -> Self {
+        self.sale_amount = amount.into();
+        self
+    }
+
+    /// Sets the customer, for platforms that want it with a refund.
+    ///
+    /// # Errors
+    ///
+    /// The text isn't an ID: see [`InvalidId`].
+    pub fn with_customer(mut self, customer: impl fmt::Display) -> Result<Self, InvalidId> {
+        self.customer = Some(Id::new(customer)?);
+        Ok(self)
+    }
+
+    /// Sets why the money went back.
+    pub fn with_reason(mut self, reason: impl OptionalText) -> Self {
+        self.reason = reason.filled();
+        self
+    }
+
+    /// Sets whether partners give back what was paid out to them already; by default the platform
+    /// decides.
+    pub fn with_reverse_paid_earnings(mut self, reverse: impl Into<Option<bool>>) -> Self {
+        self.reverse_paid_earnings = reverse.into();
+        self
+    }
+
+    /// Sets when the money went back.
+    pub fn with_refunded_at(mut self, at: impl Into<Option<OffsetDateTime>>) -> Self {
+        self.refunded_at = at.into();
+        self
+    }
+
+    /// Returns the order's ID.
+    #[must_use]
+    pub fn order(&self) -> &str {
+        self.order.as_str()
+    }
+
+    /// Returns how much went back; `None` is all of it.
+    #[must_use]
+    pub fn amount(&self) -> Option<Money> {
+        self.amount
+    }
+
+    /// Returns how much went back where that is known: the amount of a part, or what the order was
+    /// worth.
+    #[must_use]
+    pub fn known_amount(&self) -> Option<Money> {
+        self.amount.or(self.sale_amount)
+    }
+
+    /// Returns the refund's ID.
+    #[must_use]
+    pub fn id(&self) -> Option<&str> {
+        self.id.as_ref().map(Id::as_str)
+    }
+
+    /// Returns the customer's ID.
+    #[must_use]
+    pub fn customer(&self) -> Option<&str> {
+        self.customer.as_ref().map(Id::as_str)
+    }
+
+    /// Returns the reason.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
+    }
+
+    /// Returns whether partners give back what was paid out to them already, where that was set.
+    #[must_use]
+    pub fn reverse_paid_earnings(&self) -> Option<bool> {
+        self.reverse_paid_earnings
+    }
+
+    /// Returns when the money went back, where that was set.
+    #[must_use]
+    pub fn refunded_at(&self) -> Option<OffsetDateTime> {
+        self.refunded_at
+    }
+
+    pub(super) fn parts(&self) -> Parts<'_> {
+        (&self.order, self.id.as_ref(), self.amount)
+    }
+}
+
+/// Order, the refund's ID and the amount.
+pub(super) type Parts<'r> = (&'r Id, Option<&'r Id>, Option<Money>);
+
+/// Shows the order and the amount.
+impl fmt::Debug for Refund {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Refund")
+            .field("order", &self.order)
+            .field("amount", &self.amount)
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A refund was taken back: a dispute was won, or a refund failed. It gives commission back.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[must_use = "a report does nothing until it is given to a `Client`"]
+pub struct RefundReversal {
+    order: Id,
+    /// All of it if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    amount: Option<Money>,
+    /// The ID of the refund that is taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    refund: Option<Id>,
+    #[serde(
+        default,
+        deserialize_with = "optional",
+        skip_serializing_if = "Option::is_none"
+    )]
+    reason: Option<String>,
+}
+
+impl RefundReversal {
+    /// Creates the reversal of a refund of all that was paid for an order.
+    ///
+    /// # Errors
+    ///
+    /// The order isn't an ID: see [`InvalidId`].
+    pub fn whole(order: impl fmt::Display) -> Result<Self, InvalidId> {
+        Ok(Self {
+            order: Id::new(order)?,
+            amount: None,
+            refund: None,
+            reason: None,
+        })
+    }
+
+    /// Creates the reversal of a refund of this much.
+    ///
+    /// # Errors
+    ///
+    /// The order isn't an ID: see [`InvalidId`].
+    pub fn part(order: impl fmt::Display, amount: Money) -> Result<Self, InvalidId> {
+        Ok(Self {
+            amount: Some(amount),
+            ..Self::whole(order)?
+        })
+    }
+
+    /// Sets the ID of the refund that is taken back.
+    ///
+    /// # Errors
+    ///
+    /// The text isn't an ID: see [`InvalidId`].
+    pub fn with_refund(mut self, refund: impl fmt::Display) -> Result<Self, InvalidId> {
+        self.refund = Some(Id::new(refund)?);
+        Ok(self)
+    }
+
+    /// Sets why.
+    pub fn with_reason(mut self, reason: impl OptionalText) -> Self {
+        self.reason = reason.filled();
+        self
+    }
+
+    /// Returns the order's ID.
+    #[must_use]
+    pub fn order(&self) -> &str {
+        self.order.as_str()
+    }
+
+    /// Returns how much comes back; `None` is all of it.
+    #[must_use]
+    pub fn amount(&self) -> Option<Money> {
+        self.amount
+    }
+
+    /// Returns the ID of the refund that is taken back.
+    #[must_use]
+    pub fn refund(&self) -> Option<&str> {
+        self.refund.as_ref().map(Id::as_str)
+    }
+
+    /// Returns the reason.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
+    }
+
+    pub(super) fn parts(&self) -> Parts<'_> {
+        (&self.order, self.refund.as_ref(), self.amount)
+    }
+}
+
+/// Shows the order and the amount.
+impl fmt::Debug for RefundReversal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RefundReversal")
+            .field("order", &self.order)
+            .field("amount", &self.amount)
+            .field("refund", &self.refund)
+            .finish_non_exhaustive()
+    }
+}

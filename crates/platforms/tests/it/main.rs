@@ -1,0 +1,26 @@
+//! All tests of the crate in one binary: reports and their delivery, each platform, the transport,
+//! and the example `reconcile` as people run it.
+
+#[cfg(feature = "https")]
+mod failures;
+#[cfg(feature = "https")]
+mod fault_server;
+#[cfg(feature = "https")]
+mod hostile_platform;
+#[cfg(feature = "https")]
+mod reconcile;
+
+mod answers;
+mod delivery;
+mod golden;
+#[cfg(feature = "tracing")]
+mod leaks;
+#[cfg(feature = "tracing")]
+mod log;
+mod money;
+mod partnac;
+mod partnero;
+mod reports;
+mod stand_in;
+mod tapfiliate;
+mod webhooks_partnero;
