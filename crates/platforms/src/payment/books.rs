@@ -1,0 +1,543 @@
+//! The step from an event to reports: finds what is stored, lets the pure functions decide, and stores
+//! what is new.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::future::Future;
+
+use super::event::{Event, Link, Payment, PaymentKind, PaymentLink, Reason};
+use super::record::{AccountFacts, Facts, PaymentFacts, Record, SaleFacts};
+use super::settle::Who;
+use crate::{Credit, Report};
+
+/// What an application stores of payments, in the transaction in which it enqueues the reports.
+///
+/// An implementation is a table of records, each under its [`id`](Record::id), and an index of their
+/// [`links`](Record::links). Two transactions whose [`find`](Self::find) has a link in common must run
+/// one after the other, also where nothing is stored under that link yet: with PostgreSQL lock every
+/// link (`pg_advisory_xact_lock`) in a statement, or in a `VOLATILE` function, *before* the one that
+/// reads; with SQLite begin the transaction with `BEGIN IMMEDIATE`. Without that an invoice and the
+/// event that says whose it is can miss each other.
+///
+/// Booking a payment takes one `find`, at most one `credit` and one `save`. Two events in a thousand
+/// take a second `find`: those that bring what earlier payments were waiting for.
+///
+/// [`MemoryBooks`] is an implementation for tests.
+pub trait Books {
+    /// Why records could neither be read nor written.
+    type Error;
+
+    /// Returns every record that has one of these links.
+    fn find(
+        &mut self,
+        links: &[Link],
+    ) -> impl Future<Output = Result<Vec<Record>, Self::Error>> + Send;
+
+    /// Stores and removes records.
+    fn save(&mut self, changes: &Changes) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Returns the credit in the application's own row of this customer. By default there is none: the
+    /// credit is what [`PaymentLink::of_customer`] booked at sign-up.
+    fn credit(
+        &mut self,
+        customer: &str,
+    ) -> impl Future<Output = Result<Option<Credit>, Self::Error>> + Send {
+        let _ = customer;
+        async { Ok(None) }
+    }
+}
+
+/// What is to be stored.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Changes {
+    /// Records to insert, or to put in the place of those with the same ID, links included.
+    pub saved: Vec<Record>,
+    /// The IDs of records to remove: another one has all that they had.
+    pub removed: Vec<String>,
+}
+
+/// What an event led to.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+#[must_use = "the reports are to be enqueued in the transaction in which the event was booked"]
+pub struct Booked {
+    /// What platforms are to be told, in this order.
+    pub reports: Vec<Report>,
+    /// Why there is nothing to report, or why something is still missing.
+    pub reason: Option<Reason>,
+}
+
+impl Booked {
+    fn nothing(reason: Reason) -> Self {
+        Self {
+            reports: Vec::new(),
+            reason: Some(reason),
+        }
+    }
+}
+
+/// Books an event: stores what is new of it, and returns what platforms are to be told.
+///
+/// Events may come twice and in any order. In the end the same sales are reported with the same
+/// credit, and the same amounts have gone back.
+///
+/// - A payment of a subscription is credited to whom the customer is credited
+///   ([`PaymentLink::of_customer`] or [`Books::credit`]), and otherwise to the referral that came with
+///   the subscription. A one-time payment goes to the referral that came with it, and otherwise to
+///   whom the customer is credited.
+/// - A sale without credit is reported, and once more when the credit becomes known.
+/// - A payment of a subscription of which nobody said whose it is waits for an event that does. A
+///   one-time payment without a customer is a guest's.
+/// - A refund or a dispute waits for its sale. What goes back is the same share of the net as of the
+///   gross, and all that is left once all of the gross has gone back.
+///
+/// # Errors
+///
+/// The books failed. Roll back, and answer with a 5xx status: the provider sends the event again.
+pub async fn book<B: Books + ?Sized>(books: &mut B, event: &Event) -> Result<Booked, B::Error> {
+    match event {
+        Event::Ignored(reason) => Ok(Booked::nothing(*reason)),
+        Event::Payment(payment) => {
+            let mut work = Work::new(books);
+            work.find(&payment.links, payment_links(payment)).await?;
+            work.teach_by_payment(payment);
+            let is_second = work.is_order_taken(payment);
+            let mut mine = work.payment(&payment.links);
+            if payment.is_own_order && !is_second {
+                mine.links.insert(Link::order(&payment.order));
+            }
+            let reason = mine.facts.add_sale(payment, is_second);
+            work.finish(Some(mine), reason).await
+        }
+        Event::Link(link) => {
+            let mut work = Work::new(books);
+            work.find(&link.links, account_links(link)).await?;
+            work.teach_by_link(link);
+            let mine = (!link.links.is_empty()).then(|| work.payment(&link.links));
+            work.finish(mine, None).await
+        }
+        Event::Refunded(back)
+        | Event::RefundFailed(back)
+        | Event::Disputed(back)
+        | Event::DisputeWon(back)
+        | Event::DisputeLost(back) => {
+            let mut work = Work::new(books);
+            work.find(&back.links, Vec::new()).await?;
+            let mut mine = work.payment(&back.links);
+            mine.facts.add_back(event, back);
+            work.finish(Some(mine), None).await
+        }
+    }
+}
+
+fn payment_links(payment: &Payment) -> Vec<Link> {
+    let mut links = Vec::new();
+    if payment.is_own_order {
+        links.push(Link::order(&payment.order));
+    }
+    links.extend(payment.subscription.clone());
+    links.extend(payment.payer.clone());
+    let payer = payment.payer.as_ref().and_then(Link::id);
+    links.extend(payment.customer.as_deref().or(payer).map(Link::customer));
+    // A renewal tells nothing that the first payment didn't, and there may be years of them.
+    if payment.kind == PaymentKind::First || payment.credit.is_some() {
+        links.extend(payment.subscription.as_ref().map(Link::waiting));
+        links.extend(payment.payer.as_ref().map(Link::waiting));
+    }
+    links
+}
+
+fn account_links(link: &PaymentLink) -> Vec<Link> {
+    let customer = link.customer.as_deref().map(Link::customer);
+    let accounts = [link.subscription.clone(), link.payer.clone(), customer];
+    let accounts: Vec<Link> = accounts.into_iter().flatten().collect();
+    let waiting: Vec<Link> = accounts.iter().map(Link::waiting).collect();
+    [accounts, waiting].concat()
+}
+
+/// A payment in hand.
+struct Mine {
+    id: Option<String>,
+    links: BTreeSet<Link>,
+    facts: PaymentFacts,
+}
+
+/// One event on its way into the books.
+struct Work<'b, B: ?Sized> {
+    books: &'b mut B,
+    /// All that was asked for.
+    asked: BTreeSet<Link>,
+    /// Everything that was found, as it is stored, by ID.
+    found: BTreeMap<String, Record>,
+    accounts: BTreeMap<Link, AccountFacts>,
+    /// Accounts of which more is known than before.
+    taught: BTreeSet<Link>,
+    changes: Changes,
+    reports: Vec<Report>,
+}
+
+impl<'b, B: Books + ?Sized> Work<'b, B> {
+    fn new(books: &'b mut B) -> Self {
+        Self {
+            books,
+            asked: BTreeSet::new(),
+            found: BTreeMap::new(),
+            accounts: BTreeMap::new(),
+            taught: BTreeSet::new(),
+            changes: Changes::default(),
+            reports: Vec::new(),
+        }
+    }
+
+    async fn find(&mut self, own: &[Link], more: Vec<Link>) -> Result<(), B::Error> {
+        let links: BTreeSet<Link> = own.iter().cloned().chain(more).collect();
+        let links: Vec<Link> = links.difference(&self.asked).cloned().collect();
+        if links.is_empty() {
+            return Ok(());
+        }
+        for record in self.books.find(&links).await? {
+            if let Facts::Account(account) = &record.facts
+                && let Some(link) = record.links.first()
+            {
+                let known = self.accounts.entry(link.clone());
+                known.or_insert_with(|| account.clone());
+            }
+            self.found.entry(record.id.clone()).or_insert(record);
+        }
+        self.asked.extend(links);
+        Ok(())
+    }
+
+    fn teach(&mut self, link: Link, customer: Option<&str>, credit: Option<&Credit>) {
+        let account = self.accounts.entry(link.clone()).or_default();
+        let mut is_new = false;
+        if let Some(customer) = customer
+            && account.customer.is_none()
+        {
+            account.customer = Some(customer.to_owned());
+            is_new = true;
+        }
+        if let Some(credit) = credit
+            && account.credit.is_none()
+        {
+            account.credit = Some(credit.clone());
+            is_new = true;
+        }
+        if is_new {
+            self.taught.insert(link);
+        }
+    }
+
+    fn teach_by_payment(&mut self, payment: &Payment) {
+        if !payment.kind.is_subscription() {
+            return;
+        }
+        let customer = payment.customer.as_deref();
+        if let Some(link) = &payment.subscription {
+            self.teach(link.clone(), customer, payment.credit.as_ref());
+        }
+        if let Some(link) = &payment.payer {
+            self.teach(link.clone(), customer, None);
+        }
+    }
+
+    fn teach_by_link(&mut self, link: &PaymentLink) {
+        let customer = link.customer.as_deref();
+        let credit = link.credit.as_ref();
+        let (of_subscription, of_customer) = match &link.subscription {
+            Some(_) => (credit, None),
+            None => (None, credit),
+        };
+        if let Some(link) = &link.subscription {
+            self.teach(link.clone(), customer, of_subscription);
+        }
+        if let Some(link) = &link.payer {
+            self.teach(link.clone(), customer, None);
+        }
+        if let (Some(customer), Some(credit)) = (customer, of_customer) {
+            let link = Link::customer(customer);
+            // What the shop says of its customer counts, whatever was known.
+            if let Some(account) = self.accounts.get_mut(&link)
+                && account.credit.as_ref() != Some(credit)
+            {
+                account.credit = None;
+            }
+            self.teach(link, Some(customer), Some(credit));
+        }
+    }
+
+    /// Is there another payment of the same order of the shop's?
+    fn is_order_taken(&self, payment: &Payment) -> bool {
+        let order = Link::order(&payment.order);
+        payment.is_own_order
+            && self.found.values().any(|record| {
+                let is_other = !payment.links.iter().any(|link| record.links.contains(link));
+                is_other && record.payment().is_some() && record.links.contains(&order)
+            })
+    }
+
+    /// Takes what is stored of one payment: the records that have one of these links, joined.
+    fn payment(&mut self, links: &[Link]) -> Mine {
+        let mut mine = Mine {
+            id: None,
+            links: links.iter().cloned().collect(),
+            facts: PaymentFacts::default(),
+        };
+        for record in self.found.values() {
+            let Facts::Payment(facts) = &record.facts else {
+                continue;
+            };
+            if !links.iter().any(|link| record.links.contains(link)) {
+                continue;
+            }
+            mine.links.extend(record.links.iter().cloned());
+            mine.facts = match mine.id.take() {
+                None => (**facts).clone(),
+                Some(id) => {
+                    self.changes.removed.push(id);
+                    mine.facts.merged((**facts).clone(), &mut self.reports)
+                }
+            };
+            mine.id = Some(record.id.clone());
+        }
+        mine
+    }
+
+    async fn finish(
+        mut self,
+        mine: Option<Mine>,
+        reason: Option<Reason>,
+    ) -> Result<Booked, B::Error> {
+        let mut settled = None;
+        let own = mine.as_ref().and_then(|mine| mine.id.clone());
+        if let Some(mine) = mine {
+            settled = self.settle(mine).await?;
+        }
+        self.settle_waiting(own.as_deref()).await?;
+        for link in std::mem::take(&mut self.taught) {
+            let account = self.accounts.get(&link).cloned().unwrap_or_default();
+            self.keep(Record::new([link].into(), Facts::Account(account)));
+        }
+        let is_changed = self.changes != Changes::default();
+        if is_changed {
+            self.books.save(&self.changes).await?;
+        }
+        let unchanged = if is_changed {
+            Reason::NoChange
+        } else {
+            Reason::AlreadyBooked
+        };
+        Ok(Booked {
+            reason: reason
+                .or(settled)
+                .or_else(|| self.reports.is_empty().then_some(unchanged)),
+            reports: self.reports,
+        })
+    }
+
+    /// Settles what was waiting for what is known now.
+    async fn settle_waiting(&mut self, own: Option<&str>) -> Result<(), B::Error> {
+        let waiting: Vec<Link> = self.taught.iter().map(Link::waiting).collect();
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        self.find(&[], waiting.clone()).await?;
+        let is_waiting = |record: &Record| {
+            let has_link = waiting.iter().any(|link| record.links.contains(link));
+            has_link && Some(record.id()) != own && !self.changes.removed.contains(&record.id)
+        };
+        let records = self.found.values().filter(|record| is_waiting(record));
+        let others: Vec<Mine> = records.filter_map(Mine::of).collect();
+        for other in others {
+            self.settle(other).await?;
+        }
+        Ok(())
+    }
+
+    async fn settle(&mut self, mut mine: Mine) -> Result<Option<Reason>, B::Error> {
+        let who = match &mine.facts.sale {
+            Some(sale) if mine.facts.is_open() => self.who(&sale.clone()).await?,
+            _ => None,
+        };
+        let reason = mine.facts.settle(who.as_ref(), &mut self.reports);
+        mine.wait_for(who.as_ref());
+        let record = Record::new(mine.links, Facts::Payment(Box::new(mine.facts)));
+        self.keep(record.map(|record| Record {
+            id: mine.id.unwrap_or(record.id),
+            ..record
+        }));
+        Ok(reason)
+    }
+
+    /// Stores a record unless it is stored as it is.
+    fn keep(&mut self, record: Option<Record>) {
+        if let Some(record) = record
+            && self.found.get(&record.id) != Some(&record)
+        {
+            self.changes.saved.push(record);
+        }
+    }
+
+    /// Says whose sale it is, as far as that is known.
+    async fn who(&mut self, sale: &SaleFacts) -> Result<Option<Who>, B::Error> {
+        let account = |link: &Option<Link>| self.accounts.get(link.as_ref()?);
+        let subscription = account(&sale.subscription).cloned().unwrap_or_default();
+        let payer = account(&sale.payer).cloned().unwrap_or_default();
+        let own = sale.credit.clone().or(subscription.credit);
+        let named = sale.customer.clone();
+        let named = named.or(subscription.customer).or(payer.customer);
+        let payer = sale.payer.as_ref().and_then(Link::id);
+        if let Some(customer) = named {
+            let is_one_time = !sale.payment_kind.is_subscription();
+            let credit = match own {
+                Some(own) if is_one_time => Some(own),
+                own => self.stored_credit(&customer).await?.or(own),
+            };
+            return Ok(Some(Who {
+                customer,
+                is_guest: false,
+                credit,
+            }));
+        }
+        // The shop may know its customers by the provider's IDs.
+        if let Some(payer) = payer
+            && let Some(credit) = self.stored_credit(payer).await?
+        {
+            return Ok(Some(Who {
+                customer: payer.to_owned(),
+                is_guest: false,
+                credit: Some(own.unwrap_or(credit)),
+            }));
+        }
+        let is_guest = own.is_some() || !sale.payment_kind.is_subscription();
+        Ok(is_guest.then(|| Who {
+            customer: payer.unwrap_or(&sale.order).to_owned(),
+            is_guest: true,
+            credit: own,
+        }))
+    }
+
+    async fn stored_credit(&mut self, customer: &str) -> Result<Option<Credit>, B::Error> {
+        let link = Link::customer(customer);
+        self.find(&[], vec![link.clone()]).await?;
+        if let Some(credit) = self.accounts.get(&link).and_then(|it| it.credit.clone()) {
+            return Ok(Some(credit));
+        }
+        self.books.credit(customer).await
+    }
+}
+
+impl Mine {
+    fn of(record: &Record) -> Option<Self> {
+        Some(Self {
+            id: Some(record.id.clone()),
+            links: record.links.clone(),
+            facts: record.payment()?.clone(),
+        })
+    }
+
+    /// Sets the links by which what is missing finds the payment.
+    fn wait_for(&mut self, who: Option<&Who>) {
+        self.links
+            .retain(|link| !link.as_str().starts_with("waiting:"));
+        if !self.facts.is_open() {
+            return;
+        }
+        let Some(sale) = &self.facts.sale else {
+            return;
+        };
+        self.links
+            .extend(sale.subscription.as_ref().map(Link::waiting));
+        let is_named = who.is_some_and(|who| !who.is_guest);
+        if !is_named {
+            self.links.extend(sale.payer.as_ref().map(Link::waiting));
+        }
+        let payer = sale.payer.as_ref().and_then(Link::id);
+        let customer = who.map(|who| &*who.customer).or(payer);
+        self.links
+            .extend(customer.map(|id| Link::customer(id).waiting()));
+    }
+}
+
+/// Books in memory, for tests and examples. They are gone with the process.
+///
+/// ```
+/// use tower_referral_platforms::Money;
+/// use tower_referral_platforms::payment::{Link, MemoryBooks, Payment, Reason, book};
+///
+/// # async fn paid() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut books = MemoryBooks::new();
+/// let price = Money::new("99.99", "EUR")?;
+/// let payment = Payment::new("ORDER-1", Link::new("mollie", "payment", "tr_7"), price, price)?;
+/// let event = payment.with_customer("C1")?.into();
+/// assert_eq!(book(&mut books, &event).await?.reports[0].id(), "sale:ORDER-1");
+/// assert_eq!(book(&mut books, &event).await?.reason, Some(Reason::AlreadyBooked));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct MemoryBooks {
+    records: BTreeMap<String, Record>,
+    links: BTreeMap<Link, BTreeSet<String>>,
+    credits: BTreeMap<String, Credit>,
+}
+
+impl MemoryBooks {
+    /// Creates empty books.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the credit of a customer, as the application's own row would have it.
+    pub fn set_credit(&mut self, customer: impl Into<String>, credit: Credit) {
+        self.credits.insert(customer.into(), credit);
+    }
+
+    /// Returns all records.
+    pub fn records(&self) -> impl Iterator<Item = &Record> {
+        self.records.values()
+    }
+
+    fn remove(&mut self, id: &str) {
+        let Some(record) = self.records.remove(id) else {
+            return;
+        };
+        for link in record.links() {
+            if let Some(ids) = self.links.get_mut(link) {
+                ids.remove(id);
+            }
+        }
+    }
+}
+
+impl Books for MemoryBooks {
+    type Error = Infallible;
+
+    async fn find(&mut self, links: &[Link]) -> Result<Vec<Record>, Infallible> {
+        let ids = links.iter().filter_map(|link| self.links.get(link));
+        let ids: BTreeSet<&String> = ids.flatten().collect();
+        let records = ids.into_iter().filter_map(|id| self.records.get(id));
+        Ok(records.cloned().collect())
+    }
+
+    async fn save(&mut self, changes: &Changes) -> Result<(), Infallible> {
+        for id in &changes.removed {
+            self.remove(id);
+        }
+        for record in &changes.saved {
+            self.remove(record.id());
+            for link in record.links() {
+                let ids = self.links.entry(link.clone()).or_default();
+                ids.insert(record.id().to_owned());
+            }
+            self.records.insert(record.id().to_owned(), record.clone());
+        }
+        Ok(())
+    }
+
+    async fn credit(&mut self, customer: &str) -> Result<Option<Credit>, Infallible> {
+        Ok(self.credits.get(customer).cloned())
+    }
+}

@@ -1,0 +1,140 @@
+//! What the shop puts into a payment at checkout, and under which names.
+
+use std::collections::BTreeMap;
+
+use super::event::{Payment, Reason, checked};
+use crate::Money;
+
+/// The names under which the shop puts its IDs into a payment's metadata (Paddle: `custom_data`).
+///
+/// ```
+/// use tower_referral_platforms::payment::Fields;
+///
+/// let fields = Fields::default().with_customer("user_id").with_order("order_id");
+/// ```
+#[derive(Clone, Debug)]
+pub struct Fields {
+    customer: String,
+    order: String,
+    referral: String,
+    coupon: String,
+}
+
+/// `customer`, `order`, `referral` and `coupon`.
+impl Default for Fields {
+    fn default() -> Self {
+        Self {
+            customer: "customer".to_owned(),
+            order: "order".to_owned(),
+            referral: "referral".to_owned(),
+            coupon: "coupon".to_owned(),
+        }
+    }
+}
+
+impl Fields {
+    /// Sets the name of the shop's ID of the customer.
+    #[must_use]
+    pub fn with_customer(mut self, name: impl Into<String>) -> Self {
+        self.customer = name.into();
+        self
+    }
+
+    /// Sets the name of the shop's ID of a one-time order.
+    #[must_use]
+    pub fn with_order(mut self, name: impl Into<String>) -> Self {
+        self.order = name.into();
+        self
+    }
+
+    /// Sets the name of the carry token.
+    #[must_use]
+    pub fn with_referral(mut self, name: impl Into<String>) -> Self {
+        self.referral = name.into();
+        self
+    }
+
+    /// Sets the name of the coupon.
+    #[must_use]
+    pub fn with_coupon(mut self, name: impl Into<String>) -> Self {
+        self.coupon = name.into();
+        self
+    }
+
+    /// Reads what the shop put into the first of these that has anything of it.
+    pub(super) fn read<'m>(
+        &self,
+        metadata: impl IntoIterator<Item = Option<&'m BTreeMap<String, String>>>,
+    ) -> Result<Own, Reason> {
+        let mut own = Own::default();
+        for pairs in metadata.into_iter().flatten() {
+            let value = |known: Option<String>, name: &str| known.or_else(|| pairs.get(name).cloned());
+            own.customer = value(own.customer, &self.customer);
+            own.order = value(own.order, &self.order);
+            own.referral = value(own.referral, &self.referral);
+            own.coupon = value(own.coupon, &self.coupon);
+        }
+        for id in [&own.customer, &own.order].into_iter().flatten() {
+            checked(id).map_err(|_| Reason::InvalidId)?;
+        }
+        Ok(own)
+    }
+}
+
+/// What the shop put into a payment.
+#[derive(Default)]
+pub(super) struct Own {
+    pub(super) customer: Option<String>,
+    pub(super) order: Option<String>,
+    pub(super) referral: Option<String>,
+    pub(super) coupon: Option<String>,
+}
+
+impl Own {
+    pub(super) fn is_empty(&self) -> bool {
+        self.customer.is_none() && self.order.is_none() && self.referral.is_none()
+    }
+
+    pub(super) fn put_into(self, payment: &mut Payment) {
+        payment.customer = self.customer;
+        payment.referral_token = self.referral;
+        payment.coupon = self.coupon;
+    }
+}
+
+/// Gross and net of a payment in the provider's unit, or why there is nothing to report.
+pub(super) fn amounts(
+    gross: i64,
+    net: i64,
+    decimals: Option<u8>,
+    currency: Option<&str>,
+) -> Result<(Money, Money), Reason> {
+    if gross <= 0 || net <= 0 {
+        return Err(Reason::NothingPaid);
+    }
+    let money = |units| money(units, decimals, currency);
+    Ok((money(gross)?, money(net.min(gross))?))
+}
+
+/// An amount in the provider's unit; without decimals in the currency's minor unit.
+pub(super) fn money(
+    units: i64,
+    decimals: Option<u8>,
+    currency: Option<&str>,
+) -> Result<Money, Reason> {
+    let currency = currency.ok_or(Reason::Incomplete)?;
+    let money = match decimals {
+        Some(decimals) => Money::from_scaled(units, decimals, currency),
+        None => Money::from_minor(units, currency),
+    };
+    money.map_err(|_| Reason::Incomplete)
+}
+
+/// The part of the net that was paid: all of it, unless a credit paid the rest.
+pub(super) fn share_of(net: i64, paid: i64, total: i64) -> i64 {
+    if total <= 0 || paid >= total {
+        return net;
+    }
+    let doubled = 2 * i128::from(net) * i128::from(paid) + i128::from(total);
+    i64::try_from(doubled.div_euclid(2 * i128::from(total))).unwrap_or(net)
+}

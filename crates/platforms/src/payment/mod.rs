@@ -1,0 +1,58 @@
+//! From payment to report: the webhooks of payment providers, and what affiliate platforms are to be
+//! told because of them.
+//!
+//! | provider | feature | `Webhook` |
+//! |---|---|---|
+//! | Stripe | `stripe` | [`stripe::Webhook`](https://docs.rs/tower-referral-platforms) |
+//! | Paddle Billing | `paddle` | [`paddle::Webhook`](https://docs.rs/tower-referral-platforms) |
+//! | Polar | `polar` | [`polar::Webhook`](https://docs.rs/tower-referral-platforms) |
+//! | any other | none | make [`Event`]s of your own |
+//!
+//! A webhook handler checks and reads the event, books it, enqueues the reports, commits, and answers
+//! 200:
+//!
+//! ```
+//! # #[cfg(feature = "stripe")] {
+//! use http::{HeaderMap, StatusCode};
+//! use tower_referral_platforms::payment::{Books, Booked, book, stripe::Webhook};
+//!
+//! async fn handler<B: Books>(
+//!     webhook: &Webhook,
+//!     books: &mut B, // on the transaction of this request
+//!     headers: &HeaderMap,
+//!     body: &[u8],
+//! ) -> Result<Booked, StatusCode> {
+//!     let event = webhook.read(headers, body).map_err(|error| error.status())?;
+//!     book(books, &event).await.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
+//! }
+//! # }
+//! ```
+//!
+//! Reading is pure: bytes and headers in, an [`Event`] out. Deciding is pure, too; what must be stored
+//! between two events is behind the trait [`Books`].
+
+mod amounts;
+mod books;
+mod event;
+#[cfg(any(feature = "stripe", feature = "paddle", feature = "polar"))]
+mod fields;
+#[cfg(any(feature = "stripe", feature = "paddle", feature = "polar"))]
+mod json;
+#[cfg(feature = "paddle")]
+pub mod paddle;
+#[cfg(feature = "polar")]
+pub mod polar;
+mod record;
+mod settle;
+#[cfg(any(feature = "stripe", feature = "paddle", feature = "polar"))]
+mod signature;
+#[cfg(feature = "stripe")]
+pub mod stripe;
+
+pub use self::books::{Booked, Books, Changes, MemoryBooks, book};
+pub use self::event::{Event, Link, MoneyBack, Payment, PaymentKind, PaymentLink, Reason};
+#[cfg(any(feature = "stripe", feature = "paddle", feature = "polar"))]
+pub use self::fields::Fields;
+pub use self::record::Record;
+#[cfg(any(feature = "stripe", feature = "paddle", feature = "polar"))]
+pub use self::signature::{EmptySecret, WebhookError};

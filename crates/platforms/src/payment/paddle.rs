@@ -1,0 +1,231 @@
+//! Paddle Billing: transactions and adjustments.
+
+use http::HeaderMap;
+use serde::Deserialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::event::{Event, Link, MoneyBack, Payment, PaymentKind, Progress, Reason};
+use super::fields::{Fields, Own, amounts, money, share_of};
+use super::json::{Lenient, List, Object, Pairs, Text};
+use super::signature::{EmptySecret, MAX_BODY, Verifier, WebhookError, common_settings, only, read_pairs};
+
+/// Checks and reads Paddle Billing's webhooks.
+///
+/// | event | becomes |
+/// |---|---|
+/// | `transaction.completed` | a payment |
+/// | `adjustment.created`, `.updated` | by its `action`: an approved `refund`, or one that was reversed; a `chargeback`, or its reverse |
+/// | any other | nothing |
+///
+/// The net is without tax. The sandbox has secrets of its own, so its events fail the signature.
+#[derive(Clone, Debug)]
+pub struct Webhook {
+    verifier: Verifier,
+    fields: Fields,
+}
+
+impl Webhook {
+    /// Creates a reader of the webhooks that are signed with this secret (`pdl_ntfset_…`).
+    ///
+    /// # Errors
+    ///
+    /// The secret is empty.
+    pub fn new(secret: impl AsRef<[u8]>) -> Result<Self, EmptySecret> {
+        Ok(Self {
+            verifier: Verifier::new(secret.as_ref())?,
+            fields: Fields::default(),
+        })
+    }
+
+    common_settings!();
+
+    /// Checks and reads a webhook. `body` is the body byte for byte as it came.
+    ///
+    /// # Errors
+    ///
+    /// The webhook isn't signed by one of the secrets, not recently, or isn't an event.
+    pub fn read(&self, headers: &HeaderMap, body: &[u8]) -> Result<Event, WebhookError> {
+        if body.len() > MAX_BODY {
+            return Err(WebhookError::TooLarge);
+        }
+        let header = only(headers, "paddle-signature")?;
+        let signed = read_pairs(header, ';', "ts", "h1")?;
+        let content = [signed.timestamp.as_bytes(), b":", body];
+        self.verifier.verify(&signed, &content)?;
+        self.parse(body)
+    }
+
+    /// Reads an event that was checked before, for instance by a queue in front of the service.
+    ///
+    /// # Errors
+    ///
+    /// The body isn't an event.
+    pub fn parse(&self, body: &[u8]) -> Result<Event, WebhookError> {
+        if body.len() > MAX_BODY {
+            return Err(WebhookError::TooLarge);
+        }
+        let envelope: Envelope =
+            serde_json::from_slice(body).map_err(|_| WebhookError::Unreadable)?;
+        let Some(name) = envelope.event_type.text() else {
+            return Err(WebhookError::Unreadable);
+        };
+        let nothing = Data::default();
+        let data = envelope.data.get().unwrap_or(&nothing);
+        let at = envelope.occurred_at.text().and_then(moment);
+        let event = match name {
+            "transaction.completed" => self.transaction(data, at),
+            "transaction.paid" => Err(Reason::ReportedElsewhere),
+            "adjustment.created" | "adjustment.updated" => adjustment(data, at),
+            _ => Err(Reason::OtherType),
+        };
+        Ok(event.unwrap_or_else(Event::Ignored))
+    }
+
+    fn transaction(&self, it: &Data, at: Option<OffsetDateTime>) -> Result<Event, Reason> {
+        let id = it.id.text().ok_or(Reason::Incomplete)?;
+        let own = self.fields.read([it.custom_data.pairs()])?;
+        let details = it.details.get().and_then(|details| details.totals.get());
+        let totals = details.ok_or(Reason::Incomplete)?;
+        let total = totals.total.0.ok_or(Reason::Incomplete)?;
+        let paid = totals.grand_total.0.unwrap_or(total);
+        let net = share_of(total - totals.tax.or_zero(), paid, total);
+        let currency = it.currency_code.text().or(totals.currency_code.text());
+        let (gross, net) = amounts(paid, net, None, currency)?;
+        let origin = it.origin.text().unwrap_or_default();
+        let is_recurring = it.items.iter().any(|Object(item)| {
+            let price = item.price.get();
+            price.is_some_and(|price| price.billing_cycle.0.is_some())
+        });
+        let subscription = it.subscription_id.text();
+        let kind = match (origin, subscription) {
+            ("subscription_recurring", _) => PaymentKind::Renewal,
+            (origin, _) if origin.starts_with("subscription_") => PaymentKind::Change,
+            (_, Some(_)) => PaymentKind::First,
+            (_, None) if is_recurring => PaymentKind::First,
+            (_, None) => PaymentKind::OneTime,
+        };
+        let own = if kind.is_subscription() {
+            Own { order: None, ..own }
+        } else {
+            own
+        };
+        let order = own.order.as_deref().unwrap_or(id);
+        let payment = Payment::new(order, transaction_link(id), gross, net);
+        let mut payment = payment.map_err(|_| Reason::InvalidId)?.with_kind(kind);
+        payment.is_own_order = own.order.is_some();
+        payment.subscription = subscription.map(|id| Link::new(PADDLE, "subscription", id));
+        payment.payer = it.customer_id.text().map(|id| Link::new(PADDLE, "customer", id));
+        payment.paid_at = it.billed_at.text().and_then(moment).or(at);
+        own.put_into(&mut payment);
+        Ok(payment.into())
+    }
+}
+
+const PADDLE: &str = "paddle";
+
+fn transaction_link(id: &str) -> Link {
+    Link::new(PADDLE, "transaction", id)
+}
+
+fn moment(text: &str) -> Option<OffsetDateTime> {
+    OffsetDateTime::parse(text, &Rfc3339).ok()
+}
+
+fn adjustment(it: &Data, at: Option<OffsetDateTime>) -> Result<Event, Reason> {
+    let action = it.action.text().ok_or(Reason::Incomplete)?;
+    match action {
+        "refund" | "chargeback" | "chargeback_reverse" => {}
+        // A warning that money may go; a credit towards what isn't paid yet.
+        "chargeback_warning" | "chargeback_warning_reverse" | "credit" | "credit_reverse" => {
+            return Err(Reason::NoMoneyMoves);
+        }
+        _ => return Err(Reason::UnknownState),
+    }
+    let id = it.id.text().ok_or(Reason::Incomplete)?;
+    let transaction = it.transaction_id.text().ok_or(Reason::Incomplete)?;
+    let totals = it.totals.get().ok_or(Reason::Incomplete)?;
+    let total = totals.total.0.ok_or(Reason::Incomplete)?;
+    let currency = it.currency_code.text().or(totals.currency_code.text());
+    let net = match (totals.subtotal.0, totals.tax.0) {
+        (Some(net), _) => Some(net),
+        (None, Some(tax)) => Some(total - tax),
+        (None, None) => None,
+    };
+    let net = net.map(|net| money(net, None, currency)).transpose()?;
+    let gross = money(total, None, currency)?;
+    let back = MoneyBack::new(id, transaction_link(transaction), gross);
+    let back = back.map_err(|_| Reason::InvalidId)?;
+    let back = back.with_net(net).with_time(at);
+    let stage = |stage| back.clone().with_progress(Progress::Stage(stage));
+    match (action, it.status.text()) {
+        ("refund", Some("pending_approval")) => Err(Reason::NotApproved),
+        ("refund", Some("approved")) => Ok(Event::Refunded(stage(1))),
+        ("refund", Some("rejected" | "reversed")) => Ok(Event::RefundFailed(stage(2))),
+        ("chargeback", Some("approved") | None) => Ok(Event::Disputed(stage(1))),
+        ("chargeback", Some("rejected" | "reversed")) => Ok(Event::DisputeWon(stage(2))),
+        ("chargeback_reverse", Some("approved") | None) => {
+            Ok(Event::DisputeWon(back.with_progress(Progress::Contra)))
+        }
+        (_, Some("pending_approval")) => Err(Reason::NotApproved),
+        (_, Some(_)) => Err(Reason::UnknownState),
+        (_, None) => Err(Reason::Incomplete),
+    }
+}
+
+#[derive(Deserialize)]
+struct Envelope {
+    #[serde(default)]
+    event_type: Lenient<Text>,
+    #[serde(default)]
+    occurred_at: Lenient<Text>,
+    #[serde(default)]
+    data: Lenient<Object<Data>>,
+}
+
+/// A transaction or an adjustment.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Data {
+    action: Lenient<Text>,
+    billed_at: Lenient<Text>,
+    currency_code: Lenient<Text>,
+    custom_data: Lenient<Pairs>,
+    customer_id: Lenient<Text>,
+    details: Lenient<Object<Details>>,
+    id: Lenient<Text>,
+    items: Lenient<List<Object<Item>>>,
+    origin: Lenient<Text>,
+    status: Lenient<Text>,
+    subscription_id: Lenient<Text>,
+    totals: Lenient<Object<Totals>>,
+    transaction_id: Lenient<Text>,
+}
+
+#[derive(Deserialize)]
+struct Details {
+    #[serde(default)]
+    totals: Lenient<Object<Totals>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Totals {
+    currency_code: Lenient<Text>,
+    grand_total: Lenient<i64>,
+    subtotal: Lenient<i64>,
+    tax: Lenient<i64>,
+    total: Lenient<i64>,
+}
+
+#[derive(Deserialize)]
+struct Item {
+    #[serde(default)]
+    price: Lenient<Object<Price>>,
+}
+
+#[derive(Deserialize)]
+struct Price {
+    #[serde(default)]
+    billing_cycle: Lenient<Object<serde::de::IgnoredAny>>,
+}

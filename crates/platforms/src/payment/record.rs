@@ -1,0 +1,229 @@
+//! What is stored of payments: one record for each payment and for each account, as JSON that later
+//! versions of this crate read too.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use super::event::{Link, PaymentKind};
+use crate::{Credit, Money};
+
+/// What is stored of one payment, or of one account: opaque to the store, which keeps it as JSON under
+/// its [`id`](Self::id) and finds it by its [`links`](Self::links).
+///
+/// `Debug` shows no referral.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    #[serde(default = "first_version")]
+    pub(super) version: u32,
+    pub(super) id: String,
+    #[serde(default)]
+    pub(super) links: BTreeSet<Link>,
+    #[serde(flatten)]
+    pub(super) facts: Facts,
+}
+
+fn first_version() -> u32 {
+    1
+}
+
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(super) enum Facts {
+    Payment(Box<PaymentFacts>),
+    Account(AccountFacts),
+}
+
+/// What is known of a subscription, of a customer at the provider, or of a customer of the shop.
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct AccountFacts {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) customer: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) credit: Option<Credit>,
+}
+
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct PaymentFacts {
+    /// Absent while only refunds or links of the payment are known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) sale: Option<SaleFacts>,
+    /// Refunds and disputes by their IDs.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) back: BTreeMap<String, BackFacts>,
+    /// The latest word on all that was refunded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) total: Option<TotalFacts>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) reported: Option<Reported>,
+}
+
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct SaleFacts {
+    pub(super) order: String,
+    pub(super) gross: Money,
+    pub(super) net: Money,
+    pub(super) decimals: u8,
+    #[serde(default)]
+    pub(super) payment_kind: PaymentKind,
+    #[serde(default)]
+    pub(super) is_own_order: bool,
+    #[serde(default)]
+    pub(super) is_weak: bool,
+    /// Another payment of the same order was there first.
+    #[serde(default)]
+    pub(super) is_second: bool,
+    #[serde(default)]
+    pub(super) customer: Option<String>,
+    #[serde(default)]
+    pub(super) subscription: Option<Link>,
+    #[serde(default)]
+    pub(super) payer: Option<Link>,
+    #[serde(default)]
+    pub(super) credit: Option<Credit>,
+    #[serde(default)]
+    pub(super) coupon: Option<String>,
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    pub(super) paid_at: Option<OffsetDateTime>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct BackFacts {
+    pub(super) gross: Money,
+    #[serde(default)]
+    pub(super) net: Option<Money>,
+    /// Does it give back what another one took?
+    #[serde(default)]
+    pub(super) is_contra: bool,
+    #[serde(default)]
+    pub(super) is_dispute: bool,
+    /// Seconds of Unix time, and how far it got: the greatest pair counts.
+    #[serde(default)]
+    pub(super) state: (i64, u8),
+    /// Does the money go back, by that state?
+    pub(super) is_active: bool,
+    /// When it was first known to have failed, in seconds of Unix time.
+    #[serde(default)]
+    pub(super) failed_at: Option<i64>,
+    /// Is it part of what was reported?
+    #[serde(default)]
+    pub(super) is_applied: bool,
+    /// How many refunds and reversals were reported for it.
+    #[serde(default)]
+    pub(super) refunds: u32,
+    #[serde(default)]
+    pub(super) reversals: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct TotalFacts {
+    /// Whose total it is: the ID of the charge.
+    pub(super) id: String,
+    pub(super) gross: Money,
+    /// Seconds of Unix time.
+    #[serde(default)]
+    pub(super) at: i64,
+    /// Is it part of what was reported?
+    #[serde(default)]
+    pub(super) is_applied: bool,
+}
+
+/// What platforms were told.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Reported {
+    pub(super) order: String,
+    pub(super) customer: String,
+    pub(super) net: Money,
+    #[serde(default)]
+    pub(super) is_guest: bool,
+    #[serde(default)]
+    pub(super) is_credited: bool,
+    /// How much of the net went back.
+    #[serde(default)]
+    pub(super) back: Option<Money>,
+}
+
+impl Record {
+    pub(super) fn new(links: BTreeSet<Link>, facts: Facts) -> Option<Self> {
+        let id = links.first()?.as_str().to_owned();
+        Some(Self {
+            version: first_version(),
+            id,
+            links,
+            facts,
+        })
+    }
+
+    /// Returns the ID, under which there is one record.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Returns the links by which the record is to be found. Records may have links in common, and
+    /// links come and go.
+    pub fn links(&self) -> impl Iterator<Item = &Link> {
+        self.links.iter()
+    }
+
+    /// Returns the shop's customer whose record it is, where that is known: for a column by which a
+    /// customer's records can be found when the customer is to be erased.
+    #[must_use]
+    pub fn customer(&self) -> Option<&str> {
+        match &self.facts {
+            Facts::Account(account) => account.customer.as_deref(),
+            Facts::Payment(payment) => {
+                let reported = payment.reported.as_ref().map(|sale| &*sale.customer);
+                let sale = payment.sale.as_ref();
+                reported.or_else(|| sale.and_then(|sale| sale.customer.as_deref()))
+            }
+        }
+    }
+
+    /// Removes customer and referral from what is stored of a payment, so that a refund still finds
+    /// its order. Returns `None` for an account, of which nothing is left to store.
+    #[must_use]
+    pub fn erase(mut self) -> Option<Self> {
+        let Facts::Payment(payment) = &mut self.facts else {
+            return None;
+        };
+        if let Some(sale) = &mut payment.sale {
+            sale.customer = None;
+            sale.subscription = None;
+            sale.payer = None;
+            sale.credit = None;
+            sale.coupon = None;
+        }
+        if let Some(reported) = &mut payment.reported {
+            reported.customer.clear();
+            // Nothing that comes later is to be credited.
+            reported.is_credited = true;
+        }
+        self.links.retain(|link| !link.as_str().starts_with("waiting:"));
+        Some(self)
+    }
+
+    pub(super) fn payment(&self) -> Option<&PaymentFacts> {
+        match &self.facts {
+            Facts::Payment(payment) => Some(payment),
+            Facts::Account(_) => None,
+        }
+    }
+}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut record = f.debug_struct("Record");
+        record.field("id", &self.id).field("links", &self.links);
+        if let Some(payment) = self.payment() {
+            record
+                .field("back", &payment.back)
+                .field("total", &payment.total);
+        }
+        record.finish_non_exhaustive()
+    }
+}

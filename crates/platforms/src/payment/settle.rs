@@ -1,0 +1,416 @@
+//! From what is known of one payment to what platforms are to be told: pure functions. All that is
+//! known is joined so that the order of the events makes no difference; a report is the difference
+//! between what follows from it and what was reported.
+
+use super::amounts::Ratio;
+use super::event::{Event, MoneyBack, Payment, Progress, Reason};
+use super::record::{BackFacts, PaymentFacts, Reported, SaleFacts, TotalFacts};
+use crate::{Credit, InvalidId, Money, Refund, RefundReversal, Report, Sale, SignUp};
+
+/// Whose sale it is.
+#[derive(Clone)]
+pub(super) struct Who {
+    pub(super) customer: String,
+    /// Not known to have signed up.
+    pub(super) is_guest: bool,
+    pub(super) credit: Option<Credit>,
+}
+
+impl PaymentFacts {
+    /// Takes in that it was paid.
+    pub(super) fn add_sale(&mut self, payment: &Payment, is_second: bool) -> Option<Reason> {
+        let new = SaleFacts {
+            order: payment.order.clone(),
+            gross: payment.gross,
+            net: payment.net,
+            decimals: payment.decimals,
+            payment_kind: payment.kind,
+            is_own_order: payment.is_own_order,
+            is_weak: payment.is_weak,
+            is_second,
+            customer: payment.customer.clone(),
+            subscription: payment.subscription.clone(),
+            payer: payment.payer.clone(),
+            credit: payment.credit.clone(),
+            coupon: payment.coupon.clone(),
+            paid_at: payment.paid_at,
+        };
+        let Some(known) = self.sale.take() else {
+            self.sale = Some(new);
+            return None;
+        };
+        let reason = (known.gross != new.gross).then_some(Reason::OtherAmount);
+        self.sale = Some(match &self.reported {
+            Some(_) => known.completed_by(new),
+            None => known.joined(new),
+        });
+        reason
+    }
+
+    /// Takes in that money goes back, or doesn't after all.
+    pub(super) fn add_back(&mut self, event: &Event, back: &MoneyBack) {
+        let (is_active, is_dispute, rank) = match event {
+            Event::Refunded(_) => (true, false, 1),
+            Event::RefundFailed(_) => (false, false, 3),
+            Event::Disputed(_) => (true, true, 1),
+            Event::DisputeLost(_) => (true, true, 2),
+            _ => (false, true, 3),
+        };
+        let at = back.at.map_or(0, time::OffsetDateTime::unix_timestamp);
+        let state = match back.progress {
+            Progress::Stage(stage) => (0, stage),
+            Progress::Latest => (at, rank),
+            Progress::Contra => (0, 1),
+            Progress::Total => return self.add_total(back, at),
+        };
+        let is_contra = back.progress == Progress::Contra;
+        let failed_at = (!is_active && !is_dispute).then_some(at);
+        let new = BackFacts {
+            gross: back.gross,
+            net: back.net,
+            is_contra,
+            is_dispute,
+            state,
+            is_active: is_active || is_contra,
+            failed_at,
+            is_applied: false,
+            refunds: 0,
+            reversals: 0,
+        };
+        match self.back.get_mut(&back.id) {
+            Some(known) => known.join(&new),
+            None => {
+                self.back.insert(back.id.clone(), new);
+            }
+        }
+    }
+
+    fn add_total(&mut self, back: &MoneyBack, at: i64) {
+        let new = TotalFacts {
+            id: back.id.clone(),
+            gross: back.gross,
+            at,
+            is_applied: false,
+        };
+        self.total = match self.total.take() {
+            Some(known) => Some(known.join(new)),
+            None => Some(new),
+        };
+    }
+
+    /// Joins what turned out to be one payment. Where both were reported, one is taken back.
+    pub(super) fn merged(self, other: Self, reports: &mut Vec<Report>) -> Self {
+        let (mut kept, mut other) = if self.precedes(&other) {
+            (self, other)
+        } else {
+            (other, self)
+        };
+        let is_twice = match (&kept.reported, &other.reported) {
+            (Some(kept), Some(other)) => kept.order != other.order,
+            _ => false,
+        };
+        if is_twice && let Some(reported) = &other.reported {
+            reports.extend(reported.taken_back());
+        }
+        if other.reported.is_some() {
+            other.back.values_mut().for_each(|back| {
+                back.is_applied = false;
+            });
+            other.total.iter_mut().for_each(|total| total.is_applied = false);
+        }
+        kept.sale = match (kept.sale, other.sale) {
+            (Some(kept_sale), Some(sale)) if kept.reported.is_some() => {
+                Some(kept_sale.completed_by(sale))
+            }
+            (Some(kept_sale), Some(sale)) => Some(kept_sale.joined(sale)),
+            (kept_sale, sale) => kept_sale.or(sale),
+        };
+        for (id, back) in other.back {
+            match kept.back.get_mut(&id) {
+                Some(known) => known.join(&back),
+                None => {
+                    kept.back.insert(id, back);
+                }
+            }
+        }
+        kept.total = match (kept.total, other.total) {
+            (Some(known), Some(total)) => Some(known.join(total)),
+            (known, total) => known.or(total),
+        };
+        kept
+    }
+
+    fn precedes(&self, other: &Self) -> bool {
+        let rank = |facts: &Self| {
+            let sale = facts.sale.as_ref();
+            let is_weak = sale.is_none_or(|sale| sale.is_weak);
+            let order = sale.map(|sale| sale.order.clone());
+            (facts.reported.is_none(), is_weak, order)
+        };
+        rank(self) <= rank(other)
+    }
+
+    /// Returns `true` if the sale could still be reported, or be reported with credit.
+    pub(super) fn is_open(&self) -> bool {
+        let is_credited = self.reported.as_ref().is_some_and(|sale| sale.is_credited);
+        self.sale.as_ref().is_some_and(|sale| !sale.is_second) && !is_credited
+    }
+
+    /// Reports what isn't reported yet, and says what keeps the rest.
+    pub(super) fn settle(&mut self, who: Option<&Who>, reports: &mut Vec<Report>) -> Option<Reason> {
+        let Some(sale) = &self.sale else {
+            return Some(Reason::WaitsForSale);
+        };
+        match (&mut self.reported, who) {
+            (None, _) if sale.is_second => return Some(Reason::OrderPaidBefore),
+            (None, None) => return Some(Reason::UnknownCustomer),
+            (None, Some(who)) => match sale.report(who) {
+                Ok(report) => {
+                    reports.push(report);
+                    self.reported = Some(Reported {
+                        order: sale.order.clone(),
+                        customer: who.customer.clone(),
+                        net: sale.net,
+                        is_guest: who.is_guest,
+                        is_credited: who.credit.is_some(),
+                        back: None,
+                    });
+                }
+                Err(InvalidId) => return Some(Reason::InvalidId),
+            },
+            (Some(reported), Some(who)) if !reported.is_credited && who.credit.is_some() => {
+                let Ok(report) = sale.report(who) else {
+                    return Some(Reason::InvalidId);
+                };
+                reports.push(report);
+                reported.is_credited = true;
+                reported.is_guest = who.is_guest;
+                reported.customer.clone_from(&who.customer);
+            }
+            (Some(_), _) => {}
+        }
+        self.settle_back(reports)
+    }
+
+    fn settle_back(&mut self, reports: &mut Vec<Report>) -> Option<Reason> {
+        let currency = self.sale.as_ref()?.net.currency().to_owned();
+        let is_own = |money: &Money| money.currency() == currency;
+        let mut reason = None;
+        let ids: Vec<String> = self.back.keys().cloned().collect();
+        for id in ids {
+            let Some(back) = self.back.get_mut(&id) else {
+                continue;
+            };
+            if !is_own(&back.gross) || !back.net.as_ref().is_none_or(is_own) {
+                reason = Some(Reason::OtherCurrency);
+                continue;
+            }
+            if back.is_applied == back.is_active {
+                continue;
+            }
+            back.is_applied = back.is_active;
+            let counts = (back.refunds + 1, back.reversals + 1);
+            match self.difference(&id, counts) {
+                Ok(Some(report)) => {
+                    if let Some(back) = self.back.get_mut(&id) {
+                        match report {
+                            Report::Refund(_) => back.refunds += 1,
+                            _ => back.reversals += 1,
+                        }
+                    }
+                    reports.push(report);
+                }
+                Ok(None) => {}
+                Err(InvalidId) => reason = Some(Reason::InvalidId),
+            }
+        }
+        if let Some(total) = &mut self.total {
+            if total.gross.currency() != currency {
+                return Some(Reason::OtherCurrency);
+            }
+            total.is_applied = true;
+            let units = total.gross.amount().replace('.', "");
+            let id = format!("{}:{units}", total.id);
+            match self.difference(&id, (1, 1)) {
+                Ok(report) => reports.extend(report),
+                Err(InvalidId) => reason = Some(Reason::InvalidId),
+            }
+        }
+        reason
+    }
+
+    /// Reports the difference between what is to have gone back and what was reported to have, under
+    /// this ID. `counts` are of the refunds and of the reversals under it, this one included.
+    fn difference(&mut self, id: &str, counts: (u32, u32)) -> Result<Option<Report>, InvalidId> {
+        let Some((ratio, target)) = self.target() else {
+            return Ok(None);
+        };
+        let Some(reported) = &mut self.reported else {
+            return Ok(None);
+        };
+        let before = reported.back.as_ref();
+        let before = before.and_then(|back| ratio.units(back)).unwrap_or(0);
+        let money = |units: i128| ratio.money(units, reported.net.currency());
+        let numbered = |count: u32| match count {
+            1 => id.to_owned(),
+            _ => format!("{id}:{count}"),
+        };
+        let (Some(amount), Some(back)) = (money((target - before).abs()), money(target)) else {
+            return Ok(None);
+        };
+        if amount.is_zero() {
+            return Ok(None);
+        }
+        let report = if target > before {
+            let refund = if before == 0 && target == ratio.net() {
+                Refund::whole(&reported.order)?
+            } else {
+                Refund::part(&reported.order, amount)?
+            };
+            let refund = refund
+                .with_id(numbered(counts.0))?
+                .with_sale_amount(reported.net);
+            Report::from(reported.with_customer(refund)?)
+        } else {
+            let reversal = RefundReversal::part(&reported.order, amount)?;
+            Report::from(reversal.with_refund(numbered(counts.1))?)
+        };
+        reported.back = Some(back);
+        Ok(Some(report))
+    }
+
+    /// How much of the net is to have gone back by all that is applied.
+    fn target(&self) -> Option<(Ratio, i128)> {
+        let sale = self.sale.as_ref()?;
+        let ratio = Ratio::new(sale.gross, sale.net, sale.decimals)?;
+        // Each a sum of the gross, and of its shares of the net.
+        let (mut refunds, mut disputes, mut contras) = ((0, 0), (0, 0), (0, 0));
+        for back in self.back.values().filter(|back| back.is_applied) {
+            let gross = ratio.units(&back.gross)?;
+            let net = match &back.net {
+                Some(net) => ratio.units(net)?,
+                None => ratio.share(gross)?,
+            };
+            let sum: &mut (i128, i128) = match (back.is_contra, back.is_dispute) {
+                (true, _) => &mut contras,
+                (false, true) => &mut disputes,
+                (false, false) => &mut refunds,
+            };
+            *sum = (sum.0.checked_add(gross)?, sum.1.checked_add(net)?);
+        }
+        if let Some(total) = self.total.as_ref().filter(|total| total.is_applied) {
+            // What failed after the total was taken is still in it.
+            let failed = self.back.values().filter(|back| !back.is_active);
+            let failed = failed.filter(|back| back.failed_at.is_some_and(|at| at >= total.at));
+            let mut rest = ratio.units(&total.gross)?;
+            for back in failed {
+                rest = rest.checked_sub(ratio.units(&back.gross)?)?;
+            }
+            let more = rest.checked_sub(refunds.0)?.max(0);
+            refunds = (refunds.0 + more, refunds.1.checked_add(ratio.share(more)?)?);
+        }
+        let gross = refunds.0.checked_add((disputes.0 - contras.0).max(0))?;
+        let net = refunds.1.checked_add((disputes.1 - contras.1).max(0))?;
+        let target = if gross >= ratio.gross() {
+            ratio.net()
+        } else {
+            net.clamp(0, ratio.net())
+        };
+        Some((ratio, target))
+    }
+}
+
+impl SaleFacts {
+    /// Fills in what the other event about the same payment says and this one doesn't.
+    fn completed_by(mut self, other: Self) -> Self {
+        self.is_second &= other.is_second;
+        self.customer = self.customer.or(other.customer);
+        self.subscription = self.subscription.or(other.subscription);
+        self.payer = self.payer.or(other.payer);
+        self.credit = self.credit.or(other.credit);
+        self.coupon = self.coupon.or(other.coupon);
+        self.paid_at = self.paid_at.or(other.paid_at);
+        self
+    }
+
+    /// The same before anything is reported, when it makes no difference yet which was there first.
+    fn joined(self, other: Self) -> Self {
+        let rank = |sale: &Self| (sale.is_second, sale.is_weak, !sale.is_own_order);
+        if (rank(&self), &self.order) <= (rank(&other), &other.order) {
+            self.completed_by(other)
+        } else {
+            other.completed_by(self)
+        }
+    }
+
+    fn report(&self, who: &Who) -> Result<Report, InvalidId> {
+        let sale = if who.is_guest {
+            Sale::guest(&self.order, SignUp::new(&who.customer)?, self.net)?
+        } else {
+            Sale::new(&self.order, &who.customer, self.net)?
+        };
+        let sale = sale
+            .with_credit(who.credit.clone())
+            .with_coupon(self.coupon.as_deref())
+            .with_paid_at(self.paid_at);
+        Ok(if self.payment_kind.is_subscription() {
+            sale.with_subscription(None::<&str>).into()
+        } else {
+            sale.into()
+        })
+    }
+}
+
+impl BackFacts {
+    fn join(&mut self, new: &Self) {
+        self.failed_at = match (self.failed_at, new.failed_at) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+        if new.state > self.state {
+            self.state = new.state;
+            self.is_active = new.is_active;
+            self.gross = new.gross;
+            self.net = new.net;
+        }
+    }
+}
+
+impl TotalFacts {
+    /// The later one; at one moment the larger.
+    fn join(self, new: Self) -> Self {
+        let is_larger = new.gross.checked_sub(&self.gross).is_some();
+        let is_applied = self.is_applied;
+        if (new.at, is_larger) > (self.at, false) && new.gross != self.gross {
+            Self { is_applied, ..new }
+        } else {
+            Self {
+                at: self.at.max(new.at),
+                ..self
+            }
+        }
+    }
+}
+
+impl Reported {
+    /// Takes back what is left of a sale that was reported under two orders.
+    fn taken_back(&self) -> Option<Report> {
+        let refund = match &self.back {
+            Some(back) => {
+                let left = self.net.checked_sub(back).filter(|left| !left.is_zero())?;
+                Refund::part(&self.order, left)
+            }
+            None => Refund::whole(&self.order),
+        };
+        let refund = refund.ok()?.with_id("duplicate").ok()?;
+        let refund = refund.with_sale_amount(self.net);
+        self.with_customer(refund).map(Report::from).ok()
+    }
+
+    fn with_customer(&self, refund: Refund) -> Result<Refund, InvalidId> {
+        if self.customer.is_empty() {
+            return Ok(refund); // erased
+        }
+        refund.with_customer(&self.customer)
+    }
+}

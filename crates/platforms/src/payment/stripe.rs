@@ -1,0 +1,619 @@
+//! Stripe: Checkout sessions, invoices, refunds and disputes, in the shapes before and since API
+//! version 2025-03-31 (`basil`), which moved an invoice's subscription, payment intent and charge.
+
+use std::collections::BTreeSet;
+
+use http::HeaderMap;
+use serde::Deserialize;
+use time::OffsetDateTime;
+
+use super::event::{Event, Link, MoneyBack, Payment, PaymentKind, PaymentLink, Progress, Reason};
+use super::fields::{Fields, Own, amounts, money, share_of};
+use super::json::{Lenient, List, Object, Pairs, Text};
+use super::signature::{EmptySecret, MAX_BODY, Verifier, WebhookError, common_settings, only, read_pairs};
+
+/// Checks and reads Stripe's webhooks.
+///
+/// | event | becomes |
+/// |---|---|
+/// | `checkout.session.completed`, `….async_payment_succeeded` | a payment where `mode` is `payment` and it is paid; whose the subscription is where `mode` is `subscription` |
+/// | `invoice.paid`, `invoice.payment_succeeded` | a payment; without a subscription only with the shop's own metadata |
+/// | `invoice_payment.paid` | which payment intent paid which invoice |
+/// | `payment_intent.succeeded` | a payment, if [switched on](Self::with_payment_intents) and with the shop's own metadata |
+/// | `refund.created`, `.updated`, `.failed`, `charge.refund.updated` | a refund, or its failure |
+/// | `charge.refunded` | all that was refunded so far: what refunds don't account for |
+/// | `charge.dispute.*` | a dispute, won or lost; an inquiry moves no money |
+/// | any other | nothing |
+///
+/// The net of a payment is without tax and shipping.
+///
+/// ```
+/// use http::HeaderMap;
+/// use tower_referral_platforms::payment::{Event, stripe::Webhook};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let webhook = Webhook::new("whsec_…")?;
+/// let is_taken = |headers: &HeaderMap, body: &[u8]| webhook.read(headers, body).is_ok();
+/// assert!(!is_taken(&HeaderMap::new(), b"{}"));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Webhook {
+    verifier: Verifier,
+    fields: Fields,
+    accounts: BTreeSet<String>,
+    is_test: bool,
+    with_shipping: bool,
+    with_payment_intents: bool,
+}
+
+impl Webhook {
+    /// Creates a reader of the webhooks that are signed with this secret (`whsec_…`, as the endpoint's
+    /// page shows it).
+    ///
+    /// # Errors
+    ///
+    /// The secret is empty.
+    pub fn new(secret: impl AsRef<[u8]>) -> Result<Self, EmptySecret> {
+        Ok(Self {
+            verifier: Verifier::new(secret.as_ref())?,
+            fields: Fields::default(),
+            accounts: BTreeSet::new(),
+            is_test: false,
+            with_shipping: false,
+            with_payment_intents: false,
+        })
+    }
+
+    common_settings!();
+
+    /// Takes the events of test mode and ignores live ones, instead of the other way round.
+    #[must_use]
+    pub fn with_test_mode(mut self, is_test: bool) -> Self {
+        self.is_test = is_test;
+        self
+    }
+
+    /// Takes the events of this connected account (`acct_…`), too. Those of others are ignored.
+    #[must_use]
+    pub fn with_connected_account(mut self, account: impl Into<String>) -> Self {
+        self.accounts.insert(account.into());
+        self
+    }
+
+    /// Counts shipping for the commission.
+    #[must_use]
+    pub fn with_shipping(mut self, counts: bool) -> Self {
+        self.with_shipping = counts;
+        self
+    }
+
+    /// Takes `payment_intent.succeeded`, too: for a shop with payment pages of its own, which puts its
+    /// metadata into the payment intent. One that belongs to an invoice is ignored, and one that
+    /// belongs to a session is joined with it.
+    #[must_use]
+    pub fn with_payment_intents(mut self, takes: bool) -> Self {
+        self.with_payment_intents = takes;
+        self
+    }
+
+    /// Checks and reads a webhook. `body` is the body byte for byte as it came.
+    ///
+    /// # Errors
+    ///
+    /// The webhook isn't signed by one of the secrets, not recently, or isn't an event.
+    pub fn read(&self, headers: &HeaderMap, body: &[u8]) -> Result<Event, WebhookError> {
+        if body.len() > MAX_BODY {
+            return Err(WebhookError::TooLarge);
+        }
+        let header = only(headers, "stripe-signature")?;
+        let signed = read_pairs(header, ',', "t", "v1")?;
+        let content = [signed.timestamp.as_bytes(), b".", body];
+        self.verifier.verify(&signed, &content)?;
+        self.parse(body)
+    }
+
+    /// Reads an event that was checked before, for instance by a queue in front of the service.
+    ///
+    /// # Errors
+    ///
+    /// The body isn't an event.
+    pub fn parse(&self, body: &[u8]) -> Result<Event, WebhookError> {
+        if body.len() > MAX_BODY {
+            return Err(WebhookError::TooLarge);
+        }
+        let envelope: Envelope =
+            serde_json::from_slice(body).map_err(|_| WebhookError::Unreadable)?;
+        let Some(name) = envelope.name.text() else {
+            return Err(WebhookError::Unreadable);
+        };
+        if let Some(reason) = self.is_foreign(&envelope) {
+            return Ok(Event::Ignored(reason));
+        }
+        let nothing = Stuff::default();
+        let data = envelope.data.get();
+        let stuff = data.and_then(|data| data.object.get()).unwrap_or(&nothing);
+        let at = envelope.created.0.and_then(at);
+        Ok(self.event(name, stuff, at).unwrap_or_else(Event::Ignored))
+    }
+
+    fn is_foreign(&self, envelope: &Envelope) -> Option<Reason> {
+        let is_live = envelope.livemode.0;
+        match (is_live, self.is_test, envelope.account.text()) {
+            (_, _, Some(account)) if !self.accounts.contains(account) => Some(Reason::OtherAccount),
+            (Some(false), false, _) => Some(Reason::TestMode),
+            (Some(true), true, _) => Some(Reason::LiveMode),
+            _ => None,
+        }
+    }
+
+    fn event(&self, name: &str, it: &Stuff, at: Option<OffsetDateTime>) -> Result<Event, Reason> {
+        match name {
+            "checkout.session.completed" | "checkout.session.async_payment_succeeded" => {
+                self.session(it, at)
+            }
+            "checkout.session.async_payment_failed" | "checkout.session.expired" => {
+                Err(Reason::NotPaid)
+            }
+            "invoice.paid" | "invoice.payment_succeeded" => self.invoice(it, at),
+            "invoice_payment.paid" => invoice_payment(it),
+            "payment_intent.succeeded" if self.with_payment_intents => self.payment_intent(it, at),
+            "payment_intent.succeeded" => Err(Reason::PaymentIntentsOff),
+            "refund.created" | "refund.updated" | "refund.failed" | "charge.refund.updated" => {
+                refund(it, at)
+            }
+            "charge.refunded" => charge(it, at),
+            "charge.dispute.created"
+            | "charge.dispute.updated"
+            | "charge.dispute.closed"
+            | "charge.dispute.funds_withdrawn"
+            | "charge.dispute.funds_reinstated" => dispute(it, at),
+            _ => Err(Reason::OtherType),
+        }
+    }
+
+    fn session(&self, it: &Stuff, at: Option<OffsetDateTime>) -> Result<Event, Reason> {
+        let mut own = self.fields.read([it.metadata.pairs()])?;
+        let token = it.client_reference_id.text().map(str::to_owned);
+        own.referral = own.referral.or(token);
+        match it.mode.text() {
+            Some("payment") => {}
+            Some("subscription") => {
+                // The invoice is the payment; the session says whose it is.
+                let mut link = PaymentLink::default()
+                    .with_subscription(it.subscription.text().map(subscription))
+                    .with_payer(it.customer.text().map(customer));
+                link.customer = own.customer;
+                link.referral_token = own.referral;
+                return Ok(link.into());
+            }
+            Some(_) => return Err(Reason::NoMoneyMoves),
+            None => return Err(Reason::Incomplete),
+        }
+        match it.payment_status.text() {
+            Some("paid") => {}
+            Some("no_payment_required") => return Err(Reason::NothingPaid),
+            Some("unpaid") => return Err(Reason::NotPaid),
+            Some(_) => return Err(Reason::UnknownState),
+            None => return Err(Reason::Incomplete),
+        }
+        let gross = it.amount_total.0.ok_or(Reason::Incomplete)?;
+        let details = it.total_details.get();
+        let tax = details.map_or(0, |details| details.amount_tax.or_zero());
+        let net = gross - tax - self.shipping(it);
+        let id = it.id.text().ok_or(Reason::Incomplete)?;
+        let mut links = vec![Link::new(STRIPE, "session", id)];
+        links.extend(it.payment_intent.text().map(payment_intent));
+        links.extend(it.invoice.text().map(invoice));
+        // Without an order of the shop's, what the other events about this payment name, too.
+        let invoice = it.invoice.text();
+        let fallback = invoice.or(it.payment_intent.text()).unwrap_or(id);
+        self.payment(it, own, fallback, links, (gross, net), at)
+    }
+
+    /// The shipping that doesn't count, without its tax.
+    fn shipping(&self, it: &Stuff) -> i64 {
+        if self.with_shipping {
+            return 0;
+        }
+        match (it.shipping_cost.get(), it.total_details.get()) {
+            (Some(cost), _) => cost.amount_total.or_zero() - cost.amount_tax.or_zero(),
+            (None, Some(details)) => details.amount_shipping.or_zero(),
+            (None, None) => 0,
+        }
+    }
+
+    fn invoice(&self, it: &Stuff, at: Option<OffsetDateTime>) -> Result<Event, Reason> {
+        let parent = it.parent.get();
+        let details = parent.and_then(|parent| parent.subscription_details.get());
+        let details = details.or_else(|| it.subscription_details.get());
+        let line = it.lines.get().and_then(|lines| {
+            let mut lines = lines.data.iter().map(|Object(line)| line);
+            lines.find(|line| line.subscription().is_some())
+        });
+        let of = details.and_then(|details| details.subscription.text());
+        let of = of.or(it.subscription.text());
+        let of = of.or_else(|| line.and_then(Line::subscription));
+        let own = self.fields.read([
+            details.and_then(|details| details.metadata.pairs()),
+            it.metadata.pairs(),
+            line.and_then(|line| line.metadata.pairs()),
+        ])?;
+        if of.is_none() && own.is_empty() {
+            return Err(Reason::NotOurs);
+        }
+        let id = it.id.text().ok_or(Reason::Incomplete)?;
+        let total = it.total.0.or(it.amount_paid.0).ok_or(Reason::Incomplete)?;
+        let paid = match it.amount_paid.0 {
+            Some(0) if it.paid_out_of_band.0 == Some(true) => total,
+            paid => paid.unwrap_or(total),
+        };
+        let taxes = |list: &Lenient<List<Object<Tax>>>| -> Option<i64> {
+            let taxes = list.0.as_ref()?;
+            Some(taxes.0.iter().map(|Object(tax)| tax.amount.or_zero()).sum())
+        };
+        let tax = taxes(&it.total_taxes)
+            .or_else(|| taxes(&it.total_tax_amounts))
+            .unwrap_or_else(|| it.tax.or_zero());
+        let net = it.total_excluding_tax.0.unwrap_or(total - tax) - self.shipping(it);
+        let mut links = vec![invoice(id)];
+        links.extend(it.payment_intent.text().map(payment_intent));
+        links.extend(it.charge.text().map(charge_link));
+        for Object(paid) in it.payments.get().iter().flat_map(|list| list.data.iter()) {
+            links.extend(paid.payment.get().into_iter().flat_map(PaidBy::links));
+        }
+        let kind = match (of, it.billing_reason.text()) {
+            (None, _) => PaymentKind::OneTime,
+            (_, Some("subscription_create")) => PaymentKind::First,
+            (_, Some("subscription_cycle")) => PaymentKind::Renewal,
+            _ => PaymentKind::Change,
+        };
+        let amounts = (paid, share_of(net, paid, total));
+        let paid_at = it.status_transitions.get();
+        let paid_at = paid_at.and_then(|moments| moments.paid_at.0.and_then(self::at));
+        let own = if of.is_some() {
+            Own { order: None, ..own }
+        } else {
+            own
+        };
+        let event = self.payment(it, own, id, links, amounts, paid_at.or(at))?;
+        Ok(match event {
+            Event::Payment(payment) => payment
+                .with_kind(kind)
+                .with_subscription(of.map(subscription))
+                .into(),
+            event => event,
+        })
+    }
+
+    fn payment_intent(&self, it: &Stuff, at: Option<OffsetDateTime>) -> Result<Event, Reason> {
+        let own = self.fields.read([it.metadata.pairs()])?;
+        if it.invoice.text().is_some() {
+            return Err(Reason::ReportedElsewhere);
+        }
+        if own.is_empty() {
+            return Err(Reason::NotOurs);
+        }
+        let id = it.id.text().ok_or(Reason::Incomplete)?;
+        let gross = it.amount_received.0.or(it.amount.0);
+        let gross = gross.ok_or(Reason::Incomplete)?;
+        let details = it.amount_details.get();
+        let tax = details.and_then(|details| details.tax.get()?.total_tax_amount.0);
+        let shipping = details.and_then(|details| details.shipping.get()?.amount.0);
+        let shipping = shipping.filter(|_| !self.with_shipping);
+        let net = gross - tax.unwrap_or(0) - shipping.unwrap_or(0);
+        let mut links = vec![payment_intent(id)];
+        links.extend(it.latest_charge.text().map(charge_link));
+        let event = self.payment(it, own, id, links, (gross, net), at)?;
+        Ok(match event {
+            Event::Payment(mut payment) => {
+                payment.is_weak = true;
+                payment.into()
+            }
+            event => event,
+        })
+    }
+
+    fn payment(
+        &self,
+        it: &Stuff,
+        own: Own,
+        fallback: &str,
+        links: Vec<Link>,
+        (gross, net): (i64, i64),
+        at: Option<OffsetDateTime>,
+    ) -> Result<Event, Reason> {
+        let decimals = it.currency.text().map(decimals);
+        let (gross, net) = amounts(gross, net, decimals, it.currency.text())?;
+        let mut links = links.into_iter();
+        let first = links.next().ok_or(Reason::Incomplete)?;
+        let order = own.order.as_deref().unwrap_or(fallback);
+        let payment = Payment::new(order, first, gross, net);
+        let mut payment = payment.map_err(|_| Reason::InvalidId)?;
+        payment.links.extend(links);
+        payment.decimals = decimals.unwrap_or(payment.decimals);
+        payment.is_own_order = own.order.is_some();
+        payment.paid_at = at;
+        payment.payer = it.customer.text().map(customer);
+        own.put_into(&mut payment);
+        Ok(payment.into())
+    }
+}
+
+const STRIPE: &str = "stripe";
+
+fn invoice(id: &str) -> Link {
+    Link::new(STRIPE, "invoice", id)
+}
+
+fn payment_intent(id: &str) -> Link {
+    Link::new(STRIPE, "payment_intent", id)
+}
+
+fn charge_link(id: &str) -> Link {
+    Link::new(STRIPE, "charge", id)
+}
+
+fn subscription(id: &str) -> Link {
+    Link::new(STRIPE, "subscription", id)
+}
+
+fn customer(id: &str) -> Link {
+    Link::new(STRIPE, "customer", id)
+}
+
+fn at(seconds: i64) -> Option<OffsetDateTime> {
+    OffsetDateTime::from_unix_timestamp(seconds).ok()
+}
+
+/// The decimals that Stripe writes amounts with. `ISK` and `UGX` have none and are written with two.
+fn decimals(currency: &str) -> u8 {
+    match &*currency.to_ascii_uppercase() {
+        "BIF" | "CLP" | "DJF" | "GNF" | "JPY" | "KMF" | "KRW" | "MGA" | "PYG" | "RWF" | "VND"
+        | "VUV" | "XAF" | "XOF" | "XPF" => 0,
+        "BHD" | "IQD" | "JOD" | "KWD" | "LYD" | "OMR" | "TND" => 3,
+        _ => 2,
+    }
+}
+
+fn invoice_payment(it: &Stuff) -> Result<Event, Reason> {
+    let id = it.invoice.text().ok_or(Reason::Incomplete)?;
+    let mut links = vec![invoice(id)];
+    links.extend(it.payment.get().into_iter().flat_map(PaidBy::links));
+    links.extend(it.payment_intent.text().map(payment_intent));
+    links.extend(it.charge.text().map(charge_link));
+    if links.len() < 2 {
+        // Paid by something that no refund comes from.
+        return Err(Reason::NoMoneyMoves);
+    }
+    Ok(PaymentLink::of_payment(links).into())
+}
+
+fn money_back(it: &Stuff, amount: i64, id: &str) -> Result<MoneyBack, Reason> {
+    let currency = it.currency.text();
+    let gross = money(amount, currency.map(decimals), currency)?;
+    let intent = it.payment_intent.text().map(payment_intent);
+    let links = intent.into_iter().chain(it.charge.text().map(charge_link));
+    let mut links = links.chain(it.invoice.text().map(invoice));
+    let first = links.next().ok_or(Reason::Incomplete)?;
+    let mut back = MoneyBack::new(id, first, gross).map_err(|_| Reason::InvalidId)?;
+    back.links.extend(links);
+    Ok(back)
+}
+
+fn refund(it: &Stuff, at: Option<OffsetDateTime>) -> Result<Event, Reason> {
+    let id = it.id.text().ok_or(Reason::Incomplete)?;
+    let amount = it.amount.0.ok_or(Reason::Incomplete)?;
+    let back = money_back(it, amount, id)?.with_time(at);
+    match it.status.text() {
+        // Old refunds have no status, and are made.
+        Some("pending") => Ok(Event::Refunded(back.with_progress(Progress::Stage(1)))),
+        Some("succeeded") | None => Ok(Event::Refunded(back.with_progress(Progress::Stage(2)))),
+        Some("failed" | "canceled") => {
+            Ok(Event::RefundFailed(back.with_progress(Progress::Stage(3))))
+        }
+        Some("requires_action") => Err(Reason::NotApproved),
+        Some(_) => Err(Reason::UnknownState),
+    }
+}
+
+/// All that was refunded of a charge so far.
+fn charge(it: &Stuff, at: Option<OffsetDateTime>) -> Result<Event, Reason> {
+    let id = it.id.text().ok_or(Reason::Incomplete)?;
+    let amount = it.amount_refunded.0.ok_or(Reason::Incomplete)?;
+    let currency = it.currency.text();
+    let gross = money(amount, currency.map(decimals), currency)?;
+    let back = MoneyBack::new(id, charge_link(id), gross).map_err(|_| Reason::InvalidId)?;
+    let mut back = back.with_time(at).with_progress(Progress::Total);
+    back.links
+        .extend(it.payment_intent.text().map(payment_intent));
+    back.links.extend(it.invoice.text().map(invoice));
+    Ok(Event::Refunded(back))
+}
+
+fn dispute(it: &Stuff, at: Option<OffsetDateTime>) -> Result<Event, Reason> {
+    let id = it.id.text().ok_or(Reason::Incomplete)?;
+    let amount = it.amount.0.ok_or(Reason::Incomplete)?;
+    let back = money_back(it, amount, id)?.with_time(at);
+    match it.status.text() {
+        Some("needs_response" | "under_review") => Ok(Event::Disputed(back)),
+        Some("won") => Ok(Event::DisputeWon(back)),
+        Some("lost") => Ok(Event::DisputeLost(back)),
+        // Old ones that the bank gave back without a decision.
+        Some("charge_refunded") => Err(Reason::ReportedElsewhere),
+        Some(
+            "warning_needs_response" | "warning_under_review" | "warning_closed" | "prevented",
+        ) => Err(Reason::NoMoneyMoves),
+        Some(_) => Err(Reason::UnknownState),
+        None => Err(Reason::Incomplete),
+    }
+}
+
+#[derive(Deserialize)]
+struct Envelope {
+    #[serde(default, rename = "type")]
+    name: Lenient<Text>,
+    #[serde(default)]
+    account: Lenient<Text>,
+    #[serde(default)]
+    created: Lenient<i64>,
+    #[serde(default)]
+    livemode: Lenient<bool>,
+    #[serde(default)]
+    data: Lenient<Object<Data>>,
+}
+
+#[derive(Deserialize)]
+struct Data {
+    #[serde(default)]
+    object: Lenient<Object<Stuff>>,
+}
+
+/// Every field of every object that is read. An event says what it is about after the object, and
+/// where two objects have a field of one name they mean the same by it.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Stuff {
+    amount: Lenient<i64>,
+    amount_details: Lenient<Object<AmountDetails>>,
+    amount_paid: Lenient<i64>,
+    amount_received: Lenient<i64>,
+    amount_refunded: Lenient<i64>,
+    amount_total: Lenient<i64>,
+    billing_reason: Lenient<Text>,
+    charge: Lenient<Text>,
+    client_reference_id: Lenient<Text>,
+    currency: Lenient<Text>,
+    customer: Lenient<Text>,
+    id: Lenient<Text>,
+    invoice: Lenient<Text>,
+    latest_charge: Lenient<Text>,
+    lines: Lenient<Object<Page<Line>>>,
+    metadata: Lenient<Pairs>,
+    mode: Lenient<Text>,
+    paid_out_of_band: Lenient<bool>,
+    parent: Lenient<Object<Parent>>,
+    payment: Lenient<Object<PaidBy>>,
+    payment_intent: Lenient<Text>,
+    payment_status: Lenient<Text>,
+    payments: Lenient<Object<Page<InvoicePayment>>>,
+    shipping_cost: Lenient<Object<ShippingCost>>,
+    status: Lenient<Text>,
+    status_transitions: Lenient<Object<Moments>>,
+    subscription: Lenient<Text>,
+    subscription_details: Lenient<Object<SubscriptionDetails>>,
+    tax: Lenient<i64>,
+    total: Lenient<i64>,
+    total_details: Lenient<Object<TotalDetails>>,
+    total_excluding_tax: Lenient<i64>,
+    total_tax_amounts: Lenient<List<Object<Tax>>>,
+    total_taxes: Lenient<List<Object<Tax>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(bound = "T: serde::de::DeserializeOwned")]
+struct Page<T> {
+    #[serde(default)]
+    data: Lenient<List<Object<T>>>,
+}
+
+#[derive(Deserialize)]
+struct Parent {
+    #[serde(default)]
+    subscription_details: Lenient<Object<SubscriptionDetails>>,
+    #[serde(default)]
+    subscription_item_details: Lenient<Object<SubscriptionDetails>>,
+}
+
+#[derive(Deserialize)]
+struct SubscriptionDetails {
+    #[serde(default)]
+    metadata: Lenient<Pairs>,
+    #[serde(default)]
+    subscription: Lenient<Text>,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    #[serde(default)]
+    metadata: Lenient<Pairs>,
+    #[serde(default)]
+    parent: Lenient<Object<Parent>>,
+    #[serde(default)]
+    subscription: Lenient<Text>,
+}
+
+impl Line {
+    fn subscription(&self) -> Option<&str> {
+        let parent = self.parent.get();
+        let details = parent.and_then(|parent| parent.subscription_item_details.get());
+        let details = details.and_then(|details| details.subscription.text());
+        details.or(self.subscription.text())
+    }
+}
+
+#[derive(Deserialize)]
+struct InvoicePayment {
+    #[serde(default)]
+    payment: Lenient<Object<PaidBy>>,
+}
+
+#[derive(Deserialize)]
+struct PaidBy {
+    #[serde(default)]
+    charge: Lenient<Text>,
+    #[serde(default)]
+    payment_intent: Lenient<Text>,
+}
+
+impl PaidBy {
+    fn links(&self) -> impl Iterator<Item = Link> {
+        let intent = self.payment_intent.text().map(payment_intent);
+        intent.into_iter().chain(self.charge.text().map(charge_link))
+    }
+}
+
+#[derive(Deserialize)]
+struct TotalDetails {
+    #[serde(default)]
+    amount_shipping: Lenient<i64>,
+    #[serde(default)]
+    amount_tax: Lenient<i64>,
+}
+
+#[derive(Deserialize)]
+struct ShippingCost {
+    #[serde(default)]
+    amount_tax: Lenient<i64>,
+    #[serde(default)]
+    amount_total: Lenient<i64>,
+}
+
+#[derive(Deserialize)]
+struct AmountDetails {
+    #[serde(default)]
+    shipping: Lenient<Object<Amount>>,
+    #[serde(default)]
+    tax: Lenient<Object<Amount>>,
+}
+
+#[derive(Deserialize)]
+struct Amount {
+    #[serde(default)]
+    amount: Lenient<i64>,
+    #[serde(default)]
+    total_tax_amount: Lenient<i64>,
+}
+
+#[derive(Deserialize)]
+struct Moments {
+    #[serde(default)]
+    paid_at: Lenient<i64>,
+}
+
+#[derive(Deserialize)]
+struct Tax {
+    #[serde(default)]
+    amount: Lenient<i64>,
+}

@@ -1,0 +1,12 @@
+//! From a payment provider's webhook to the reports: every trap that integrators fall into, by its
+//! number, and a model of random lives.
+#![cfg(all(feature = "stripe", feature = "paddle", feature = "polar"))]
+
+mod model;
+mod paddle;
+mod polar;
+mod reading;
+mod stripe_events;
+mod support;
+mod traps;
+mod webhooks;

@@ -1,0 +1,265 @@
+//! What the tests share: signed requests, books that store JSON and count, and the plain sum of what
+//! was reported.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+
+use hmac::{Hmac, KeyInit, Mac};
+use serde_json::Value;
+use sha2::Sha256;
+use time::OffsetDateTime;
+use tower_referral_platforms::payment::{
+    Booked, Books, Changes, Event, Link, MemoryBooks, Reason, Record, book, paddle, polar, stripe,
+};
+use tower_referral_platforms::{Credit, Money, Report};
+
+pub(crate) const NOW: i64 = 1_800_000_000;
+pub(crate) const SECRET: &str = "whsec_test";
+
+pub(crate) fn clock() -> OffsetDateTime {
+    OffsetDateTime::from_unix_timestamp(NOW).expect("a moment")
+}
+
+pub(crate) fn hmac(key: &[u8], content: &[u8]) -> Vec<u8> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("any key");
+    mac.update(content);
+    mac.finalize().into_bytes().to_vec()
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+pub(crate) fn stripe() -> stripe::Webhook {
+    let webhook = stripe::Webhook::new(SECRET).expect("a secret");
+    webhook.with_clock(clock)
+}
+
+pub(crate) fn paddle() -> paddle::Webhook {
+    let webhook = paddle::Webhook::new(SECRET).expect("a secret");
+    webhook.with_clock(clock)
+}
+
+pub(crate) fn polar() -> polar::Webhook {
+    let webhook = polar::Webhook::new(SECRET).expect("a secret");
+    webhook.with_clock(clock)
+}
+
+/// Reads Stripe's event as its endpoint would, and opens tokens that are keys themselves.
+pub(crate) fn stripe_event(json: &Value) -> Event {
+    let event = stripe().parse(json.to_string().as_bytes());
+    open(event.expect("an event"))
+}
+
+pub(crate) fn paddle_event(json: &Value) -> Event {
+    let event = paddle().parse(json.to_string().as_bytes());
+    open(event.expect("an event"))
+}
+
+pub(crate) fn polar_event(json: &Value) -> Event {
+    let event = polar().parse(json.to_string().as_bytes());
+    open(event.expect("an event"))
+}
+
+fn open(event: Event) -> Event {
+    event.open_referral(|token| Some(credit(token.strip_prefix("token-")?)))
+}
+
+pub(crate) fn credit(key: &str) -> Credit {
+    Credit::new(key.parse().expect("a key"))
+}
+
+/// Books that store JSON, as a database does, and count the calls.
+#[derive(Clone, Default)]
+pub(crate) struct JsonBooks {
+    records: BTreeMap<String, String>,
+    pub(crate) credits: BTreeMap<String, Credit>,
+    pub(crate) calls: Vec<&'static str>,
+}
+
+impl JsonBooks {
+    pub(crate) fn records(&self) -> impl Iterator<Item = Record> {
+        let records = self.records.values();
+        records.map(|json| serde_json::from_str(json).expect("a record"))
+    }
+
+    pub(crate) fn erase(&mut self, customer: &str) {
+        for record in self.records().collect::<Vec<_>>() {
+            if record.customer() == Some(customer) {
+                let id = record.id().to_owned();
+                match record.erase() {
+                    Some(record) => self.records.insert(id, to_json(&record)),
+                    None => self.records.remove(&id),
+                };
+            }
+        }
+    }
+
+    pub(crate) fn text(&self) -> String {
+        self.records.values().cloned().collect()
+    }
+}
+
+fn to_json(record: &Record) -> String {
+    serde_json::to_string(record).expect("JSON")
+}
+
+impl Books for JsonBooks {
+    type Error = Infallible;
+
+    async fn find(&mut self, links: &[Link]) -> Result<Vec<Record>, Infallible> {
+        self.calls.push("find");
+        let wanted: BTreeSet<&Link> = links.iter().collect();
+        let has_any = |record: &Record| record.links().any(|link| wanted.contains(link));
+        Ok(self.records().filter(has_any).collect())
+    }
+
+    async fn save(&mut self, changes: &Changes) -> Result<(), Infallible> {
+        self.calls.push("save");
+        for id in &changes.removed {
+            assert!(self.records.remove(id).is_some(), "{id} was there");
+        }
+        for record in &changes.saved {
+            let json = to_json(record);
+            let again: Record = serde_json::from_str(&json).expect("a record");
+            assert_eq!(*record, again);
+            self.records.insert(record.id().to_owned(), json);
+        }
+        Ok(())
+    }
+
+    async fn credit(&mut self, customer: &str) -> Result<Option<Credit>, Infallible> {
+        self.calls.push("credit");
+        Ok(self.credits.get(customer).cloned())
+    }
+}
+
+/// Runs a future that never waits.
+pub(crate) fn now<T>(future: impl Future<Output = T>) -> T {
+    let mut future = std::pin::pin!(future);
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match future.as_mut().poll(&mut context) {
+        std::task::Poll::Ready(value) => value,
+        std::task::Poll::Pending => panic!("books in memory never wait"),
+    }
+}
+
+/// Whether a future that books can cross threads is a question for the compiler.
+pub(crate) fn is_send(books: &mut MemoryBooks, event: &Event) -> impl Future + Send {
+    book(books, event)
+}
+
+pub(crate) fn enter(books: &mut JsonBooks, event: &Event) -> Booked {
+    now(book(books, event)).unwrap_or_else(|never| match never {})
+}
+
+/// A report in one line.
+pub(crate) fn line(report: &Report) -> String {
+    let amount = |amount: Option<Money>| amount.map_or("all".to_owned(), |it| it.to_string());
+    match report {
+        Report::Sale(sale) => {
+            let key = sale.credit().and_then(Credit::key);
+            let key = key.map_or("nobody", |key| key.as_str());
+            let guest = if sale.is_guest() { " guest" } else { "" };
+            let customer = sale.customer();
+            format!("{} {} by{guest} {customer} for {key}", report.id(), sale.amount())
+        }
+        Report::Refund(refund) => format!("{} {}", report.id(), amount(refund.amount())),
+        Report::RefundReversal(back) => format!("{} {}", report.id(), amount(back.amount())),
+        other => panic!("{} isn't a report of a payment", other.kind()),
+    }
+}
+
+pub(crate) fn lines(reports: &[Report]) -> Vec<String> {
+    reports.iter().map(line).collect()
+}
+
+/// All reports and the last reason.
+pub(crate) fn play(events: &[Event]) -> (Vec<String>, Option<Reason>) {
+    let mut books = JsonBooks::default();
+    let booked: Vec<Booked> = events.iter().map(|event| enter(&mut books, event)).collect();
+    let reports = booked.iter().flat_map(|booked| lines(&booked.reports));
+    (reports.collect(), booked.last().and_then(|last| last.reason))
+}
+
+/// What a platform that was told all this would have: for each order its net, in minor units of the
+/// finest kind, what went back of it, and who is credited.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Sums(pub(crate) BTreeMap<String, (i128, i128, Option<String>)>);
+
+pub(crate) fn units(money: Money) -> i128 {
+    let amount = money.amount();
+    let (whole, fraction) = amount.split_once('.').unwrap_or((&amount, ""));
+    format!("{whole}{fraction:0<4}").parse().expect("a number")
+}
+
+impl Sums {
+    pub(crate) fn add(&mut self, seen: &mut BTreeSet<String>, report: &Report) {
+        match report {
+            Report::Sale(sale) => {
+                let key = sale.credit().and_then(Credit::key);
+                let key = key.map(|key| key.as_str().to_owned());
+                let order = self.0.entry(sale.order().to_owned()).or_default();
+                let is_first = seen.insert(report.id());
+                assert!(is_first || (order.2.is_none() && key.is_some()), "twice: {report:?}");
+                order.0 = units(sale.amount());
+                order.2 = key;
+            }
+            Report::Refund(refund) => {
+                assert!(seen.insert(report.id()), "twice: {report:?}");
+                let order = self.0.get_mut(refund.order()).expect("a sale before");
+                order.1 += refund.amount().map_or(order.0, units);
+                assert!(order.1 <= order.0, "below zero: {report:?}");
+                assert_eq!(refund.known_amount().map(units).is_some(), true);
+            }
+            Report::RefundReversal(back) => {
+                assert!(seen.insert(report.id()), "twice: {report:?}");
+                let order = self.0.get_mut(back.order()).expect("a sale before");
+                order.1 -= back.amount().map_or(order.1, units);
+                assert!(order.1 >= 0, "more than all: {report:?}");
+            }
+            other => panic!("{} isn't a report of a payment", other.kind()),
+        }
+    }
+}
+
+pub(crate) fn sums(events: &[Event]) -> Sums {
+    let mut books = JsonBooks::default();
+    sums_in(&mut books, events)
+}
+
+pub(crate) fn sums_in(books: &mut JsonBooks, events: &[Event]) -> Sums {
+    let (mut sums, mut seen) = (Sums::default(), BTreeSet::new());
+    for event in events {
+        for report in enter(books, event).reports {
+            sums.add(&mut seen, &report);
+        }
+    }
+    sums
+}
+
+/// Plays the events in every order, each once and each twice, and expects the same sums.
+pub(crate) fn same_in_any_order(events: &[Event]) -> Sums {
+    let expected = sums(events);
+    let mut order: Vec<usize> = (0..events.len()).collect();
+    permute(&mut order, 0, &mut |order| {
+        let once: Vec<Event> = order.iter().map(|&at| events[at].clone()).collect();
+        assert_eq!(sums(&once), expected, "{order:?}");
+        let twice: Vec<Event> = once.iter().flat_map(|it| [it.clone(), it.clone()]).collect();
+        assert_eq!(sums(&twice), expected, "{order:?}, each twice");
+        let again = [once.clone(), once].concat();
+        assert_eq!(sums(&again), expected, "{order:?}, all twice");
+    });
+    expected
+}
+
+fn permute(order: &mut Vec<usize>, from: usize, see: &mut impl FnMut(&[usize])) {
+    if from == order.len() {
+        return see(order);
+    }
+    for at in from..order.len() {
+        order.swap(from, at);
+        permute(order, from + 1, see);
+        order.swap(from, at);
+    }
+}
