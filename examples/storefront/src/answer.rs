@@ -10,7 +10,9 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use crate::pages;
+use crate::fields::Fields;
+use crate::pages::{self, Page};
+use crate::reports;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
@@ -60,11 +62,20 @@ impl<S: Sync> FromRequestParts<S> for Accept {
 pub(crate) struct Problem {
     format: Format,
     status: StatusCode,
-    /// What to mend.
+    /// What to fix.
     message: String,
 }
 
 impl Problem {
+    /// A problem for a program, whatever it accepts.
+    pub(crate) fn json(status: StatusCode, message: impl Into<String>) -> Self {
+        Self {
+            format: Format::Json,
+            status,
+            message: message.into(),
+        }
+    }
+
     pub(crate) fn new(accept: Accept, status: StatusCode, message: impl Into<String>) -> Self {
         Self {
             format: accept.or(Format::Json),
@@ -80,5 +91,17 @@ impl IntoResponse for Problem {
             Format::Json => (self.status, Json(json!({ "error": self.message }))).into_response(),
             Format::Html => pages::problem(self.status, &self.message).into_response(),
         }
+    }
+}
+
+/// Answers as the request came, unless it asks for something else.
+pub(crate) fn as_asked(
+    fields: &Fields,
+    answer: &reports::Answer,
+    page: impl FnOnce() -> Page,
+) -> Response {
+    match fields.accept.or(fields.format) {
+        Format::Json => Json(answer).into_response(),
+        Format::Html => page().into_response(),
     }
 }

@@ -57,6 +57,11 @@ impl Refund {
     pub(crate) fn amount(&self) -> Option<Decimal> {
         self.amount.as_deref()?.parse().ok()
     }
+
+    pub(crate) fn with_amount(mut self, amount: Decimal) -> Self {
+        self.amount = Some(amount.to_string());
+        self
+    }
 }
 
 fn read(json: Option<&str>) -> Option<Credit> {
@@ -84,6 +89,7 @@ impl Transaction {
                 name = CASE WHEN c.sign_ups = 0 THEN excluded.name ELSE c.name END,
                 credit = CASE WHEN c.sign_ups = 0 THEN coalesce(c.credit, excluded.credit)
                     ELSE c.credit END,
+                is_erased = c.is_erased AND c.sign_ups > 0,
                 sign_ups = c.sign_ups + 1
             RETURNING *";
         let credit = written(credit);

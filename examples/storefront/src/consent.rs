@@ -30,6 +30,11 @@ impl Banner {
             .map(|token| token.to_string());
         Self { choice, landing }
     }
+
+    /// Returns `true` if the visitor has agreed.
+    pub(crate) fn is_granted(&self) -> bool {
+        self.choice == Consent::Granted
+    }
 }
 
 /// What the visitor said, by the cookie `consent`. The layer asks this on every request.
@@ -63,7 +68,7 @@ pub(crate) async fn answer(
     match fields.text("answer", 16)? {
         "granted" => {
             let landing = fields.raw("landing")?;
-            // A token that doesn't open is as no referral.
+            // A token that doesn't open is no referral.
             let referral = landing.and_then(|token| shop.landings.open(token).ok());
             let capture =
                 referral.map(|referral| Capture::referral(referral).consent(Consent::Granted));

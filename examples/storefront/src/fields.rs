@@ -1,11 +1,12 @@
 //! What comes in: the fields of a form or of a JSON object, whichever the `Content-Type` says,
-//! each checked by the one who asks for it. An error names the field and what to mend.
+//! each checked by the one who asks for it. An error names the field and what to fix.
 
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::{Form, Json};
 use rust_decimal::Decimal;
 use serde_json::{Map, Value};
+use tower_referral::ReferralKey;
 
 use crate::answer::{Accept, Format, Problem};
 
@@ -99,6 +100,36 @@ impl Fields {
         }
     }
 
+    /// A referral key that may be missing or empty.
+    pub(crate) fn optional_key(&self, name: &str) -> Result<Option<ReferralKey>, Problem> {
+        let Some(text) = self.raw(name)? else {
+            return Ok(None);
+        };
+        // It isn't shown: what isn't a key may be anything.
+        text.parse().map(Some).map_err(|_| {
+            self.refuse(format!(
+                "`{name}` is no referral key: send 1 to 128 characters of A-Z a-z 0-9 . _ ~ - @ + : ="
+            ))
+        })
+    }
+
+    /// `true` or `false`; missing is `false`.
+    pub(crate) fn flag(&self, name: &str) -> Result<bool, Problem> {
+        match self.raw(name)? {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(self.refuse(format!("`{name}` must be true or false"))),
+        }
+    }
+
+    /// An amount that may be missing or empty.
+    pub(crate) fn optional_amount(&self, name: &str) -> Result<Option<Decimal>, Problem> {
+        match self.raw(name)? {
+            None => Ok(None),
+            Some(_) => self.amount(name).map(Some),
+        }
+    }
+
     /// An amount of money in the currency's major unit, above zero.
     pub(crate) fn amount(&self, name: &str) -> Result<Decimal, Problem> {
         let text = self.text(name, 32)?;
@@ -129,7 +160,7 @@ impl Fields {
         }
     }
 
-    /// A field as it came, without blanks around it. Empty is as if it were missing.
+    /// A field as it came, without blanks around it; `None` if it is missing or empty.
     pub(crate) fn raw(&self, name: &str) -> Result<Option<&str>, Problem> {
         let mut values = self.fields.iter().filter(|(field, _)| field == name);
         let value = values.next().map(|(_, value)| value.trim());
@@ -156,7 +187,8 @@ fn body_format(headers: &HeaderMap) -> Option<Format> {
     }
 }
 
-/// A JSON object's fields as a form would have them. Numbers are taken for amounts' sake.
+/// A JSON object's fields as a form would have them. Numbers are taken for amounts' sake, and `all` is
+/// a flag.
 fn texts_of(object: Map<String, Value>) -> Result<Vec<(String, String)>, String> {
     let mut fields = Vec::with_capacity(object.len());
     for (name, value) in object {
@@ -164,6 +196,7 @@ fn texts_of(object: Map<String, Value>) -> Result<Vec<(String, String)>, String>
             Value::Null => {}
             Value::String(text) => fields.push((name, text)),
             Value::Number(number) => fields.push((name, number.to_string())),
+            Value::Bool(flag) if name == "all" => fields.push((name, flag.to_string())),
             Value::Bool(_) | Value::Array(_) | Value::Object(_) => {
                 return Err(format!("`{name}` must be a string"));
             }

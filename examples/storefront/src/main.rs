@@ -5,11 +5,12 @@
 //! cargo run -p storefront
 //! ```
 //!
-//! Start reading in `shop.rs`, which has the layer, the routes and the handlers. The rest is what
-//! any shop has: `keep.rs` (where referrals are kept), `account.rs` (signing in), `options.rs`
-//! (command line), `consent.rs` (the banner), `books.rs` (what was sold), `reports.rs` (telling the
-//! platform), `outbox.rs` (so that no report gets lost), `store.rs` (the database of both),
-//! `fields.rs` and `answer.rs` (forms and JSON, in and out), `pages.rs` (HTML). And `sandbox/` plays
+//! Start reading in `shop.rs`, which has the layer and the routes; then `customers.rs` (sign-up) and
+//! `orders.rs` (checkout, payment, refund), where referrals are used, and `payments.rs` (webhooks of
+//! Stripe, Paddle and Polar). Below them are `platform.rs` (which platform), `database.rs` and
+//! `books.rs` (the shop's rows and the outbox), and what any shop has: `options.rs` (command line),
+//! `keep.rs` (where referrals are kept), `account.rs` (signing in), `consent.rs` (the banner),
+//! `fields.rs` and `answer.rs` (forms and JSON, in and out), `pages/` (HTML). `sandbox/` stands in for
 //! the affiliate platform until there is an account with a real one:
 //!
 //! ```sh
@@ -21,15 +22,19 @@ mod account;
 mod answer;
 mod books;
 mod consent;
+mod customers;
+mod database;
 mod fields;
 mod keep;
 mod options;
+mod orders;
 mod outbox;
 mod pages;
+mod payments;
+mod platform;
 mod reports;
 mod sandbox;
 mod shop;
-mod store;
 
 use std::error::Error;
 use std::io::{self, IsTerminal, Write};
@@ -39,24 +44,27 @@ use std::time::Duration;
 
 use clap::Parser;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tower_referral::{Keyring, KeyringError, ReferralLayer, SigningKey};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::options::{KeepIn, Options, Platform};
-use crate::outbox::Outbox;
-use crate::sandbox::Sandbox;
-use crate::store::Store;
+use crate::database::Database;
+use crate::options::{KeepIn, Options};
+use crate::payments::Webhook;
+use crate::platform::Platform;
+use crate::sandbox::{Account, Sandbox};
 
 /// How long requests under way may take after the shop was told to stop.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
-
+/// How long the end waits for clicks and reports that are under way.
+const DRAIN_LIMIT: Duration = Duration::from_secs(3);
+/// Between two starts of a worker whose database couldn't be reached.
+const WORKER_PAUSE: Duration = Duration::from_millis(500);
 /// The exit code for options and keys that can't work, the same as clap's own.
 const BAD_CONFIGURATION: u8 = 2;
-/// How long the end waits for clicks that are under way.
-const DRAIN_LIMIT: Duration = Duration::from_secs(3);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -82,43 +90,50 @@ async fn main() -> ExitCode {
 struct Configured {
     app: axum::Router,
     referrals: ReferralLayer,
-    outbox: Option<Outbox>,
+    database: Database,
+    platform: Option<Platform>,
     /// What there is to say about the signing key.
     notice: Option<&'static str>,
     sandbox: Option<Sandbox>,
 }
 
-/// The account that the sandbox stands in for.
-fn account(options: &Options) -> sandbox::Account {
-    sandbox::Account {
-        api_key: options.api_key.clone(),
-        account_id: options.account_id.clone(),
-        program_id: options.program_id.clone(),
-    }
-}
-
 async fn configure(options: &Options) -> Result<Configured, Box<dyn Error>> {
     options.check()?;
     let (keyring, notice) = read_keyring()?;
-    let needs_sandbox = options.platform != Platform::None && options.platform_url.is_none();
-    let sandbox = if needs_sandbox {
-        Some(Sandbox::start(options.platform, account(options)).await?)
+    let sandbox = if options.needs_sandbox() {
+        let account = Account {
+            api_key: options.api_key.clone(),
+            account_id: options.account_id.clone(),
+            program_id: options.program_id.clone(),
+        };
+        Some(Sandbox::start(options.platform, account).await?)
     } else {
         None
     };
-    let sandbox_url = sandbox.as_ref().map(|sandbox| &*sandbox.platform_url);
-    let platform_url = options.platform_url.as_deref().or(sandbox_url);
+    let platform = Platform::connect(options, sandbox.as_ref())?;
+    let webhook = match (options.payment, options.payment_secret()) {
+        (Some(provider), Some(secret)) => {
+            Some(Webhook::new(provider, &secret, options.payment_test)?)
+        }
+        _ => None,
+    };
     let kept = keep::open(options, keyring.clone()).await?;
-    let store = Store::open(&options.database)
+    let database = Database::open(&options.database)
         .await
-        .map_err(|error| format!("can't open the outbox: {error}"))?;
-    let (app, referrals, outbox) = shop::open(options, kept, keyring, platform_url, store)
-        .await
-        .map_err(|error| error as Box<dyn Error>)?;
+        .map_err(|error| format!("can't open --database: {error}"))?;
+    let (app, referrals) = shop::open(
+        options,
+        kept,
+        keyring,
+        platform.clone(),
+        database.clone(),
+        webhook,
+    )?;
     Ok(Configured {
         app,
         referrals,
-        outbox,
+        database,
+        platform,
         notice,
         sandbox,
     })
@@ -143,35 +158,62 @@ fn read_keyring() -> Result<(Keyring, Option<&'static str>), KeyringError> {
 async fn serve(options: &Options, configured: Configured) -> io::Result<()> {
     let listener = TcpListener::bind(options.listen).await?;
     let stopped = stop_signal()?;
+    let (stop, stopping) = watch::channel(false);
+    let worker = configured
+        .platform
+        .as_ref()
+        .map(|platform| start_worker(&configured.database, platform, stopping.clone()));
     announce(options, listener.local_addr()?, &configured);
-    let (tell, told) = oneshot::channel();
-    let server = axum::serve(listener, configured.app).with_graceful_shutdown(async {
+    let server = axum::serve(listener, configured.app).with_graceful_shutdown(async move {
         stopped.await;
-        let _ = tell.send(());
+        let _ = stop.send(true);
     });
     // A visitor who sends half a request and no more isn't waited for without end.
     let patience = async {
-        match told.await {
-            Ok(()) => tokio::time::sleep(SHUTDOWN_LIMIT).await,
-            Err(_) => std::future::pending().await,
-        }
+        until(stopping).await;
+        tokio::time::sleep(SHUTDOWN_LIMIT).await;
     };
     tokio::select! {
         result = server.into_future() => result?,
         () = patience => tracing::warn!("requests were still under way at the end"),
     }
-    if let Some(outbox) = &configured.outbox
-        && !outbox.close(DRAIN_LIMIT).await
-    {
-        tracing::warn!(
-            "reports were still being sent at the end: see /outbox after the next start"
-        );
-    }
     // The pages are out; what the platform is being told is still worth a moment.
+    if let Some(worker) = worker
+        && tokio::time::timeout(DRAIN_LIMIT, worker).await.is_err()
+    {
+        tracing::warn!("reports were still being sent at the end: see /outbox after the next start");
+    }
     if !configured.referrals.drain_clicks(DRAIN_LIMIT).await {
         tracing::warn!("clicks were still under way at the end: look at the platform for them");
     }
     Ok(())
+}
+
+/// Starts the worker that gives the outbox's reports to the platform. Any number of shops may run one
+/// on one database.
+fn start_worker(
+    database: &Database,
+    platform: &Platform,
+    stopping: watch::Receiver<bool>,
+) -> JoinHandle<()> {
+    let (database, reports) = (database.clone(), platform.reports.clone());
+    tokio::spawn(async move {
+        while !*stopping.borrow() {
+            let shutdown = until(stopping.clone());
+            let run = database.clone().deliver(reports.clone(), outbox::Worker, shutdown);
+            match run.await {
+                Ok(()) => return,
+                Err(error) => tracing::warn!(%error, "the outbox's worker starts again"),
+            }
+            tokio::time::sleep(WORKER_PAUSE).await;
+        }
+    })
+}
+
+/// Resolves once the shop is to stop.
+async fn until(mut stopping: watch::Receiver<bool>) {
+    // Whoever could say so is gone: that is an end, too.
+    let _ = stopping.wait_for(|is_stopping| *is_stopping).await;
 }
 
 /// Says where the shop is and what to try. Nobody need be listening.
@@ -182,9 +224,9 @@ fn announce(options: &Options, address: SocketAddr, configured: &Configured) {
         (&*partner_link, "a partner's link"),
         ("/", "the same visitor, later"),
         ("/signup", "a sign-up that the partner gets credit for"),
-        ("/checkout", "a sale, by way of a payment's webhook"),
+        ("/checkout", "a sale, reported by a payment's webhook"),
         ("/api/referral", "what is known, as JSON"),
-        ("/outbox", "reports that somebody has to look at"),
+        ("/outbox", "what waits for the platform, and what needs a person"),
     ]
     .into_iter()
     .chain((options.keep == KeepIn::Session).then_some(("/account", "a session of the shop's own")))

@@ -219,6 +219,11 @@ impl Platform {
 impl Options {
     const MEMORY: &str = "memory:";
 
+    /// Returns `true` if the platform is one that this process stands in for.
+    pub(crate) fn needs_sandbox(&self) -> bool {
+        self.platform != Platform::None && self.platform_url.is_none()
+    }
+
     /// Returns the secret of the payment provider's webhook.
     pub(crate) fn payment_secret(&self) -> Option<String> {
         let from_env = || std::env::var("PAYMENT_SECRET").ok();

@@ -15,7 +15,7 @@ use tower_referral_platforms::{
 use tower_service::Service;
 
 use crate::options::{self, Options};
-use crate::sandbox::PostbackTerms;
+use crate::sandbox::Sandbox;
 
 /// The platform that the shop reports to.
 #[derive(Clone)]
@@ -26,9 +26,11 @@ pub(crate) struct Platform {
     /// Takes the landings.
     pub(crate) clicks: Option<Clicks>,
     /// Shows customers what their friends have earned them.
-    pub(crate) friends: Option<Client<PartneroFriends, Https>>,
+    pub(crate) friends: Option<Friends>,
     forecast: Arc<dyn Fn(&Report) -> Forecast + Send + Sync>,
 }
+
+pub(crate) type Friends = Client<PartneroFriends, Https>;
 
 /// What is known of a report before the platform has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,23 +44,26 @@ pub(crate) enum Forecast {
 }
 
 impl Platform {
-    /// Connects to the platform that the options name; `None` if they name none.
+    /// Connects to the platform that the options name, or to the sandbox that stands in for it;
+    /// `None` if they name none.
     pub(crate) fn connect(
         options: &Options,
-        url: &str,
-        postback: Option<&PostbackTerms>,
-    ) -> Result<Self, Box<dyn std::error::Error>> {
+        sandbox: Option<&Sandbox>,
+    ) -> Result<Option<Self>, Box<dyn std::error::Error>> {
+        let url = sandbox.map(|sandbox| &sandbox.platform_url);
+        let Some(url) = options.platform_url.as_ref().or(url) else {
+            return Ok(None);
+        };
         let (kind, api_key) = (options.platform, &options.api_key);
         let mut platform = match kind {
+            options::Platform::None => return Ok(None),
             options::Platform::Partnac => {
                 Self::with_clicks(kind, Partnac::new(api_key)?.base_url(url)?)
             }
             options::Platform::Tapfiliate => {
                 Self::with_clicks(kind, Tapfiliate::new(api_key)?.base_url(url)?)
             }
-            options::Platform::Partnero => {
-                Self::new(kind, Partnero::new(api_key)?.base_url(url)?)
-            }
+            options::Platform::Partnero => Self::new(kind, Partnero::new(api_key)?.base_url(url)?),
             options::Platform::PartneroFriends => {
                 let friends = PartneroFriends::new(api_key)?.base_url(url)?;
                 Self {
@@ -66,14 +71,11 @@ impl Platform {
                     ..Self::new(kind, friends)
                 }
             }
-            _ => {
-                let _ = postback;
-                return Err("this platform has no client yet".into());
-            }
+            _ => return Err("this platform has no client yet".into()),
         };
         let wait = Duration::from_millis(options.click_wait);
         platform.clicks = platform.clicks.map(|clicks| clicks.wait(wait));
-        Ok(platform)
+        Ok(Some(platform))
     }
 
     fn new<P>(kind: options::Platform, api: P) -> Self

@@ -7,7 +7,7 @@ use tower_referral::{Consent, Reason, Referral};
 
 use super::hidden;
 use crate::consent::Banner;
-use crate::shop::Visitor;
+use crate::shop::{Visitor, key_of};
 
 /// A click that hasn't been answered by now won't be.
 const CLICK_PATIENCE: Duration = Duration::seconds(5);
@@ -34,7 +34,10 @@ fn referral_facts(visitor: &Visitor, referral: &Referral) -> Markup {
     let now = OffsetDateTime::now_utc();
     let is_kept = is_kept(visitor);
     html! {
-        h2 { "You were referred by " strong { (referral.key()) } }
+        h2 {
+            "You were referred by "
+            strong { (key_of(referral).unwrap_or("a link with a click ID only")) }
+        }
         dl {
             dt { "When" }
             dd { (ago(now - referral.captured_at())) }
@@ -48,7 +51,7 @@ fn referral_facts(visitor: &Visitor, referral: &Referral) -> Markup {
             @if let Some(click_id) = referral.click_id() {
                 dt { "Click ID" }
                 dd { code { (click_id) } }
-            } @else if visitor.shop.has_clicks {
+            } @else if visitor.shop.has_clicks() {
                 dt { "Click ID" }
                 dd { (why_no_click_id(visitor, now - referral.captured_at())) }
             }
@@ -128,15 +131,15 @@ fn in_words(reason: Reason) -> &'static str {
         Reason::NoConsent => "without your consent nothing is kept",
         Reason::GlobalPrivacyControl => "your browser asks not to be tracked, so nothing is kept",
         Reason::Expired => "you were referred too long ago for it to count",
-        Reason::Malformed => "the cookie isn't one of the shop's, so it counts for nothing",
+        Reason::Malformed => "the cookie isn't one of the shop's, so it is ignored",
         Reason::BadSignature => {
             "the cookie was altered, or another key of that name signed it, so it counts for \
              nothing"
         }
         Reason::UnknownSigningKey => {
-            "the shop doesn't have the key that signed the cookie, so it counts for nothing"
+            "the shop doesn't have the key that signed the cookie, so it is ignored"
         }
-        Reason::FromTheFuture => "the cookie is from the future, so it counts for nothing",
+        Reason::FromTheFuture => "the cookie is from the future, so it is ignored",
         Reason::StoreUnavailable => {
             "the shop's memory can't be reached just now, so your browser keeps what is new"
         }

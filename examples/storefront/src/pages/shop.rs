@@ -156,10 +156,7 @@ pub(crate) fn payment(visitor: &Visitor, payment: &Payment<'_>, token: Option<&s
                 None if visitor.referrals.first().is_none() => {
                     p { "Nobody referred you, so the payment takes no token along." }
                 }
-                None => p {
-                    "The token would be too long for the payment, so the shop has noted who sent you "
-                    "itself."
-                },
+                None => p { "The referral is too long for a token, so the payment takes none along." },
             }
             form method="post" action="/webhooks/payment" {
                 (hidden("customer", payment.customer))
@@ -168,7 +165,7 @@ pub(crate) fn payment(visitor: &Visitor, payment: &Payment<'_>, token: Option<&s
                 (hidden("currency", &payment.currency))
                 @if let Some(coupon) = payment.coupon { (hidden("coupon", coupon)) }
                 @if let Some(token) = token { (hidden("client_reference_id", token)) }
-                button { "Play the provider's webhook" }
+                button { "Send the provider's webhook" }
             }
         },
     )

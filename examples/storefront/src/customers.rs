@@ -1,0 +1,230 @@
+//! Customers: their sign-up, what the shop holds of one, its erasure, and the friends they bring.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use futures_util::{StreamExt, TryStreamExt};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tower_referral::{Referral, ReferralKey};
+use tower_referral_outbox::Error;
+use tower_referral_platforms::{self as platforms, Credit, Report, SignUp};
+
+use crate::answer::{Accept, Format, Problem, as_asked};
+use crate::books::{Customer, Order};
+use crate::fields::Fields;
+use crate::reports::{self, Booked};
+use crate::shop::{Shop, Visitor, unavailable};
+use crate::{pages, payments};
+
+/// `POST /signup`: the customer's row and the report are written in one transaction, and the visitor
+/// doesn't wait for the platform.
+pub(crate) async fn sign_up(
+    State(shop): State<Arc<Shop>>,
+    referral: Option<Referral>,
+    visitor: Visitor,
+    fields: Fields,
+) -> Result<Response, Problem> {
+    let customer = fields.text("customer", 128)?;
+    let email = fields.optional_email("email")?;
+    let name = fields.optional_text("name", 200)?;
+    // A mobile app or a single-page app has no cookie, and sends the key that it kept. What the
+    // layer kept counts for more: nobody could have typed it.
+    let sent = fields.optional_key("aff")?;
+    let sent = sent.filter(|_| visitor.may_be_remembered);
+    let kept = referral.as_ref().map(Credit::from);
+    let credit = kept.or_else(|| sent.map(|key| Credit::new(key).with_source("application")));
+
+    let sign_up = SignUp::new(customer)
+        .map_err(|error| fields.refuse(format!("`customer` is {error}")))?
+        .with_email(email)
+        .with_name(name)
+        .with_referral_url(landing_url(&visitor, referral.as_ref()));
+
+    let book = async {
+        let mut transaction = shop.database.begin().await?;
+        let row = transaction.sign_up(customer, email, name, credit.as_ref()).await?;
+        let is_new = row.sign_ups == 1;
+        // Whoever brought a guest to their first payment stays credited with the customer.
+        let credit = row.credit();
+        let report = Report::from(sign_up.with_credit(credit.clone()));
+        let booked = match shop.platform {
+            Some(_) if !row.is_erased => {
+                Booked::InOutbox(transaction.enqueue(report.clone()).await?)
+            }
+            _ => Booked::InBooks { is_new },
+        };
+        if is_new && shop.webhook.is_some() {
+            payments::credit_customer(&mut transaction, customer, credit.as_ref()).await?;
+        }
+        transaction.commit().await?;
+        shop.database.wake().await?;
+        let platform = shop.platform.as_ref();
+        reports::answer(&shop.database, platform, &report, credit.as_ref(), booked).await
+    };
+    let answer = book.await.map_err(|error| unavailable(fields.accept, &error))?;
+    Ok(as_asked(&fields, &answer, || pages::report(&visitor, "Sign-up", &answer)))
+}
+
+/// Returns the landing's URL with its referral parameter only, for a platform that tells several
+/// links of one partner apart by it.
+fn landing_url(visitor: &Visitor, referral: Option<&Referral>) -> Option<String> {
+    let platform = visitor.shop.platform.as_ref()?;
+    if !platform.wants_landing_url() {
+        return None;
+    }
+    let page = referral?.landing_page()?;
+    Some(format!("{}{page}", visitor.origin.as_ref()?))
+}
+
+/// `GET /customers/{customer}`: what the shop holds of a customer. A real shop shows it to its own
+/// people only.
+pub(crate) async fn show(
+    State(shop): State<Arc<Shop>>,
+    Path(customer): Path<String>,
+    accept: Accept,
+) -> Result<Json<Value>, Problem> {
+    let read = async {
+        let mut transaction = shop.database.begin().await?;
+        let row = transaction.customer(&customer).await?;
+        let orders = transaction.orders_of(&customer).await?;
+        let reports = shop.database.history(&customer).await?;
+        Ok::<_, Error>((row, orders, reports))
+    };
+    let (row, orders, reports) = read.await.map_err(|error| unavailable(accept, &error))?;
+    if row.is_none() && orders.is_empty() {
+        let message = "there is no such customer: send the ID that the sign-up had";
+        return Err(Problem::json(StatusCode::NOT_FOUND, message));
+    }
+    let credit = row.as_ref().and_then(Customer::credit);
+    let reports = reports.iter().map(|entry| {
+        json!({
+            "id": entry.id,
+            "state": entry.state.as_str(),
+            "outcome": entry.outcome,
+            "reason": entry.reason,
+        })
+    });
+    Ok(Json(json!({
+        "customer": customer,
+        "email": row.as_ref().and_then(|row| row.email.as_ref()),
+        "name": row.as_ref().and_then(|row| row.name.as_ref()),
+        "key": key(credit.as_ref()),
+        "click_id": click_id(credit.as_ref()),
+        "is_erased": row.is_some_and(|row| row.is_erased),
+        "orders": orders.iter().map(order_json).collect::<Vec<_>>(),
+        "reports": reports.collect::<Vec<_>>(),
+    })))
+}
+
+fn order_json(order: &Order) -> Value {
+    let credit = order.credit();
+    json!({
+        "order": order.order_id,
+        "amount": order.amount,
+        "coupon": order.coupon,
+        "key": key(credit.as_ref()),
+        "click_id": click_id(credit.as_ref()),
+    })
+}
+
+fn key(credit: Option<&Credit>) -> Option<&str> {
+    credit?.key().map(ReferralKey::as_str)
+}
+
+fn click_id(credit: Option<&Credit>) -> Option<&str> {
+    credit?.click_id().map(|id| id.as_str())
+}
+
+/// `DELETE /customers/{customer}`: erases what is personal from the shop's rows and from the outbox,
+/// where a report that waits is withdrawn.
+pub(crate) async fn erase(
+    State(shop): State<Arc<Shop>>,
+    Path(customer): Path<String>,
+    accept: Accept,
+) -> Result<StatusCode, Problem> {
+    let erase = async {
+        let mut transaction = shop.database.begin().await?;
+        transaction.erase_rows(&customer).await?;
+        payments::erase(&mut transaction, &customer).await?;
+        transaction.erase_reports(&customer).await?;
+        transaction.commit().await
+    };
+    erase.await.map_err(|error| unavailable(accept, &error))?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// A customer's link to share and what it has earned, as the platform gave it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Friends {
+    pub(crate) link: Option<String>,
+    pub(crate) stats: Value,
+    pub(crate) balance: Value,
+    pub(crate) friends: Vec<Value>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Whose {
+    customer: Option<String>,
+}
+
+/// `GET /friends?customer=ID`, in a refer-a-friend program. A real shop shows it to the customer who
+/// is signed in.
+pub(crate) async fn friends(
+    visitor: Visitor,
+    accept: Accept,
+    Query(whose): Query<Whose>,
+) -> Result<Response, Problem> {
+    let customer = whose.customer.filter(|customer| !customer.is_empty());
+    let Some(customer) = customer else {
+        let message = "`customer` is missing: send the customer's ID, and not empty";
+        return Err(Problem::new(accept, StatusCode::UNPROCESSABLE_ENTITY, message));
+    };
+    let shop = &visitor.shop;
+    let Some(client) = shop.friends() else {
+        return Err(Problem::new(accept, StatusCode::NOT_FOUND, "there is no such page"));
+    };
+    let unknown = || {
+        let message = "the platform has no such customer yet: the sign-up may still be on its way";
+        Problem::new(accept, StatusCode::NOT_FOUND, message)
+    };
+    let failed = |error: platforms::Error| {
+        tracing::warn!(%error, "a customer's friends couldn't be read");
+        let message = "the platform doesn't answer: try again in a moment";
+        Problem::new(accept, StatusCode::BAD_GATEWAY, message)
+    };
+    let friend = client.friend(&customer).await.map_err(failed)?;
+    let friend = friend.ok_or_else(unknown)?;
+    let stats = client.friend_stats(&customer).await.map_err(failed)?;
+    let balance = client.friend_balance(&customer).await.map_err(failed)?;
+    let referrals = client.friend_referrals(&customer).map_err(failed)?;
+    let friends = referrals.take(MAX_FRIENDS).try_collect::<Vec<_>>();
+    let friends = friends.await.map_err(failed)?;
+    let friends = Friends {
+        link: friend.referral_link().map(str::to_owned),
+        stats: data(stats),
+        balance: data(balance),
+        friends: friends.iter().map(|friend| friend.json().clone()).collect(),
+    };
+    Ok(match accept.or(Format::Html) {
+        Format::Html => pages::friends(&visitor, &customer, &friends).into_response(),
+        Format::Json => Json(&friends).into_response(),
+    })
+}
+
+/// How many friends are shown at most.
+const MAX_FRIENDS: usize = 1000;
+
+/// What is in a platform's envelope.
+fn data(answer: Option<Value>) -> Value {
+    match answer {
+        Some(Value::Object(mut object)) => match object.remove("data") {
+            Some(data) => data,
+            None => Value::Object(object),
+        },
+        answer => answer.unwrap_or_default(),
+    }
+}
