@@ -7,11 +7,10 @@ use sqlx::FromRow;
 use tower_referral_outbox::Error;
 use tower_referral_platforms::Credit;
 
-use crate::database::{Transaction, within};
+use crate::database::{Transaction, execute, query};
 
 #[derive(Clone, Debug, FromRow)]
 pub(crate) struct Customer {
-    pub(crate) customer: String,
     pub(crate) email: Option<String>,
     pub(crate) name: Option<String>,
     credit: Option<String>,
@@ -36,7 +35,6 @@ pub(crate) struct Refund {
     pub(crate) refund: String,
     pub(crate) refund_id: Option<String>,
     amount: Option<String>,
-    pub(crate) is_reported: bool,
 }
 
 impl Customer {
@@ -93,13 +91,9 @@ impl Transaction {
                 sign_ups = c.sign_ups + 1
             RETURNING *";
         let credit = written(credit);
-        Ok(within!(self, connection => sqlx::query_as(SIGN_UP)
-            .bind(customer)
-            .bind(email)
-            .bind(name)
-            .bind(credit)
-            .fetch_one(connection)
-            .await?))
+        Ok(query!(
+            self, fetch_one, SIGN_UP, customer, email, name, credit
+        ))
     }
 
     /// Finds a customer, or notes that there is a guest. The credit of a first payment is that of
@@ -116,19 +110,12 @@ impl Transaction {
                     ELSE coalesce(c.credit, excluded.credit) END
             RETURNING *";
         let credit = written(credit);
-        Ok(within!(self, connection => sqlx::query_as(PAYS)
-            .bind(customer)
-            .bind(credit)
-            .fetch_one(connection)
-            .await?))
+        Ok(query!(self, fetch_one, PAYS, customer, credit))
     }
 
     pub(crate) async fn customer(&mut self, customer: &str) -> Result<Option<Customer>, Error> {
         const CUSTOMER: &str = "SELECT * FROM customers WHERE customer = $1";
-        Ok(within!(self, connection => sqlx::query_as(CUSTOMER)
-            .bind(customer)
-            .fetch_optional(connection)
-            .await?))
+        Ok(query!(self, fetch_optional, CUSTOMER, customer))
     }
 
     /// Books a payment. The first delivery decides on customer and amount, and the first credit
@@ -153,14 +140,9 @@ impl Transaction {
                 deliveries = o.deliveries + 1
             RETURNING *";
         let credit = written(credit);
-        Ok(within!(self, connection => sqlx::query_as(ORDER)
-            .bind(order)
-            .bind(customer)
-            .bind(amount)
-            .bind(coupon)
-            .bind(credit)
-            .fetch_one(connection)
-            .await?))
+        Ok(query!(
+            self, fetch_one, ORDER, order, customer, amount, coupon, credit
+        ))
     }
 
     /// Completes an order with what its customer's row says.
@@ -177,12 +159,7 @@ impl Transaction {
         if order.credit.is_none() && !order.is_erased {
             order.credit = written(credit);
         }
-        within!(self, connection => sqlx::query(COMPLETE)
-            .bind(&order.order_id)
-            .bind(is_guest)
-            .bind(&order.credit)
-            .execute(connection)
-            .await?);
+        execute!(self, COMPLETE, &order.order_id, is_guest, &order.credit);
         Ok(())
     }
 
@@ -192,26 +169,17 @@ impl Transaction {
             INSERT INTO orders AS o (order_id) VALUES ($1)
             ON CONFLICT (order_id) DO UPDATE SET order_id = o.order_id
             RETURNING *";
-        Ok(within!(self, connection => sqlx::query_as(LOCK)
-            .bind(order)
-            .fetch_one(connection)
-            .await?))
+        Ok(query!(self, fetch_one, LOCK, order))
     }
 
     pub(crate) async fn orders_of(&mut self, customer: &str) -> Result<Vec<Order>, Error> {
         const ORDERS: &str = "SELECT * FROM orders WHERE customer = $1 ORDER BY order_id";
-        Ok(within!(self, connection => sqlx::query_as(ORDERS)
-            .bind(customer)
-            .fetch_all(connection)
-            .await?))
+        Ok(query!(self, fetch_all, ORDERS, customer))
     }
 
     pub(crate) async fn refunds_of(&mut self, order: &str) -> Result<Vec<Refund>, Error> {
         const REFUNDS: &str = "SELECT * FROM refunds WHERE order_id = $1 ORDER BY refund";
-        Ok(within!(self, connection => sqlx::query_as(REFUNDS)
-            .bind(order)
-            .fetch_all(connection)
-            .await?))
+        Ok(query!(self, fetch_all, REFUNDS, order))
     }
 
     /// Notes a refund, or that one which was noted is reported now.
@@ -229,23 +197,14 @@ impl Transaction {
             ON CONFLICT (order_id, refund) DO UPDATE SET
                 amount = excluded.amount, is_reported = excluded.is_reported";
         let amount = amount.map(|amount| amount.normalize().to_string());
-        within!(self, connection => sqlx::query(NOTE)
-            .bind(order)
-            .bind(refund)
-            .bind(refund_id)
-            .bind(amount)
-            .bind(is_reported)
-            .execute(connection)
-            .await?);
+        execute!(self, NOTE, order, refund, refund_id, amount, is_reported);
         Ok(())
     }
 
     /// Returns how many refunds wait for their sale here, where the outbox can't know of them.
     pub(crate) async fn waiting_refunds(&mut self) -> Result<i64, Error> {
         const WAITING: &str = "SELECT count(*) FROM refunds WHERE NOT is_reported";
-        let (count,): (i64,) = within!(self, connection => sqlx::query_as(WAITING)
-            .fetch_one(connection)
-            .await?);
+        let (count,): (i64,) = query!(self, fetch_one, WAITING);
         Ok(count)
     }
 
@@ -258,10 +217,7 @@ impl Transaction {
              WHERE customer = $1",
         ];
         for statement in ERASE {
-            within!(self, connection => sqlx::query(statement)
-                .bind(customer)
-                .execute(connection)
-                .await?);
+            execute!(self, statement, customer);
         }
         Ok(())
     }

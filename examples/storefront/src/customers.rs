@@ -46,7 +46,9 @@ pub(crate) async fn sign_up(
 
     let book = async {
         let mut transaction = shop.database.begin().await?;
-        let row = transaction.sign_up(customer, email, name, credit.as_ref()).await?;
+        let row = transaction
+            .sign_up(customer, email, name, credit.as_ref())
+            .await?;
         let is_new = row.sign_ups == 1;
         // Whoever brought a guest to their first payment stays credited with the customer.
         let credit = row.credit();
@@ -65,8 +67,12 @@ pub(crate) async fn sign_up(
         let platform = shop.platform.as_ref();
         reports::answer(&shop.database, platform, &report, credit.as_ref(), booked).await
     };
-    let answer = book.await.map_err(|error| unavailable(fields.accept, &error))?;
-    Ok(as_asked(&fields, &answer, || pages::report(&visitor, "Sign-up", &answer)))
+    let answer = book
+        .await
+        .map_err(|error| unavailable(fields.accept, &error))?;
+    Ok(as_asked(&fields, &answer, || {
+        pages::report(&visitor, "Sign-up", &answer)
+    }))
 }
 
 /// Returns the landing's URL with its referral parameter only, for a platform that tells several
@@ -91,7 +97,13 @@ pub(crate) async fn show(
         let mut transaction = shop.database.begin().await?;
         let row = transaction.customer(&customer).await?;
         let orders = transaction.orders_of(&customer).await?;
-        let reports = shop.database.history(&customer).await?;
+        let mut reports = shop.database.history(&customer).await?;
+        // After an erasure the outbox knows orders, and no longer whose they are.
+        for order in &orders {
+            reports.extend(shop.database.history(&order.order_id).await?);
+        }
+        reports.sort_by_key(|entry| entry.row);
+        reports.dedup_by_key(|entry| entry.row);
         Ok::<_, Error>((row, orders, reports))
     };
     let (row, orders, reports) = read.await.map_err(|error| unavailable(accept, &error))?;
@@ -181,11 +193,19 @@ pub(crate) async fn friends(
     let customer = whose.customer.filter(|customer| !customer.is_empty());
     let Some(customer) = customer else {
         let message = "`customer` is missing: send the customer's ID, and not empty";
-        return Err(Problem::new(accept, StatusCode::UNPROCESSABLE_ENTITY, message));
+        return Err(Problem::new(
+            accept,
+            StatusCode::UNPROCESSABLE_ENTITY,
+            message,
+        ));
     };
     let shop = &visitor.shop;
     let Some(client) = shop.friends() else {
-        return Err(Problem::new(accept, StatusCode::NOT_FOUND, "there is no such page"));
+        return Err(Problem::new(
+            accept,
+            StatusCode::NOT_FOUND,
+            "there is no such page",
+        ));
     };
     let unknown = || {
         let message = "the platform has no such customer yet: the sign-up may still be on its way";

@@ -30,7 +30,7 @@ pub(crate) enum Database {
         pool: SqlitePool,
         outbox: Outbox<Sqlite>,
         /// A temporary file goes with the last copy.
-        file: Option<Arc<TempDir>>,
+        _file: Option<Arc<TempDir>>,
     },
     Postgres {
         pool: PgPool,
@@ -77,7 +77,25 @@ macro_rules! within {
     };
 }
 
-pub(crate) use within;
+/// Runs a statement of the shop's.
+macro_rules! execute {
+    ($transaction:expr, $statement:expr $(, $value:expr)* $(,)?) => {
+        $crate::database::within!($transaction, connection => {
+            sqlx::query($statement)$(.bind($value))*.execute(connection).await.map(drop)?
+        })
+    };
+}
+
+/// Runs a query of the shop's and reads its rows: `fetch_one`, `fetch_optional` or `fetch_all`.
+macro_rules! query {
+    ($transaction:expr, $fetch:ident, $statement:expr $(, $value:expr)* $(,)?) => {
+        $crate::database::within!($transaction, connection => {
+            sqlx::query_as($statement)$(.bind($value))*.$fetch(connection).await?
+        })
+    };
+}
+
+pub(crate) use {execute, query, within};
 
 impl Database {
     /// Opens `sqlite://FILE`, `sqlite://` for a temporary file, or `postgres://…`, and creates what
@@ -100,7 +118,11 @@ impl Database {
                 sqlx::raw_sql(SCHEMA).execute(&mut *transaction).await?;
                 transaction.commit().await?;
                 let outbox = Outbox::sqlite(pool.clone()).migrate().await?;
-                Ok(Self::Sqlite { pool, outbox, file })
+                Ok(Self::Sqlite {
+                    pool,
+                    outbox,
+                    _file: file,
+                })
             }
             "postgres" | "postgresql" => {
                 let pool = PgPoolOptions::new()

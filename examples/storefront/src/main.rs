@@ -121,19 +121,13 @@ async fn configure(options: &Options) -> Result<Configured, Box<dyn Error>> {
     let database = Database::open(&options.database)
         .await
         .map_err(|error| format!("can't open --database: {error}"))?;
-    let (app, referrals) = shop::open(
-        options,
-        kept,
-        keyring,
-        platform.clone(),
-        database.clone(),
-        webhook,
-    )?;
+    let worker = platform.as_ref().map(|(platform, _)| platform.clone());
+    let (app, referrals) = shop::open(options, kept, keyring, platform, database.clone(), webhook)?;
     Ok(Configured {
         app,
         referrals,
         database,
-        platform,
+        platform: worker,
         notice,
         sandbox,
     })
@@ -181,7 +175,9 @@ async fn serve(options: &Options, configured: Configured) -> io::Result<()> {
     if let Some(worker) = worker
         && tokio::time::timeout(DRAIN_LIMIT, worker).await.is_err()
     {
-        tracing::warn!("reports were still being sent at the end: see /outbox after the next start");
+        tracing::warn!(
+            "reports were still being sent at the end: see /outbox after the next start"
+        );
     }
     if !configured.referrals.drain_clicks(DRAIN_LIMIT).await {
         tracing::warn!("clicks were still under way at the end: look at the platform for them");
@@ -200,7 +196,9 @@ fn start_worker(
     tokio::spawn(async move {
         while !*stopping.borrow() {
             let shutdown = until(stopping.clone());
-            let run = database.clone().deliver(reports.clone(), outbox::Worker, shutdown);
+            let run = database
+                .clone()
+                .deliver(reports.clone(), outbox::Worker, shutdown);
             match run.await {
                 Ok(()) => return,
                 Err(error) => tracing::warn!(%error, "the outbox's worker starts again"),
@@ -226,7 +224,10 @@ fn announce(options: &Options, address: SocketAddr, configured: &Configured) {
         ("/signup", "a sign-up that the partner gets credit for"),
         ("/checkout", "a sale, reported by a payment's webhook"),
         ("/api/referral", "what is known, as JSON"),
-        ("/outbox", "what waits for the platform, and what needs a person"),
+        (
+            "/outbox",
+            "what waits for the platform, and what needs a person",
+        ),
     ]
     .into_iter()
     .chain((options.keep == KeepIn::Session).then_some(("/account", "a session of the shop's own")))

@@ -1,12 +1,12 @@
 //! Orders: checkout, where the visitor's referral goes along with the payment; the payment's webhook,
 //! which has no cookie and brings it back; and refunds.
 
-use axum::response::{IntoResponse, Response};
 use axum::Json;
+use axum::response::{IntoResponse, Response};
 use rust_decimal::Decimal;
 use serde_json::json;
 use tower_referral::Referral;
-use tower_referral_outbox::Error;
+use tower_referral_outbox::{Error, State};
 use tower_referral_platforms::{self as platforms, Credit, Money, Report, Sale, SignUp};
 
 use crate::answer::{Format, Problem, as_asked};
@@ -78,7 +78,7 @@ pub(crate) async fn payment_webhook(visitor: Visitor, fields: Fields) -> Result<
     let amount = Money::new(payment.amount.to_string(), &payment.currency)
         .map_err(|error| fields.refuse(format!("`amount` is {error}")))?;
     // The IDs are checked before anything is written.
-    Sale::new(payment.order, payment.customer, amount)
+    let _ = Sale::new(payment.order, payment.customer, amount)
         .map_err(|error| fields.refuse(format!("`order` or `customer` is {error}")))?;
 
     let book = async {
@@ -103,12 +103,16 @@ pub(crate) async fn payment_webhook(visitor: Visitor, fields: Fields) -> Result<
         let credit = order.credit();
         reports::answer(&shop.database, platform, &report, credit.as_ref(), booked).await
     };
-    let answer = book.await.map_err(|error| unavailable(fields.accept, &error));
+    let answer = book
+        .await
+        .map_err(|error| unavailable(fields.accept, &error));
     let mut answer = answer?;
     if let (Outcome::NotAttributed, Err(why)) = (answer.outcome, &credit) {
         answer.detail = format!("Nobody is credited with the sale: {why}.");
     }
-    Ok(as_asked(&fields, &answer, || pages::report(&visitor, "Payment", &answer)))
+    Ok(as_asked(&fields, &answer, || {
+        pages::report(&visitor, "Payment", &answer)
+    }))
 }
 
 /// Books a payment in the shop's own rows. The first delivery decides on customer and amount, and a
@@ -163,7 +167,7 @@ pub(crate) async fn refund(visitor: Visitor, fields: Fields) -> Result<Response,
     let whole = platforms::Refund::whole(order_id)
         .map_err(|error| fields.refuse(format!("`order` is {error}")))?;
     if let Some(id) = id {
-        whole
+        let _ = whole
             .with_id(id)
             .map_err(|error| fields.refuse(format!("`refund` is {error}")))?;
     }
@@ -174,7 +178,11 @@ pub(crate) async fn refund(visitor: Visitor, fields: Fields) -> Result<Response,
         transaction.commit().await?;
         shop.database.wake().await?;
         Ok::<_, Error>(match booked {
-            RefundBooked::Reported { order, report, booked } => {
+            RefundBooked::Reported {
+                order,
+                report,
+                booked,
+            } => {
                 let (platform, credit) = (shop.platform.as_ref(), order.credit());
                 let answer =
                     reports::answer(&shop.database, platform, &report, credit.as_ref(), booked);
@@ -188,13 +196,17 @@ pub(crate) async fn refund(visitor: Visitor, fields: Fields) -> Result<Response,
             RefundBooked::TooMuch { left } => Err(left),
         })
     };
-    let answer = book.await.map_err(|error| unavailable(fields.accept, &error))?;
+    let answer = book
+        .await
+        .map_err(|error| unavailable(fields.accept, &error))?;
     let answer = answer.map_err(|left| {
         fields.refuse(format!(
             "`amount` is more than what is left of the sale, {left}: refund at most that"
         ))
     })?;
-    Ok(as_asked(&fields, &answer, || pages::report(&visitor, "Refund", &answer)))
+    Ok(as_asked(&fields, &answer, || {
+        pages::report(&visitor, "Refund", &answer)
+    }))
 }
 
 /// What became of a refund in the shop's own rows.
@@ -228,13 +240,23 @@ async fn book_refund(
     let refunds = transaction.refunds_of(order_id).await?;
     let name = refund_name(amount, id);
     let known = refunds.iter().find(|refund| refund.refund == name);
-    let Some(paid) = order.amount.as_deref().and_then(|paid| paid.parse::<Money>().ok()) else {
+    let Some(paid) = order
+        .amount
+        .as_deref()
+        .and_then(|paid| paid.parse::<Money>().ok())
+    else {
         if known.is_none() {
-            transaction.note_refund(order_id, &name, id, amount, false).await?;
+            transaction
+                .note_refund(order_id, &name, id, amount, false)
+                .await?;
         }
         return Ok(RefundBooked::Waits);
     };
-    let others: Vec<Refund> = refunds.iter().filter(|other| other.refund != name).cloned().collect();
+    let others: Vec<Refund> = refunds
+        .iter()
+        .filter(|other| other.refund != name)
+        .cloned()
+        .collect();
     let left = left_of(paid, &others);
     let amount = match known {
         Some(known) => known.amount().unwrap_or(left),
@@ -248,7 +270,9 @@ async fn book_refund(
     }
     let is_new = known.is_none();
     if is_new {
-        transaction.note_refund(order_id, &name, id, Some(amount), true).await?;
+        transaction
+            .note_refund(order_id, &name, id, Some(amount), true)
+            .await?;
     }
     let is_whole = amount == left && others.is_empty()
         || amount == left && none_arrived(shop, order_id, paid, &others).await?;
@@ -295,7 +319,7 @@ async fn none_arrived(
             return Ok(false);
         };
         let entry = shop.database.find(&report.id()).await?;
-        if !entry.is_some_and(|entry| entry.state == tower_referral_outbox::State::Failed) {
+        if !entry.is_some_and(|entry| entry.state == State::Failed) {
             return Ok(false);
         }
     }
@@ -335,7 +359,11 @@ pub(crate) async fn report_waiting_refunds(
     order: &Order,
 ) -> Result<(), Error> {
     let refunds = transaction.refunds_of(&order.order_id).await?;
-    let Some(paid) = order.amount.as_deref().and_then(|paid| paid.parse::<Money>().ok()) else {
+    let Some(paid) = order
+        .amount
+        .as_deref()
+        .and_then(|paid| paid.parse::<Money>().ok())
+    else {
         return Ok(());
     };
     let mut reported: Vec<Refund> = Vec::new();
@@ -350,7 +378,9 @@ pub(crate) async fn report_waiting_refunds(
         let is_whole = amount == left && reported.is_empty();
         let id = refund.refund_id.as_deref();
         let name = &refund.refund;
-        transaction.note_refund(&order.order_id, name, id, Some(amount), true).await?;
+        transaction
+            .note_refund(&order.order_id, name, id, Some(amount), true)
+            .await?;
         if let Some(report) = refund_report(order, paid, amount, id, is_whole)
             && shop.platform.is_some()
         {

@@ -11,7 +11,7 @@ use tower_referral_outbox::{Entry, Error, WorkerBuilder};
 use tower_referral_platforms::Retries;
 
 use crate::answer::{Accept, Format, Problem as Refusal};
-use crate::database::{Database, Transaction, WorkerSettings, within};
+use crate::database::{Database, Transaction, WorkerSettings, query};
 use crate::fields::Fields;
 use crate::pages;
 use crate::platform::Reports;
@@ -90,9 +90,7 @@ impl Transaction {
     async fn outcomes(&mut self) -> Result<Outcomes, Error> {
         const COUNT: &str = "SELECT outcome, count(*) FROM referral_outbox
             WHERE state = 'done' AND outcome IS NOT NULL GROUP BY outcome";
-        let rows: Vec<(String, i64)> = within!(self, connection => sqlx::query_as(COUNT)
-            .fetch_all(connection)
-            .await?);
+        let rows: Vec<(String, i64)> = query!(self, fetch_all, COUNT);
         let mut outcomes = Outcomes::default();
         for (outcome, count) in rows {
             match outcome.as_str() {
@@ -128,7 +126,9 @@ pub(crate) async fn send_again(visitor: Visitor, fields: Fields) -> Result<Respo
         }
         (true, Some(_)) => return Err(fields.refuse("send `id` or `all`, and not both")),
         (false, None) => {
-            return Err(fields.refuse("`id` is missing: send the ID of a problem, or `all` as true"));
+            return Err(
+                fields.refuse("`id` is missing: send the ID of a problem, or `all` as true")
+            );
         }
     }
     Ok(match fields.accept.or(fields.format) {

@@ -7,21 +7,19 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use tower_referral_outbox::Error;
 use tower_referral_platforms::payment::{
-    Books, Changes, EmptySecret, Event, Link, PaymentLink, Record, WebhookError, book, paddle,
-    polar, stripe,
+    Books, Changes, Event, Link, PaymentLink, Record, WebhookError, book, paddle, polar, stripe,
 };
-use tower_referral_platforms::{Credit, Report};
+use tower_referral_platforms::{ConfigError, Credit, Report};
 
-use crate::answer::Problem;
-use crate::database::{Transaction, within};
+use crate::answer::{Accept, Problem};
+use crate::database::{Transaction, execute, query};
 use crate::options::Provider;
 use crate::orders::report_waiting_refunds;
 use crate::shop::{Shop, unavailable};
-use crate::answer::Accept;
 
 /// No event is longer, in bytes.
 pub(crate) const MAX_EVENT_LEN: usize = 1024 * 1024;
@@ -40,7 +38,7 @@ impl Webhook {
         provider: Provider,
         secret: &str,
         is_test: bool,
-    ) -> Result<Self, EmptySecret> {
+    ) -> Result<Self, ConfigError> {
         Ok(match provider {
             Provider::Stripe => {
                 let webhook = stripe::Webhook::new(secret)?.with_test_mode(is_test);
@@ -84,7 +82,10 @@ pub(crate) async fn take_event(
     body: Bytes,
 ) -> Result<Json<Value>, Problem> {
     let Some(webhook) = &shop.webhook else {
-        return Err(Problem::json(axum::http::StatusCode::NOT_FOUND, "there is no such page"));
+        return Err(Problem::json(
+            StatusCode::NOT_FOUND,
+            "there is no such page",
+        ));
     };
     let event = webhook.read(&headers, &body);
     let event = event.map_err(|error| Problem::json(error.status(), error.to_string()))?;
@@ -137,7 +138,13 @@ async fn note(shop: &Shop, transaction: &mut Transaction, report: &Report) -> Re
     };
     let (customer, amount) = (sale.customer(), sale.amount().to_string());
     let order = transaction
-        .order(sale.order(), customer, &amount, sale.coupon(), sale.credit())
+        .order(
+            sale.order(),
+            customer,
+            &amount,
+            sale.coupon(),
+            sale.credit(),
+        )
         .await?;
     transaction.pays(customer, sale.credit()).await?;
     if order.deliveries == 1 {
@@ -150,10 +157,7 @@ async fn note(shop: &Shop, transaction: &mut Transaction, report: &Report) -> Re
 /// order of a later refund.
 pub(crate) async fn erase(transaction: &mut Transaction, customer: &str) -> Result<(), Error> {
     const OF_CUSTOMER: &str = "SELECT record FROM payments WHERE customer = $1";
-    let rows: Vec<(String,)> = within!(transaction, connection => sqlx::query_as(OF_CUSTOMER)
-        .bind(customer)
-        .fetch_all(connection)
-        .await?);
+    let rows: Vec<(String,)> = query!(transaction, fetch_all, OF_CUSTOMER, customer);
     for record in read(rows)? {
         let id = record.id().to_owned();
         match record.erase() {
@@ -185,15 +189,15 @@ impl Books for Transaction {
             // Events about one payment come one after the other, the first ones too. SQLite has one
             // writer at a time anyway.
             for link in &links {
-                sqlx::query(LOCK).bind(*link).execute(&mut **transaction).await?;
+                sqlx::query(LOCK)
+                    .bind(*link)
+                    .execute(&mut **transaction)
+                    .await?;
             }
         }
         let mut found: Vec<Record> = Vec::new();
         for link in links {
-            let rows = within!(self, connection => sqlx::query_as(FIND)
-                .bind(link)
-                .fetch_all(connection)
-                .await?);
+            let rows = query!(self, fetch_all, FIND, link);
             for record in read(rows)? {
                 if !found.iter().any(|known| known.id() == record.id()) {
                     found.push(record);
@@ -227,18 +231,9 @@ impl Transaction {
             ON CONFLICT DO NOTHING";
         self.remove_record(record.id()).await?;
         let json = serde_json::to_string(record).map_err(Error::Report)?;
-        within!(self, connection => sqlx::query(SAVE)
-            .bind(record.id())
-            .bind(record.customer())
-            .bind(&json)
-            .execute(connection)
-            .await?);
+        execute!(self, SAVE, record.id(), record.customer(), &json);
         for link in record.links() {
-            within!(self, connection => sqlx::query(LINK)
-                .bind(link.as_str())
-                .bind(record.id())
-                .execute(connection)
-                .await?);
+            execute!(self, LINK, link.as_str(), record.id());
         }
         Ok(())
     }
@@ -249,10 +244,7 @@ impl Transaction {
             "DELETE FROM payments WHERE id = $1",
         ];
         for statement in REMOVE {
-            within!(self, connection => sqlx::query(statement)
-                .bind(id)
-                .execute(connection)
-                .await?);
+            execute!(self, statement, id);
         }
         Ok(())
     }

@@ -6,11 +6,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tower::util::BoxCloneSyncService;
-use tower_referral::{Clicks};
+use tower_referral::Clicks;
 use tower_referral_outbox::Deduplicates;
 use tower_referral_platforms::{
-    Client, Error, Https, Outcome, Partnac, Partnero, PartneroFriends, PlatformIds, Receipt, Report,
-    ReportApi, ReportError, ReportRequest, Step, Tapfiliate,
+    Client, Error, Https, Outcome, Partnac, Partnero, PartneroFriends, PlatformIds, Receipt,
+    Report, ReportApi, ReportError, ReportRequest, Step, Tapfiliate,
 };
 use tower_service::Service;
 
@@ -23,8 +23,8 @@ pub(crate) struct Platform {
     kind: options::Platform,
     /// Takes the reports.
     pub(crate) reports: Reports,
-    /// Takes the landings.
-    pub(crate) clicks: Option<Clicks>,
+    /// Takes landings from the shop's server, too.
+    pub(crate) has_clicks: bool,
     /// Shows customers what their friends have earned them.
     pub(crate) friends: Option<Friends>,
     forecast: Arc<dyn Fn(&Report) -> Forecast + Send + Sync>,
@@ -45,17 +45,18 @@ pub(crate) enum Forecast {
 
 impl Platform {
     /// Connects to the platform that the options name, or to the sandbox that stands in for it;
-    /// `None` if they name none.
+    /// `None` if they name none. Where the platform takes landings from a server, the second part
+    /// sends them.
     pub(crate) fn connect(
         options: &Options,
         sandbox: Option<&Sandbox>,
-    ) -> Result<Option<Self>, Box<dyn std::error::Error>> {
+    ) -> Result<Option<(Self, Option<Clicks>)>, Box<dyn std::error::Error>> {
         let url = sandbox.map(|sandbox| &sandbox.platform_url);
         let Some(url) = options.platform_url.as_ref().or(url) else {
             return Ok(None);
         };
         let (kind, api_key) = (options.platform, &options.api_key);
-        let mut platform = match kind {
+        let (platform, clicks) = match kind {
             options::Platform::None => return Ok(None),
             options::Platform::Partnac => {
                 Self::with_clicks(kind, Partnac::new(api_key)?.base_url(url)?)
@@ -63,19 +64,22 @@ impl Platform {
             options::Platform::Tapfiliate => {
                 Self::with_clicks(kind, Tapfiliate::new(api_key)?.base_url(url)?)
             }
-            options::Platform::Partnero => Self::new(kind, Partnero::new(api_key)?.base_url(url)?),
+            options::Platform::Partnero => (
+                Self::new(kind, Partnero::new(api_key)?.base_url(url)?),
+                None,
+            ),
             options::Platform::PartneroFriends => {
                 let friends = PartneroFriends::new(api_key)?.base_url(url)?;
-                Self {
+                let platform = Self {
                     friends: Some(Client::new(friends.clone(), Https::new())),
                     ..Self::new(kind, friends)
-                }
+                };
+                (platform, None)
             }
             _ => return Err("this platform has no client yet".into()),
         };
         let wait = Duration::from_millis(options.click_wait);
-        platform.clicks = platform.clicks.map(|clicks| clicks.wait(wait));
-        Ok(Some(platform))
+        Ok(Some((platform, clicks.map(|clicks| clicks.wait(wait)))))
     }
 
     fn new<P>(kind: options::Platform, api: P) -> Self
@@ -87,30 +91,31 @@ impl Platform {
         Self {
             kind,
             reports: Reports::new(client),
-            clicks: None,
+            has_clicks: false,
             friends: None,
-            forecast: Arc::new(move |report| {
-                match api.begin(report, &PlatformIds::default()) {
+            forecast: Arc::new(
+                move |report| match api.begin(report, &PlatformIds::default()) {
                     Ok(Step::Done(receipt)) if receipt.outcome() == Outcome::NotAttributed => {
                         Forecast::NotAttributed
                     }
                     Err(Error::Unsupported(reason)) => Forecast::Refused(reason.to_string()),
                     _ => Forecast::Open,
-                }
-            }),
+                },
+            ),
         }
     }
 
-    fn with_clicks<P>(kind: options::Platform, api: P) -> Self
+    fn with_clicks<P>(kind: options::Platform, api: P) -> (Self, Option<Clicks>)
     where
         P: ReportApi + tower_referral_platforms::ClickApi + Clone + Send + Sync + 'static,
         P::Stage: Send + 'static,
     {
         let client = Client::new(api.clone(), Https::new());
-        Self {
-            clicks: Some(Clicks::new(client.clicks())),
+        let platform = Self {
+            has_clicks: true,
             ..Self::new(kind, api)
-        }
+        };
+        (platform, Some(Clicks::new(client.clicks())))
     }
 
     pub(crate) fn name(&self) -> &'static str {
@@ -167,8 +172,9 @@ impl Reports {
 impl Service<ReportRequest> for Reports {
     type Response = Receipt;
     type Error = ReportError;
-    type Future =
-        <BoxCloneSyncService<ReportRequest, Receipt, ReportError> as Service<ReportRequest>>::Future;
+    type Future = <BoxCloneSyncService<ReportRequest, Receipt, ReportError> as Service<
+        ReportRequest,
+    >>::Future;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ReportError>> {
         self.service.poll_ready(cx)

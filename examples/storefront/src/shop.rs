@@ -62,12 +62,12 @@ pub(crate) fn open(
     options: &Options,
     kept: Kept,
     keyring: Keyring,
-    platform: Option<Platform>,
+    platform: Option<(Platform, Option<Clicks>)>,
     database: Database,
     webhook: Option<Webhook>,
 ) -> Result<(Router, ReferralLayer), ConfigError> {
-    let clicks = platform.as_ref().and_then(|platform| platform.clicks.clone());
-    let referrals = referral_layer(options, kept.keep, clicks)?;
+    let (platform, clicks) = platform.unzip();
+    let referrals = referral_layer(options, kept.keep, clicks.flatten())?;
     let shop = Arc::new(Shop {
         database,
         platform,
@@ -254,7 +254,7 @@ impl Shop {
     /// Returns `true` if a platform is told of landings.
     pub(crate) fn has_clicks(&self) -> bool {
         let platform = self.platform.as_ref();
-        platform.is_some_and(|platform| platform.clicks.is_some())
+        platform.is_some_and(|platform| platform.has_clicks)
     }
 }
 
@@ -290,7 +290,9 @@ impl FromRequestParts<Arc<Shop>> for Visitor {
             .then(|| Banner::new(shop, headers, referrals.first()));
         let is_granted = banner.as_ref().is_none_or(Banner::is_granted);
         let wants_privacy = shop.honours_gpc && headers.get("sec-gpc").is_some_and(|v| v == "1");
-        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let host = headers
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok());
         Ok(Self {
             shop: Arc::clone(shop),
             referrals,
@@ -318,7 +320,9 @@ async fn show_referral(referral: Option<Referral>) -> impl IntoResponse {
 
 fn referral_json(referral: &Referral) -> Value {
     let extra = referral.extra();
-    let extra: Map<_, _> = extra.map(|(name, value)| (name.into(), value.into())).collect();
+    let extra: Map<_, _> = extra
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect();
     json!({
         "key": key_of(referral),
         "click_id": referral.click_id().map(|id| id.as_str()),

@@ -9,11 +9,9 @@ use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-pub(crate) use self::reports::{friends, outbox, report};
-pub(crate) use self::shop::{
-    about, account, checkout, features, home, payment, pricing, sign_up,
-};
 use self::referral::{consent_banner, referral_card};
+pub(crate) use self::reports::{friends, outbox, report};
+pub(crate) use self::shop::{about, account, checkout, features, home, payment, pricing, sign_up};
 use crate::shop::Visitor;
 
 pub(crate) const STYLE: &str = include_str!("../style.css");
@@ -121,4 +119,3 @@ fn field(label: &str, name: &str, kind: &str, value: &str, is_required: bool) ->
 fn hidden(name: &str, value: &str) -> Markup {
     html! { input type="hidden" name=(name) value=(value); }
 }
-

@@ -170,4 +170,3 @@ pub(crate) fn payment(visitor: &Visitor, payment: &Payment<'_>, token: Option<&s
         },
     )
 }
-
