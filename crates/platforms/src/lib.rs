@@ -10,7 +10,8 @@
 //!
 //! Reports say the same to all of them, so a service changes platform by changing one line. What
 //! only one platform has is on its client: see [`affiliate`]. A report that must not be lost waits
-//! in a queue: [`deliver`] says what may be done with it.
+//! in a queue: [`deliver`] says what may be done with it. Where the reports of payments come from is
+//! in [`payment`]: the webhooks of Stripe, Paddle and Polar.
 //!
 //! ```no_run
 //! # #[cfg(feature = "https")] {
@@ -29,6 +30,9 @@
 //! |---|---|
 //! | `https` | `Https`, the ready-made transport |
 //! | `metrics` | counts reports through the `metrics` facade |
+//! | `paddle` | `payment::paddle`: the webhooks of Paddle Billing |
+//! | `polar` | `payment::polar`: the webhooks of Polar |
+//! | `stripe` | `payment::stripe`: the webhooks of Stripe |
 //! | `tracing` | tells `tracing` of reports, and warns of failures with their cause |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -47,6 +51,7 @@ mod json;
 mod listed;
 mod money;
 mod pages;
+pub mod payment;
 mod redact;
 mod report;
 mod retries;

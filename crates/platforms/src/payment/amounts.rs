@@ -48,7 +48,9 @@ impl Ratio {
         }
         let divisor = self.gross.checked_mul(self.step)?;
         let doubled = gross.checked_mul(self.net)?.checked_mul(2)?;
-        let steps = doubled.checked_add(divisor)?.div_euclid(divisor.checked_mul(2)?);
+        let steps = doubled
+            .checked_add(divisor)?
+            .div_euclid(divisor.checked_mul(2)?);
         steps.checked_mul(self.step)
     }
 
@@ -101,7 +103,13 @@ mod tests {
     #[test]
     fn takes_the_largest_amounts() {
         assert_eq!(
-            share("999999999999999.99", "999999999999999.99", 2, "999999999999999.99", "EUR"),
+            share(
+                "999999999999999.99",
+                "999999999999999.99",
+                2,
+                "999999999999999.99",
+                "EUR"
+            ),
             "999999999999999.99"
         );
     }

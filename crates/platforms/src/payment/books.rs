@@ -381,6 +381,9 @@ impl<'b, B: Books + ?Sized> Work<'b, B> {
 
     /// Says whose sale it is, as far as that is known.
     async fn who(&mut self, sale: &SaleFacts) -> Result<Option<Who>, B::Error> {
+        let accounts = [sale.subscription.clone(), sale.payer.clone()];
+        let accounts = accounts.into_iter().flatten().collect();
+        self.find(&[], accounts).await?;
         let account = |link: &Option<Link>| self.accounts.get(link.as_ref()?);
         let subscription = account(&sale.subscription).cloned().unwrap_or_default();
         let payer = account(&sale.payer).cloned().unwrap_or_default();

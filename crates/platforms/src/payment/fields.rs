@@ -68,7 +68,8 @@ impl Fields {
     ) -> Result<Own, Reason> {
         let mut own = Own::default();
         for pairs in metadata.into_iter().flatten() {
-            let value = |known: Option<String>, name: &str| known.or_else(|| pairs.get(name).cloned());
+            let value =
+                |known: Option<String>, name: &str| known.or_else(|| pairs.get(name).cloned());
             own.customer = value(own.customer, &self.customer);
             own.order = value(own.order, &self.order);
             own.referral = value(own.referral, &self.referral);

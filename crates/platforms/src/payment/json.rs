@@ -7,7 +7,9 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    Deserialize, DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 
 /// The longest text that is kept, in bytes. Providers allow 500 characters in a metadata value.
 const MAX_TEXT: usize = 2048;
@@ -119,7 +121,8 @@ pub(super) struct Text(pub(super) String);
 
 impl Read for Text {
     fn from_text(text: &str) -> Option<Self> {
-        let is_kept = !text.is_empty() && text.len() <= MAX_TEXT && !text.contains(char::is_control);
+        let is_kept =
+            !text.is_empty() && text.len() <= MAX_TEXT && !text.contains(char::is_control);
         is_kept.then(|| Self(text.to_owned()))
     }
 
@@ -251,10 +254,6 @@ impl Read for Pairs {
 impl Lenient<Text> {
     pub(super) fn text(&self) -> Option<&str> {
         self.0.as_ref().map(|Text(text)| &**text)
-    }
-
-    pub(super) fn is(&self, expected: &str) -> bool {
-        self.text() == Some(expected)
     }
 }
 

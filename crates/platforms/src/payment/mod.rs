@@ -55,4 +55,4 @@ pub use self::event::{Event, Link, MoneyBack, Payment, PaymentKind, PaymentLink,
 pub use self::fields::Fields;
 pub use self::record::Record;
 #[cfg(any(feature = "stripe", feature = "paddle", feature = "polar"))]
-pub use self::signature::{EmptySecret, WebhookError};
+pub use self::signature::WebhookError;

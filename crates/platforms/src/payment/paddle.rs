@@ -8,7 +8,8 @@ use time::format_description::well_known::Rfc3339;
 use super::event::{Event, Link, MoneyBack, Payment, PaymentKind, Progress, Reason};
 use super::fields::{Fields, Own, amounts, money, share_of};
 use super::json::{Lenient, List, Object, Pairs, Text};
-use super::signature::{EmptySecret, MAX_BODY, Verifier, WebhookError, common_settings, only, read_pairs};
+use super::signature::{MAX_BODY, Verifier, WebhookError, common_settings, only, read_pairs};
+use crate::ConfigError;
 
 /// Checks and reads Paddle Billing's webhooks.
 ///
@@ -31,7 +32,7 @@ impl Webhook {
     /// # Errors
     ///
     /// The secret is empty.
-    pub fn new(secret: impl AsRef<[u8]>) -> Result<Self, EmptySecret> {
+    pub fn new(secret: impl AsRef<[u8]>) -> Result<Self, ConfigError> {
         Ok(Self {
             verifier: Verifier::new(secret.as_ref())?,
             fields: Fields::default(),
@@ -115,7 +116,10 @@ impl Webhook {
         let mut payment = payment.map_err(|_| Reason::InvalidId)?.with_kind(kind);
         payment.is_own_order = own.order.is_some();
         payment.subscription = subscription.map(|id| Link::new(PADDLE, "subscription", id));
-        payment.payer = it.customer_id.text().map(|id| Link::new(PADDLE, "customer", id));
+        payment.payer = it
+            .customer_id
+            .text()
+            .map(|id| Link::new(PADDLE, "customer", id));
         payment.paid_at = it.billed_at.text().and_then(moment).or(at);
         own.put_into(&mut payment);
         Ok(payment.into())

@@ -10,7 +10,8 @@ use time::format_description::well_known::Rfc3339;
 use super::event::{Event, Link, MoneyBack, Payment, PaymentKind, Progress, Reason, checked};
 use super::fields::{Fields, Own, amounts, money, share_of};
 use super::json::{Lenient, Object, Pairs, Text};
-use super::signature::{EmptySecret, MAX_BODY, Signed, Verifier, WebhookError, common_settings, only};
+use super::signature::{MAX_BODY, Signed, Verifier, WebhookError, common_settings, only};
+use crate::ConfigError;
 
 /// Checks and reads Polar's webhooks.
 ///
@@ -34,7 +35,7 @@ impl Webhook {
     /// # Errors
     ///
     /// The secret is empty.
-    pub fn new(secret: impl AsRef<[u8]>) -> Result<Self, EmptySecret> {
+    pub fn new(secret: impl AsRef<[u8]>) -> Result<Self, ConfigError> {
         Ok(Self {
             verifier: Verifier::new(secret.as_ref())?,
             fields: Fields::default(),

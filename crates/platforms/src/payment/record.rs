@@ -203,7 +203,8 @@ impl Record {
             // Nothing that comes later is to be credited.
             reported.is_credited = true;
         }
-        self.links.retain(|link| !link.as_str().starts_with("waiting:"));
+        self.links
+            .retain(|link| !link.as_str().starts_with("waiting:"));
         Some(self)
     }
 

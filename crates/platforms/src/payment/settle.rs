@@ -111,12 +111,18 @@ impl PaymentFacts {
         };
         if is_twice && let Some(reported) = &other.reported {
             reports.extend(reported.taken_back());
+            other.back.values_mut().for_each(|back| {
+                (back.refunds, back.reversals) = (0, 0);
+            });
         }
         if other.reported.is_some() {
             other.back.values_mut().for_each(|back| {
                 back.is_applied = false;
             });
-            other.total.iter_mut().for_each(|total| total.is_applied = false);
+            other
+                .total
+                .iter_mut()
+                .for_each(|total| total.is_applied = false);
         }
         kept.sale = match (kept.sale, other.sale) {
             (Some(kept_sale), Some(sale)) if kept.reported.is_some() => {
@@ -157,7 +163,11 @@ impl PaymentFacts {
     }
 
     /// Reports what isn't reported yet, and says what keeps the rest.
-    pub(super) fn settle(&mut self, who: Option<&Who>, reports: &mut Vec<Report>) -> Option<Reason> {
+    pub(super) fn settle(
+        &mut self,
+        who: Option<&Who>,
+        reports: &mut Vec<Report>,
+    ) -> Option<Reason> {
         let Some(sale) = &self.sale else {
             return Some(Reason::WaitsForSale);
         };
@@ -229,8 +239,9 @@ impl PaymentFacts {
                 return Some(Reason::OtherCurrency);
             }
             total.is_applied = true;
-            let units = total.gross.amount().replace('.', "");
-            let id = format!("{}:{units}", total.id);
+            let amount = total.gross.to_string();
+            let amount = amount.split(' ').next().unwrap_or_default();
+            let id = format!("{}:{amount}", total.id);
             match self.difference(&id, (1, 1)) {
                 Ok(report) => reports.extend(report),
                 Err(InvalidId) => reason = Some(Reason::InvalidId),

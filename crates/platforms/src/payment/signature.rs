@@ -10,6 +10,8 @@ use http::{HeaderMap, StatusCode};
 use sha2::Sha256;
 use time::OffsetDateTime;
 
+use crate::ConfigError;
+
 /// The longest body that is read. The largest events that providers send are some 100 KiB.
 pub(super) const MAX_BODY: usize = 1 << 20;
 /// As many signatures of one header are compared. Two are sent while a secret is rolled.
@@ -33,7 +35,7 @@ pub(super) struct Signed<'h> {
 }
 
 impl Verifier {
-    pub(super) fn new(secret: &[u8]) -> Result<Self, EmptySecret> {
+    pub(super) fn new(secret: &[u8]) -> Result<Self, ConfigError> {
         let verifier = Self {
             secrets: Vec::new(),
             tolerance: DEFAULT_TOLERANCE,
@@ -42,12 +44,12 @@ impl Verifier {
         verifier.with_secret(secret)
     }
 
-    pub(super) fn with_secret(mut self, secret: &[u8]) -> Result<Self, EmptySecret> {
+    pub(super) fn with_secret(mut self, secret: &[u8]) -> Result<Self, ConfigError> {
         // HMAC takes a key of any length.
         let key = Hmac::<Sha256>::new_from_slice(secret.trim_ascii());
         match key {
             Ok(key) if !secret.trim_ascii().is_empty() => self.secrets.push(key),
-            _ => return Err(EmptySecret),
+            _ => return Err(ConfigError::EmptyWebhookSecret),
         }
         Ok(self)
     }
@@ -67,7 +69,11 @@ impl Verifier {
 
     /// Checks that one of the signatures is of this content by one of the secrets, and is recent.
     /// The content is given in parts.
-    pub(super) fn verify(&self, signed: &Signed<'_>, content: &[&[u8]]) -> Result<(), WebhookError> {
+    pub(super) fn verify(
+        &self,
+        signed: &Signed<'_>,
+        content: &[&[u8]],
+    ) -> Result<(), WebhookError> {
         let is_signed = self.secrets.iter().any(|key| {
             let mut mac = key.clone();
             content.iter().for_each(|part| mac.update(part));
@@ -106,7 +112,7 @@ macro_rules! common_settings {
         /// # Errors
         ///
         /// The secret is empty.
-        pub fn with_secret(mut self, secret: impl AsRef<[u8]>) -> Result<Self, EmptySecret> {
+        pub fn with_secret(mut self, secret: impl AsRef<[u8]>) -> Result<Self, ConfigError> {
             self.verifier = self.verifier.with_secret(secret.as_ref())?;
             Ok(self)
         }
@@ -186,22 +192,6 @@ fn from_hex(text: &str) -> Option<[u8; 32]> {
     }
     Some(bytes)
 }
-
-/// The secret of a webhook is empty, and anybody could sign with that.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct EmptySecret;
-
-impl fmt::Display for EmptySecret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(
-            "the webhook's secret is empty, and anybody could sign with that: copy it from the \
-             endpoint's page at the payment provider",
-        )
-    }
-}
-
-impl std::error::Error for EmptySecret {}
 
 /// Why a webhook isn't taken. Nothing of it was looked at: answer with [`status`](Self::status).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

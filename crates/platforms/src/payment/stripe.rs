@@ -10,7 +10,8 @@ use time::OffsetDateTime;
 use super::event::{Event, Link, MoneyBack, Payment, PaymentKind, PaymentLink, Progress, Reason};
 use super::fields::{Fields, Own, amounts, money, share_of};
 use super::json::{Lenient, List, Object, Pairs, Text};
-use super::signature::{EmptySecret, MAX_BODY, Verifier, WebhookError, common_settings, only, read_pairs};
+use super::signature::{MAX_BODY, Verifier, WebhookError, common_settings, only, read_pairs};
+use crate::ConfigError;
 
 /// Checks and reads Stripe's webhooks.
 ///
@@ -55,7 +56,7 @@ impl Webhook {
     /// # Errors
     ///
     /// The secret is empty.
-    pub fn new(secret: impl AsRef<[u8]>) -> Result<Self, EmptySecret> {
+    pub fn new(secret: impl AsRef<[u8]>) -> Result<Self, ConfigError> {
         Ok(Self {
             verifier: Verifier::new(secret.as_ref())?,
             fields: Fields::default(),
@@ -570,7 +571,9 @@ struct PaidBy {
 impl PaidBy {
     fn links(&self) -> impl Iterator<Item = Link> {
         let intent = self.payment_intent.text().map(payment_intent);
-        intent.into_iter().chain(self.charge.text().map(charge_link))
+        intent
+            .into_iter()
+            .chain(self.charge.text().map(charge_link))
     }
 }
 

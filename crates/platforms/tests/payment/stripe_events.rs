@@ -73,7 +73,8 @@ impl Shape {
                 invoice["charge"] = charge_of(id).into();
                 invoice["paid"] = true.into();
                 invoice["tax"] = (gross - net).into();
-                invoice["total_tax_amounts"] = json!([{ "amount": gross - net, "inclusive": false }]);
+                invoice["total_tax_amounts"] =
+                    json!([{ "amount": gross - net, "inclusive": false }]);
                 invoice["lines"]["data"][0]["subscription"] = "sub_1".into();
                 invoice["lines"]["data"][0]["type"] = "subscription".into();
             }
@@ -85,7 +86,8 @@ impl Shape {
                     "subscription_details": details,
                     "type": "subscription_details",
                 });
-                invoice["total_taxes"] = json!([{ "amount": gross - net, "tax_behavior": "exclusive" }]);
+                invoice["total_taxes"] =
+                    json!([{ "amount": gross - net, "tax_behavior": "exclusive" }]);
                 invoice["lines"]["data"][0]["parent"] = json!({
                     "subscription_item_details": { "subscription": "sub_1" },
                     "type": "subscription_item_details",

@@ -73,14 +73,14 @@ pub(crate) fn credit(key: &str) -> Credit {
 #[derive(Clone, Default)]
 pub(crate) struct JsonBooks {
     records: BTreeMap<String, String>,
+    links: BTreeMap<Link, BTreeSet<String>>,
     pub(crate) credits: BTreeMap<String, Credit>,
     pub(crate) calls: Vec<&'static str>,
 }
 
 impl JsonBooks {
     pub(crate) fn records(&self) -> impl Iterator<Item = Record> {
-        let records = self.records.values();
-        records.map(|json| serde_json::from_str(json).expect("a record"))
+        self.records.values().map(|json| from_json(json))
     }
 
     pub(crate) fn erase(&mut self, customer: &str) {
@@ -104,25 +104,42 @@ fn to_json(record: &Record) -> String {
     serde_json::to_string(record).expect("JSON")
 }
 
+fn from_json(json: &str) -> Record {
+    serde_json::from_str(json).expect("a record")
+}
+
 impl Books for JsonBooks {
     type Error = Infallible;
 
     async fn find(&mut self, links: &[Link]) -> Result<Vec<Record>, Infallible> {
         self.calls.push("find");
-        let wanted: BTreeSet<&Link> = links.iter().collect();
-        let has_any = |record: &Record| record.links().any(|link| wanted.contains(link));
-        Ok(self.records().filter(has_any).collect())
+        let ids: BTreeSet<&String> = links
+            .iter()
+            .filter_map(|it| self.links.get(it))
+            .flatten()
+            .collect();
+        let records = ids.iter().filter_map(|id| self.records.get(*id));
+        Ok(records.map(|json| from_json(json)).collect())
     }
 
     async fn save(&mut self, changes: &Changes) -> Result<(), Infallible> {
         self.calls.push("save");
-        for id in &changes.removed {
-            assert!(self.records.remove(id).is_some(), "{id} was there");
+        let saved = changes.saved.iter().map(|record| record.id().to_owned());
+        for id in changes.removed.iter().cloned().chain(saved) {
+            match self.records.remove(&id) {
+                Some(json) => from_json(&json).links().for_each(|link| {
+                    self.links.get_mut(link).map(|ids| ids.remove(&id));
+                }),
+                None => assert!(!changes.removed.contains(&id), "{id} was there"),
+            }
         }
         for record in &changes.saved {
             let json = to_json(record);
-            let again: Record = serde_json::from_str(&json).expect("a record");
-            assert_eq!(*record, again);
+            assert_eq!(*record, from_json(&json));
+            for link in record.links() {
+                let ids = self.links.entry(link.clone()).or_default();
+                ids.insert(record.id().to_owned());
+            }
             self.records.insert(record.id().to_owned(), json);
         }
         Ok(())
@@ -162,7 +179,11 @@ pub(crate) fn line(report: &Report) -> String {
             let key = key.map_or("nobody", |key| key.as_str());
             let guest = if sale.is_guest() { " guest" } else { "" };
             let customer = sale.customer();
-            format!("{} {} by{guest} {customer} for {key}", report.id(), sale.amount())
+            format!(
+                "{} {} by{guest} {customer} for {key}",
+                report.id(),
+                sale.amount()
+            )
         }
         Report::Refund(refund) => format!("{} {}", report.id(), amount(refund.amount())),
         Report::RefundReversal(back) => format!("{} {}", report.id(), amount(back.amount())),
@@ -177,9 +198,15 @@ pub(crate) fn lines(reports: &[Report]) -> Vec<String> {
 /// All reports and the last reason.
 pub(crate) fn play(events: &[Event]) -> (Vec<String>, Option<Reason>) {
     let mut books = JsonBooks::default();
-    let booked: Vec<Booked> = events.iter().map(|event| enter(&mut books, event)).collect();
+    let booked: Vec<Booked> = events
+        .iter()
+        .map(|event| enter(&mut books, event))
+        .collect();
     let reports = booked.iter().flat_map(|booked| lines(&booked.reports));
-    (reports.collect(), booked.last().and_then(|last| last.reason))
+    (
+        reports.collect(),
+        booked.last().and_then(|last| last.reason),
+    )
 }
 
 /// What a platform that was told all this would have: for each order its net, in minor units of the
@@ -201,7 +228,10 @@ impl Sums {
                 let key = key.map(|key| key.as_str().to_owned());
                 let order = self.0.entry(sale.order().to_owned()).or_default();
                 let is_first = seen.insert(report.id());
-                assert!(is_first || (order.2.is_none() && key.is_some()), "twice: {report:?}");
+                assert!(
+                    is_first || (order.2.is_none() && key.is_some()),
+                    "twice: {report:?}"
+                );
                 order.0 = units(sale.amount());
                 order.2 = key;
             }
@@ -245,7 +275,10 @@ pub(crate) fn same_in_any_order(events: &[Event]) -> Sums {
     permute(&mut order, 0, &mut |order| {
         let once: Vec<Event> = order.iter().map(|&at| events[at].clone()).collect();
         assert_eq!(sums(&once), expected, "{order:?}");
-        let twice: Vec<Event> = once.iter().flat_map(|it| [it.clone(), it.clone()]).collect();
+        let twice: Vec<Event> = once
+            .iter()
+            .flat_map(|it| [it.clone(), it.clone()])
+            .collect();
         assert_eq!(sums(&twice), expected, "{order:?}, each twice");
         let again = [once.clone(), once].concat();
         assert_eq!(sums(&again), expected, "{order:?}, all twice");
