@@ -4,8 +4,9 @@
 use std::future::Future;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use serde_json::json;
-use sqlx::{Executor, Pool, Row};
+use sqlx::{Executor, Pool};
 
 use crate::row::{Attempt, Claim, Claimed, Entry, Held, LateClick, Paused, Saved, State, millis, time};
 use crate::{Enqueued, Error, sql};
@@ -20,8 +21,9 @@ pub(crate) const REPORT_VERSION: i32 = 1;
 pub(crate) const READS: i32 = 1;
 
 /// What a worker may claim, and how long what can't be claimed is put off.
+#[doc(hidden)]
 #[derive(Clone, Debug)]
-pub(crate) struct ClaimRule {
+pub struct ClaimRule {
     pub(crate) worker: String,
     pub(crate) lease: Duration,
     pub(crate) refund_patience: Duration,
@@ -30,6 +32,7 @@ pub(crate) struct ClaimRule {
 }
 
 /// Counts in [`Status`](crate::Status), as the database has them.
+#[doc(hidden)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Depth {
     pub(crate) open: i64,
@@ -47,15 +50,14 @@ pub trait Operations: sqlx::Database {
     fn worker_pool(pool: &Pool<Self>) -> Pool<Self>;
     fn migrate(pool: &Pool<Self>) -> impl Future<Output = Result<(), Error>> + Send;
     fn is_migrated(pool: &Pool<Self>) -> impl Future<Output = Result<(), Error>> + Send;
-    fn enqueue<'c, E: Executor<'c, Database = Self>>(
+    fn enqueue<'c, E: Executor<'c, Database = Self> + 'c>(
         executor: E,
         report: String,
-    ) -> impl Future<Output = Result<Enqueued, Error>> + Send;
-    fn enqueue_all<'c, E: Executor<'c, Database = Self>>(
+    ) -> BoxFuture<'c, Result<Enqueued, Error>>;
+    fn enqueue_all<'c, E: Executor<'c, Database = Self> + 'c>(
         executor: E,
         reports: String,
-    ) -> impl Future<Output = Result<Vec<(Option<String>, i32)>, Error>> + Send;
-    #[allow(private_interfaces)]
+    ) -> BoxFuture<'c, Result<Vec<(Option<String>, i32)>, Error>>;
     fn claim(
         pool: &Pool<Self>,
         rule: &ClaimRule,
@@ -71,20 +73,17 @@ pub trait Operations: sqlx::Database {
         lease: i64,
         clock: i64,
     ) -> impl Future<Output = Result<bool, Error>> + Send;
-    #[allow(private_interfaces)]
     fn renew(
         pool: &Pool<Self>,
         rows: &[Held],
         lease: i64,
         clock: i64,
     ) -> impl Future<Output = Result<Vec<i64>, Error>> + Send;
-    #[allow(private_interfaces)]
     fn release(
         pool: &Pool<Self>,
         rows: &[Held],
         clock: i64,
     ) -> impl Future<Output = Result<(), Error>> + Send;
-    #[allow(private_interfaces)]
     fn save(
         pool: &Pool<Self>,
         rows: &[Saved],
@@ -117,24 +116,24 @@ pub trait Operations: sqlx::Database {
         order_key: String,
         customer_key: String,
     ) -> impl Future<Output = Result<Vec<Entry>, Error>> + Send;
-    fn erase<'c, C: sqlx::Acquire<'c, Database = Self> + Send>(
+    fn erase<'c, C: sqlx::Acquire<'c, Database = Self> + Send + 'c>(
         connection: C,
         customer: String,
         clock: i64,
-    ) -> impl Future<Output = Result<u64, Error>> + Send;
+    ) -> BoxFuture<'c, Result<u64, Error>>;
     /// Runs one of the statements that clean up, and returns how many rows it changed.
     fn clean(
         pool: &Pool<Self>,
         what: Clean,
         clock: i64,
     ) -> impl Future<Output = Result<u64, Error>> + Send;
-    fn put_click<'c, E: Executor<'c, Database = Self>>(
+    fn put_click<'c, E: Executor<'c, Database = Self> + 'c>(
         executor: E,
         reference: String,
         click: LateClick,
         ttl: i64,
         clock: i64,
-    ) -> impl Future<Output = Result<(), Error>> + Send;
+    ) -> BoxFuture<'c, Result<(), Error>>;
     fn click(
         pool: &Pool<Self>,
         reference: String,
@@ -198,7 +197,6 @@ macro_rules! claimed {
         Claimed {
             row: $row.try_get("seq")?,
             token: $token.clone(),
-            name: $row.try_get("name")?,
             report: $row.try_get("report")?,
             attempts: $row.try_get::<i32, _>("attempts")?.max(0) as u32,
             may_have_arrived: $row.try_get("may_have_arrived")?,
@@ -249,21 +247,24 @@ macro_rules! entry {
 /// that calls this.
 macro_rules! shared_operations {
     () => {
-        async fn enqueue<'c, E: Executor<'c, Database = Self>>(
+        fn enqueue<'c, E: Executor<'c, Database = Self> + 'c>(
             executor: E,
             report: String,
-        ) -> Result<Enqueued, Error> {
+        ) -> BoxFuture<'c, Result<Enqueued, Error>> {
+            Box::pin(async move {
             let row = sqlx::query::<Self>(include_str!("enqueue.sql"))
                 .bind(report)
                 .fetch_optional(executor)
                 .await?;
             Ok(enqueued(row.map(|row| row.try_get("revision")).transpose()?))
+            })
         }
 
-        async fn enqueue_all<'c, E: Executor<'c, Database = Self>>(
+        fn enqueue_all<'c, E: Executor<'c, Database = Self> + 'c>(
             executor: E,
             reports: String,
-        ) -> Result<Vec<(Option<String>, i32)>, Error> {
+        ) -> BoxFuture<'c, Result<Vec<(Option<String>, i32)>, Error>> {
+            Box::pin(async move {
             let rows = sqlx::query::<Self>(include_str!("enqueue_all.sql"))
                 .bind(reports)
                 .fetch_all(executor)
@@ -272,6 +273,7 @@ macro_rules! shared_operations {
                 .iter()
                 .map(|row| Ok((row.try_get("id")?, row.try_get("revision")?)));
             changed.collect()
+            })
         }
 
         async fn mark(
@@ -290,8 +292,7 @@ macro_rules! shared_operations {
             Ok(marked.fetch_optional(&mut *connection).await?.is_some())
         }
 
-        #[allow(private_interfaces)]
-        async fn renew(
+            async fn renew(
             pool: &Pool<Self>,
             rows: &[Held],
             lease: i64,
@@ -306,8 +307,7 @@ macro_rules! shared_operations {
             rows.iter().map(|row| Ok(row.try_get("seq")?)).collect()
         }
 
-        #[allow(private_interfaces)]
-        async fn release(pool: &Pool<Self>, rows: &[Held], clock: i64) -> Result<(), Error> {
+            async fn release(pool: &Pool<Self>, rows: &[Held], clock: i64) -> Result<(), Error> {
             sqlx::query::<Self>(include_str!("release.sql"))
                 .bind(json!(rows).to_string())
                 .bind(clock)
@@ -381,11 +381,12 @@ macro_rules! shared_operations {
             rows.iter().map(|row| Ok(entry!(row))).collect()
         }
 
-        async fn erase<'c, C: sqlx::Acquire<'c, Database = Self> + Send>(
+        fn erase<'c, C: sqlx::Acquire<'c, Database = Self> + Send + 'c>(
             connection: C,
             customer: String,
             clock: i64,
-        ) -> Result<u64, Error> {
+        ) -> BoxFuture<'c, Result<u64, Error>> {
+            Box::pin(async move {
             let mut transaction = connection.begin().await?;
             sqlx::query::<Self>(include_str!("erase_orders.sql"))
                 .bind(customer.clone())
@@ -398,6 +399,7 @@ macro_rules! shared_operations {
                 .await?;
             transaction.commit().await?;
             Ok(rows.len() as u64)
+            })
         }
 
         async fn clean(pool: &Pool<Self>, what: Clean, clock: i64) -> Result<u64, Error> {
@@ -423,13 +425,14 @@ macro_rules! shared_operations {
             Ok(query.fetch_all(pool).await?.len() as u64)
         }
 
-        async fn put_click<'c, E: Executor<'c, Database = Self>>(
+        fn put_click<'c, E: Executor<'c, Database = Self> + 'c>(
             executor: E,
             reference: String,
             click: LateClick,
             ttl: i64,
             clock: i64,
-        ) -> Result<(), Error> {
+        ) -> BoxFuture<'c, Result<(), Error>> {
+            Box::pin(async move {
             sqlx::query::<Self>(include_str!("put_click.sql"))
                 .bind(reference)
                 .bind(click.click_id)
@@ -439,6 +442,7 @@ macro_rules! shared_operations {
                 .execute(executor)
                 .await?;
             Ok(())
+            })
         }
 
         async fn click(

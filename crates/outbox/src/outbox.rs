@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use sqlx::{Acquire, Executor, Pool};
 use tokio::sync::watch;
 use tower_referral_platforms::{Outcome, Report};
@@ -90,15 +91,18 @@ impl<D: Database> Outbox<D> {
     /// # Errors
     ///
     /// The database failed: roll the transaction back.
-    pub async fn enqueue<'c, E>(
+    pub fn enqueue<'c, E>(
         &self,
         executor: E,
         report: impl Into<Report>,
-    ) -> Result<Enqueued, Error>
+    ) -> BoxFuture<'c, Result<Enqueued, Error>>
     where
-        E: Executor<'c, Database = D>,
+        E: Executor<'c, Database = D> + 'c,
     {
-        D::enqueue(executor, sql::json(report)?).await
+        match sql::json(report) {
+            Ok(report) => D::enqueue(executor, report),
+            Err(error) => Box::pin(std::future::ready(Err(error))),
+        }
     }
 
     /// Enqueues several reports in one round trip, and returns what became of each. Of reports with
@@ -107,13 +111,13 @@ impl<D: Database> Outbox<D> {
     /// # Errors
     ///
     /// The database failed: roll the transaction back.
-    pub async fn enqueue_all<'c, E>(
+    pub fn enqueue_all<'c, E>(
         &self,
         executor: E,
         reports: impl IntoIterator<Item = Report>,
-    ) -> Result<Vec<Enqueued>, Error>
+    ) -> BoxFuture<'c, Result<Vec<Enqueued>, Error>>
     where
-        E: Executor<'c, Database = D>,
+        E: Executor<'c, Database = D> + 'c,
     {
         let reports: Vec<Report> = reports.into_iter().collect();
         let ids: Vec<String> = reports.iter().map(Report::id).collect();
@@ -129,20 +133,26 @@ impl<D: Database> Outbox<D> {
         }
         let texts: Result<Vec<String>, Error> =
             distinct.iter().map(|place| sql::json(reports[*place].clone())).collect();
-        let list = format!("[{}]", texts?.join(","));
-        let changed = D::enqueue_all(executor, list).await?;
-        let outcome = |place: usize| {
-            if !distinct.contains(&place) {
-                return Enqueued::Known;
-            }
-            let id = Some(&ids[place]);
-            match changed.iter().find(|(changed, _)| changed.as_ref() == id) {
-                Some((_, 1)) => Enqueued::New,
-                Some(_) => Enqueued::Changed,
-                None => Enqueued::Known,
-            }
+        let list = match texts {
+            Ok(texts) => format!("[{}]", texts.join(",")),
+            Err(error) => return Box::pin(std::future::ready(Err(error))),
         };
-        Ok((0..reports.len()).map(outcome).collect())
+        let changed = D::enqueue_all(executor, list);
+        Box::pin(async move {
+            let changed = changed.await?;
+            let outcome = |place: usize| {
+                if !distinct.contains(&place) {
+                    return Enqueued::Known;
+                }
+                let id = Some(&ids[place]);
+                match changed.iter().find(|(changed, _)| changed.as_ref() == id) {
+                    Some((_, 1)) => Enqueued::New,
+                    Some(_) => Enqueued::Changed,
+                    None => Enqueued::Known,
+                }
+            };
+            Ok((0..ids.len()).map(outcome).collect())
+        })
     }
 
     /// Has the workers look at once, in this process and, on PostgreSQL, in every other: call it
@@ -271,11 +281,11 @@ impl<D: Database> Outbox<D> {
     /// # Errors
     ///
     /// The database failed: roll the transaction back.
-    pub async fn erase<'c, C>(&self, connection: C, customer: &str) -> Result<u64, Error>
+    pub fn erase<'c, C>(&self, connection: C, customer: &str) -> BoxFuture<'c, Result<u64, Error>>
     where
-        C: Acquire<'c, Database = D> + Send,
+        C: Acquire<'c, Database = D> + Send + 'c,
     {
-        D::erase(connection, customer.to_owned(), self.clock()).await
+        D::erase(connection, customer.to_owned(), self.clock())
     }
 
     /// Keeps the platform's answer to a click that came after the page was gone, under the reference
@@ -284,15 +294,15 @@ impl<D: Database> Outbox<D> {
     /// # Errors
     ///
     /// The database failed.
-    pub async fn put_click<'c, E>(
+    pub fn put_click<'c, E>(
         &self,
         executor: E,
         reference: &str,
         click: LateClick,
         ttl: Duration,
-    ) -> Result<(), Error>
+    ) -> BoxFuture<'c, Result<(), Error>>
     where
-        E: Executor<'c, Database = D>,
+        E: Executor<'c, Database = D> + 'c,
     {
         D::put_click(
             executor,
@@ -301,7 +311,6 @@ impl<D: Database> Outbox<D> {
             millis(ttl),
             self.clock(),
         )
-        .await
     }
 
     /// Returns the click that is kept under a landing's reference.

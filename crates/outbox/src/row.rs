@@ -212,12 +212,22 @@ pub struct LateClick {
     pub partner_id: Option<String>,
 }
 
+impl LateClick {
+    /// Creates the answer to a click.
+    #[must_use]
+    pub fn new(click_id: impl Into<String>, partner_id: Option<&str>) -> Self {
+        Self {
+            click_id: click_id.into(),
+            partner_id: partner_id.map(str::to_owned),
+        }
+    }
+}
+
 /// A row in a worker's hand.
 #[derive(Clone, Debug)]
 pub(crate) struct Claimed {
     pub(crate) row: i64,
     pub(crate) token: String,
-    pub(crate) name: String,
     pub(crate) report: String,
     pub(crate) attempts: u32,
     pub(crate) may_have_arrived: bool,
@@ -228,7 +238,7 @@ pub(crate) struct Claimed {
 
 /// What a claim came to.
 #[derive(Debug, Default)]
-pub(crate) struct Claim {
+pub struct Claim {
     pub(crate) rows: Vec<Claimed>,
     /// How many rows were looked at and changed, claimed or not.
     pub(crate) changed: usize,
@@ -238,14 +248,14 @@ pub(crate) struct Claim {
 
 /// A claimed row's name in a statement.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Held {
+pub struct Held {
     pub(crate) seq: i64,
     pub(crate) token: String,
 }
 
 /// What became of a claimed row, as the statement takes it.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Saved {
+pub struct Saved {
     pub(crate) seq: i64,
     pub(crate) token: String,
     pub(crate) state: &'static str,

@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use sqlx::Pool;
 use tower_referral_platforms::{
-    Delivery, DeliveryState, DeliveryStore, Failure, PlatformIds, Receipt, Report, ReportError,
+    Delivery, DeliveryState, DeliveryStore, Failure, Outcome, PlatformIds, Receipt, Report, ReportError,
     ReportRequest, ReportService, Retries, deliver,
 };
 use tower_service::Service;
@@ -24,7 +24,7 @@ use crate::row::{Claimed, Saved};
 /// A platform's [`ReportService`], or any Tower service around it: what a worker gives its reports
 /// to.
 pub trait Deduplicates:
-    Service<ReportRequest, Response = Receipt, Error = ReportError, Future: Send> + Clone + Send + 'static
+    Service<ReportRequest, Response = Receipt, Error = ReportError, Future: Send + 'static> + Clone + Send + 'static
 {
     /// Returns `true` if the platform recognises a duplicate of this report, so that it may be sent
     /// again after a crash.
@@ -33,7 +33,7 @@ pub trait Deduplicates:
 
 impl<P, T> Deduplicates for ReportService<P, T>
 where
-    Self: Service<ReportRequest, Response = Receipt, Error = ReportError, Future: Send>
+    Self: Service<ReportRequest, Response = Receipt, Error = ReportError, Future: Send + 'static>
         + Clone
         + Send
         + 'static,
@@ -79,7 +79,7 @@ where
 
 impl<S, R> Deduplicates for Layered<S, R>
 where
-    S: Service<ReportRequest, Response = Receipt, Error = ReportError, Future: Send>
+    S: Service<ReportRequest, Response = Receipt, Error = ReportError, Future: Send + 'static>
         + Clone
         + Send
         + 'static,
@@ -131,18 +131,20 @@ impl<D: Database, S: Deduplicates> Caller<D, S> {
             Ok(report) => report,
             Err(error) => {
                 let saved = unreadable(&row, &error);
-                return (row, End::Saved(Box::new(saved)), Signal::Nothing);
+                return (row, End::Saved(Box::new(saved)), Signal::Silent);
             }
         };
         let mut delivery = resume(&row, report);
-        let signal = Arc::new(Mutex::new(Signal::Nothing));
+        let signal = Arc::new(Mutex::new(Signal::Silent));
         let watched = Watched {
             service: self.service.clone(),
             signal: Arc::clone(&signal),
         };
         let mut store = Marker {
             needs_mark: !self.service.deduplicates(delivery.report()),
-            caller: &self,
+            pool: &self.pool,
+            shared: &self.shared,
+            lease: self.lease,
             row: &row,
             deadline,
         };
@@ -323,14 +325,16 @@ enum NotBegun {
 
 /// Notes in the database that a report is about to be sent, where the platform would record it
 /// twice. What became of it is saved by the worker, with that of others.
-struct Marker<'c, D: Database, S> {
+struct Marker<'c, D: Database> {
     needs_mark: bool,
-    caller: &'c Caller<D, S>,
+    pool: &'c Pool<D>,
+    shared: &'c Shared,
+    lease: Duration,
     row: &'c Claimed,
     deadline: Instant,
 }
 
-impl<D: Database, S: Deduplicates + Sync> DeliveryStore for Marker<'_, D, S> {
+impl<D: Database> DeliveryStore for Marker<'_, D> {
     type Error = NotBegun;
 
     async fn save(&mut self, delivery: &Delivery) -> Result<(), NotBegun> {
@@ -344,11 +348,11 @@ impl<D: Database, S: Deduplicates + Sync> DeliveryStore for Marker<'_, D, S> {
             return Ok(());
         }
         let marked = D::mark(
-            &self.caller.pool,
+            self.pool,
             self.row.row,
             self.row.token.clone(),
-            crate::row::millis(self.caller.lease),
-            self.caller.shared.clock::<D>(),
+            crate::row::millis(self.lease),
+            self.shared.clock::<D>(),
         );
         match marked.await {
             Ok(true) => Ok(()),
@@ -379,6 +383,8 @@ impl<S: Deduplicates> Service<ReportRequest> for Watched<S> {
         Box::pin(async move {
             let result = answer.await;
             let said = match &result {
+                // A report without credit needs no call.
+                Ok(receipt) if receipt.outcome() == Outcome::NotAttributed => Signal::Silent,
                 Ok(_) => Signal::Works,
                 Err(error) => Signal::of(error.error()),
             };

@@ -22,8 +22,10 @@ pub(super) enum Signal {
     Slower { after: Option<Duration> },
     /// The account, or the way to the platform, is broken for every report.
     Broken { reason: String },
-    /// Nothing: it isn't known whether anybody was there.
-    Nothing,
+    /// It isn't known whether anybody was there.
+    NoAnswer,
+    /// Perhaps nothing was sent, because the report needed no call.
+    Silent,
 }
 
 impl Signal {
@@ -42,10 +44,10 @@ impl Signal {
             Error::Rejected { status, .. } if status.is_server_error() => {
                 match error.retry_after() {
                     Some(after) => Self::Slower { after: Some(after) },
-                    None => Self::Nothing,
+                    None => Self::NoAnswer,
                 }
             }
-            Error::UnknownOutcome | Error::Unreadable { .. } => Self::Nothing,
+            Error::UnknownOutcome | Error::Unreadable { .. } => Self::NoAnswer,
             _ => Self::Works,
         }
     }
@@ -132,8 +134,8 @@ impl Gate {
         }
     }
 
-    /// Ends a call that nothing was sent for.
-    pub(super) fn cancel(&mut self, ticket: Ticket) {
+    /// Ends a call that proves nothing.
+    fn cancel(&mut self, ticket: Ticket) {
         if let Some(pause) = &mut self.pause
             && ticket.is_probe
             && ticket.epoch == self.epoch
@@ -147,7 +149,11 @@ impl Gate {
         let is_current = ticket.epoch == self.epoch;
         match signal {
             Signal::Works => self.works(ticket, is_current),
-            Signal::Nothing => {
+            Signal::Silent => {
+                self.cancel(ticket);
+                false
+            }
+            Signal::NoAnswer => {
                 if ticket.is_probe && is_current {
                     let reason = self.pause.as_ref().map(|pause| pause.reason.clone());
                     self.pause(now, ticket, None, reason.unwrap_or_default(), false)

@@ -1,0 +1,489 @@
+//! The worker's loop: one task over everything that is under way, in the order in which it ends.
+
+use std::collections::{HashMap, VecDeque};
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use sqlx::Pool;
+use tokio::sync::watch;
+
+use super::call::{Caller, Deduplicates, End};
+use super::gate::{Gate, Signal, Ticket};
+use super::Settings;
+use crate::backend::{Clean, ClaimRule, Database, Depth};
+use crate::outbox::Shared;
+use crate::row::{Claim, Claimed, Held, Saved, millis};
+use crate::{Error, Outbox, telemetry};
+
+/// How many rows a claim takes.
+const BATCH: usize = 16;
+/// Between two tries when the database fails.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+/// How often a claim begins at the front again, rather than behind what the last one left.
+const CURSOR_LIFE: Duration = Duration::from_secs(1);
+/// How often a worker says that it lives, and looks whether a person wants it to try.
+const SEEN: Duration = Duration::from_secs(10);
+const SEEN_WHILE_PAUSED: Duration = Duration::from_secs(1);
+/// How often the counts for metrics are taken, and how often is cleaned up.
+const SAMPLE: Duration = Duration::from_secs(15);
+const CLEAN: Duration = Duration::from_secs(60);
+/// The front of the queue.
+const FRONT: (i64, i64) = (i64::MIN, i64::MIN);
+
+/// Something that was under way has ended.
+enum Event {
+    Claimed(Result<Claim, Error>),
+    Called(Box<Claimed>, Ticket, End, Signal),
+    Saved(Vec<Saved>, Result<(), Error>),
+    Renewed(Result<Vec<i64>, Error>),
+    Released(Result<(), Error>),
+    Seen(Result<bool, Error>),
+    Sampled(Result<Depth, Error>),
+    Cleaned(Result<u64, Error>),
+}
+
+pub(super) async fn run<D: Database, S: Deduplicates>(
+    outbox: Outbox<D>,
+    reports: S,
+    settings: Settings,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), Error> {
+    D::is_migrated(outbox.pool()).await?;
+    let pool = D::worker_pool(outbox.pool());
+    let shared = Arc::clone(&outbox.shared);
+    let heard = Arc::clone(&shared);
+    let mut listening = pin!(D::listen(pool.clone(), move || {
+        heard.due.send_replace(());
+    }));
+    let mut round = Round::new(pool, shared, reports, settings);
+    let mut shutdown = pin!(shutdown);
+    let mut due = round.shared.due.subscribe();
+    let mut probe = round.shared.probe.subscribe();
+    loop {
+        round.begin_what_may();
+        if round.is_stopping && round.under_way.is_empty() {
+            break;
+        }
+        let wake_at = tokio::time::Instant::from_std(round.next_moment());
+        tokio::select! {
+            Some(event) = round.under_way.next(), if !round.under_way.is_empty() => round.take(event),
+            () = &mut shutdown, if !round.is_stopping => round.stop(),
+            () = changed(&mut due) => round.claim_at = Instant::now(),
+            () = changed(&mut probe) => round.gate.probe(Instant::now()),
+            () = tokio::time::sleep_until(wake_at) => {}
+            () = &mut listening => {}
+        }
+    }
+    // It isn't shown any more; if that fails, it goes within a day.
+    let _ = D::worker_gone(&round.pool, round.rule.worker).await;
+    Ok(())
+}
+
+async fn changed(receiver: &mut watch::Receiver<()>) {
+    if receiver.changed().await.is_err() {
+        std::future::pending().await
+    }
+}
+
+struct Round<D: Database, S> {
+    pool: Pool<D>,
+    shared: Arc<Shared>,
+    caller: Caller<D, S>,
+    settings: Settings,
+    rule: ClaimRule,
+    gate: Gate,
+    under_way: FuturesUnordered<BoxFuture<'static, Event>>,
+    /// Claimed, and not begun.
+    ready: VecDeque<Claimed>,
+    /// Everything that is claimed, until it is saved: its token, and until when it is this
+    /// worker's for sure.
+    held: HashMap<i64, (String, Instant)>,
+    finished: Vec<Saved>,
+    calls: usize,
+    claims: u64,
+    /// When the claim that is under way began.
+    claiming_since: Option<Instant>,
+    is_saving: bool,
+    is_renewing: bool,
+    is_seeing: bool,
+    is_stopping: bool,
+    cursor: (i64, i64),
+    cursor_since: Instant,
+    claim_at: Instant,
+    save_at: Instant,
+    renew_at: Instant,
+    seen_at: Instant,
+    sample_at: Instant,
+    clean_at: Instant,
+}
+
+impl<D: Database, S: Deduplicates> Round<D, S> {
+    fn new(pool: Pool<D>, shared: Arc<Shared>, service: S, settings: Settings) -> Self {
+        static WORKERS: AtomicU64 = AtomicU64::new(0);
+        let now = Instant::now();
+        let number = WORKERS.fetch_add(1, Ordering::Relaxed);
+        // Told apart from every other, also from one in another container with the same process ID.
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let unique = since.unwrap_or_default().as_nanos() % 1_000_000_000_000;
+        let name = settings.name.as_deref().unwrap_or("worker");
+        let worker = format!("{name}-{}-{number}-{unique}", std::process::id());
+        Self {
+            caller: Caller {
+                pool: pool.clone(),
+                shared: Arc::clone(&shared),
+                service,
+                retries: settings.retries.clone(),
+                lease: settings.lease,
+            },
+            rule: ClaimRule {
+                worker,
+                lease: settings.lease,
+                refund_patience: settings.refund_patience,
+                click_patience: settings.click_patience,
+                follower_delay: settings.follower_delay,
+            },
+            gate: Gate::new(settings.concurrency, settings.pause),
+            pool,
+            shared,
+            settings,
+            under_way: FuturesUnordered::new(),
+            ready: VecDeque::new(),
+            held: HashMap::new(),
+            finished: Vec::new(),
+            calls: 0,
+            claims: 0,
+            claiming_since: None,
+            is_saving: false,
+            is_renewing: false,
+            is_seeing: false,
+            is_stopping: false,
+            cursor: FRONT,
+            cursor_since: now,
+            claim_at: now,
+            save_at: now,
+            renew_at: now,
+            seen_at: now,
+            sample_at: now,
+            clean_at: now,
+        }
+    }
+
+    fn stop(&mut self) {
+        self.is_stopping = true;
+        self.release_ready();
+    }
+
+    /// Begins everything that may begin at this moment.
+    fn begin_what_may(&mut self) {
+        let now = Instant::now();
+        self.begin_calls(now);
+        self.begin_save(now);
+        if self.is_stopping {
+            self.begin_renewal(now);
+            return;
+        }
+        self.begin_claim(now);
+        self.begin_renewal(now);
+        self.begin_upkeep(now);
+    }
+
+    fn begin_calls(&mut self, now: Instant) {
+        while !self.ready.is_empty() {
+            let Some(ticket) = self.gate.begin(now, self.calls) else {
+                break;
+            };
+            let Some(row) = self.ready.pop_front() else {
+                break;
+            };
+            let deadline = self.held.get(&row.row).map_or(now, |(_, deadline)| *deadline);
+            let call = self.caller.clone().call(row, deadline);
+            self.calls += 1;
+            self.under_way.push(Box::pin(async move {
+                let (row, end, signal) = call.await;
+                Event::Called(Box::new(row), ticket, end, signal)
+            }));
+        }
+    }
+
+    fn begin_claim(&mut self, now: Instant) {
+        let limit = self.gate.limit(now);
+        // One batch ahead, and nothing more while the database doesn't take what became of the last.
+        let wanted = (limit * 2).min(self.settings.concurrency + BATCH);
+        let in_hand = self.calls + self.ready.len();
+        let room = wanted.saturating_sub(in_hand).min(BATCH);
+        let is_due = now >= self.claim_at && self.finished.len() < 16 * BATCH;
+        if self.claiming_since.is_some() || !is_due || limit == 0 {
+            return;
+        }
+        // Few at a time only where few may go at a time.
+        if room == 0 || (room < BATCH && limit >= BATCH && self.ready.len() >= BATCH / 2) {
+            return;
+        }
+        if now >= self.cursor_since + CURSOR_LIFE {
+            self.cursor = FRONT;
+            self.cursor_since = now;
+        }
+        self.claims += 1;
+        self.claiming_since = Some(now);
+        let (pool, rule, cursor) = (self.pool.clone(), self.rule.clone(), self.cursor);
+        let token = format!("{} {}", rule.worker, self.claims);
+        let clock = self.shared.clock::<D>();
+        self.under_way.push(Box::pin(async move {
+            Event::Claimed(D::claim(&pool, &rule, token, room as i64, clock, cursor).await)
+        }));
+    }
+
+    fn begin_save(&mut self, now: Instant) {
+        if self.is_saving || self.finished.is_empty() || now < self.save_at {
+            return;
+        }
+        self.is_saving = true;
+        let mut rows = std::mem::take(&mut self.finished);
+        rows.sort_unstable_by_key(|row| row.seq);
+        let (pool, clock) = (self.pool.clone(), self.shared.clock::<D>());
+        self.under_way.push(Box::pin(async move {
+            let result = D::save(&pool, &rows, clock).await;
+            Event::Saved(rows, result)
+        }));
+    }
+
+    /// Renews the lease of everything in hand, three times within each.
+    fn begin_renewal(&mut self, now: Instant) {
+        if self.is_renewing || self.held.is_empty() || now < self.renew_at {
+            return;
+        }
+        self.is_renewing = true;
+        self.renew_at = now + self.settings.lease / 3;
+        let rows = self.held.iter();
+        let rows: Vec<Held> = rows
+            .map(|(seq, (token, _))| Held {
+                seq: *seq,
+                token: token.clone(),
+            })
+            .collect();
+        let (pool, clock) = (self.pool.clone(), self.shared.clock::<D>());
+        let lease = millis(self.settings.lease);
+        self.under_way.push(Box::pin(async move {
+            Event::Renewed(D::renew(&pool, &rows, lease, clock).await)
+        }));
+    }
+
+    fn begin_upkeep(&mut self, now: Instant) {
+        let clock = self.shared.clock::<D>();
+        if now >= self.seen_at && !self.is_seeing {
+            self.is_seeing = true;
+            let paused = self.gate.paused().map(|(since, reason)| {
+                (millis(now.saturating_duration_since(since)), reason.to_owned())
+            });
+            self.seen_at = now + if paused.is_some() { SEEN_WHILE_PAUSED } else { SEEN };
+            let (pool, worker) = (self.pool.clone(), self.rule.worker.clone());
+            self.under_way.push(Box::pin(async move {
+                Event::Seen(D::worker_seen(&pool, worker, paused, clock).await)
+            }));
+        }
+        if now >= self.sample_at && telemetry::WANTS_SAMPLES {
+            self.sample_at = now + SAMPLE;
+            let pool = self.pool.clone();
+            self.under_way.push(Box::pin(async move {
+                Event::Sampled(D::depth(&pool, clock).await)
+            }));
+        }
+        if now >= self.clean_at {
+            self.clean_at = now + CLEAN;
+            let rules = [
+                self.settings.keep_content.map(Clean::Content),
+                self.settings.keep_rows.map(Clean::Rows),
+                Some(Clean::Clicks),
+                Some(Clean::Unread),
+            ];
+            for what in rules.into_iter().flatten() {
+                let pool = self.pool.clone();
+                self.under_way.push(Box::pin(async move {
+                    Event::Cleaned(D::clean(&pool, what, clock).await)
+                }));
+            }
+        }
+    }
+
+    /// Gives back what was claimed and not begun.
+    fn release_ready(&mut self) {
+        if self.ready.is_empty() {
+            return;
+        }
+        let rows: Vec<Held> = self
+            .ready
+            .drain(..)
+            .map(|row| Held {
+                seq: row.row,
+                token: row.token,
+            })
+            .collect();
+        for row in &rows {
+            self.held.remove(&row.seq);
+        }
+        let (pool, clock) = (self.pool.clone(), self.shared.clock::<D>());
+        self.under_way.push(Box::pin(async move {
+            Event::Released(D::release(&pool, &rows, clock).await)
+        }));
+    }
+
+    fn take(&mut self, event: Event) {
+        let now = Instant::now();
+        match event {
+            Event::Claimed(result) => self.take_claim(now, result),
+            Event::Called(row, ticket, end, signal) => self.take_call(now, *row, ticket, end, &signal),
+            Event::Saved(rows, Ok(())) => {
+                self.is_saving = false;
+                for row in rows {
+                    self.held.remove(&row.seq);
+                }
+                // What was saved may have woken others.
+                self.claim_at = now;
+            }
+            Event::Saved(rows, Err(error)) => {
+                self.is_saving = false;
+                self.save_at = now + TRY_AGAIN;
+                self.finished.extend(rows);
+                telemetry::database_failed("save", &error);
+            }
+            Event::Renewed(Ok(renewed)) => {
+                self.is_renewing = false;
+                let deadline = self.deadline(now);
+                for seq in renewed {
+                    if let Some((_, until)) = self.held.get_mut(&seq) {
+                        *until = deadline;
+                    }
+                }
+            }
+            Event::Renewed(Err(error)) => {
+                self.is_renewing = false;
+                self.renew_at = now + TRY_AGAIN;
+                telemetry::database_failed("renew", &error);
+            }
+            Event::Released(Ok(())) => {}
+            // The lease ends, and somebody takes them up.
+            Event::Released(Err(error)) => telemetry::database_failed("release", &error),
+            Event::Seen(result) => {
+                self.is_seeing = false;
+                match result {
+                    Ok(true) => self.gate.probe(now),
+                    Ok(false) => {}
+                    Err(error) => telemetry::database_failed("note a worker", &error),
+                }
+            }
+            Event::Sampled(Ok(depth)) => telemetry::sample(depth),
+            Event::Sampled(Err(error)) => telemetry::database_failed("count", &error),
+            // A full batch leaves more to do.
+            Event::Cleaned(Ok(count)) if count >= 1000 => self.clean_at = now,
+            Event::Cleaned(Ok(_)) => {}
+            Event::Cleaned(Err(error)) => telemetry::database_failed("clean up", &error),
+        }
+    }
+
+    fn take_claim(&mut self, now: Instant, result: Result<Claim, Error>) {
+        // The lease began no earlier than the claim did.
+        let began = self.claiming_since.take().unwrap_or(now);
+        let claim = match result {
+            Ok(claim) => claim,
+            Err(error) => {
+                self.claim_at = now + TRY_AGAIN;
+                telemetry::database_failed("claim", &error);
+                return;
+            }
+        };
+        if claim.changed == 0 {
+            // Nothing behind the cursor: what committed late is in front of it.
+            if self.cursor == FRONT {
+                self.claim_at = now + self.settings.poll;
+            } else {
+                self.cursor = FRONT;
+                self.cursor_since = now;
+            }
+        } else if let Some(cursor) = claim.cursor {
+            self.cursor = cursor;
+        }
+        if self.held.is_empty() {
+            self.renew_at = now + self.settings.lease / 3;
+        }
+        let deadline = self.deadline(began);
+        for row in claim.rows {
+            self.held.insert(row.row, (row.token.clone(), deadline));
+            self.ready.push_back(row);
+        }
+        if self.is_stopping {
+            self.release_ready();
+        }
+    }
+
+    /// Until when a row is this worker's for sure, with a margin for the call itself.
+    fn deadline(&self, began: Instant) -> Instant {
+        began + self.settings.lease / 3 * 2
+    }
+
+    fn take_call(
+        &mut self,
+        now: Instant,
+        row: Claimed,
+        ticket: Ticket,
+        end: End,
+        signal: &Signal,
+    ) {
+        self.calls -= 1;
+        if self.gate.end(now, ticket, signal) {
+            self.seen_at = now;
+            match self.gate.paused() {
+                Some((_, reason)) => telemetry::paused(reason),
+                None => telemetry::resumed(),
+            }
+        }
+        if self.gate.paused().is_some() {
+            self.release_ready();
+        }
+        match end {
+            End::Saved(saved) => {
+                telemetry::delivered(&row, &saved);
+                self.finished.push(*saved);
+            }
+            End::Lost => {
+                self.held.remove(&row.row);
+            }
+            End::NotMarked(error) => {
+                telemetry::database_failed("mark", &error);
+                self.ready.push_front(row);
+                self.release_ready();
+                self.claim_at = now + TRY_AGAIN;
+            }
+        }
+    }
+
+    /// When there is something to do that nothing else wakes for.
+    fn next_moment(&self) -> Instant {
+        let mut moment = self.seen_at.min(self.clean_at);
+        if telemetry::WANTS_SAMPLES {
+            moment = moment.min(self.sample_at);
+        }
+        if !self.held.is_empty() && !self.is_renewing {
+            moment = moment.min(self.renew_at);
+        }
+        if !self.finished.is_empty() && !self.is_saving {
+            moment = moment.min(self.save_at);
+        }
+        let now = Instant::now();
+        let opens_at = self.gate.opens_at();
+        let limit = self.gate.limit(now);
+        if self.claiming_since.is_none() && !self.is_stopping {
+            if limit > self.calls + self.ready.len() {
+                moment = moment.min(self.claim_at);
+            } else if let Some(opens_at) = opens_at {
+                moment = moment.min(opens_at.max(self.claim_at));
+            }
+        }
+        // Never a loop without a breath, whatever the clock does.
+        moment.max(now + Duration::from_millis(1))
+    }
+}

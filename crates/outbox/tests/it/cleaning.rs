@@ -1,0 +1,140 @@
+//! What is removed: content after a while, a customer on request.
+
+use std::time::Duration;
+
+use tower_referral_outbox::{Enqueued, State};
+use tower_referral_platforms::{Money, Refund};
+
+use crate::database::{on_both, start};
+use crate::platform::{Does, Platform, bare_sale, refund, sale, sign_up};
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+on_both! {
+    async fn content_goes_after_a_while_and_id_and_outcome_stay(db) {
+        let platform = Platform::new(true);
+        let part = Refund::part("1", Money::new("5", "EUR").unwrap()).unwrap();
+        db.outbox.enqueue(&db.pool, sign_up("C1").with_email("ann@example.com")).await.unwrap();
+        db.outbox.enqueue(&db.pool, sale(1, "C1").with_email("ann@example.com")).await.unwrap();
+        db.outbox.enqueue(&db.pool, part.clone()).await.unwrap();
+        db.outbox.enqueue(&db.pool, bare_sale(2, "C1")).await.unwrap();
+        let worker = start(db.outbox.worker(platform.reports()));
+        db.until_empty().await;
+        worker.stop().await;
+        db.outbox.advance_clock(91 * DAY);
+        let worker = start(db.outbox.worker(platform.reports()));
+        for (id, outcome) in [
+            ("signup:C1", "recorded"),
+            ("sale:1", "recorded"),
+            ("refund:1::5.00 EUR", "recorded"),
+            ("sale:2", "not_attributed"),
+        ] {
+            let entry = db.until(id, |entry| entry.report.is_none() || entry.kind.as_deref() == Some("sign_up") && entry.credit.is_none()).await;
+            assert_eq!(entry.outcome.as_deref(), Some(outcome));
+            assert_eq!(entry.credit, None);
+        }
+        worker.stop().await;
+        let text = "SELECT count(*) FROM referral_outbox WHERE CAST(report AS text) LIKE '%ann@%'";
+        let (found,): (i64,) = sqlx::query_as(text).fetch_one(&db.pool).await.unwrap();
+        assert_eq!(found, 0);
+        // A repeated webhook is still known; credit that nobody had is still news.
+        assert_eq!(db.outbox.enqueue(&db.pool, sale(1, "C1")).await.unwrap(), Enqueued::Known);
+        assert_eq!(db.outbox.enqueue(&db.pool, part).await.unwrap(), Enqueued::Known);
+        assert_eq!(db.outbox.enqueue(&db.pool, sale(2, "C1")).await.unwrap(), Enqueued::Changed);
+    }
+
+    async fn rows_go_where_the_user_wants_it(db) {
+        let platform = Platform::new(true);
+        db.outbox.enqueue(&db.pool, sale(1, "C1")).await.unwrap();
+        db.outbox.enqueue(&db.pool, refund("unknown")).await.unwrap();
+        let worker = db.outbox.worker(platform.reports()).keep_content(DAY).keep_rows(2 * DAY);
+        let worker = start(worker.refund_patience(300 * DAY));
+        db.until_done("sale:1").await;
+        worker.stop().await;
+        for _ in 0..2 {
+            db.outbox.advance_clock(3 * DAY);
+            let worker = db.outbox.worker(platform.reports()).keep_content(DAY).keep_rows(2 * DAY);
+            let worker = start(worker.refund_patience(300 * DAY));
+            db.until("refund:unknown", |entry| entry.state == State::Held).await;
+            let gone = async {
+                loop {
+                    match db.outbox.find("sale:1").await.unwrap() {
+                        Some(entry) if entry.report.is_some() => {}
+                        _ => break,
+                    }
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            tokio::time::timeout(crate::database::PATIENCE, gone).await.unwrap();
+            worker.stop().await;
+        }
+        assert!(db.outbox.find("sale:1").await.unwrap().is_none());
+        assert!(db.outbox.find("refund:unknown").await.unwrap().is_some());
+    }
+
+    /// CASES.md R26.
+    async fn an_erased_customer_is_gone_everywhere(db) {
+        let platform = Platform::new(true);
+        platform.next([Does::Work, Does::Work, Does::Status(422)]);
+        let email = "ann@example.com";
+        db.outbox.enqueue(&db.pool, sign_up("C1").with_email(email)).await.unwrap();
+        db.outbox.enqueue(&db.pool, sale(1, "C1").with_email(email)).await.unwrap();
+        let worker = start(db.outbox.worker(platform.reports()));
+        db.until_empty().await;
+        db.outbox.enqueue(&db.pool, sale(2, "C1").with_email(email)).await.unwrap();
+        db.until_state("sale:2", State::Failed).await;
+        worker.stop().await;
+        db.outbox.enqueue(&db.pool, sale(3, "C1").with_email(email)).await.unwrap();
+        db.outbox.enqueue(&db.pool, sale(4, "C2")).await.unwrap();
+
+        let mut tx = db.pool.begin().await.unwrap();
+        assert_eq!(db.outbox.erase(&mut *tx, "C1").await.unwrap(), 4);
+        tx.commit().await.unwrap();
+        for text in ["ann", "Ann", "C1"] {
+            for column in ["report", "details", "history", "customer_id", "next_report", "id"] {
+                let query = format!(
+                    "SELECT count(*) FROM referral_outbox WHERE CAST({column} AS text) LIKE '%{text}%'"
+                );
+                let query = sqlx::query_as(sqlx::AssertSqlSafe(query));
+                let (found,): (i64,) = query.fetch_one(&db.pool).await.unwrap();
+                assert_eq!(found, 0, "{text} in {column}");
+            }
+        }
+        let entry = db.outbox.find("sale:1").await.unwrap().unwrap();
+        assert_eq!((entry.state, entry.outcome.as_deref()), (State::Done, Some("recorded")));
+        let entry = db.outbox.find("sale:3").await.unwrap().unwrap();
+        assert_eq!(entry.state, State::Withdrawn);
+        // Whatever webhooks repeat brings nothing back.
+        for order in 1..4 {
+            let again = db.outbox.enqueue(&db.pool, sale(order, "C1")).await.unwrap();
+            assert_eq!(again, Enqueued::Known);
+        }
+        assert_eq!(db.outbox.resend_all().await.unwrap(), 0);
+        let worker = start(db.outbox.worker(platform.reports()));
+        db.until_done("sale:4").await;
+        worker.stop().await;
+        assert!(!platform.calls().contains(&"sale:3".to_owned()));
+    }
+
+    async fn what_is_on_its_way_is_not_written_back(db) {
+        for does in [Does::Work, Does::Status(500), Does::Status(422)] {
+            let platform = Platform::new(true).latency(Duration::from_millis(50));
+            platform.next([does]);
+            let id = format!("{does:?}");
+            db.outbox.enqueue(&db.pool, sale(&id, "C1").with_email("ann@example.com")).await.unwrap();
+            let worker = start(db.outbox.worker(platform.reports()));
+            platform.until_calls(1).await;
+            assert!(db.outbox.erase(&db.pool, "C1").await.unwrap() > 0);
+            let id = format!("sale:{id}");
+            let entry = db.until(&id, |entry| !entry.history.is_empty()).await;
+            worker.stop().await;
+            assert!(entry.state.is_finished(), "{entry:?}");
+            assert!(entry.report.is_none() && entry.details.is_none());
+            assert_eq!(platform.calls().len(), 1);
+            let text = "SELECT count(*) FROM referral_outbox WHERE CAST(report AS text) LIKE '%ann@%'
+                OR CAST(history AS text) LIKE '%Ann%'";
+            let (found,): (i64,) = sqlx::query_as(text).fetch_one(&db.pool).await.unwrap();
+            assert_eq!(found, 0);
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The outbox on SQLite, and on PostgreSQL where a server can be started.
+
+#[path = "../../../../tests/servers/mod.rs"]
+#[expect(dead_code, reason = "no test needs all of it")]
+mod servers;
+
+mod cleaning;
+mod database;
+mod enqueue;
+mod kill;
+mod order;
+mod pause;
+mod platform;
+mod problems;
+mod workers;

@@ -1,0 +1,157 @@
+//! What needs a person: listed, explained, sent again or settled, by API and by SQL.
+
+use std::time::Duration;
+
+use tower_referral_outbox::State;
+use tower_referral_platforms::{Outcome, Retries};
+
+use crate::database::{on_both, start};
+use crate::platform::{Does, Platform, refund, sale, sign_up};
+
+const MOMENT: Duration = Duration::from_millis(5);
+
+on_both! {
+    async fn what_the_platform_refuses_is_listed_with_the_reason_and_sent_again(db) {
+        let platform = Platform::new(true);
+        platform.next([Does::Status(422)]);
+        db.outbox.enqueue(&db.pool, sale(1, "C1")).await.unwrap();
+        let worker = start(db.outbox.worker(platform.reports()));
+        let failed = db.until_state("sale:1", State::Failed).await;
+        assert!(failed.reason.as_ref().unwrap().contains("422"), "{failed:?}");
+        assert!(failed.details.as_ref().unwrap().contains("No,"));
+        assert!(!format!("{failed:?}").contains("Ann"));
+        let listed = db.outbox.problems(0, 10).await.unwrap();
+        assert_eq!(listed.len(), 1);
+        assert!(db.outbox.problems(listed[0].row, 10).await.unwrap().is_empty());
+        assert!(!db.outbox.resend("sale:2").await.unwrap());
+        assert!(db.outbox.resend("sale:1").await.unwrap());
+        let done = db.until_done("sale:1").await;
+        worker.stop().await;
+        assert!(db.outbox.problems(0, 10).await.unwrap().is_empty());
+        let history = db.outbox.history("1").await.unwrap();
+        assert_eq!(history.len(), 1);
+        let states: Vec<&str> = history[0].history.iter().map(|a| a.state.as_str()).collect();
+        assert_eq!(states, ["failed", "done"]);
+        assert_eq!(done.credit.unwrap()["key"], "P1");
+        assert_eq!(done.platform_ids.unwrap()["sale"], "at-sale:1");
+    }
+
+    async fn a_broken_connection_is_ambiguous_unless_the_platform_deduplicates(db) {
+        for (deduplicates, state) in [(true, State::Done), (false, State::Ambiguous)] {
+            let platform = Platform::new(deduplicates);
+            platform.next([Does::RecordAndBreak]);
+            let order = format!("{deduplicates}");
+            db.outbox.enqueue(&db.pool, sale(&order, "C1")).await.unwrap();
+            let retries = Retries::default().initial_backoff(MOMENT);
+            let worker = start(db.outbox.worker(platform.reports()).retries(retries));
+            db.until_state(&format!("sale:{order}"), state).await;
+            worker.stop().await;
+            assert_eq!(platform.recorded().len(), 1);
+        }
+        assert!(db.outbox.settle("sale:false", Outcome::Recorded).await.unwrap());
+        assert!(!db.outbox.settle("sale:false", Outcome::Recorded).await.unwrap());
+        let settled = db.outbox.find("sale:false").await.unwrap().unwrap();
+        assert_eq!(settled.state, State::Done);
+    }
+
+    async fn everything_is_sent_again_by_sql(db) {
+        let platform = Platform::new(true);
+        platform.next([Does::Status(422); 3]);
+        for order in 0..3 {
+            db.outbox.enqueue(&db.pool, sale(order, "C1")).await.unwrap();
+        }
+        let worker = start(db.outbox.worker(platform.reports()));
+        for order in 0..3 {
+            db.until_state(&format!("sale:{order}"), State::Failed).await;
+        }
+        sqlx::query(
+            "UPDATE referral_outbox SET state = 'waiting', finished_at = NULL, claimed_by = NULL,
+            attempts = 0, report = coalesce(next_report, report), next_report = NULL
+            WHERE state IN ('failed', 'ambiguous', 'unreadable')",
+        )
+        .execute(&db.pool)
+        .await
+        .unwrap();
+        db.until_empty().await;
+        worker.stop().await;
+        assert_eq!(platform.recorded().len(), 3);
+    }
+
+    /// CASES.md R20.
+    async fn a_row_that_cannot_be_read_is_set_aside_and_stops_nobody(db) {
+        for report in [
+            r#"{"kind": "sale", "order": "bad", "customer": "C1"}"#,
+            r#"{"kind": "sale"}"#,
+            r#"{"kind": "from another world", "order": "1"}"#,
+            r#"{"customer": 17}"#,
+            "[]",
+            "17",
+        ] {
+            let insert = "INSERT INTO referral_outbox (report) SELECT $1 WHERE 1 = 1";
+            let insert = match db.url.starts_with("postgres") {
+                true => insert.replace("$1", "$1::text::jsonb"),
+                false => insert.to_owned(),
+            };
+            let insert = sqlx::query(sqlx::AssertSqlSafe(insert)).bind(report);
+            insert.execute(&db.pool).await.unwrap();
+        }
+        db.outbox.enqueue(&db.pool, sale("good", "C1")).await.unwrap();
+        let platform = Platform::new(false);
+        let worker = start(db.outbox.worker(platform.reports()));
+        db.until_done("sale:good").await;
+        db.until_empty().await;
+        worker.stop().await;
+        let problems = db.outbox.problems(0, 10).await.unwrap();
+        assert_eq!(problems.len(), 6);
+        for problem in &problems {
+            assert_eq!(problem.state, State::Unreadable);
+            assert!(problem.reason.as_ref().unwrap().contains("can't read"));
+        }
+        assert_eq!(platform.calls(), ["sale:good"]);
+        assert!(db.outbox.resend_row(problems[1].row).await.unwrap());
+        let status = db.outbox.status().await.unwrap();
+        assert_eq!((status.open, status.unreadable), (1, 5));
+    }
+
+    async fn what_an_older_build_could_not_read_is_looked_at_again(db) {
+        db.outbox.enqueue(&db.pool, sale(1, "C1")).await.unwrap();
+        let aside = "UPDATE referral_outbox SET state = 'unreadable', finished_at = 1,
+            unreadable_for = 0";
+        sqlx::query(aside).execute(&db.pool).await.unwrap();
+        let platform = Platform::new(true);
+        let worker = start(db.outbox.worker(platform.reports()));
+        db.until_done("sale:1").await;
+        worker.stop().await;
+    }
+
+    async fn the_history_of_an_order_or_a_customer_has_everything(db) {
+        let reports = [
+            sign_up("C1").into(),
+            sale(1, "C1").into(),
+            refund(1).into(),
+            sale(2, "C1").into(),
+            sign_up("C2").into(),
+        ];
+        db.outbox.enqueue_all(&db.pool, reports).await.unwrap();
+        let ids = async |name: &str| {
+            let entries = db.outbox.history(name).await.unwrap();
+            entries.into_iter().filter_map(|entry| entry.id).collect::<Vec<_>>()
+        };
+        assert_eq!(ids("1").await, ["sale:1", "refund:1"]);
+        assert_eq!(ids("C1").await, ["signup:C1", "sale:1", "refund:1", "sale:2"]);
+        assert_eq!(ids("C3").await, Vec::<String>::new());
+    }
+
+    async fn a_report_is_given_up_after_so_many_attempts(db) {
+        let platform = Platform::new(true);
+        platform.does(Does::Status(500));
+        db.outbox.enqueue(&db.pool, sale(1, "C1")).await.unwrap();
+        let retries = Retries::default().initial_backoff(MOMENT).max_attempts(60);
+        let retries = retries.max_backoff(MOMENT);
+        let worker = start(db.outbox.worker(platform.reports()).retries(retries));
+        let failed = db.until("sale:1", |entry| entry.state.is_finished()).await;
+        worker.stop().await;
+        assert_eq!((failed.attempts, platform.calls().len()), (60, 60));
+        assert_eq!(failed.history.len(), 50, "the first and the newest");
+    }
+}
