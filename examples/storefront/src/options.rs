@@ -252,9 +252,6 @@ impl Options {
         } else if self.postback_success.is_some() && self.platform_url.is_none() {
             "--postback-success is of no use without --platform-url: give the template of a sale as \
              well, or leave out the text"
-        } else if self.click_wait > 0 && !self.platform.has_clicks() {
-            "--click-wait is of no use with this --platform, which takes no clicks from a server: \
-             leave it out"
         } else if self.payment_secret.is_some() && self.payment.is_none() {
             "--payment-secret is of no use without --payment: name the payment provider, or leave \
              out the secret"

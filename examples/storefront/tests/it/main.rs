@@ -4,4 +4,12 @@
 #[path = "../shop_process/mod.rs"]
 mod shop_process;
 
+mod clicks;
+mod input;
+mod landing;
+mod orders;
+mod pages;
+mod reporting;
 mod sandboxes;
+mod start;
+mod support;
