@@ -4,10 +4,15 @@
 #[path = "../shop_process/mod.rs"]
 mod shop_process;
 
+#[path = "../servers/mod.rs"]
+mod servers;
+
 mod clicks;
+mod counting;
 mod input;
 mod landing;
 mod orders;
+mod outbox;
 mod pages;
 mod reporting;
 mod sandboxes;

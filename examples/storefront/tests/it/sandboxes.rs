@@ -351,8 +351,9 @@ fn partnac_takes_the_example_of_its_documentation() {
     let refund = json!({ "amount": 20.5, "reason": "fraud", "external_refund_id": "re_1",
         "reverse_paid_earnings": false });
     let path = "/v1/tracking/conversions/order_10045/refund";
+    // Nothing says that it is recognised when it comes again.
     partnac.takes(path, &refund);
-    assert_eq!(partnac.refuses(path, &refund), 409);
+    partnac.takes(path, &refund);
     partnac.takes(path, &json!({}));
     partnac.refuses(path, &json!({}));
     let list = partnac.call("GET", "/v1/tracking/conversions?limit=1&offset=1", "");
