@@ -218,6 +218,7 @@ macro_rules! entry {
         let ids: Option<String> = $row.try_get("platform_ids")?;
         let history: String = $row.try_get("history")?;
         let finished_at: Option<i64> = $row.try_get("finished_at")?;
+        let reduced_at: Option<i64> = $row.try_get("reduced_at")?;
         let credit = value.get("credit").filter(|credit| {
             credit.is_object() && credit.get("reduced").is_none()
         });
@@ -225,7 +226,11 @@ macro_rules! entry {
             row,
             id: $row.try_get("id")?,
             kind: $row.try_get("kind")?,
-            report: serde_json::from_str(&text).ok(),
+            report: if reduced_at.is_none() {
+                serde_json::from_str(&text).ok()
+            } else {
+                None
+            },
             credit: credit.cloned(),
             state: State::read(&$row.try_get::<String, _>("state")?),
             waits_for: $row.try_get("blocked_by")?,

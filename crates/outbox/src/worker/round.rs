@@ -415,7 +415,8 @@ impl<D: Database, S: Deduplicates> Round<D, S> {
             self.held.insert(row.row, (row.token.clone(), deadline));
             self.ready.push_back(row);
         }
-        if self.is_stopping {
+        // A claim may come back after the pause began.
+        if self.is_stopping || (self.gate.paused().is_some() && self.gate.limit(now) == 0) {
             self.release_ready();
         }
     }
