@@ -8,7 +8,9 @@ use futures_util::future::BoxFuture;
 use serde_json::json;
 use sqlx::{Executor, Pool};
 
-use crate::row::{Attempt, Claim, Claimed, Entry, Held, LateClick, Paused, Saved, State, millis, time};
+use crate::row::{
+    Attempt, Claim, Claimed, Entry, Held, LateClick, Paused, Saved, State, millis, time,
+};
 use crate::{Enqueued, Error, sql};
 
 /// A database that the outbox can be in: `sqlx::Postgres` or `sqlx::Sqlite`.
@@ -218,14 +220,19 @@ macro_rules! entry {
         let ids: Option<String> = $row.try_get("platform_ids")?;
         let history: String = $row.try_get("history")?;
         let finished_at: Option<i64> = $row.try_get("finished_at")?;
-        let credit = value.get("credit").filter(|credit| {
-            credit.is_object() && credit.get("reduced").is_none()
-        });
+        let reduced_at: Option<i64> = $row.try_get("reduced_at")?;
+        let credit = value
+            .get("credit")
+            .filter(|credit| credit.is_object() && credit.get("reduced").is_none());
         Entry {
             row,
             id: $row.try_get("id")?,
             kind: $row.try_get("kind")?,
-            report: serde_json::from_str(&text).ok(),
+            report: if reduced_at.is_none() {
+                serde_json::from_str(&text).ok()
+            } else {
+                None
+            },
             credit: credit.cloned(),
             state: State::read(&$row.try_get::<String, _>("state")?),
             waits_for: $row.try_get("blocked_by")?,
@@ -252,11 +259,13 @@ macro_rules! shared_operations {
             report: String,
         ) -> BoxFuture<'c, Result<Enqueued, Error>> {
             Box::pin(async move {
-            let row = sqlx::query::<Self>(include_str!("enqueue.sql"))
-                .bind(report)
-                .fetch_optional(executor)
-                .await?;
-            Ok(enqueued(row.map(|row| row.try_get("revision")).transpose()?))
+                let row = sqlx::query::<Self>(include_str!("enqueue.sql"))
+                    .bind(report)
+                    .fetch_optional(executor)
+                    .await?;
+                Ok(enqueued(
+                    row.map(|row| row.try_get("revision")).transpose()?,
+                ))
             })
         }
 
@@ -265,14 +274,14 @@ macro_rules! shared_operations {
             reports: String,
         ) -> BoxFuture<'c, Result<Vec<(Option<String>, i32)>, Error>> {
             Box::pin(async move {
-            let rows = sqlx::query::<Self>(include_str!("enqueue_all.sql"))
-                .bind(reports)
-                .fetch_all(executor)
-                .await?;
-            let changed = rows
-                .iter()
-                .map(|row| Ok((row.try_get("id")?, row.try_get("revision")?)));
-            changed.collect()
+                let rows = sqlx::query::<Self>(include_str!("enqueue_all.sql"))
+                    .bind(reports)
+                    .fetch_all(executor)
+                    .await?;
+                let changed = rows
+                    .iter()
+                    .map(|row| Ok((row.try_get("id")?, row.try_get("revision")?)));
+                changed.collect()
             })
         }
 
@@ -292,7 +301,7 @@ macro_rules! shared_operations {
             Ok(marked.fetch_optional(&mut *connection).await?.is_some())
         }
 
-            async fn renew(
+        async fn renew(
             pool: &Pool<Self>,
             rows: &[Held],
             lease: i64,
@@ -307,7 +316,7 @@ macro_rules! shared_operations {
             rows.iter().map(|row| Ok(row.try_get("seq")?)).collect()
         }
 
-            async fn release(pool: &Pool<Self>, rows: &[Held], clock: i64) -> Result<(), Error> {
+        async fn release(pool: &Pool<Self>, rows: &[Held], clock: i64) -> Result<(), Error> {
             sqlx::query::<Self>(include_str!("release.sql"))
                 .bind(json!(rows).to_string())
                 .bind(clock)
@@ -387,37 +396,30 @@ macro_rules! shared_operations {
             clock: i64,
         ) -> BoxFuture<'c, Result<u64, Error>> {
             Box::pin(async move {
-            let mut transaction = connection.begin().await?;
-            sqlx::query::<Self>(include_str!("erase_orders.sql"))
-                .bind(customer.clone())
-                .fetch_all(&mut *transaction)
-                .await?;
-            let rows = sqlx::query::<Self>(include_str!("erase.sql"))
-                .bind(customer)
-                .bind(clock)
-                .fetch_all(&mut *transaction)
-                .await?;
-            transaction.commit().await?;
-            Ok(rows.len() as u64)
+                let mut transaction = connection.begin().await?;
+                sqlx::query::<Self>(include_str!("erase_orders.sql"))
+                    .bind(customer.clone())
+                    .fetch_all(&mut *transaction)
+                    .await?;
+                let rows = sqlx::query::<Self>(include_str!("erase.sql"))
+                    .bind(customer)
+                    .bind(clock)
+                    .fetch_all(&mut *transaction)
+                    .await?;
+                transaction.commit().await?;
+                Ok(rows.len() as u64)
             })
         }
 
         async fn clean(pool: &Pool<Self>, what: Clean, clock: i64) -> Result<u64, Error> {
             let query = match what {
-                Clean::Content(age) => {
-                    sqlx::query::<Self>(include_str!("reduce.sql"))
-                        .bind(millis(age))
-                        .bind(clock)
-                }
-                Clean::Rows(age) => {
-                    sqlx::query::<Self>(include_str!("forget.sql"))
-                        .bind(millis(age))
-                        .bind(clock)
-                }
-                Clean::Clicks => {
-                    sqlx::query::<Self>(include_str!("expire_clicks.sql"))
-                        .bind(clock)
-                }
+                Clean::Content(age) => sqlx::query::<Self>(include_str!("reduce.sql"))
+                    .bind(millis(age))
+                    .bind(clock),
+                Clean::Rows(age) => sqlx::query::<Self>(include_str!("forget.sql"))
+                    .bind(millis(age))
+                    .bind(clock),
+                Clean::Clicks => sqlx::query::<Self>(include_str!("expire_clicks.sql")).bind(clock),
                 Clean::Unread => sqlx::query::<Self>(include_str!("reread.sql"))
                     .bind(READS)
                     .bind(clock),
@@ -433,15 +435,15 @@ macro_rules! shared_operations {
             clock: i64,
         ) -> BoxFuture<'c, Result<(), Error>> {
             Box::pin(async move {
-            sqlx::query::<Self>(include_str!("put_click.sql"))
-                .bind(reference)
-                .bind(click.click_id)
-                .bind(click.partner_id)
-                .bind(ttl)
-                .bind(clock)
-                .execute(executor)
-                .await?;
-            Ok(())
+                sqlx::query::<Self>(include_str!("put_click.sql"))
+                    .bind(reference)
+                    .bind(click.click_id)
+                    .bind(click.partner_id)
+                    .bind(ttl)
+                    .bind(clock)
+                    .execute(executor)
+                    .await?;
+                Ok(())
             })
         }
 
@@ -505,7 +507,9 @@ macro_rules! shared_operations {
                 Ok(Paused {
                     worker: row.try_get("worker")?,
                     since: time(row.try_get("paused_since")?),
-                    reason: row.try_get::<Option<String>, _>("pause_reason")?.unwrap_or_default(),
+                    reason: row
+                        .try_get::<Option<String>, _>("pause_reason")?
+                        .unwrap_or_default(),
                 })
             });
             pauses.collect()

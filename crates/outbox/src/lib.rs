@@ -1,4 +1,93 @@
-//! An outbox of reports in the database of the application.
+//! Reports to affiliate platforms, in your own database: an order and its report are written in one
+//! transaction, and a worker delivers the report from there, once, whatever is killed when.
+//!
+//! ```no_run
+//! # #[cfg(feature = "postgres")]
+//! # async fn shop<S: tower_referral_outbox::Deduplicates>(
+//! #     pool: sqlx::PgPool,
+//! #     reports: S,
+//! #     sale: tower_referral_platforms::Sale,
+//! #     shutdown: impl Future<Output = ()> + Send,
+//! # ) -> Result<(), Box<dyn std::error::Error>> {
+//! use tower_referral_outbox::Outbox;
+//!
+//! let outbox = Outbox::postgres(pool.clone()).migrate().await?; // or Outbox::sqlite
+//!
+//! let mut tx = pool.begin().await?; // in the transaction of the order
+//! outbox.enqueue(&mut *tx, sale).await?;
+//! tx.commit().await?;
+//!
+//! outbox.worker(reports).run(shutdown).await?; // in any number of processes
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! `reports` is [`client.reports()`](tower_referral_platforms::Client::reports) of any platform.
+//!
+//! # What holds
+//!
+//! - **Transactional.** A report is committed or rolled back with the order. [`sql`] has the same as
+//!   one SQL statement, for sqlx 0.8, diesel, sea-orm and other languages.
+//! - **Once.** A platform that deduplicates records each report once. Any other is sent each report
+//!   at most once: that a call begins is on the disk before it begins, and one whose end isn't known
+//!   is [ambiguous](State::Ambiguous) and waits for a person.
+//! - **In order.** Reports about one order, and a customer's sign-up before the sales, go one after
+//!   another, across all processes. A refund whose sale isn't known waits for it, for days.
+//! - **Nothing is final that new knowledge changes.** A sale that had no credit and is enqueued again
+//!   with credit is sent again, unless the platform has recorded it, and so are the refunds that
+//!   found no sale.
+//! - **The account's failures pause the platform, not the report.** A refused API key, a redirect, an
+//!   HTML page or no connection at all stops sending; one probe goes after 1 s, 2 s, and so on up to
+//!   60 s, and everything goes by itself once it works. 429 is one brake for the process.
+//! - **Everything is shown.** [`Outbox::status`], [`Outbox::problems`] and [`Outbox::history`] answer
+//!   "why wasn't this partner paid?"
+//! - **Kept clean.** The content of a delivered report goes after 90 days, its ID and outcome stay;
+//!   [`Outbox::erase`] removes a customer.
+//!
+//! # What a row goes through
+//!
+//! | state | meaning | next |
+//! |---|---|---|
+//! | `waiting` | for its time, or for an earlier report (`blocked_by`) | `claimed` |
+//! | `held` | a refund or the like waits for a sale that isn't known | `waiting` with the sale, or after days |
+//! | `claimed` | in a worker's hand; at a platform that deduplicates, perhaps on its way | any |
+//! | `sending` | on its way to a platform that doesn't deduplicate | any; after a crash `ambiguous`, or settled by the platform's list |
+//! | `done` | the platform has answered: `outcome` | `waiting`, if it had no credit and gets some |
+//! | `failed` | refused, and would be refused again | `waiting`, by a person |
+//! | `ambiguous` | may have arrived | `waiting` or `done`, by a person |
+//! | `unreadable` | isn't a report that this version reads | `waiting`, by a person or a newer version |
+//! | `withdrawn` | its customer was erased | |
+//!
+//! # Databases
+//!
+//! PostgreSQL carries any number of web servers and workers. A worker has up to six connections of
+//! its own, with the settings of your pool. It listens for [`Outbox::wake`], and looks four times a
+//! second where nobody calls that or where a pooler in transaction mode (PgBouncer) doesn't let it
+//! listen. Rows are claimed with `FOR UPDATE SKIP LOCKED` and a lease; a worker that is killed is
+//! replaced within 60 seconds.
+//!
+//! SQLite needs no server. Use `journal_mode(Wal)` and a `busy_timeout`; with `synchronous(Normal)`
+//! a power failure may forget the last orders together with their reports, and what was sent to a
+//! platform that doesn't deduplicate is on the disk all the same. Several processes may share the
+//! file.
+//!
+//! A service that has a job engine keeps it, and calls [`deliver`](tower_referral_platforms::deliver)
+//! from a job: see the example `graphile`.
+//!
+//! Old and new workers run side by side in a deploy: a row of a newer version is left to a newer
+//! worker, and [`Outbox::migrate`] only adds.
+//!
+//! # Features
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `postgres` | [`Outbox::postgres`], by sqlx 0.9 |
+//! | `sqlite` | [`Outbox::sqlite`], by sqlx 0.9 with its own copy of SQLite |
+//! | `metrics` | counters and gauges `tower_referral_outbox_…`: `attempts_total` by result, `pauses_total`, `paused`, `database_errors_total`, `depth`, `oldest_seconds`, `problems` by state |
+//! | `tracing` | events of target `tower_referral`, without anything that came from a visitor |
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod backend;
 mod error;
 mod outbox;

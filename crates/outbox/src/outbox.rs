@@ -131,8 +131,10 @@ impl<D: Database> Outbox<D> {
                 None => distinct.push(place),
             }
         }
-        let texts: Result<Vec<String>, Error> =
-            distinct.iter().map(|place| sql::json(reports[*place].clone())).collect();
+        let texts: Result<Vec<String>, Error> = distinct
+            .iter()
+            .map(|place| sql::json(reports[*place].clone()))
+            .collect();
         let list = match texts {
             Ok(texts) => format!("[{}]", texts.join(",")),
             Err(error) => return Box::pin(std::future::ready(Err(error))),
@@ -237,8 +239,7 @@ impl<D: Database> Outbox<D> {
     ///
     /// The database failed.
     pub async fn settle(&self, id: &str, outcome: Outcome) -> Result<bool, Error> {
-        let settled =
-            D::settle(&self.pool, id.to_owned(), outcome.as_str(), self.clock()).await?;
+        let settled = D::settle(&self.pool, id.to_owned(), outcome.as_str(), self.clock()).await?;
         Ok(settled > 0)
     }
 

@@ -277,5 +277,7 @@ pub(crate) fn time(millis: i64) -> SystemTime {
 }
 
 pub(crate) fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 4).min(i64::MAX / 4)
+    i64::try_from(duration.as_millis())
+        .unwrap_or(i64::MAX / 4)
+        .min(i64::MAX / 4)
 }

@@ -17,7 +17,8 @@ WITH s AS MATERIALIZED (
             WHEN s.reopens THEN 'waiting'
             ELSE s.state END,
         outcome = CASE WHEN NOT s.reopens THEN s.outcome END,
-        platform_ids = coalesce(s.platform_ids, r.platform_ids),
+        platform_ids = CASE WHEN r.erased THEN coalesce(s.platform_ids, r.platform_ids) - 'customer'
+            ELSE coalesce(s.platform_ids, r.platform_ids) END,
         reason = s.reason,
         details = CASE WHEN NOT r.erased THEN s.details END,
         unreadable_for = s.reads,
@@ -33,7 +34,8 @@ WITH s AS MATERIALIZED (
         history = CASE WHEN s.entry IS NULL THEN r.history
             ELSE (CASE WHEN jsonb_array_length(r.history) >= 50 THEN r.history - 1 ELSE r.history END)
                 || jsonb_build_array(jsonb_build_object('at', s.now)
-                    || CASE WHEN r.erased THEN s.entry - 'details' ELSE s.entry END) END
+                    || CASE WHEN r.erased THEN s.entry - 'details' - 'platform_ids'
+                        ELSE s.entry END) END
     FROM fresh s
     WHERE r.seq = s.seq AND r.claimed_by = s.token
         AND (r.open OR r.state = 'withdrawn')

@@ -43,7 +43,7 @@ CREATE TABLE referral_outbox (
                 THEN 'signup:' || coalesce(
                     replace(replace(report->>'customer', '%', '%25'), ':', '%3A'),
                     ':' || replace(replace(report->>'email', '%', '%25'), ':', '%3A')) END
-        WHEN report->>'kind' NOT IN ('sign_up', 'cancellation') THEN
+        WHEN report->>'kind' IN ('refund', 'refund_reversal', 'sale_update') THEN
             'sale:' || replace(replace(report->>'order', '%', '%25'), ':', '%3A')
     END) STORED,
     customer_id text GENERATED ALWAYS AS (coalesce(report->>'customer', report->>'email')) STORED,

@@ -5,7 +5,9 @@ UPDATE referral_outbox AS r SET
         WHEN s.reopens THEN 'waiting'
         ELSE s.state END,
     outcome = CASE WHEN NOT s.reopens THEN s.outcome END,
-    platform_ids = coalesce(s.platform_ids, r.platform_ids),
+    platform_ids = CASE WHEN r.erased
+        THEN json_remove(coalesce(s.platform_ids, r.platform_ids), '$.customer')
+        ELSE coalesce(s.platform_ids, r.platform_ids) END,
     reason = s.reason,
     details = CASE WHEN NOT r.erased THEN s.details END,
     unreadable_for = s.reads,
@@ -22,7 +24,7 @@ UPDATE referral_outbox AS r SET
         CASE WHEN json_array_length(r.history) >= 50 THEN json_remove(r.history, '$[1]')
             ELSE r.history END,
         '$[#]', json_patch(json_object('at', $2),
-            CASE WHEN r.erased THEN json_remove(s.entry, '$.details') ELSE s.entry END)) END
+            CASE WHEN r.erased THEN json_remove(s.entry, '$.details', '$.platform_ids') ELSE s.entry END)) END
 FROM (
     -- What came meanwhile, with credit, counts unless the platform has recorded the report.
     SELECT j.*, t.next_report IS NOT NULL AND NOT t.erased

@@ -32,7 +32,7 @@ CREATE TABLE referral_outbox (
         WHEN json_extract(report, '$.kind') = 'sale' THEN
             CASE WHEN coalesce(json_extract(report, '$.guest'), 0) = 0
                 THEN 'signup:' || coalesce(replace(replace(json_extract(report, '$.customer'), '%', '%25'), ':', '%3A'), ':' || replace(replace(json_extract(report, '$.email'), '%', '%25'), ':', '%3A')) END
-        WHEN json_extract(report, '$.kind') NOT IN ('sign_up', 'cancellation') THEN
+        WHEN json_extract(report, '$.kind') IN ('refund', 'refund_reversal', 'sale_update') THEN
             'sale:' || replace(replace(json_extract(report, '$.order'), '%', '%25'), ':', '%3A')
     END) STORED,
     customer_id TEXT GENERATED ALWAYS AS (

@@ -11,8 +11,8 @@ use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use sqlx::Pool;
 use tower_referral_platforms::{
-    Delivery, DeliveryState, DeliveryStore, Failure, Outcome, PlatformIds, Receipt, Report, ReportError,
-    ReportRequest, ReportService, Retries, deliver,
+    Delivery, DeliveryState, DeliveryStore, Failure, Outcome, PlatformIds, Receipt, Report,
+    ReportError, ReportRequest, ReportService, Retries, deliver,
 };
 use tower_service::Service;
 
@@ -24,7 +24,10 @@ use crate::row::{Claimed, Saved};
 /// A platform's [`ReportService`], or any Tower service around it: what a worker gives its reports
 /// to.
 pub trait Deduplicates:
-    Service<ReportRequest, Response = Receipt, Error = ReportError, Future: Send + 'static> + Clone + Send + 'static
+    Service<ReportRequest, Response = Receipt, Error = ReportError, Future: Send + 'static>
+    + Clone
+    + Send
+    + 'static
 {
     /// Returns `true` if the platform recognises a duplicate of this report, so that it may be sent
     /// again after a crash.
@@ -151,14 +154,21 @@ impl<D: Database, S: Deduplicates> Caller<D, S> {
         let delivered = deliver(&mut delivery, watched, &self.retries, &mut store);
         // A service that panics is one whose answer nobody knows.
         let delivered = AssertUnwindSafe(delivered).catch_unwind().await;
-        let signal = signal.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let signal = signal
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let end = match delivered {
             Ok(Ok(_)) => End::Saved(Box::new(saved(&row, &delivery, &signal))),
             Ok(Err(NotBegun::Lost)) => End::Lost,
             Ok(Err(NotBegun::Database(error))) => End::NotMarked(error),
             Err(_) => {
                 let is_deduplicated = self.service.deduplicates(delivery.report());
-                End::Saved(Box::new(panicked(&row, delivery.attempts(), is_deduplicated)))
+                End::Saved(Box::new(panicked(
+                    &row,
+                    delivery.attempts(),
+                    is_deduplicated,
+                )))
             }
         };
         (row, end, signal)
@@ -182,12 +192,16 @@ fn read(row: &Claimed) -> Result<Report, serde_json::Error> {
 
 /// Makes the delivery that the row stands for.
 fn resume(row: &Claimed, report: Report) -> Delivery {
-    let ids = row.platform_ids.iter().rev().fold(PlatformIds::default(), |known, ids| {
-        // IDs that can't be read are none: the platform is asked again.
-        serde_json::from_str::<PlatformIds>(ids)
-            .unwrap_or_default()
-            .or(&known)
-    });
+    let ids = row
+        .platform_ids
+        .iter()
+        .rev()
+        .fold(PlatformIds::default(), |known, ids| {
+            // IDs that can't be read are none: the platform is asked again.
+            serde_json::from_str::<PlatformIds>(ids)
+                .unwrap_or_default()
+                .or(&known)
+        });
     if row.attempts > 0 || row.may_have_arrived {
         let value = json!({
             "report": report,
@@ -237,7 +251,16 @@ fn saved(row: &Claimed, delivery: &Delivery, signal: &Signal) -> Saved {
     } else {
         delivery.state().as_str()
     };
-    row_of(row, state, attempts, wait, outcome, ids, failure, may_have_arrived)
+    row_of(
+        row,
+        state,
+        attempts,
+        wait,
+        outcome,
+        ids,
+        failure,
+        may_have_arrived,
+    )
 }
 
 #[expect(clippy::too_many_arguments, reason = "the columns of a row")]
@@ -302,8 +325,21 @@ fn unreadable(row: &Claimed, error: &serde_json::Error) -> Saved {
 }
 
 fn panicked(row: &Claimed, attempts: u32, is_deduplicated: bool) -> Saved {
-    let state = if is_deduplicated { "waiting" } else { "ambiguous" };
-    let mut saved = row_of(row, state, attempts, 60_000, None, None, None, !is_deduplicated);
+    let state = if is_deduplicated {
+        "waiting"
+    } else {
+        "ambiguous"
+    };
+    let mut saved = row_of(
+        row,
+        state,
+        attempts,
+        60_000,
+        None,
+        None,
+        None,
+        !is_deduplicated,
+    );
     saved.reason = Some(
         "the report service panicked: fix it; whether the report arrived isn't known".to_owned(),
     );

@@ -3,8 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
@@ -12,10 +12,10 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use sqlx::Pool;
 use tokio::sync::watch;
 
+use super::Settings;
 use super::call::{Caller, Deduplicates, End};
 use super::gate::{Gate, Signal, Ticket};
-use super::Settings;
-use crate::backend::{Clean, ClaimRule, Database, Depth};
+use crate::backend::{ClaimRule, Clean, Database, Depth};
 use crate::outbox::Shared;
 use crate::row::{Claim, Claimed, Held, Saved, millis};
 use crate::{Error, Outbox, telemetry};
@@ -200,7 +200,10 @@ impl<D: Database, S: Deduplicates> Round<D, S> {
             let Some(row) = self.ready.pop_front() else {
                 break;
             };
-            let deadline = self.held.get(&row.row).map_or(now, |(_, deadline)| *deadline);
+            let deadline = self
+                .held
+                .get(&row.row)
+                .map_or(now, |(_, deadline)| *deadline);
             let call = self.caller.clone().call(row, deadline);
             self.calls += 1;
             self.under_way.push(Box::pin(async move {
@@ -278,9 +281,17 @@ impl<D: Database, S: Deduplicates> Round<D, S> {
         if now >= self.seen_at && !self.is_seeing {
             self.is_seeing = true;
             let paused = self.gate.paused().map(|(since, reason)| {
-                (millis(now.saturating_duration_since(since)), reason.to_owned())
+                (
+                    millis(now.saturating_duration_since(since)),
+                    reason.to_owned(),
+                )
             });
-            self.seen_at = now + if paused.is_some() { SEEN_WHILE_PAUSED } else { SEEN };
+            self.seen_at = now
+                + if paused.is_some() {
+                    SEEN_WHILE_PAUSED
+                } else {
+                    SEEN
+                };
             let (pool, worker) = (self.pool.clone(), self.rule.worker.clone());
             self.under_way.push(Box::pin(async move {
                 Event::Seen(D::worker_seen(&pool, worker, paused, clock).await)
@@ -324,7 +335,7 @@ impl<D: Database, S: Deduplicates> Round<D, S> {
             })
             .collect();
         for row in &rows {
-            self.held.remove(&row.seq);
+            self.forget(row.seq, &row.token);
         }
         let (pool, clock) = (self.pool.clone(), self.shared.clock::<D>());
         self.under_way.push(Box::pin(async move {
@@ -336,11 +347,13 @@ impl<D: Database, S: Deduplicates> Round<D, S> {
         let now = Instant::now();
         match event {
             Event::Claimed(result) => self.take_claim(now, result),
-            Event::Called(row, ticket, end, signal) => self.take_call(now, *row, ticket, end, &signal),
+            Event::Called(row, ticket, end, signal) => {
+                self.take_call(now, *row, ticket, end, &signal)
+            }
             Event::Saved(rows, Ok(())) => {
                 self.is_saving = false;
                 for row in rows {
-                    self.held.remove(&row.seq);
+                    self.forget(row.seq, &row.token);
                 }
                 // What was saved may have woken others.
                 self.claim_at = now;
@@ -415,8 +428,16 @@ impl<D: Database, S: Deduplicates> Round<D, S> {
             self.held.insert(row.row, (row.token.clone(), deadline));
             self.ready.push_back(row);
         }
-        if self.is_stopping {
+        // A claim may come back after the pause began.
+        if self.is_stopping || (self.gate.paused().is_some() && self.gate.limit(now) == 0) {
             self.release_ready();
+        }
+    }
+
+    /// A row is out of this worker's hand, unless it has claimed it anew meanwhile.
+    fn forget(&mut self, seq: i64, token: &str) {
+        if self.held.get(&seq).is_some_and(|(held, _)| held == token) {
+            self.held.remove(&seq);
         }
     }
 
@@ -425,14 +446,7 @@ impl<D: Database, S: Deduplicates> Round<D, S> {
         began + self.settings.lease / 3 * 2
     }
 
-    fn take_call(
-        &mut self,
-        now: Instant,
-        row: Claimed,
-        ticket: Ticket,
-        end: End,
-        signal: &Signal,
-    ) {
+    fn take_call(&mut self, now: Instant, row: Claimed, ticket: Ticket, end: End, signal: &Signal) {
         self.calls -= 1;
         if self.gate.end(now, ticket, signal) {
             self.seen_at = now;
@@ -449,9 +463,7 @@ impl<D: Database, S: Deduplicates> Round<D, S> {
                 telemetry::delivered(&row, &saved);
                 self.finished.push(*saved);
             }
-            End::Lost => {
-                self.held.remove(&row.row);
-            }
+            End::Lost => self.forget(row.row, &row.token),
             End::NotMarked(error) => {
                 telemetry::database_failed("mark", &error);
                 self.ready.push_front(row);

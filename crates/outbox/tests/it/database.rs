@@ -11,7 +11,7 @@ use tower_referral_outbox::{Database, Entry, Outbox, State};
 use crate::servers::Server;
 
 /// Longer than anything takes here, however busy the machine is.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Db<D: Database> {
     pub(crate) pool: Pool<D>,

@@ -157,7 +157,11 @@ mod statements {
         let pool = sqlx_0_8::PgPool::connect(&db.url).await.unwrap();
         let mut tx = pool.begin().await.unwrap();
         let report = sql::json(sale("O1", "C1")).unwrap();
-        sqlx_0_8::query(sql::POSTGRES_ENQUEUE).bind(report).execute(&mut *tx).await.unwrap();
+        sqlx_0_8::query(sql::POSTGRES_ENQUEUE)
+            .bind(report)
+            .execute(&mut *tx)
+            .await
+            .unwrap();
         assert!(db.outbox.find("sale:O1").await.unwrap().is_none());
         tx.commit().await.unwrap();
         check_natural(&db).await;
@@ -174,7 +178,11 @@ mod statements {
         let db = crate::database::sqlite().await.unwrap();
         let pool = sqlx_0_8::SqlitePool::connect(&db.url).await.unwrap();
         let mut tx = pool.begin().await.unwrap();
-        sqlx_0_8::query(sql::SQLITE_ENQUEUE).bind(NATURAL).execute(&mut *tx).await.unwrap();
+        sqlx_0_8::query(sql::SQLITE_ENQUEUE)
+            .bind(NATURAL)
+            .execute(&mut *tx)
+            .await
+            .unwrap();
         tx.commit().await.unwrap();
         check_natural(&db).await;
     }

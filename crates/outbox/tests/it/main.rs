@@ -1,7 +1,6 @@
 //! The outbox on SQLite, and on PostgreSQL where a server can be started.
 
 #[path = "../../../../tests/servers/mod.rs"]
-#[expect(dead_code, reason = "no test needs all of it")]
 mod servers;
 
 mod cleaning;

@@ -189,8 +189,7 @@ mod late {
         let update = |n: u32| SaleUpdate::new("1", n).unwrap();
         db.outbox.enqueue(&mut *first, update(1)).await.unwrap();
         let (outbox, pool) = (db.outbox.clone(), db.pool.clone());
-        let second =
-            tokio::spawn(async move { outbox.enqueue(&pool, update(2)).await.unwrap() });
+        let second = tokio::spawn(async move { outbox.enqueue(&pool, update(2)).await.unwrap() });
         // Another order isn't held up by it.
         db.outbox.enqueue(&db.pool, sale(2, "C1")).await.unwrap();
         db.until_done("sale:2").await;
@@ -199,8 +198,11 @@ mod late {
         second.await.unwrap();
         db.until_done("sale_update:1:2").await;
         worker.stop().await;
-        let updates: Vec<String> =
-            platform.calls().into_iter().filter(|id| id.starts_with("sale_update")).collect();
+        let updates: Vec<String> = platform
+            .calls()
+            .into_iter()
+            .filter(|id| id.starts_with("sale_update"))
+            .collect();
         assert_eq!(updates, ["sale_update:1:1", "sale_update:1:2"]);
     }
 }

@@ -54,8 +54,7 @@ on_both! {
         };
         assert!(paused.worker.starts_with("shop-"), "{paused:?}");
         assert!(paused.reason.contains("API key"), "{paused:?}");
-        let waiting = db.until("sale:1", |entry| entry.reason.is_some()).await;
-        assert_eq!(waiting.state, State::Waiting);
+        db.until("sale:1", |entry| entry.reason.is_some() && entry.state == State::Waiting).await;
         platform.does(Does::Work);
         db.outbox.resend_all().await.unwrap();
         db.until_done("sale:1").await;

@@ -168,7 +168,10 @@ impl Platform {
                     return answer(409, "{}");
                 }
                 books.recorded.push(id.clone());
-                answer(200, &serde_json::json!({"id": format!("at-{id}")}).to_string())
+                answer(
+                    200,
+                    &serde_json::json!({"id": format!("at-{id}")}).to_string(),
+                )
             }
             Does::Status(status) => answer(status, r#"{"message": "No, Ann Example!"}"#),
             Does::Slower(seconds) => Ok(Response::builder()
@@ -281,4 +284,3 @@ pub(crate) fn sign_up(customer: &str) -> SignUp {
 pub(crate) fn refund(order: impl ToString) -> Refund {
     Refund::whole(order.to_string()).unwrap()
 }
-

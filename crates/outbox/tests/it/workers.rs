@@ -136,11 +136,19 @@ mod fresh {
         let Some(db) = crate::database::postgres().await else {
             return;
         };
-        for table in ["referral_outbox", "referral_clicks", "referral_workers", "referral_outbox_schema"] {
+        for table in [
+            "referral_outbox",
+            "referral_clicks",
+            "referral_workers",
+            "referral_outbox_schema",
+        ] {
             let drop = sqlx::AssertSqlSafe(format!("DROP TABLE {table}"));
             sqlx::query(drop).execute(&db.pool).await.unwrap();
         }
-        sqlx::query("DROP FUNCTION referral_sequence_key").execute(&db.pool).await.unwrap();
+        sqlx::query("DROP FUNCTION referral_sequence_key")
+            .execute(&db.pool)
+            .await
+            .unwrap();
         let tasks: Vec<_> = (0..8)
             .map(|_| tokio::spawn(Outbox::postgres(db.pool.clone()).migrate()))
             .collect();

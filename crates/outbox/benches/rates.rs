@@ -1,0 +1,333 @@
+//! Prints the figures of the outbox: reports a second, by one process and by two; the price of
+//! enqueueing; a drain; a long queue under one key.
+//!
+//! ```sh
+//! cargo bench -p tower-referral-outbox --features postgres,sqlite -- [REPORTS] [DATABASE_URL]
+//! ```
+//!
+//! Small by default (2,000 reports). SQLite is in a temporary file, with a write-ahead log and
+//! `synchronous=FULL`; PostgreSQL is measured where `DATABASE_URL` names a server, in a database of
+//! its own. The platform is inside the process and answers at once, or after 5 ms.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use sqlx::postgres::PgPoolOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{AssertSqlSafe, Pool, Postgres, Sqlite};
+use tower::Service;
+use tower_referral_outbox::{Database, Outbox};
+use tower_referral_platforms::{
+    Answer, Client, Credit, Error, Money, Outcome, PlatformIds, Report, ReportApi, ReportService,
+    Sale, SaleUpdate, Step,
+};
+
+type Failed = Box<dyn std::error::Error + Send + Sync>;
+
+/// A platform that answers at once, or after a while.
+#[derive(Clone)]
+struct StandIn {
+    latency: Duration,
+    calls: Arc<AtomicUsize>,
+    deduplicates: bool,
+}
+
+impl StandIn {
+    fn new(latency: Duration, deduplicates: bool) -> Self {
+        Self {
+            latency,
+            calls: Arc::default(),
+            deduplicates,
+        }
+    }
+
+    fn reports(&self) -> ReportService<Self, Self> {
+        Client::new(self.clone(), self.clone()).reports()
+    }
+
+    fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
+}
+
+impl Service<Request<Bytes>> for StandIn {
+    type Response = Response<String>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<String>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<Bytes>) -> Self::Future {
+        let platform = self.clone();
+        Box::pin(async move {
+            if !platform.latency.is_zero() {
+                tokio::time::sleep(platform.latency).await;
+            }
+            platform.calls.fetch_add(1, Ordering::Relaxed);
+            Ok(Response::new("{}".to_owned()))
+        })
+    }
+}
+
+impl ReportApi for StandIn {
+    type Stage = ();
+
+    fn begin(&self, report: &Report, _: &PlatformIds) -> Result<Step<()>, Error> {
+        let body = serde_json::to_vec(report).unwrap_or_default();
+        let mut request = Request::new(Bytes::from(body));
+        *request.method_mut() = http::Method::POST;
+        Ok(Step::send(request, ()))
+    }
+
+    fn next(&self, _: &Report, _: &PlatformIds, (): (), _: &Answer) -> Result<Step<()>, Error> {
+        Ok(Outcome::Recorded.into())
+    }
+
+    fn deduplicates(&self, _: &Report) -> bool {
+        self.deduplicates
+    }
+}
+
+fn sale(number: usize) -> Result<Sale, Failed> {
+    let credit = Credit::new("PARTNER_123".parse()?);
+    let amount = Money::new("99.99", "EUR")?;
+    Ok(Sale::new(
+        format!("ORDER-{number}"),
+        format!("CUSTOMER-{number}"),
+        amount,
+    )?
+    .with_credit(credit))
+}
+
+async fn fill<D: Database>(
+    outbox: &Outbox<D>,
+    reports: usize,
+    enqueue: impl AsyncFn(Vec<Report>) -> Result<(), Failed>,
+) -> Result<(), Failed> {
+    let _ = outbox;
+    for start in (0..reports).step_by(1000) {
+        let end = (start + 1000).min(reports);
+        let list: Result<Vec<Report>, Failed> = (start..end)
+            .map(|number| Ok(sale(number)?.into()))
+            .collect();
+        enqueue(list?).await?;
+    }
+    Ok(())
+}
+
+/// Delivers everything, by so many workers, and returns how many reports a second that was.
+async fn drain<D: Database>(
+    outboxes: &[Outbox<D>],
+    platform: &StandIn,
+    reports: usize,
+) -> Result<f64, Failed> {
+    let (stop, _) = tokio::sync::broadcast::channel::<()>(1);
+    let begin = Instant::now();
+    let workers: Vec<_> = outboxes
+        .iter()
+        .map(|outbox| {
+            let mut stopped = stop.subscribe();
+            let worker = outbox.worker(platform.reports());
+            tokio::spawn(worker.run(async move {
+                let _ = stopped.recv().await;
+            }))
+        })
+        .collect();
+    while platform.calls() < reports {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let rate = reports as f64 / begin.elapsed().as_secs_f64();
+    drop(stop);
+    for worker in workers {
+        worker.await??;
+    }
+    if platform.calls() > reports {
+        return Err(format!("{} calls for {reports} reports", platform.calls()).into());
+    }
+    Ok(rate)
+}
+
+macro_rules! measure {
+    ($name:literal, $open:expr, $reports:expr, $copy:expr) => {{
+        let reports = $reports;
+        for (what, deduplicates, latency, workers) in [
+            ("one worker, deduplicates", true, 0, 1),
+            ("two workers, deduplicates", true, 0, 2),
+            ("one worker, marks each", false, 0, 1),
+            ("one worker, 5 ms a call", true, 5, 1),
+            ("two workers, 5 ms a call", true, 5, 2),
+        ] {
+            let (pool, outbox) = $open.await?;
+            fill(&outbox, reports, async |list| {
+                outbox.enqueue_all(&pool, list).await?;
+                Ok(())
+            })
+            .await?;
+            let platform = StandIn::new(Duration::from_millis(latency), deduplicates);
+            let outboxes = vec![outbox.clone(); workers];
+            let rate = drain(&outboxes, &platform, reports).await?;
+            println!("{:10} {what:28} {rate:9.0} reports/s", $name);
+        }
+        // Ten thousand rows of one key in front, and as many others.
+        let (pool, outbox) = $open.await?;
+        let long = (0..reports).map(|n| Ok(SaleUpdate::new("LONG", n)?.into()));
+        let long: Result<Vec<Report>, Failed> = long.collect();
+        let mut long = long?;
+        long.insert(0, Sale::new("LONG", "C", Money::new("1", "EUR")?)?.into());
+        for part in long.chunks(1000) {
+            outbox.enqueue_all(&pool, part.to_vec()).await?;
+        }
+        fill(&outbox, reports, async |list| {
+            outbox.enqueue_all(&pool, list).await?;
+            Ok(())
+        })
+        .await?;
+        let platform = StandIn::new(Duration::ZERO, true);
+        let begin = Instant::now();
+        let (stop, mut stopped) = tokio::sync::mpsc::channel::<()>(1);
+        let worker = outbox.worker(platform.reports());
+        let worker = tokio::spawn(worker.run(async move {
+            let _ = stopped.recv().await;
+        }));
+        let left = $copy;
+        while sqlx::query_as::<_, (i64,)>(left).fetch_one(&pool).await?.0 > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let rate = reports as f64 / begin.elapsed().as_secs_f64();
+        println!(
+            "{:10} {:28} {rate:9.0} reports/s",
+            $name, "others, long key in front"
+        );
+        drop(stop);
+        worker.await??;
+
+        // What enqueueing adds to an order of six statements.
+        let (pool, outbox) = $open.await?;
+        sqlx::query("CREATE TABLE shop_orders (id bigint PRIMARY KEY, state text)")
+            .execute(&pool)
+            .await?;
+        let orders = (reports / 4).max(100);
+        let mut times = [Duration::ZERO; 2];
+        for number in 0..2 * orders {
+            let with_report = number % 2;
+            let begin = Instant::now();
+            let mut tx = pool.begin().await?;
+            for step in 0..4 {
+                sqlx::query("INSERT INTO shop_orders VALUES ($1, 'open')")
+                    .bind((4 * number + step) as i64)
+                    .execute(&mut *tx)
+                    .await?;
+            }
+            for step in 0..2 {
+                sqlx::query("UPDATE shop_orders SET state = 'paid' WHERE id = $1")
+                    .bind((4 * number + step) as i64)
+                    .execute(&mut *tx)
+                    .await?;
+            }
+            if with_report == 1 {
+                outbox.enqueue(&mut *tx, sale(number)?).await?;
+            }
+            tx.commit().await?;
+            times[with_report] += begin.elapsed();
+        }
+        let [bare, with_report] = times.map(|time| time.as_secs_f64() * 1e6 / orders as f64);
+        println!(
+            "{:10} {:28} {bare:6.0} µs, {with_report:6.0} µs with a report: {:+.0} %",
+            $name,
+            "order of six statements",
+            (with_report / bare - 1.0) * 100.0
+        );
+    }};
+}
+
+const LEFT: &str = "SELECT count(*) FROM (SELECT 1 FROM referral_outbox WHERE open AND kind = 'sale' LIMIT 1) AS o";
+
+async fn sqlite(folder: &std::path::Path) -> Result<(Pool<Sqlite>, Outbox<Sqlite>), Failed> {
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    let file = folder.join(format!("{}.db", NUMBER.fetch_add(1, Ordering::Relaxed)));
+    let options = SqliteConnectOptions::new()
+        .filename(file)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(Duration::from_secs(30));
+    let pool = SqlitePoolOptions::new().max_connections(8);
+    let pool = pool.connect_with(options).await?;
+    Ok((pool.clone(), Outbox::sqlite(pool).migrate().await?))
+}
+
+async fn postgres(url: &str) -> Result<(Pool<Postgres>, Outbox<Postgres>), Failed> {
+    let pool = PgPoolOptions::new().max_connections(8).connect(url).await?;
+    for table in [
+        "referral_outbox",
+        "referral_clicks",
+        "referral_workers",
+        "referral_outbox_schema",
+        "shop_orders",
+    ] {
+        let drop = AssertSqlSafe(format!("DROP TABLE IF EXISTS {table}"));
+        sqlx::query(drop).execute(&pool).await?;
+    }
+    sqlx::query("DROP FUNCTION IF EXISTS referral_sequence_key")
+        .execute(&pool)
+        .await?;
+    Ok((pool.clone(), Outbox::postgres(pool).migrate().await?))
+}
+
+async fn run(reports: usize, url: Option<String>) -> Result<(), Failed> {
+    let folder = tempfile::tempdir()?;
+    measure!("SQLite", sqlite(folder.path()), reports, LEFT);
+    let Some(url) = url else {
+        println!("PostgreSQL isn't measured: give DATABASE_URL");
+        return Ok(());
+    };
+    let (server, _) = url.rsplit_once('/').ok_or("DATABASE_URL has no database")?;
+    let name = "tower_referral_outbox_bench";
+    let pool = PgPoolOptions::new().connect(&url).await?;
+    for statement in [
+        format!("DROP DATABASE IF EXISTS {name}"),
+        format!("CREATE DATABASE {name}"),
+    ] {
+        sqlx::query(AssertSqlSafe(statement)).execute(&pool).await?;
+    }
+    let own = format!("{server}/{name}");
+    measure!("PostgreSQL", postgres(&own), reports, LEFT);
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args()
+        .skip(1)
+        .filter(|argument| argument != "--bench");
+    let reports = arguments
+        .next()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(2000);
+    let url = arguments
+        .next()
+        .or_else(|| std::env::var("DATABASE_URL").ok());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    let ended = runtime
+        .map_err(Failed::from)
+        .and_then(|runtime| runtime.block_on(run(reports, url)));
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
