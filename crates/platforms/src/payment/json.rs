@@ -19,7 +19,7 @@ const MAX_PAIRS: usize = 64;
 const MAX_ITEMS: usize = 128;
 /// No number is farther from zero, so that sums of them never overflow.
 const MAX_NUMBER: u64 = 10_000_000_000_000_000;
-/// What serde_json names the only field of a number where some crate of the program switched its
+/// What `serde_json` names the only field of a number where some crate of the program switched its
 /// feature `arbitrary_precision` on.
 const NUMBER: &str = "$serde_json::private::Number";
 

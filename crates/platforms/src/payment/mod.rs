@@ -38,10 +38,12 @@ mod event;
 mod fields;
 #[cfg(any(feature = "stripe", feature = "paddle", feature = "polar"))]
 mod json;
+mod memory;
 #[cfg(feature = "paddle")]
 pub mod paddle;
 #[cfg(feature = "polar")]
 pub mod polar;
+mod reason;
 mod record;
 mod settle;
 #[cfg(any(feature = "stripe", feature = "paddle", feature = "polar"))]
@@ -49,10 +51,12 @@ mod signature;
 #[cfg(feature = "stripe")]
 pub mod stripe;
 
-pub use self::books::{Booked, Books, Changes, MemoryBooks, book};
-pub use self::event::{Event, Link, MoneyBack, Payment, PaymentKind, PaymentLink, Reason};
+pub use self::books::{Booked, Books, Changes, book};
+pub use self::event::{Event, Link, MoneyBack, Payment, PaymentKind, PaymentLink};
 #[cfg(any(feature = "stripe", feature = "paddle", feature = "polar"))]
 pub use self::fields::Fields;
+pub use self::memory::MemoryBooks;
+pub use self::reason::Reason;
 pub use self::record::Record;
 #[cfg(any(feature = "stripe", feature = "paddle", feature = "polar"))]
 pub use self::signature::WebhookError;

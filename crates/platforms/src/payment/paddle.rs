@@ -5,9 +5,10 @@ use serde::Deserialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::event::{Event, Link, MoneyBack, Payment, PaymentKind, Progress, Reason};
+use super::event::{Event, Link, MoneyBack, Payment, PaymentKind, Progress};
 use super::fields::{Fields, Own, amounts, money, share_of};
 use super::json::{Lenient, List, Object, Pairs, Text};
+use super::reason::Reason;
 use super::signature::{MAX_BODY, Verifier, WebhookError, common_settings, only, read_pairs};
 use crate::ConfigError;
 
@@ -163,7 +164,6 @@ fn adjustment(it: &Data, at: Option<OffsetDateTime>) -> Result<Event, Reason> {
     let back = back.with_net(net).with_time(at);
     let stage = |stage| back.clone().with_progress(Progress::Stage(stage));
     match (action, it.status.text()) {
-        ("refund", Some("pending_approval")) => Err(Reason::NotApproved),
         ("refund", Some("approved")) => Ok(Event::Refunded(stage(1))),
         ("refund", Some("rejected" | "reversed")) => Ok(Event::RefundFailed(stage(2))),
         ("chargeback", Some("approved") | None) => Ok(Event::Disputed(stage(1))),

@@ -7,9 +7,10 @@ use serde::Deserialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::event::{Event, Link, MoneyBack, Payment, PaymentKind, Progress, Reason, checked};
+use super::event::{Event, Link, MoneyBack, Payment, PaymentKind, Progress, checked};
 use super::fields::{Fields, Own, amounts, money, share_of};
 use super::json::{Lenient, Object, Pairs, Text};
+use super::reason::Reason;
 use super::signature::{MAX_BODY, Signed, Verifier, WebhookError, common_settings, only};
 use crate::ConfigError;
 
