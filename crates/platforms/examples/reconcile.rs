@@ -32,7 +32,7 @@ use futures_util::TryStreamExt;
 use http::{Request, Response};
 use serde_json::{Value, json};
 use tower::service_fn;
-use tower_referral_platforms::partnac::Filter;
+use tower_referral_platforms::affiliate::partnac::Filter;
 use tower_referral_platforms::{
     Client, Https, ListedConversion, Money, Pages, Partnac, Tapfiliate,
 };

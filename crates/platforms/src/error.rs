@@ -179,12 +179,11 @@ impl Error {
                 after: *retry_after,
             },
             Self::NotListed => Advice::Ambiguous,
-            Self::UnknownOutcome | Self::Unreadable { .. } => unknown(None),
             // A proxy that refuses a request doesn't hand it on.
             Self::HtmlPage { status } if status.is_client_error() && status.as_u16() != 408 => {
                 Advice::Retry { after: None }
             }
-            Self::HtmlPage { .. } => unknown(None),
+            Self::UnknownOutcome | Self::Unreadable { .. } | Self::HtmlPage { .. } => unknown(None),
             // A proxy's answer to a request that it may have handed on.
             Self::Rejected {
                 status,

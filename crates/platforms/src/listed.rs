@@ -54,9 +54,12 @@ impl ListedConversion {
             metadata,
             meta_data,
         ] = pick(raw.get().as_bytes(), names)?;
-        let text = |raw: &RawValue| match raw.get().starts_with('"') {
-            true => json::text(raw).map(std::borrow::Cow::into_owned),
-            false => json::id(raw).map(String::from),
+        let text = |raw: &RawValue| {
+            if raw.get().starts_with('\"') {
+                json::text(raw).map(std::borrow::Cow::into_owned)
+            } else {
+                json::id(raw).map(String::from)
+            }
         };
         let first = |of: [Option<&RawValue>; 2]| of.into_iter().flatten().find_map(text);
         let within = [metadata, meta_data]

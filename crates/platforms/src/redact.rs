@@ -16,8 +16,9 @@ const HIDDEN: &str = "[hidden]";
 /// addresses and control characters, and cut. Takes time linear in the text and the secrets.
 pub(crate) fn clean(text: &str, secrets: &[String]) -> String {
     let text = without_secrets(text, secrets);
-    let mut window: String = text.chars().take(WINDOW_CHARS).map(printable).collect();
-    if window.len() < text.len() {
+    let mut chars = text.chars();
+    let mut window: String = chars.by_ref().take(WINDOW_CHARS).map(printable).collect();
+    if chars.next().is_some() {
         // The last word may be a part of an address.
         let end = window.rfind(char::is_whitespace).unwrap_or(0);
         window.truncate(end);

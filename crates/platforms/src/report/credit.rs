@@ -142,6 +142,7 @@ mod kept_key {
     use serde::ser::{Serialize, Serializer};
     use tower_referral::{KeyRule, ReferralKey};
 
+    #[expect(clippy::ref_option, reason = "serde gives it so")]
     pub(crate) fn serialize<S: Serializer>(
         key: &Option<ReferralKey>,
         to: S,

@@ -57,10 +57,6 @@ const VERSION: u32 = 1;
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(remote = "Self", tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "sales are what there are most of, and a box would be in every pattern"
-)]
 pub enum Report {
     /// A customer signed up.
     SignUp(SignUp),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 /// around it are trimmed, and an empty text counts as absent.
 pub trait OptionalText: sealed::Sealed {
     #[doc(hidden)]
-    fn filled(&self) -> Option<String>;
+    fn filled(self) -> Option<String>;
 }
 
 mod sealed {
@@ -24,14 +24,14 @@ macro_rules! optional_text {
     ($($text:ty),*) => {$(
         impl sealed::Sealed for $text {}
         impl OptionalText for $text {
-            fn filled(&self) -> Option<String> {
+            fn filled(self) -> Option<String> {
                 trimmed(self.as_ref())
             }
         }
         impl sealed::Sealed for Option<$text> {}
         impl OptionalText for Option<$text> {
-            fn filled(&self) -> Option<String> {
-                trimmed(self.as_ref()?.as_ref())
+            fn filled(self) -> Option<String> {
+                trimmed(self?.as_ref())
             }
         }
     )*};

@@ -9,13 +9,14 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response};
 use http_body_util::Full;
 use serde_json::{Value, json};
 use tower::service_fn;
 use tower_referral_platforms::{
-    Answer, Client, Delivery, DeliveryState, Error, DeliveryStore, Money, NotSent, Outcome, Report,
-    ReportError, Retries, Sale, Step, ReportApi, Verdict, deliver,
+    Answer, Client, Delivery, DeliveryOutcome, DeliveryState, DeliveryStore, Error, Money, NotSent,
+    Outcome, PlatformId, PlatformIds, Receipt, Report, ReportApi, ReportError, ReportRequest,
+    Retries, Sale, Step, deliver,
 };
 use tower_service::Service;
 
@@ -30,7 +31,7 @@ fn that_an_attempt_begins_is_kept_before_anything_is_sent() {
         Ok(answer(201, None))
     });
     let verdict = now(deliver(&mut delivery, reports, &retries(), &mut journal)).unwrap();
-    assert_eq!(verdict, Verdict::Done(Outcome::Recorded));
+    assert_eq!(verdict, recorded());
     assert_eq!(journal.states(), ["sending", "done"]);
     assert_eq!(delivery.attempts(), 1);
     assert!(delivery.is_finished());
@@ -61,7 +62,7 @@ fn what_is_finished_is_never_sent_again() {
 fn a_killed_worker_leaves_it_undecided_where_the_platform_does_not_recognise_it() {
     for is_deduplicated in [false, true] {
         let mut journal = Notes::default();
-        let mut delivery = sale().deduplicated(is_deduplicated);
+        let mut delivery = sale();
         {
             let hanging = service_fn(|_| std::future::pending::<Result<_, ReportError>>());
             let rules = retries();
@@ -73,19 +74,19 @@ fn a_killed_worker_leaves_it_undecided_where_the_platform_does_not_recognise_it(
         assert_eq!(*delivery.state(), DeliveryState::Sending);
         let calls = Calls::default();
         let counted = calls.clone();
-        let reports = platform(move |_| {
+        let reports = platform_with(is_deduplicated, move |_| {
             counted.count();
             Ok(answer(409, None))
         });
         let verdict = now(deliver(&mut delivery, reports, &retries(), &mut journal)).unwrap();
         if is_deduplicated {
-            assert_eq!(verdict, Verdict::Done(Outcome::Duplicate));
+            assert_eq!(verdict, DeliveryOutcome::Done(Outcome::Duplicate.into()));
             assert_eq!((calls.get(), delivery.attempts()), (1, 2));
         } else {
-            assert_eq!(verdict, Verdict::Undecided);
+            assert_eq!(verdict, DeliveryOutcome::Ambiguous);
             assert_eq!(calls.get(), 0, "at most once");
-            assert_eq!(journal.states(), ["sending", "undecided"]);
-            let DeliveryState::Undecided { reason } = delivery.state() else {
+            assert_eq!(journal.states(), ["sending", "sending", "ambiguous"]);
+            let DeliveryState::Ambiguous { reason } = delivery.state() else {
                 panic!("{delivery:?}");
             };
             assert!(reason.to_string().contains("look at the platform"));
@@ -101,16 +102,16 @@ fn the_platforms_advice_is_followed() {
     for (reply, is_deduplicated, state) in [
         (not_sent, false, "waiting"),
         (not_sent, true, "waiting"),
-        (lost, false, "undecided"),
+        (lost, false, "ambiguous"),
         (lost, true, "waiting"),
         (|| Ok(answer(429, None)), false, "waiting"),
-        (|| Ok(answer(503, None)), false, "undecided"),
+        (|| Ok(answer(503, None)), false, "ambiguous"),
         (|| Ok(answer(503, None)), true, "waiting"),
-        (|| Ok(answer(401, None)), true, "dead"),
-        (|| Ok(answer(422, None)), true, "dead"),
+        (|| Ok(answer(401, None)), false, "waiting"),
+        (|| Ok(answer(422, None)), true, "failed"),
     ] {
         let mut journal = Notes::default();
-        let mut delivery = sale().deduplicated(is_deduplicated);
+        let mut delivery = sale();
         let reports = platform_with(is_deduplicated, move |_| reply());
         now(deliver(&mut delivery, reports, &retries(), &mut journal)).unwrap();
         assert_eq!(
@@ -127,11 +128,11 @@ fn a_reason_says_what_to_mend_and_keeps_the_platforms_words_out_of_logs() {
     let mut delivery = sale();
     let reports = platform(|_| Ok(answer(422, None)));
     now(deliver(&mut delivery, reports, &retries(), &mut journal)).unwrap();
-    let DeliveryState::Dead { reason } = journal.last().state().clone() else {
+    let DeliveryState::Failed { reason } = journal.last().state().clone() else {
         panic!("{delivery:?}");
     };
     assert!(reason.to_string().contains("422"), "{reason}");
-    assert_eq!(reason.words(), Some("says the platform"));
+    assert_eq!(reason.message(), Some("says the platform"));
     let shown = format!("{reason} {delivery:?}");
     assert!(!shown.contains("says the platform"), "{shown}");
     assert!(!shown.contains("CUSTOMER-1"), "{shown}");
@@ -155,7 +156,7 @@ fn waits_double_up_to_the_longest_and_the_platforms_word_counts_within_it() {
     ] {
         let reports = platform(move |_| Ok(answer(429, retry_after)));
         let verdict = now(deliver(&mut delivery, reports, &rules, &mut journal)).unwrap();
-        let Verdict::Later(wait) = verdict else {
+        let DeliveryOutcome::Retry { after: wait, .. } = verdict else {
             panic!("{verdict:?}");
         };
         assert!(range.contains(&wait.as_secs_f64()), "{wait:?} {range:?}");
@@ -173,7 +174,7 @@ fn before_its_time_nothing_is_sent_and_nothing_kept() {
     let mut delivery = journal.last();
     let reports = platform(|_| panic!("nothing may be sent"));
     let verdict = now(deliver(&mut delivery, reports, &retries(), &mut journal)).unwrap();
-    let Verdict::Later(wait) = verdict else {
+    let DeliveryOutcome::Retry { after: wait, .. } = verdict else {
         panic!("{verdict:?}");
     };
     assert!(wait > Duration::from_secs(590) && wait <= Duration::from_secs(600));
@@ -182,16 +183,16 @@ fn before_its_time_nothing_is_sent_and_nothing_kept() {
 
 #[test]
 fn after_the_last_attempt_it_is_dead_with_the_last_reason() {
-    let rules = retries().attempts(3);
+    let rules = retries().max_attempts(3);
     let mut journal = Notes::default();
     let mut delivery = sale();
-    for state in ["waiting", "waiting", "dead"] {
+    for state in ["waiting", "waiting", "failed"] {
         let reports = platform(|_| Err(NotSent.into()));
         now(deliver(&mut delivery, reports, &rules, &mut journal)).unwrap();
         assert_eq!(journal.states().last().unwrap(), state);
         delivery = due(&journal);
     }
-    let DeliveryState::Dead { reason } = delivery.state() else {
+    let DeliveryState::Failed { reason } = delivery.state() else {
         panic!("{delivery:?}");
     };
     assert!(reason.to_string().contains("could not be reached"));
@@ -209,7 +210,7 @@ fn a_person_can_have_it_sent_again_unless_it_is_done() {
         assert_eq!(delivery.is_finished(), !sent_again, "{status}");
         let reports = platform(|_| Ok(answer(201, None)));
         let verdict = now(deliver(&mut delivery, reports, &retries(), &mut journal)).unwrap();
-        assert_eq!(verdict, Verdict::Done(Outcome::Recorded));
+        assert_eq!(verdict, recorded());
         assert_eq!(delivery.attempts(), 1);
     }
 }
@@ -240,6 +241,12 @@ fn sale() -> Delivery {
     Delivery::new(Sale::new("ORDER-1", "CUSTOMER-1", amount).unwrap())
 }
 
+fn recorded() -> DeliveryOutcome {
+    let mut ids = PlatformIds::default();
+    ids.sale = PlatformId::new("con_1");
+    DeliveryOutcome::Done(Receipt::new(Outcome::Recorded).with_ids(ids))
+}
+
 fn retries() -> Retries {
     Retries::default()
 }
@@ -268,7 +275,7 @@ impl Notes {
 impl DeliveryStore for Notes {
     type Error = Infallible;
 
-    async fn keep(&mut self, delivery: &Delivery) -> Result<(), Infallible> {
+    async fn save(&mut self, delivery: &Delivery) -> Result<(), Infallible> {
         let page = serde_json::to_value(delivery).unwrap();
         self.pages.lock().unwrap().push(page);
         Ok(())
@@ -292,7 +299,7 @@ struct Broken {
 impl DeliveryStore for Broken {
     type Error = &'static str;
 
-    async fn keep(&mut self, _: &Delivery) -> Result<(), &'static str> {
+    async fn save(&mut self, _: &Delivery) -> Result<(), &'static str> {
         self.pages = self.pages.checked_sub(1).ok_or("no page is left")?;
         Ok(())
     }
@@ -314,7 +321,7 @@ impl Calls {
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A platform that records twice what it is told twice, behind a transport of the test's own.
-fn platform<F>(reply: F) -> impl Service<Report, Response = Outcome, Error = ReportError>
+fn platform<F>(reply: F) -> impl Service<ReportRequest, Response = Receipt, Error = ReportError>
 where
     F: Fn(Request<Bytes>) -> Result<Response<Full<Bytes>>, BoxError>,
     F: Clone + Send + Sync + 'static,
@@ -325,16 +332,16 @@ where
 fn platform_with<F>(
     is_deduplicated: bool,
     reply: F,
-) -> impl Service<Report, Response = Outcome, Error = ReportError>
+) -> impl Service<ReportRequest, Response = Receipt, Error = ReportError>
 where
     F: Fn(Request<Bytes>) -> Result<Response<Full<Bytes>>, BoxError>,
     F: Clone + Send + Sync + 'static,
 {
-    service_fn(move |report: Report| {
+    service_fn(move |request: ReportRequest| {
         let reply = reply.clone();
         let transport = service_fn(move |request| std::future::ready(reply(request)));
         let client = Client::new(InHouse { is_deduplicated }, transport);
-        async move { client.report(report).await }
+        async move { client.send_report(&request).await }
     })
 }
 
@@ -345,18 +352,26 @@ struct InHouse {
 impl ReportApi for InHouse {
     type Stage = ();
 
-    fn begin(&self, _: &Report) -> Result<Step<()>, Error> {
+    fn begin(&self, _: &Report, _: &PlatformIds) -> Result<Step<()>, Error> {
         let mut request = Request::new(Bytes::new());
         *request.method_mut() = Method::POST;
-        Ok(Step::Send(request, ()))
+        Ok(Step::send(request, ()))
     }
 
-    fn next(&self, _: &Report, (): (), answer: &Answer) -> Result<Step<()>, Error> {
-        if answer.status() == StatusCode::CONFLICT {
-            return Ok(Step::Done(Outcome::Duplicate));
+    fn next(
+        &self,
+        _: &Report,
+        _: &PlatformIds,
+        (): (),
+        answer: &Answer,
+    ) -> Result<Step<()>, Error> {
+        if answer.is_conflict() {
+            return Ok(Outcome::Duplicate.into());
         }
         answer.accepted()?;
-        Ok(Step::Done(Outcome::Recorded))
+        let mut ids = PlatformIds::default();
+        ids.sale = PlatformId::new("con_1");
+        Ok(Receipt::new(Outcome::Recorded).with_ids(ids).into())
     }
 
     fn deduplicates(&self, _: &Report) -> bool {

@@ -10,7 +10,8 @@ use tokio::task::JoinSet;
 use tokio_rustls::rustls;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tower_referral_platforms::{
-    Advice, Client, Error, Https, Money, Outcome, Partnac, Partnero, ReportError, Sale,
+    Advice, Client, Error, Https, Money, Outcome, Partnac, Partnero, PlatformId, Receipt,
+    ReportError, Sale,
 };
 
 use crate::fault_server::{FaultServer, Protocol, Step};
@@ -35,7 +36,7 @@ fn sale() -> Sale {
 /// What came of a report to Partnac, which recognises a sale by its ID, and to Partnero, of which
 /// nobody knows. Each has connections of its own: one that the server is about to close would be a
 /// fault of its own.
-async fn report_to(url: &str, https: impl Fn() -> Https) -> [Result<Outcome, ReportError>; 2] {
+async fn report_to(url: &str, https: impl Fn() -> Https) -> [Result<Receipt, ReportError>; 2] {
     let partnac = Partnac::new("s3cret").unwrap().base_url(url).unwrap();
     let partnero = Partnero::new("s3cret").unwrap().base_url(url).unwrap();
     let partnac = Client::new(partnac, https());
@@ -61,6 +62,8 @@ enum Kind {
     UnknownOutcome,
     RateLimited,
     Unauthorized,
+    Account(u16),
+    HtmlPage(u16),
     Rejected(u16),
     Unreadable,
 }
@@ -71,6 +74,8 @@ fn kind_of(error: &Error) -> Kind {
         Error::UnknownOutcome => Kind::UnknownOutcome,
         Error::RateLimited { .. } => Kind::RateLimited,
         Error::Unauthorized { .. } => Kind::Unauthorized,
+        Error::Account { status } => Kind::Account(status.as_u16()),
+        Error::HtmlPage { status } => Kind::HtmlPage(status.as_u16()),
         Error::Rejected { status, .. } => Kind::Rejected(status.as_u16()),
         Error::Unreadable { .. } => Kind::Unreadable,
         other => panic!("{other:?}"),
@@ -106,15 +111,17 @@ fn fault(
 }
 
 fn faults() -> Vec<Fault> {
-    use Advice::{Dead, Undecided};
+    use Advice::{Ambiguous, Permanent};
 
     let seconds = |seconds| Advice::Retry {
         after: Some(Duration::from_secs(seconds)),
     };
     // It may have arrived.
-    let ambiguous = |name, steps: &[Step], kind| fault(name, steps, kind, LATER, Undecided);
+    let ambiguous = |name, steps: &[Step], kind| fault(name, steps, kind, LATER, Ambiguous);
     // It was refused, and would be again.
-    let dead = |name, step, kind| fault(name, [step], kind, Dead, Dead);
+    let dead = |name, step, kind| fault(name, [step], kind, Permanent, Permanent);
+    // It wasn't taken: the account or the way is wrong.
+    let paused = |name, step, kind| fault(name, [step], kind, LATER, LATER);
     // It was put off.
     let later = |name, step, advice| fault(name, [step], Kind::RateLimited, advice, advice);
     let huge = "Content-Length: 10000000000\r\n\r\n";
@@ -148,7 +155,7 @@ fn faults() -> Vec<Fault> {
         ambiguous(
             "HTML",
             &[answer("200 OK", "", "<h1>Hello</h1>")],
-            Kind::Unreadable,
+            Kind::HtmlPage(200),
         ),
         ambiguous("nothing", &[answer("200 OK", "", "")], Kind::Unreadable),
         ambiguous(
@@ -163,7 +170,7 @@ fn faults() -> Vec<Fault> {
         ambiguous(
             "502 HTML",
             &[answer("502 Bad Gateway", "", "<h1>")],
-            Kind::Rejected(502),
+            Kind::HtmlPage(502),
         ),
         ambiguous(
             "408",
@@ -180,7 +187,7 @@ fn faults() -> Vec<Fault> {
             [answer("503 Service Unavailable", "Retry-After: 5\r\n", "")],
             Kind::Rejected(503),
             seconds(5),
-            Undecided,
+            Ambiguous,
         ),
         later("429", answer("429 Too Many Requests", "", ""), LATER),
         later(
@@ -238,7 +245,7 @@ fn faults() -> Vec<Fault> {
             answer("429 Too Many Requests", "Retry-After: -5\r\n", ""),
             LATER,
         ),
-        dead(
+        paused(
             "401",
             answer(
                 "401 Unauthorized",
@@ -247,15 +254,15 @@ fn faults() -> Vec<Fault> {
             ),
             Kind::Unauthorized,
         ),
-        dead(
+        paused(
             "403 HTML",
             answer("403 Forbidden", "", "<h1>"),
             Kind::Unauthorized,
         ),
-        dead(
+        paused(
             "404 HTML",
             answer("404 Not Found", "", "<h1>partner</h1>"),
-            Kind::Rejected(404),
+            Kind::HtmlPage(404),
         ),
         dead(
             "400",
@@ -276,10 +283,10 @@ fn faults() -> Vec<Fault> {
             ),
             Kind::Rejected(422),
         ),
-        dead(
+        paused(
             "304",
             send("HTTP/1.1 304 Not Modified\r\n\r\n"),
-            Kind::Rejected(304),
+            Kind::Account(304),
         ),
     ];
     common_faults()
@@ -290,8 +297,8 @@ fn faults() -> Vec<Fault> {
 
 /// What may become of any server's answer, of one here that would have been good; and what that is
 /// to whoever asked, unless it is good still.
-fn common_faults() -> impl Iterator<Item = (fault_server::Fault, Kind)> {
-    use fault_server::Fault as Common;
+fn common_faults() -> impl Iterator<Item = (crate::fault_server::Fault, Kind)> {
+    use crate::fault_server::Fault as Common;
 
     Common::ALL.into_iter().filter_map(|common| {
         let kind = match common {
@@ -316,7 +323,7 @@ fn common_faults() -> impl Iterator<Item = (fault_server::Fault, Kind)> {
     })
 }
 
-fn steps(common: fault_server::Fault) -> Vec<Step> {
+fn steps(common: crate::fault_server::Fault) -> Vec<Step> {
     let good = b"HTTP/1.1 201 Created\r\nContent-Length: 8\r\n\r\n{\"id\":5}";
     common.steps(Protocol::Http, good)
 }
@@ -442,10 +449,10 @@ async fn redirects_are_not_followed() {
         let url = format!("http://{}/v1", server.address());
         for error in report_to(&url, Https::new).await.map(Result::unwrap_err) {
             assert!(
-                matches!(kind_of(error.error()), Kind::Rejected(300..400)),
+                matches!(kind_of(error.error()), Kind::Account(300..400)),
                 "{status}"
             );
-            assert_eq!(error.advice(), Advice::Permanent);
+            assert_eq!(error.advice(), LATER);
         }
         assert_eq!(server.requests().len(), 2);
         assert_eq!(elsewhere.connections(), 0, "{status}");
@@ -500,7 +507,11 @@ async fn a_transport_that_is_not_ready_sent_nothing() {
         *client.report(sale()).await.unwrap_err().error(),
         Error::NotSent
     );
-    let error = client.reports().oneshot(sale().into()).await.unwrap_err();
+    let error = client
+        .reports()
+        .oneshot(tower_referral_platforms::ReportRequest::new(sale()))
+        .await
+        .unwrap_err();
     assert_eq!(error.advice(), LATER);
 }
 
@@ -508,20 +519,17 @@ async fn a_transport_that_is_not_ready_sent_nothing() {
 async fn a_good_answer_is_read_through_the_real_transport() {
     let scripts = [
         vec![answer("201 Created", "", "{\"id\":5}")],
-        steps(fault_server::Fault::Late),
-        steps(fault_server::Fault::Dribbling),
+        steps(crate::fault_server::Fault::Late),
+        steps(crate::fault_server::Fault::Dribbling),
     ];
     for script in scripts {
         let server = FaultServer::start([vec![Step::Read], script].concat()).await;
         let url = format!("http://{}/v1", server.address());
         let [partnac, partnero] = report_to(&url, Https::new).await;
-        assert_eq!(
-            partnac,
-            Ok(Outcome::Recorded {
-                id: Some("5".into())
-            })
-        );
-        assert_eq!(partnero, Ok(Outcome::Recorded));
+        let partnac = partnac.unwrap();
+        assert_eq!(partnac.outcome(), Outcome::Recorded);
+        assert_eq!(partnac.ids().sale, PlatformId::new("5"));
+        assert_eq!(partnero.unwrap().outcome(), Outcome::Recorded);
         let request = String::from_utf8(server.requests()[0].clone()).unwrap();
         assert!(
             request.starts_with("POST /v1/conversions HTTP/1.1\r\n"),

@@ -6,7 +6,8 @@ use std::error::Error as _;
 use crate::log::Log;
 use crate::stand_in::{StandIn, clicked};
 use tower_referral_platforms::{
-    Error, Money, Partnac, Partnero, PartneroFriends, Report, Sale, SignUp, ReportApi, Tapfiliate,
+    Error, Money, Partnac, Partnero, PartneroFriends, PlatformIds, Report, ReportApi, Sale, SignUp,
+    Tapfiliate,
 };
 
 const SECRETS: [&str; 9] = [
@@ -136,7 +137,10 @@ async fn nothing_leaks() {
         format!("{:?}", reports()),
         format!(
             "{:?}",
-            Partnac::new(api_key).unwrap().begin(&reports()[0]).unwrap()
+            Partnac::new(api_key)
+                .unwrap()
+                .begin(&reports()[0], &PlatformIds::default())
+                .unwrap()
         ),
     ] {
         // A request's body is the caller's own, and `Bytes` shows it.

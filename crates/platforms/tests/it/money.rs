@@ -135,7 +135,6 @@ fn what_is_no_money_is_refused() {
     assert!("1".parse::<Money>().is_err() && "1 EUR ".parse::<Money>().is_err());
 }
 
-#[cfg(feature = "serde")]
 #[test]
 fn stored_it_is_text() {
     let money = money("99.90", "EUR");

@@ -2,9 +2,10 @@
 
 use futures_util::{StreamExt, TryStreamExt};
 use serde_json::json;
-use tower_referral_platforms::affiliate::partnac::{Conversion, ConversionType, Filter, Update};
+use tower_referral_platforms::affiliate::partnac::Filter;
 use tower_referral_platforms::{
-    Advice, Client, Error, Money, Outcome, Partnac, Refund, Sale, SignUp, Unsupported,
+    Advice, Client, Error, Money, Outcome, Partnac, PlatformId, Refund, Sale, SaleUpdate, SignUp,
+    Unsupported,
 };
 
 use crate::stand_in::{ReportOutcome as _, StandIn, clicked, credit};
@@ -32,8 +33,9 @@ async fn a_sale_is_a_conversion_with_key_and_click_id() {
         .with_product("prod_1")
         .with_metadata("plan", "pro")
         .with_metadata("currency", "wrong");
-    let outcome = client(&platform).outcome(sale).await.unwrap();
-    assert_eq!(id_of(outcome), "conv_1");
+    let receipt = client(&platform).report(sale).await.unwrap();
+    assert_eq!(receipt.outcome(), RECORDED);
+    assert_eq!(receipt.ids().sale, PlatformId::new("conv_1"));
 
     let asked = platform.only();
     assert_eq!(asked.line, "POST /v1/tracking/conversions");
@@ -98,20 +100,27 @@ async fn yen_are_not_scaled() {
 #[tokio::test]
 async fn a_coupon_stands_in_for_the_key() {
     let platform = StandIn::new([(200, "{}")]);
-    let outcome = client(&platform).outcome(sale().with_coupon("SUMMER")).await;
+    let outcome = client(&platform)
+        .outcome(sale().with_coupon("SUMMER"))
+        .await;
     assert_eq!(outcome, Ok(RECORDED));
     let json = platform.only().json();
     assert_eq!(json["partnership_code"], "SUMMER");
     assert_eq!(json["metadata"]["coupon_code"], "SUMMER");
 
-    // And for a key that Partnac doesn't know; without its click ID, which is of that key.
-    let platform = StandIn::new([(404, r#"{"message":"partnership not found"}"#), (200, "{}")]);
-    let sale = sale().with_credit(clicked("TYPO", "clk_1")).with_coupon("SUMMER");
+    // And for a key that is refused; without its click ID, which is of that key.
+    let refused = (404, r#"{"message":"partnership not found"}"#);
+    let platform = StandIn::new([refused, refused, (200, "{}")]);
+    let sale = sale()
+        .with_credit(clicked("TYPO", "clk_1"))
+        .with_coupon("SUMMER");
     assert_eq!(client(&platform).outcome(sale).await, Ok(RECORDED));
     let asked = platform.asked();
-    assert_eq!(asked[0].json()["partnership_code"], "TYPO");
-    assert_eq!(asked[1].json()["partnership_code"], "SUMMER");
+    assert_eq!(asked[0].json()["session_id"], "clk_1");
+    assert_eq!(asked[1].json()["partnership_code"], "TYPO");
     assert_eq!(asked[1].json().get("session_id"), None);
+    assert_eq!(asked[2].json()["partnership_code"], "SUMMER");
+    assert_eq!(asked[2].json().get("session_id"), None);
 }
 
 #[tokio::test]
@@ -123,66 +132,60 @@ async fn nobody_to_credit_sends_nothing() {
         client(&platform).outcome(SignUp::new("c").unwrap()).await,
         nobody
     );
-    let conversion = Conversion::new("u", ConversionType::Custom, None).unwrap();
-    assert_eq!(client(&platform).record(&conversion).await, nobody);
 }
 
 #[tokio::test]
 async fn answers_to_a_sale() {
-    let duplicate = Ok(Outcome::Duplicate);
-    let nobody = Ok(Outcome::NotAttributed);
     for (status, body, expected) in [
-        (409, "", duplicate.clone()),
-        (409, "<h1>Conflict</h1>", duplicate.clone()),
+        (409, r#"{"message":"anything"}"#, Outcome::Duplicate),
+        (200, r#"{"id":9}"#, RECORDED),
+        (201, r#"{"conversion_id":"c9","id":"x"}"#, RECORDED),
+        (200, r#"[]"#, RECORDED),
+    ] {
+        let platform = StandIn::new([(status, body)]);
+        let outcome = client(&platform)
+            .outcome(sale().with_credit(credit("P")))
+            .await;
+        assert_eq!(outcome, Ok(expected), "{status} {body}");
+    }
+}
+
+#[tokio::test]
+async fn words_in_a_refusal_are_no_success() {
+    for (status, body) in [
+        (
+            422,
+            r#"{"errors":{"unique_id":["must be at most 64 characters"]}}"#,
+        ),
         (
             422,
             r#"{"errors":{"unique_id":["has already been taken"]}}"#,
-            duplicate.clone(),
         ),
+        (400, r#"{"error":"Conversion already exists"}"#),
+        (200, r#"{"success":false,"message":"duplicate unique_id"}"#),
+        (404, r#"{"message":"Partnership not found"}"#),
+        (422, r#"{"errors":{"partnership_code":["is invalid"]}}"#),
         (
             400,
-            r#"{"error":"Conversion already exists"}"#,
-            duplicate.clone(),
+            r#"{"message":"The coupon 'already a conversion' has expired."}"#,
         ),
-        (
-            200,
-            r#"{"success":false,"message":"duplicate unique_id"}"#,
-            duplicate,
-        ),
-        (
-            404,
-            r#"{"message":"Partnership not found"}"#,
-            nobody.clone(),
-        ),
-        (
-            422,
-            r#"{"errors":{"partnership_code":["is invalid"]}}"#,
-            nobody.clone(),
-        ),
-        (
-            200,
-            r#"{"status":"error","message":"unknown partnership_code"}"#,
-            nobody,
-        ),
-        (
-            200,
-            r#"{"id":9}"#,
-            Ok(Outcome::Recorded {
-                id: Some("9".into()),
-            }),
-        ),
-        (
-            201,
-            r#"{"conversion_id":"c9","id":"x"}"#,
-            Ok(Outcome::Recorded {
-                id: Some("c9".into()),
-            }),
-        ),
-        (200, r#"[]"#, Ok(RECORDED)),
     ] {
         let platform = StandIn::new([(status, body)]);
-        let outcome = client(&platform).outcome(sale().with_credit(credit("P"))).await;
-        assert_eq!(outcome, expected, "{status} {body}");
+        let report = sale().with_credit(credit("P"));
+        let error = client(&platform).outcome(report).await.unwrap_err();
+        assert_eq!(error.advice(), Advice::Permanent, "{status} {body}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_click_id_loses_no_sale() {
+    for status in [400, 404, 422] {
+        let refused = (status, r#"{"message":"unknown session"}"#);
+        let platform = StandIn::new([refused, (201, r#"{"id":1}"#)]);
+        let report = sale().with_credit(clicked("PARTNER_1", "clk_1"));
+        assert_eq!(client(&platform).outcome(report).await, Ok(RECORDED));
+        assert_eq!(platform.asked()[1].json().get("session_id"), None);
+        assert_eq!(platform.asked()[1].json()["partnership_code"], "PARTNER_1");
     }
 }
 
@@ -204,10 +207,8 @@ async fn refusals_that_name_nobody_are_errors() {
             r#"{"message":"the campaign of this conversion does not exist"}"#,
         ),
         (200, r#"{"errors":{"amount":["too small"]}}"#),
-        (404, "<h1>partnership not found</h1>"),
         (404, r#"{"message":"no such resource"}"#),
         (400, ""),
-        (302, ""),
         (200, r#"{"success":false}"#),
     ] {
         let platform = StandIn::new([(status, body)]);
@@ -228,8 +229,9 @@ async fn refunds_go_by_the_order() {
     let platform = StandIn::new([(200, r#"{"refund_id":3}"#), (204, ""), (200, "{}")]);
     let client = client(&platform);
     let whole = Refund::whole("a/b ü").unwrap();
-    let outcome = client.outcome(whole).await.unwrap();
-    assert_eq!(id_of(outcome), "3");
+    let receipt = client.report(whole).await.unwrap();
+    assert_eq!(receipt.outcome(), RECORDED);
+    assert_eq!(receipt.ids().refund, PlatformId::new("3"));
     let part = Refund::part("ORDER-1", euros("0.10")).unwrap();
     let part = part.with_id("re_1").unwrap().with_reason("broken");
     assert_eq!(client.outcome(part).await, Ok(RECORDED));
@@ -259,27 +261,20 @@ async fn refunds_go_by_the_order() {
 
 #[tokio::test]
 async fn answers_to_a_refund() {
-    for (status, body, expected) in [
-        (404, r#"{"message":"not found"}"#, Outcome::NotAttributed),
+    let retry = Advice::Retry { after: None };
+    let platform = StandIn::new([(404, r#"{"message":"not found"}"#)]);
+    let outcome = client(&platform).outcome(Refund::whole("o").unwrap()).await;
+    assert_eq!(outcome, Ok(Outcome::NotAttributed));
+    for (status, body, advice) in [
+        // A page comes from something in between, which handed nothing on.
+        (404, "<h1>Not Found</h1>", retry),
+        (404, "[999]", Advice::Permanent),
         (
             422,
             r#"{"message":"no such conversion"}"#,
-            Outcome::NotAttributed,
+            Advice::Permanent,
         ),
-        (
-            409,
-            r#"{"message":"this refund exists"}"#,
-            Outcome::Duplicate,
-        ),
-        (400, r#"{"message":"already refunded"}"#, Outcome::Duplicate),
-    ] {
-        let platform = StandIn::new([(status, body)]);
-        let outcome = client(&platform).outcome(Refund::whole("o").unwrap()).await;
-        assert_eq!(outcome, Ok(expected), "{status} {body}");
-    }
-    for (status, body, advice) in [
-        (404, "<h1>Not Found</h1>", Advice::Permanent),
-        (404, "[999]", Advice::Permanent),
+        (400, r#"{"message":"already refunded"}"#, Advice::Permanent),
         (
             409,
             r#"{"message":"another one is under way"}"#,
@@ -299,23 +294,24 @@ async fn answers_to_a_refund() {
 
 #[tokio::test]
 async fn conversions_of_every_type() {
-    use ConversionType::{Custom, Lead, Referral, Sale, Subscription};
-
-    for (kind, name) in [
-        (Sale, "sale"),
-        (Lead, "lead"),
-        (Referral, "referral"),
-        (Subscription, "subscription"),
-        (Custom, "custom"),
+    for (action, name) in [
+        (None, "subscription"),
+        (Some("sale"), "sale"),
+        (Some("lead"), "lead"),
+        (Some("referral"), "referral"),
+        (Some("subscription"), "subscription"),
+        (Some("custom"), "custom"),
     ] {
         let platform = StandIn::new([(201, "{}")]);
-        let conversion = Conversion::new("u-1", kind, euros("12.5"))
+        let sale = Sale::new("u-1", "CUSTOMER-1", euros("12.5"))
             .unwrap()
+            .with_subscription(None::<&str>)
+            .with_action(action)
             .with_credit(clicked("PARTNER_1", "clk_1"))
             .with_campaign("camp_1")
-            .customer("CUSTOMER-1")
-            .with_metadata("country", "DE");
-        assert_eq!(client(&platform).record(&conversion).await, Ok(RECORDED));
+            .with_metadata("country", "DE")
+            .with_metadata("seats", 5);
+        assert_eq!(client(&platform).outcome(sale).await, Ok(RECORDED));
         assert_eq!(
             platform.only().json(),
             json!({
@@ -325,23 +321,58 @@ async fn conversions_of_every_type() {
                 "amount": 12.5,
                 "campaign_id": "camp_1",
                 "session_id": "clk_1",
-                "metadata": {"currency": "EUR", "customer_id": "CUSTOMER-1", "country": "DE"},
+                "metadata": {
+                    "currency": "EUR",
+                    "customer_id": "CUSTOMER-1",
+                    "country": "DE",
+                    "seats": 5,
+                },
             })
         );
     }
+    let platform = StandIn::new([]);
+    let odd = sale().with_action("rebate").with_credit(credit("P"));
+    let error = client(&platform).outcome(odd).await.unwrap_err();
+    assert_eq!(
+        *error.error(),
+        Error::Unsupported(Unsupported::Value("action"))
+    );
+}
+
+#[tokio::test]
+async fn an_order_that_looks_like_a_sign_up_is_refused() {
+    let platform = StandIn::new([]);
+    let order = Sale::new("signup:bob", "bob", euros("1")).unwrap();
+    let order = order.with_credit(credit("P"));
+    let error = client(&platform).outcome(order).await.unwrap_err();
+    assert_eq!(
+        *error.error(),
+        Error::Unsupported(Unsupported::Value("order"))
+    );
+}
+
+#[tokio::test]
+async fn a_zero_sale_is_nothing_to_report() {
+    let platform = StandIn::new([]);
+    let free = Sale::new("o", "c", euros("0")).unwrap();
+    let outcome = client(&platform)
+        .outcome(free.with_credit(credit("P")))
+        .await;
+    assert_eq!(outcome, Ok(Outcome::NotAttributed));
 }
 
 #[tokio::test]
 async fn a_conversion_can_be_changed() {
     let platform = StandIn::new([(200, "{}"), (404, r#"{"message":"not found"}"#), (500, "")]);
     let client = client(&platform);
-    let update = Update::new()
-        .amount(euros("10.01"))
-        .unique_id("ORDER-2")
+    let update = SaleUpdate::new("ORDER-1", "u1")
+        .unwrap()
+        .with_amount(euros("10.01"))
+        .with_new_order("ORDER-2")
         .unwrap()
         .with_metadata("plan", "free")
         .recalculate_commissions();
-    assert_eq!(client.update("ORDER-1", &update).await, Ok(true));
+    assert_eq!(client.outcome(update.clone()).await, Ok(RECORDED));
     assert_eq!(
         platform.asked()[0].line,
         "PATCH /v1/tracking/conversions/ORDER-1"
@@ -355,12 +386,25 @@ async fn a_conversion_can_be_changed() {
             "recalculate_commissions": true,
         })
     );
-    assert_eq!(client.update("ORDER-1", &Update::new()).await, Ok(false));
+    assert_eq!(
+        client.outcome(update.clone()).await,
+        Ok(Outcome::NotAttributed)
+    );
     // The same change twice is one change.
-    let error = client.update("ORDER-1", &Update::new()).await.unwrap_err();
+    let error = client.outcome(update).await.unwrap_err();
     assert!(error.may_repeat());
-    let error = client.update("", &Update::new()).await.unwrap_err();
-    assert_eq!(*error.error(), Error::Unsupported(Unsupported::NotAnId));
+}
+
+#[tokio::test]
+async fn a_list_whose_pages_repeat_ends_with_an_error() {
+    let (one, two) = (r#"{"data":[{"id":1}]}"#, r#"{"data":[{"id":2}]}"#);
+    let platform = StandIn::new([(200, one), (200, two), (200, one)]);
+    let listed: Vec<_> = client(&platform)
+        .list_conversions(Filter::all())
+        .collect()
+        .await;
+    assert_eq!(listed.len(), 3);
+    assert_eq!(listed[2], Err(Error::EndlessList));
 }
 
 #[tokio::test]
@@ -373,7 +417,7 @@ async fn lists_are_read_to_their_end_page_by_page() {
         (200, r#"{"data":[{"id":3}]}"#),
         (200, r#"{"data":[]}"#),
     ]);
-    let filter = Filter::all().with_campaign("c&1").partnership("p");
+    let filter = Filter::all().campaign("c&1").partnership("p");
     let listed: Vec<_> = client(&platform)
         .list_conversions(filter)
         .try_collect()
@@ -400,7 +444,7 @@ async fn lists_are_read_to_their_end_page_by_page() {
         (listed[1].amount(), listed[1].currency()),
         (Some("5"), None)
     );
-    assert_eq!(listed[1].error(), Some("lead"));
+    assert_eq!(listed[1].kind(), Some("lead"));
     assert_eq!(listed[2].id(), Some("3"));
 }
 
@@ -456,7 +500,7 @@ async fn the_last_item_of_a_list_that_breaks_off_is_the_error() {
         .await;
     assert_eq!(list, [Err(Error::RateLimited { retry_after: None })]);
 
-    for body in ["{}", r#"{"data":5}"#, "null", "<html>", ""] {
+    for body in ["{}", r#"{"data":5}"#, "null", ""] {
         let platform = StandIn::new([(200, body)]);
         let list: Vec<_> = client(&platform)
             .list_conversions(Filter::all())

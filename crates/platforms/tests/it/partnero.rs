@@ -2,15 +2,19 @@
 
 use futures_util::{StreamExt, TryStreamExt};
 use serde_json::json;
+use tower_referral_platforms::affiliate::partnero::PartnerBy;
 use tower_referral_platforms::{
-    Advice, Client, Error, Money, Outcome, Partnero, PartneroFriends, Refund, Sale, SignUp,
-    Unsupported,
+    Advice, Client, Error, Money, Outcome, Partnero, PartneroFriends, Refund, ReportRequest, Sale,
+    SignUp, Unsupported,
 };
 
 use crate::stand_in::{ReportOutcome as _, StandIn, clicked, credit};
 
 const RECORDED: Outcome = Outcome::Recorded;
-const DONE: (u16, &str) = (200, r#"{"data":{"key":"k"},"status":1}"#);
+const DONE: (u16, &str) = (
+    200,
+    r#"{"data":{"key":"k","partner":{"key":"P"},"referring_customer":{"key":"F"}},"status":1}"#,
+);
 const BAD_PARTNER: (u16, &str) = (400, r#"{"message":"Invalid partner key"}"#);
 const BAD_CUSTOMER: (u16, &str) = (422, r#"{"errors":{"customer.key":["is invalid"]}}"#);
 const TAKEN: (u16, &str) = (422, r#"{"message":"Duplicate key"}"#);
@@ -92,14 +96,17 @@ async fn answers_to_a_sign_up() {
             Outcome::NotAttributed,
         ),
         (TAKEN, Outcome::Duplicate),
-        ((409, ""), Outcome::Duplicate),
+        ((409, r#"{"message":"x"}"#), Outcome::Duplicate),
         (
-            (
-                422,
-                r#"{"errors":{"key":["The key has already been taken."]}}"#,
-            ),
+            (422, r#"{"errors":{"key":["Duplicate key"]}}"#),
             Outcome::Duplicate,
         ),
+        // "Ignored" as a 2xx.
+        (
+            (200, r#"{"data":{"key":"k","partner":null},"status":1}"#),
+            Outcome::NotAttributed,
+        ),
+        ((200, r#"{"data":{"key":"k"}}"#), Outcome::NotAttributed),
         (DONE, RECORDED),
     ] {
         let platform = StandIn::new([answer]);
@@ -114,7 +121,11 @@ async fn answers_to_a_sign_up() {
             r#"{"message":"Partnero: the given data was invalid.","errors":{"email":["is no address"]}}"#,
         ),
         (200, r#"{"status":0}"#),
-        (404, "<h1>no such partner</h1>"),
+        (
+            422,
+            r#"{"errors":{"key":["The key has already been taken."]}}"#,
+        ),
+        (400, r#"{"message":"The key is no Duplicate key"}"#),
     ] {
         let platform = StandIn::new([answer]);
         let error = affiliates(&platform)
@@ -150,7 +161,12 @@ async fn a_sale_names_its_customer() {
 #[tokio::test]
 async fn a_guest_and_the_sale_are_made_in_one_call() {
     let platform = StandIn::new([DONE]);
-    let guest = Sale::guest("ORDER-1", sign_up().with_credit(credit("PARTNER_1")), euros("5")).unwrap();
+    let guest = Sale::guest(
+        "ORDER-1",
+        sign_up().with_credit(credit("PARTNER_1")),
+        euros("5"),
+    )
+    .unwrap();
     assert_eq!(affiliates(&platform).outcome(guest).await, Ok(RECORDED));
     let asked = platform.only();
     assert_eq!(asked.line, "POST /v1/transactions");
@@ -197,7 +213,7 @@ async fn a_customer_whom_nobody_knows_is_made_if_there_is_a_referral() {
             Outcome::NotAttributed,
         ),
         (referred(), vec![TAKEN], Outcome::Duplicate),
-        (referred(), vec![(409, "")], Outcome::Duplicate),
+        (referred(), vec![(409, "{}")], Outcome::Duplicate),
     ] {
         let platform = StandIn::new(answers.clone());
         let outcome = affiliates(&platform).outcome(report).await;
@@ -219,24 +235,32 @@ async fn several_sales_go_at_once() {
     let platform = StandIn::new([DONE, (500, "")]);
     let sales = [
         sale(),
-        Sale::new("ORDER-2", "CUSTOMER-2", euros("0.1")).unwrap(),
+        Sale::new("ORDER-2", "CUSTOMER-1", euros("0.1")).unwrap(),
     ];
+    let receipt = affiliates(&platform).report_sales(&sales).await.unwrap();
+    assert_eq!(receipt.outcome(), RECORDED);
     assert_eq!(
-        affiliates(&platform).report_sales(&sales).await,
-        Ok(RECORDED)
+        platform.only().json(),
+        json!({
+            "customer": {"key": "CUSTOMER-1"},
+            "transactions": [
+                {"key": "ORDER-1", "amount": 99.99, "amount_units": "EUR", "action": "sale"},
+                {"key": "ORDER-2", "amount": 0.1, "amount_units": "EUR", "action": "sale"},
+            ],
+        })
     );
-    let json = platform.only().json();
-    assert_eq!(json["transactions"][0]["amount"], 99.99);
-    assert_eq!(
-        json["transactions"][1]["customer"],
-        json!({"key": "CUSTOMER-2"})
-    );
-    assert_eq!(json["transactions"].as_array().unwrap().len(), 2);
     let error = friends(&platform).report_sales(&sales).await.unwrap_err();
     assert_eq!(error.advice(), Advice::Ambiguous);
+    let receipt = affiliates(&platform).report_sales(&[]).await.unwrap();
+    assert_eq!(receipt.outcome(), Outcome::NotAttributed);
+    let other = Sale::new("ORDER-3", "CUSTOMER-2", euros("1")).unwrap();
+    let error = affiliates(&platform)
+        .report_sales(&[sale(), other])
+        .await
+        .unwrap_err();
     assert_eq!(
-        affiliates(&platform).report_sales(&[]).await,
-        Ok(Outcome::NotAttributed)
+        *error.error(),
+        Error::Unsupported(Unsupported::Value("customer"))
     );
 }
 
@@ -252,11 +276,14 @@ async fn whole_sales_are_taken_back_and_parts_are_not() {
         assert_eq!(affiliates(&platform).outcome(refund).await, Ok(expected));
         assert_eq!(platform.only().line, "DELETE /v1/transactions/ORDER%2F1");
     }
-    for page in ["<h1>Not Found</h1>", "[999]"] {
+    for (page, advice) in [
+        ("<h1>Not Found</h1>", Advice::Retry { after: None }),
+        ("[999]", Advice::Permanent),
+    ] {
         let platform = StandIn::new([(404, page)]);
         let refund = Refund::whole("ORDER-1").unwrap();
         let error = affiliates(&platform).outcome(refund).await.unwrap_err();
-        assert_eq!(error.advice(), Advice::Permanent, "{page}");
+        assert_eq!(error.advice(), advice, "{page}");
     }
     let platform = StandIn::new([]);
     let part = || Refund::part("ORDER-1", euros("1")).unwrap();
@@ -279,7 +306,10 @@ async fn a_sale_whose_fate_is_unknown_is_never_sent_again() {
     for (answers, report) in [
         (vec![server_error], sale()),
         (vec![(200, "{\"data\":")], sale()),
-        (vec![BAD_CUSTOMER, server_error], sale().with_credit(credit("P"))),
+        (
+            vec![BAD_CUSTOMER, server_error],
+            sale().with_credit(credit("P")),
+        ),
     ] {
         let platform = StandIn::new(answers);
         let error = affiliates(&platform).outcome(report).await.unwrap_err();
@@ -352,7 +382,7 @@ async fn a_friend_whom_nobody_knows_referred_nobody_but_the_customer_is_there() 
     assert_eq!(asked[1].json().get("referring_customer"), None);
     assert_eq!(asked[1].json()["email"], "ada@example.com");
 
-    for taken in [TAKEN, (409, "")] {
+    for taken in [TAKEN, (409, "{}")] {
         let platform = StandIn::new([taken]);
         let outcome = friends(&platform).outcome(sign_up()).await;
         assert_eq!(outcome, Ok(Outcome::Duplicate));
@@ -361,10 +391,18 @@ async fn a_friend_whom_nobody_knows_referred_nobody_but_the_customer_is_there() 
 
 #[tokio::test]
 async fn a_friends_guest_signs_up_before_the_sale() {
-    let guest = Sale::guest("ORDER-1", sign_up().with_credit(credit("FRIEND_1")), euros("5")).unwrap();
+    let guest = Sale::guest(
+        "ORDER-1",
+        sign_up().with_credit(credit("FRIEND_1")),
+        euros("5"),
+    )
+    .unwrap();
     for first in [DONE, TAKEN] {
         let platform = StandIn::new([first, DONE]);
-        assert_eq!(friends(&platform).outcome(guest.clone()).await, Ok(RECORDED));
+        assert_eq!(
+            friends(&platform).outcome(guest.clone()).await,
+            Ok(RECORDED)
+        );
         let asked = platform.asked();
         assert_eq!(
             platform.lines(),
@@ -516,7 +554,7 @@ async fn the_api_key_goes_nowhere_else() {
 }
 
 #[tokio::test]
-async fn a_list_that_bites_its_tail_ends() {
+async fn a_list_that_names_an_earlier_page_ends_with_an_error() {
     let platform = StandIn::new([]);
     let (one, two) = (
         r#""/v1/customers/c/referrals""#,
@@ -525,5 +563,97 @@ async fn a_list_that_bites_its_tail_ends() {
     platform.then(page(r#"{"id":"a"}"#, two));
     platform.then(page(r#"{"id":"b"}"#, one));
     let list = friends(&platform).friend_referrals("c").unwrap();
-    assert_eq!(list.collect::<Vec<_>>().await.len(), 2);
+    let list: Vec<_> = list.collect().await;
+    assert_eq!(list.len(), 2);
+    assert_eq!(list[1], Err(Error::EndlessList));
+}
+
+#[tokio::test]
+async fn a_sale_of_unknown_outcome_is_looked_for() {
+    let listed = r#"{"data":[{"key":"ORDER-0"},{"key":"ORDER-1","amount":99.99}]}"#;
+    for (answer, expected) in [
+        ((200, listed), Ok(Outcome::Duplicate)),
+        ((200, r#"{"data":[]}"#), Err(Advice::Ambiguous)),
+        ((404, r#"{"message":"Not found"}"#), Err(Advice::Ambiguous)),
+        ((503, ""), Err(Advice::Retry { after: None })),
+    ] {
+        let platform = StandIn::new([(502, "oops"), answer]);
+        let client = affiliates(&platform);
+        let error = client.report(sale()).await.unwrap_err();
+        assert_eq!(error.advice(), Advice::Ambiguous);
+        assert!(error.can_be_settled());
+        let again = ReportRequest::new(sale()).may_have_arrived(true);
+        let result = client.send_report(&again).await;
+        let result = result.map(|receipt| receipt.outcome());
+        assert_eq!(result.map_err(|error| error.advice()), expected);
+        assert_eq!(
+            platform.asked()[1].line,
+            "GET /v1/customers/CUSTOMER-1/transactions"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_partner_has_three_names_and_a_customer_tags_and_a_link() {
+    for (by, partner) in [
+        (PartnerBy::Key, json!({"key": "P"})),
+        (PartnerBy::Email, json!({"email": "P"})),
+        (PartnerBy::Id, json!({"id": "P"})),
+    ] {
+        let platform = StandIn::new([DONE]);
+        let partnero = Partnero::new("s3cret").unwrap().partner_by(by);
+        let report = SignUp::new("c")
+            .unwrap()
+            .with_tag("vip")
+            .with_referral_url("https://shop.example/?aff=P")
+            .with_credit(credit("P"));
+        let receipt = platform.client(partnero).report(report).await.unwrap();
+        assert_eq!(receipt.outcome(), RECORDED);
+        assert_eq!(
+            platform.only().json(),
+            json!({
+                "partner": partner,
+                "key": "c",
+                "tags": ["vip"],
+                "options": {"referral_url": "https://shop.example/?aff=P"},
+            })
+        );
+    }
+    let platform = StandIn::new([]);
+    let report = sign_up()
+        .with_metadata("plan", "pro")
+        .with_credit(credit("P"));
+    let error = affiliates(&platform).report(report).await.unwrap_err();
+    assert_eq!(
+        *error.error(),
+        Error::Unsupported(Unsupported::Field("metadata"))
+    );
+}
+
+#[tokio::test]
+async fn a_friends_link_is_handed_over_with_the_sign_up() {
+    let answer = r#"{"data":{"id":"c","referral_link":"https://shop.example/?ref=x"}}"#;
+    let platform = StandIn::new([(200, answer)]);
+    let report = SignUp::by_email("ada@example.com")
+        .unwrap()
+        .with_date_of_birth("1815-12-10");
+    let receipt = friends(&platform).report(report).await.unwrap();
+    assert_eq!(
+        receipt.data()["data"]["referral_link"],
+        "https://shop.example/?ref=x"
+    );
+    assert_eq!(
+        platform.only().json(),
+        json!({"email": "ada@example.com", "metadata": {"date_of_birth": "1815-12-10"}})
+    );
+}
+
+#[tokio::test]
+async fn a_link_that_is_no_web_page_is_not_passed_on() {
+    for link in ["javascript:alert(1)", "data:text/html,x", "//x", "x y"] {
+        let body = format!(r#"{{"data":{{"id":"c","referral_link":{link:?}}}}}"#);
+        let platform = StandIn::new([(200, &*body)]);
+        let friend = friends(&platform).friend("c").await.unwrap().unwrap();
+        assert_eq!(friend.referral_link(), None, "{link}");
+    }
 }

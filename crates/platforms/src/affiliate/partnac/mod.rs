@@ -205,7 +205,7 @@ impl Partnac {
     ) -> Result<Request<Bytes>, Error> {
         let missing = Error::Unsupported(Unsupported::MissingField("customer"));
         let customer = sign_up.customer().ok_or(missing)?;
-        let mut metadata = metadata(&sign_up.details)?;
+        let mut metadata = metadata(&sign_up.details);
         metadata.insert("customer_id".to_owned(), customer.into());
         let body = ConversionBody {
             partnership_code: code,
@@ -229,7 +229,7 @@ impl Partnac {
             // It would be taken for a customer's sign-up.
             return Err(Error::Unsupported(Unsupported::Value("order")));
         }
-        let mut metadata = metadata(&sale.details)?;
+        let mut metadata = metadata(&sale.details);
         let facts = [
             ("currency", Some(sale.amount_ref().currency())),
             ("customer_id", Some(sale.customer())),
@@ -288,7 +288,7 @@ impl Partnac {
 }
 
 /// The facts of a report under the names that Partnac knows.
-fn metadata(details: &Details) -> Result<BTreeMap<String, Value>, Error> {
+fn metadata(details: &Details) -> BTreeMap<String, Value> {
     let mut metadata = details.metadata.clone();
     let ip = details.ip.map(|ip| ip.to_string());
     let facts = [
@@ -305,7 +305,7 @@ fn metadata(details: &Details) -> Result<BTreeMap<String, Value>, Error> {
     if !details.tags.is_empty() {
         metadata.insert("tags".to_owned(), details.tags.clone().into());
     }
-    Ok(metadata)
+    metadata
 }
 
 fn type_of<'a>(action: Option<&'a str>, usual: &'a str) -> Result<&'a str, Error> {

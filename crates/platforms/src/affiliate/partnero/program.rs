@@ -87,9 +87,10 @@ impl PartneroFriends {
         let key = details.credit().and_then(|credit| credit.key());
         let referrer = key.filter(|_| is_referred).map(ReferralKey::as_str);
         let body = NewCustomer {
-            referring_customer: referrer.map(|referrer| match self.referrer_by_id {
-                true => Person::by_id(referrer),
-                false => Person::by_key(referrer),
+            referring_customer: referrer.map(if self.referrer_by_id {
+                Person::by_id
+            } else {
+                Person::by_key
             }),
             key: report.customer(),
             id: report.customer(),
