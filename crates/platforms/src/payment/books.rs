@@ -19,8 +19,8 @@ use crate::{Credit, Report};
 /// reads; with SQLite begin the transaction with `BEGIN IMMEDIATE`. Without that an invoice and the
 /// event that says whose it is can miss each other.
 ///
-/// Booking a payment takes one `find`, at most one `credit` and one `save`. Two events in a thousand
-/// take a second `find`: those that bring what earlier payments were waiting for.
+/// Booking a payment takes one `find` and one `save`, and one `credit` where no record has it. Only an
+/// event that brings what earlier payments may have been waiting for takes a second `find`.
 ///
 /// [`MemoryBooks`] is an implementation for tests.
 pub trait Books {

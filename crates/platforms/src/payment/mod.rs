@@ -3,9 +3,9 @@
 //!
 //! | provider | feature | `Webhook` |
 //! |---|---|---|
-//! | Stripe | `stripe` | [`stripe::Webhook`](https://docs.rs/tower-referral-platforms) |
-//! | Paddle Billing | `paddle` | [`paddle::Webhook`](https://docs.rs/tower-referral-platforms) |
-//! | Polar | `polar` | [`polar::Webhook`](https://docs.rs/tower-referral-platforms) |
+//! | Stripe | `stripe` | `stripe::Webhook` |
+//! | Paddle Billing | `paddle` | `paddle::Webhook` |
+//! | Polar | `polar` | `polar::Webhook` |
 //! | any other | none | make [`Event`]s of your own |
 //!
 //! A webhook handler checks and reads the event, books it, enqueues the reports, commits, and answers
@@ -30,6 +30,19 @@
 //!
 //! Reading is pure: bytes and headers in, an [`Event`] out. Deciding is pure, too; what must be stored
 //! between two events is behind the trait [`Books`].
+
+/// The chapters of the guide, whose examples are tested.
+#[cfg(all(doctest, feature = "stripe", feature = "paddle", feature = "polar"))]
+mod guide {
+    #[doc = include_str!("../../../../docs/guide/stripe.md")]
+    mod stripe {}
+    #[doc = include_str!("../../../../docs/guide/paddle.md")]
+    mod paddle {}
+    #[doc = include_str!("../../../../docs/guide/polar.md")]
+    mod polar {}
+    #[doc = include_str!("../../../../docs/guide/other_payments.md")]
+    mod other_payments {}
+}
 
 mod amounts;
 mod books;
