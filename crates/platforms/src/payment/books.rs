@@ -22,7 +22,7 @@ use crate::{Credit, Report};
 /// Booking a payment takes one `find` and one `save`, and one `credit` where no record has it. Only an
 /// event that brings what earlier payments may have been waiting for takes a second `find`.
 ///
-/// [`MemoryBooks`] is an implementation for tests.
+/// [`MemoryBooks`](super::MemoryBooks) is an implementation for tests.
 pub trait Books {
     /// Why records could neither be read nor written.
     type Error;
@@ -110,7 +110,7 @@ pub async fn book<B: Books + ?Sized>(books: &mut B, event: &Event) -> Result<Boo
             let reason = mine.facts.add_sale(payment, is_second);
             work.finish(Some(mine), reason).await
         }
-        Event::Link(link) => {
+        Event::PaymentLink(link) => {
             let mut work = Work::new(books);
             work.find(&link.links, account_links(link)).await?;
             work.teach_by_link(link);

@@ -28,7 +28,7 @@ pub enum Event {
     /// The dispute ended, and the money is gone.
     DisputeLost(MoneyBack),
     /// IDs that belong together, or whose they are.
-    Link(PaymentLink),
+    PaymentLink(PaymentLink),
     /// Nothing to report.
     Ignored(Reason),
 }
@@ -39,7 +39,7 @@ impl Event {
     pub fn customer(&self) -> Option<&str> {
         match self {
             Self::Payment(payment) => payment.customer.as_deref(),
-            Self::Link(link) => link.customer.as_deref(),
+            Self::PaymentLink(link) => link.customer.as_deref(),
             _ => None,
         }
     }
@@ -49,7 +49,7 @@ impl Event {
     pub fn referral_token(&self) -> Option<&str> {
         match self {
             Self::Payment(payment) => payment.referral_token.as_deref(),
-            Self::Link(link) => link.referral_token.as_deref(),
+            Self::PaymentLink(link) => link.referral_token.as_deref(),
             _ => None,
         }
     }
@@ -68,7 +68,7 @@ impl Event {
     pub fn open_referral(mut self, open: impl FnOnce(&str) -> Option<Credit>) -> Self {
         let (token, credit) = match &mut self {
             Self::Payment(payment) => (&mut payment.referral_token, &mut payment.credit),
-            Self::Link(link) => (&mut link.referral_token, &mut link.credit),
+            Self::PaymentLink(link) => (&mut link.referral_token, &mut link.credit),
             _ => return self,
         };
         if let Some(token) = token.take() {
@@ -86,7 +86,7 @@ impl From<Payment> for Event {
 
 impl From<PaymentLink> for Event {
     fn from(link: PaymentLink) -> Self {
-        Self::Link(link)
+        Self::PaymentLink(link)
     }
 }
 
@@ -382,8 +382,27 @@ impl MoneyBack {
         self
     }
 
-    pub(super) fn with_progress(mut self, progress: Progress) -> Self {
-        self.progress = progress;
+    /// Sets how far the refund or dispute got: of several events about it the furthest counts,
+    /// whatever their times.
+    #[must_use]
+    pub fn with_stage(mut self, stage: u8) -> Self {
+        self.progress = Progress::Stage(stage);
+        self
+    }
+
+    /// Makes it all that was refunded of the payment so far, instead of one refund. `id` is then the
+    /// payment's, and what refunds don't account for is taken from it.
+    #[must_use]
+    pub fn into_total(mut self) -> Self {
+        self.progress = Progress::Total;
+        self
+    }
+
+    /// Makes it the opposite of an earlier dispute, under an ID of its own, as
+    /// [`Event::DisputeWon`].
+    #[must_use]
+    pub fn into_opposite(mut self) -> Self {
+        self.progress = Progress::Contra;
         self
     }
 }

@@ -93,6 +93,7 @@ pub(super) struct Own {
 }
 
 impl Own {
+    #[cfg(feature = "stripe")]
     pub(super) fn is_empty(&self) -> bool {
         self.customer.is_none() && self.order.is_none() && self.referral.is_none()
     }

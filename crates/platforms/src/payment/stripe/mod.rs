@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 
 use self::objects::{Envelope, Line, PaidBy, Stuff, Tax};
 use crate::ConfigError;
-use crate::payment::event::{Event, Link, MoneyBack, Payment, PaymentKind, PaymentLink, Progress};
+use crate::payment::event::{Event, Link, MoneyBack, Payment, PaymentKind, PaymentLink};
 use crate::payment::fields::{Fields, Own, amounts, money, share_of};
 use crate::payment::json::{Lenient, List, Object};
 use crate::payment::reason::Reason;
@@ -413,11 +413,9 @@ fn refund(it: &Stuff, at: Option<OffsetDateTime>) -> Result<Event, Reason> {
     let back = money_back(it, amount, id)?.with_time(at);
     match it.status.text() {
         // Old refunds have no status, and are made.
-        Some("pending") => Ok(Event::Refunded(back.with_progress(Progress::Stage(1)))),
-        Some("succeeded") | None => Ok(Event::Refunded(back.with_progress(Progress::Stage(2)))),
-        Some("failed" | "canceled") => {
-            Ok(Event::RefundFailed(back.with_progress(Progress::Stage(3))))
-        }
+        Some("pending") => Ok(Event::Refunded(back.with_stage(1))),
+        Some("succeeded") | None => Ok(Event::Refunded(back.with_stage(2))),
+        Some("failed" | "canceled") => Ok(Event::RefundFailed(back.with_stage(3))),
         Some("requires_action") => Err(Reason::NotApproved),
         Some(_) => Err(Reason::UnknownState),
     }
@@ -430,7 +428,7 @@ fn charge(it: &Stuff, at: Option<OffsetDateTime>) -> Result<Event, Reason> {
     let currency = it.currency.text();
     let gross = money(amount, currency.map(decimals), currency)?;
     let back = MoneyBack::new(id, charge_link(id), gross).map_err(|_| Reason::InvalidId)?;
-    let mut back = back.with_time(at).with_progress(Progress::Total);
+    let mut back = back.with_time(at).into_total();
     back.links
         .extend(it.payment_intent.text().map(payment_intent));
     back.links.extend(it.invoice.text().map(invoice));
