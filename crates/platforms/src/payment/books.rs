@@ -2,10 +2,10 @@
 //! what is new.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::convert::Infallible;
 use std::future::Future;
 
-use super::event::{Event, Link, Payment, PaymentKind, PaymentLink, Reason};
+use super::event::{Event, Link, Payment, PaymentKind, PaymentLink};
+use super::reason::Reason;
 use super::record::{AccountFacts, Facts, PaymentFacts, Record, SaleFacts};
 use super::settle::Who;
 use crate::{Credit, Report};
@@ -19,10 +19,10 @@ use crate::{Credit, Report};
 /// reads; with SQLite begin the transaction with `BEGIN IMMEDIATE`. Without that an invoice and the
 /// event that says whose it is can miss each other.
 ///
-/// Booking a payment takes one `find`, at most one `credit` and one `save`. Two events in a thousand
-/// take a second `find`: those that bring what earlier payments were waiting for.
+/// Booking a payment takes one `find` and one `save`, and one `credit` where no record has it. Only an
+/// event that brings what earlier payments may have been waiting for takes a second `find`.
 ///
-/// [`MemoryBooks`] is an implementation for tests.
+/// [`MemoryBooks`](super::MemoryBooks) is an implementation for tests.
 pub trait Books {
     /// Why records could neither be read nor written.
     type Error;
@@ -110,7 +110,7 @@ pub async fn book<B: Books + ?Sized>(books: &mut B, event: &Event) -> Result<Boo
             let reason = mine.facts.add_sale(payment, is_second);
             work.finish(Some(mine), reason).await
         }
-        Event::Link(link) => {
+        Event::PaymentLink(link) => {
             let mut work = Work::new(books);
             work.find(&link.links, account_links(link)).await?;
             work.teach_by_link(link);
@@ -460,87 +460,5 @@ impl Mine {
         let customer = who.map(|who| &*who.customer).or(payer);
         self.links
             .extend(customer.map(|id| Link::customer(id).waiting()));
-    }
-}
-
-/// Books in memory, for tests and examples. They are gone with the process.
-///
-/// ```
-/// use tower_referral_platforms::Money;
-/// use tower_referral_platforms::payment::{Link, MemoryBooks, Payment, Reason, book};
-///
-/// # async fn paid() -> Result<(), Box<dyn std::error::Error>> {
-/// let mut books = MemoryBooks::new();
-/// let price = Money::new("99.99", "EUR")?;
-/// let payment = Payment::new("ORDER-1", Link::new("mollie", "payment", "tr_7"), price, price)?;
-/// let event = payment.with_customer("C1")?.into();
-/// assert_eq!(book(&mut books, &event).await?.reports[0].id(), "sale:ORDER-1");
-/// assert_eq!(book(&mut books, &event).await?.reason, Some(Reason::AlreadyBooked));
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug, Default)]
-pub struct MemoryBooks {
-    records: BTreeMap<String, Record>,
-    links: BTreeMap<Link, BTreeSet<String>>,
-    credits: BTreeMap<String, Credit>,
-}
-
-impl MemoryBooks {
-    /// Creates empty books.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Sets the credit of a customer, as the application's own row would have it.
-    pub fn set_credit(&mut self, customer: impl Into<String>, credit: Credit) {
-        self.credits.insert(customer.into(), credit);
-    }
-
-    /// Returns all records.
-    pub fn records(&self) -> impl Iterator<Item = &Record> {
-        self.records.values()
-    }
-
-    fn remove(&mut self, id: &str) {
-        let Some(record) = self.records.remove(id) else {
-            return;
-        };
-        for link in record.links() {
-            if let Some(ids) = self.links.get_mut(link) {
-                ids.remove(id);
-            }
-        }
-    }
-}
-
-impl Books for MemoryBooks {
-    type Error = Infallible;
-
-    async fn find(&mut self, links: &[Link]) -> Result<Vec<Record>, Infallible> {
-        let ids = links.iter().filter_map(|link| self.links.get(link));
-        let ids: BTreeSet<&String> = ids.flatten().collect();
-        let records = ids.into_iter().filter_map(|id| self.records.get(id));
-        Ok(records.cloned().collect())
-    }
-
-    async fn save(&mut self, changes: &Changes) -> Result<(), Infallible> {
-        for id in &changes.removed {
-            self.remove(id);
-        }
-        for record in &changes.saved {
-            self.remove(record.id());
-            for link in record.links() {
-                let ids = self.links.entry(link.clone()).or_default();
-                ids.insert(record.id().to_owned());
-            }
-            self.records.insert(record.id().to_owned(), record.clone());
-        }
-        Ok(())
-    }
-
-    async fn credit(&mut self, customer: &str) -> Result<Option<Credit>, Infallible> {
-        Ok(self.credits.get(customer).cloned())
     }
 }

@@ -7,16 +7,13 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::amounts::minor_decimals;
+use super::reason::Reason;
 use crate::report::Id;
 use crate::{Credit, InvalidId, Money};
 
 /// What happened to a payment.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one lives as long as one request, and a box would be in every pattern"
-)]
 pub enum Event {
     /// Money came in: a one-time payment, the first payment of a subscription, or a renewal.
     Payment(Payment),
@@ -31,7 +28,7 @@ pub enum Event {
     /// The dispute ended, and the money is gone.
     DisputeLost(MoneyBack),
     /// IDs that belong together, or whose they are.
-    Link(PaymentLink),
+    PaymentLink(PaymentLink),
     /// Nothing to report.
     Ignored(Reason),
 }
@@ -42,7 +39,7 @@ impl Event {
     pub fn customer(&self) -> Option<&str> {
         match self {
             Self::Payment(payment) => payment.customer.as_deref(),
-            Self::Link(link) => link.customer.as_deref(),
+            Self::PaymentLink(link) => link.customer.as_deref(),
             _ => None,
         }
     }
@@ -52,7 +49,7 @@ impl Event {
     pub fn referral_token(&self) -> Option<&str> {
         match self {
             Self::Payment(payment) => payment.referral_token.as_deref(),
-            Self::Link(link) => link.referral_token.as_deref(),
+            Self::PaymentLink(link) => link.referral_token.as_deref(),
             _ => None,
         }
     }
@@ -71,7 +68,7 @@ impl Event {
     pub fn open_referral(mut self, open: impl FnOnce(&str) -> Option<Credit>) -> Self {
         let (token, credit) = match &mut self {
             Self::Payment(payment) => (&mut payment.referral_token, &mut payment.credit),
-            Self::Link(link) => (&mut link.referral_token, &mut link.credit),
+            Self::PaymentLink(link) => (&mut link.referral_token, &mut link.credit),
             _ => return self,
         };
         if let Some(token) = token.take() {
@@ -89,7 +86,7 @@ impl From<Payment> for Event {
 
 impl From<PaymentLink> for Event {
     fn from(link: PaymentLink) -> Self {
-        Self::Link(link)
+        Self::PaymentLink(link)
     }
 }
 
@@ -385,8 +382,27 @@ impl MoneyBack {
         self
     }
 
-    pub(super) fn with_progress(mut self, progress: Progress) -> Self {
-        self.progress = progress;
+    /// Sets how far the refund or dispute got: of several events about it the furthest counts,
+    /// whatever their times.
+    #[must_use]
+    pub fn with_stage(mut self, stage: u8) -> Self {
+        self.progress = Progress::Stage(stage);
+        self
+    }
+
+    /// Makes it all that was refunded of the payment so far, instead of one refund. `id` is then the
+    /// payment's, and what refunds don't account for is taken from it.
+    #[must_use]
+    pub fn into_total(mut self) -> Self {
+        self.progress = Progress::Total;
+        self
+    }
+
+    /// Makes it the opposite of an earlier dispute, under an ID of its own, as
+    /// [`Event::DisputeWon`].
+    #[must_use]
+    pub fn into_opposite(mut self) -> Self {
+        self.progress = Progress::Contra;
         self
     }
 }
@@ -475,103 +491,4 @@ impl fmt::Debug for PaymentLink {
 /// Takes a text as an ID that reports can carry.
 pub(super) fn checked(id: impl fmt::Display) -> Result<String, InvalidId> {
     Id::new(id.to_string()).map(String::from)
-}
-
-/// Why an event leads to no report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Reason {
-    /// Events of this type say nothing of money.
-    OtherType,
-    /// A test event at an endpoint that takes live ones.
-    TestMode,
-    /// A live event at an endpoint that takes test ones.
-    LiveMode,
-    /// An event of a connected account that wasn't named.
-    OtherAccount,
-    /// The payment isn't made yet, or failed.
-    NotPaid,
-    /// Nothing was paid: a trial, a full discount, a credit.
-    NothingPaid,
-    /// A payment that the shop put nothing into.
-    NotOurs,
-    /// Payments without Checkout weren't switched on.
-    PaymentIntentsOff,
-    /// Another event reports this payment.
-    ReportedElsewhere,
-    /// No money moves: an inquiry, a warning, a credit.
-    NoMoneyMoves,
-    /// The refund waits for approval.
-    NotApproved,
-    /// The state is none of those that are documented.
-    UnknownState,
-    /// The event lacks an ID or an amount that it should have.
-    Incomplete,
-    /// An ID that the shop put into the payment can't be one.
-    InvalidId,
-    /// All of it is booked already.
-    AlreadyBooked,
-    /// It waits for the sale that it belongs to.
-    WaitsForSale,
-    /// It waits for an event that says whose payment it is.
-    UnknownCustomer,
-    /// The amount is in another currency than the sale.
-    OtherCurrency,
-    /// The sale was booked with another amount, which stays.
-    OtherAmount,
-    /// Another payment of the same order was reported.
-    OrderPaidBefore,
-    /// It changes nothing that a platform is to know.
-    NoChange,
-}
-
-impl Reason {
-    /// Returns the reason in snake case, for logs and answers.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::OtherType => "other_type",
-            Self::TestMode => "test_mode",
-            Self::LiveMode => "live_mode",
-            Self::OtherAccount => "other_account",
-            Self::NotPaid => "not_paid",
-            Self::NothingPaid => "nothing_paid",
-            Self::NotOurs => "not_ours",
-            Self::PaymentIntentsOff => "payment_intents_off",
-            Self::ReportedElsewhere => "reported_elsewhere",
-            Self::NoMoneyMoves => "no_money_moves",
-            Self::NotApproved => "not_approved",
-            Self::UnknownState => "unknown_state",
-            Self::Incomplete => "incomplete",
-            Self::InvalidId => "invalid_id",
-            Self::AlreadyBooked => "already_booked",
-            Self::WaitsForSale => "waits_for_sale",
-            Self::UnknownCustomer => "unknown_customer",
-            Self::OtherCurrency => "other_currency",
-            Self::OtherAmount => "other_amount",
-            Self::OrderPaidBefore => "order_paid_before",
-            Self::NoChange => "no_change",
-        }
-    }
-
-    /// Returns `true` if a person should look at it: the event may be about money that is reported
-    /// wrongly or not at all.
-    #[must_use]
-    pub fn needs_attention(self) -> bool {
-        matches!(
-            self,
-            Self::UnknownState
-                | Self::Incomplete
-                | Self::InvalidId
-                | Self::OtherCurrency
-                | Self::OtherAmount
-                | Self::OrderPaidBefore
-        )
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
 }

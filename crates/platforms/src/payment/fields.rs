@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::event::{Payment, Reason, checked};
+use super::event::{Payment, checked};
+use super::reason::Reason;
 use crate::Money;
 
 /// The names under which the shop puts its IDs into a payment's metadata (Paddle: `custom_data`).
@@ -92,6 +93,7 @@ pub(super) struct Own {
 }
 
 impl Own {
+    #[cfg(feature = "stripe")]
     pub(super) fn is_empty(&self) -> bool {
         self.customer.is_none() && self.order.is_none() && self.referral.is_none()
     }

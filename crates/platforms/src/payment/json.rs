@@ -16,10 +16,11 @@ const MAX_TEXT: usize = 2048;
 /// As many pairs of metadata are kept.
 const MAX_PAIRS: usize = 64;
 /// As many elements of a list are kept.
+#[cfg(any(feature = "stripe", feature = "paddle"))]
 const MAX_ITEMS: usize = 128;
 /// No number is farther from zero, so that sums of them never overflow.
 const MAX_NUMBER: u64 = 10_000_000_000_000_000;
-/// What serde_json names the only field of a number where some crate of the program switched its
+/// What `serde_json` names the only field of a number where some crate of the program switched its
 /// feature `arbitrary_precision` on.
 const NUMBER: &str = "$serde_json::private::Number";
 
@@ -215,9 +216,11 @@ impl<T: DeserializeOwned> Read for Object<T> {
 }
 
 /// The first elements of a list.
+#[cfg(any(feature = "stripe", feature = "paddle"))]
 #[derive(Clone, Debug)]
 pub(super) struct List<T>(pub(super) Vec<T>);
 
+#[cfg(any(feature = "stripe", feature = "paddle"))]
 impl<T: Read> Read for List<T> {
     fn from_list<'de, A: SeqAccess<'de>>(mut list: A) -> Result<Option<Self>, A::Error> {
         let mut items = Vec::new();
@@ -269,6 +272,7 @@ impl<T> Lenient<Object<T>> {
     }
 }
 
+#[cfg(any(feature = "stripe", feature = "paddle"))]
 impl<T> Lenient<List<T>> {
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
         self.0.iter().flat_map(|List(items)| items)

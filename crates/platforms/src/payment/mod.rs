@@ -3,9 +3,9 @@
 //!
 //! | provider | feature | `Webhook` |
 //! |---|---|---|
-//! | Stripe | `stripe` | [`stripe::Webhook`](https://docs.rs/tower-referral-platforms) |
-//! | Paddle Billing | `paddle` | [`paddle::Webhook`](https://docs.rs/tower-referral-platforms) |
-//! | Polar | `polar` | [`polar::Webhook`](https://docs.rs/tower-referral-platforms) |
+//! | Stripe | `stripe` | `stripe::Webhook` |
+//! | Paddle Billing | `paddle` | `paddle::Webhook` |
+//! | Polar | `polar` | `polar::Webhook` |
 //! | any other | none | make [`Event`]s of your own |
 //!
 //! A webhook handler checks and reads the event, books it, enqueues the reports, commits, and answers
@@ -31,6 +31,19 @@
 //! Reading is pure: bytes and headers in, an [`Event`] out. Deciding is pure, too; what must be stored
 //! between two events is behind the trait [`Books`].
 
+/// The chapters of the guide, whose examples are tested.
+#[cfg(all(doctest, feature = "stripe", feature = "paddle", feature = "polar"))]
+mod guide {
+    #[doc = include_str!("../../../../docs/guide/stripe.md")]
+    mod stripe {}
+    #[doc = include_str!("../../../../docs/guide/paddle.md")]
+    mod paddle {}
+    #[doc = include_str!("../../../../docs/guide/polar.md")]
+    mod polar {}
+    #[doc = include_str!("../../../../docs/guide/other_payments.md")]
+    mod other_payments {}
+}
+
 mod amounts;
 mod books;
 mod event;
@@ -38,10 +51,12 @@ mod event;
 mod fields;
 #[cfg(any(feature = "stripe", feature = "paddle", feature = "polar"))]
 mod json;
+mod memory;
 #[cfg(feature = "paddle")]
 pub mod paddle;
 #[cfg(feature = "polar")]
 pub mod polar;
+mod reason;
 mod record;
 mod settle;
 #[cfg(any(feature = "stripe", feature = "paddle", feature = "polar"))]
@@ -49,10 +64,12 @@ mod signature;
 #[cfg(feature = "stripe")]
 pub mod stripe;
 
-pub use self::books::{Booked, Books, Changes, MemoryBooks, book};
-pub use self::event::{Event, Link, MoneyBack, Payment, PaymentKind, PaymentLink, Reason};
+pub use self::books::{Booked, Books, Changes, book};
+pub use self::event::{Event, Link, MoneyBack, Payment, PaymentKind, PaymentLink};
 #[cfg(any(feature = "stripe", feature = "paddle", feature = "polar"))]
 pub use self::fields::Fields;
+pub use self::memory::MemoryBooks;
+pub use self::reason::Reason;
 pub use self::record::Record;
 #[cfg(any(feature = "stripe", feature = "paddle", feature = "polar"))]
 pub use self::signature::WebhookError;

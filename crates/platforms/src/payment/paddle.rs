@@ -5,9 +5,10 @@ use serde::Deserialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::event::{Event, Link, MoneyBack, Payment, PaymentKind, Progress, Reason};
+use super::event::{Event, Link, MoneyBack, Payment, PaymentKind};
 use super::fields::{Fields, Own, amounts, money, share_of};
 use super::json::{Lenient, List, Object, Pairs, Text};
+use super::reason::Reason;
 use super::signature::{MAX_BODY, Verifier, WebhookError, common_settings, only, read_pairs};
 use crate::ConfigError;
 
@@ -161,15 +162,14 @@ fn adjustment(it: &Data, at: Option<OffsetDateTime>) -> Result<Event, Reason> {
     let back = MoneyBack::new(id, transaction_link(transaction), gross);
     let back = back.map_err(|_| Reason::InvalidId)?;
     let back = back.with_net(net).with_time(at);
-    let stage = |stage| back.clone().with_progress(Progress::Stage(stage));
+    let stage = |stage| back.clone().with_stage(stage);
     match (action, it.status.text()) {
-        ("refund", Some("pending_approval")) => Err(Reason::NotApproved),
         ("refund", Some("approved")) => Ok(Event::Refunded(stage(1))),
         ("refund", Some("rejected" | "reversed")) => Ok(Event::RefundFailed(stage(2))),
         ("chargeback", Some("approved") | None) => Ok(Event::Disputed(stage(1))),
         ("chargeback", Some("rejected" | "reversed")) => Ok(Event::DisputeWon(stage(2))),
         ("chargeback_reverse", Some("approved") | None) => {
-            Ok(Event::DisputeWon(back.with_progress(Progress::Contra)))
+            Ok(Event::DisputeWon(back.into_opposite()))
         }
         (_, Some("pending_approval")) => Err(Reason::NotApproved),
         (_, Some(_)) => Err(Reason::UnknownState),

@@ -7,9 +7,10 @@ use serde::Deserialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::event::{Event, Link, MoneyBack, Payment, PaymentKind, Progress, Reason, checked};
+use super::event::{Event, Link, MoneyBack, Payment, PaymentKind, checked};
 use super::fields::{Fields, Own, amounts, money, share_of};
 use super::json::{Lenient, Object, Pairs, Text};
+use super::reason::Reason;
 use super::signature::{MAX_BODY, Signed, Verifier, WebhookError, common_settings, only};
 use crate::ConfigError;
 
@@ -173,10 +174,8 @@ fn refund(it: &Data, at: Option<OffsetDateTime>) -> Result<Event, Reason> {
         .with_time(at);
     match it.status.text() {
         Some("pending") => Err(Reason::NotApproved),
-        Some("succeeded") => Ok(Event::Refunded(back.with_progress(Progress::Stage(1)))),
-        Some("failed" | "canceled") => {
-            Ok(Event::RefundFailed(back.with_progress(Progress::Stage(2))))
-        }
+        Some("succeeded") => Ok(Event::Refunded(back.with_stage(1))),
+        Some("failed" | "canceled") => Ok(Event::RefundFailed(back.with_stage(2))),
         Some(_) => Err(Reason::UnknownState),
         None => Err(Reason::Incomplete),
     }

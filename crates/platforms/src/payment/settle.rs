@@ -3,7 +3,8 @@
 //! between what follows from it and what was reported.
 
 use super::amounts::Ratio;
-use super::event::{Event, MoneyBack, Payment, Progress, Reason};
+use super::event::{Event, MoneyBack, Payment, Progress};
+use super::reason::Reason;
 use super::record::{BackFacts, PaymentFacts, Reported, SaleFacts, TotalFacts};
 use crate::{Credit, InvalidId, Money, Refund, RefundReversal, Report, Sale, SignUp};
 

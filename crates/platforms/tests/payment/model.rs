@@ -1,7 +1,7 @@
 //! Random lives of customers against plain bookkeeping: who is owed what follows from the life alone,
 //! and the books must end with it whatever the order, at every provider.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 use tower_referral_platforms::payment::{Event, MemoryBooks, PaymentLink};
@@ -280,7 +280,7 @@ fn paddle_life(random: &mut Random) -> Life {
             data,
         )));
     };
-    for month in 0..1 + random.below(24) {
+    for month in 0..=random.below(24) {
         let id = format!("txn_{month}");
         let (gross, net) = taxed(random);
         let origin = if month == 0 {
@@ -349,7 +349,7 @@ fn polar_life(random: &mut Random) -> Life {
     let mut life = Life::default();
     let is_old = random.chance(50);
     let key = random.chance(70).then_some("P1");
-    for month in 0..1 + random.below(24) {
+    for month in 0..=random.below(24) {
         let id = format!("ord-{month}");
         let (gross, net) = taxed(random);
         let reason = if month == 0 {
@@ -456,7 +456,7 @@ fn the_books_in_memory_and_those_of_json_are_alike() {
             crate::support::now(tower_referral_platforms::payment::book(&mut memory, event));
         reports.extend(booked.unwrap_or_else(|never| match never {}).reports);
     }
-    let (mut of_memory, mut seen) = (Sums::default(), Default::default());
+    let (mut of_memory, mut seen) = (Sums::default(), BTreeSet::default());
     for report in &reports {
         of_memory.add(&mut seen, report);
     }

@@ -1,17 +1,22 @@
 //! Stripe: Checkout sessions, invoices, refunds and disputes, in the shapes before and since API
 //! version 2025-03-31 (`basil`), which moved an invoice's subscription, payment intent and charge.
 
+mod objects;
+
 use std::collections::BTreeSet;
 
 use http::HeaderMap;
-use serde::Deserialize;
 use time::OffsetDateTime;
 
-use super::event::{Event, Link, MoneyBack, Payment, PaymentKind, PaymentLink, Progress, Reason};
-use super::fields::{Fields, Own, amounts, money, share_of};
-use super::json::{Lenient, List, Object, Pairs, Text};
-use super::signature::{MAX_BODY, Verifier, WebhookError, common_settings, only, read_pairs};
+use self::objects::{Envelope, Line, PaidBy, Stuff, Tax};
 use crate::ConfigError;
+use crate::payment::event::{Event, Link, MoneyBack, Payment, PaymentKind, PaymentLink};
+use crate::payment::fields::{Fields, Own, amounts, money, share_of};
+use crate::payment::json::{Lenient, List, Object};
+use crate::payment::reason::Reason;
+use crate::payment::signature::{
+    MAX_BODY, Verifier, WebhookError, common_settings, only, read_pairs,
+};
 
 /// Checks and reads Stripe's webhooks.
 ///
@@ -210,7 +215,7 @@ impl Webhook {
         // Without an order of the shop's, what the other events about this payment name, too.
         let invoice = it.invoice.text();
         let fallback = invoice.or(it.payment_intent.text()).unwrap_or(id);
-        self.payment(it, own, fallback, links, (gross, net), at)
+        Self::payment(it, own, fallback, links, (gross, net), at)
     }
 
     /// The shipping that doesn't count, without its tax.
@@ -278,7 +283,7 @@ impl Webhook {
         } else {
             own
         };
-        let event = self.payment(it, own, id, links, amounts, paid_at.or(at))?;
+        let event = Self::payment(it, own, id, links, amounts, paid_at.or(at))?;
         Ok(match event {
             Event::Payment(payment) => payment
                 .with_kind(kind)
@@ -306,7 +311,7 @@ impl Webhook {
         let net = gross - tax.unwrap_or(0) - shipping.unwrap_or(0);
         let mut links = vec![payment_intent(id)];
         links.extend(it.latest_charge.text().map(charge_link));
-        let event = self.payment(it, own, id, links, (gross, net), at)?;
+        let event = Self::payment(it, own, id, links, (gross, net), at)?;
         Ok(match event {
             Event::Payment(mut payment) => {
                 payment.is_weak = true;
@@ -317,7 +322,6 @@ impl Webhook {
     }
 
     fn payment(
-        &self,
         it: &Stuff,
         own: Own,
         fallback: &str,
@@ -409,11 +413,9 @@ fn refund(it: &Stuff, at: Option<OffsetDateTime>) -> Result<Event, Reason> {
     let back = money_back(it, amount, id)?.with_time(at);
     match it.status.text() {
         // Old refunds have no status, and are made.
-        Some("pending") => Ok(Event::Refunded(back.with_progress(Progress::Stage(1)))),
-        Some("succeeded") | None => Ok(Event::Refunded(back.with_progress(Progress::Stage(2)))),
-        Some("failed" | "canceled") => {
-            Ok(Event::RefundFailed(back.with_progress(Progress::Stage(3))))
-        }
+        Some("pending") => Ok(Event::Refunded(back.with_stage(1))),
+        Some("succeeded") | None => Ok(Event::Refunded(back.with_stage(2))),
+        Some("failed" | "canceled") => Ok(Event::RefundFailed(back.with_stage(3))),
         Some("requires_action") => Err(Reason::NotApproved),
         Some(_) => Err(Reason::UnknownState),
     }
@@ -426,7 +428,7 @@ fn charge(it: &Stuff, at: Option<OffsetDateTime>) -> Result<Event, Reason> {
     let currency = it.currency.text();
     let gross = money(amount, currency.map(decimals), currency)?;
     let back = MoneyBack::new(id, charge_link(id), gross).map_err(|_| Reason::InvalidId)?;
-    let mut back = back.with_time(at).with_progress(Progress::Total);
+    let mut back = back.with_time(at).into_total();
     back.links
         .extend(it.payment_intent.text().map(payment_intent));
     back.links.extend(it.invoice.text().map(invoice));
@@ -449,174 +451,4 @@ fn dispute(it: &Stuff, at: Option<OffsetDateTime>) -> Result<Event, Reason> {
         Some(_) => Err(Reason::UnknownState),
         None => Err(Reason::Incomplete),
     }
-}
-
-#[derive(Deserialize)]
-struct Envelope {
-    #[serde(default, rename = "type")]
-    name: Lenient<Text>,
-    #[serde(default)]
-    account: Lenient<Text>,
-    #[serde(default)]
-    created: Lenient<i64>,
-    #[serde(default)]
-    livemode: Lenient<bool>,
-    #[serde(default)]
-    data: Lenient<Object<Data>>,
-}
-
-#[derive(Deserialize)]
-struct Data {
-    #[serde(default)]
-    object: Lenient<Object<Stuff>>,
-}
-
-/// Every field of every object that is read. An event says what it is about after the object, and
-/// where two objects have a field of one name they mean the same by it.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Stuff {
-    amount: Lenient<i64>,
-    amount_details: Lenient<Object<AmountDetails>>,
-    amount_paid: Lenient<i64>,
-    amount_received: Lenient<i64>,
-    amount_refunded: Lenient<i64>,
-    amount_total: Lenient<i64>,
-    billing_reason: Lenient<Text>,
-    charge: Lenient<Text>,
-    client_reference_id: Lenient<Text>,
-    currency: Lenient<Text>,
-    customer: Lenient<Text>,
-    id: Lenient<Text>,
-    invoice: Lenient<Text>,
-    latest_charge: Lenient<Text>,
-    lines: Lenient<Object<Page<Line>>>,
-    metadata: Lenient<Pairs>,
-    mode: Lenient<Text>,
-    paid_out_of_band: Lenient<bool>,
-    parent: Lenient<Object<Parent>>,
-    payment: Lenient<Object<PaidBy>>,
-    payment_intent: Lenient<Text>,
-    payment_status: Lenient<Text>,
-    payments: Lenient<Object<Page<InvoicePayment>>>,
-    shipping_cost: Lenient<Object<ShippingCost>>,
-    status: Lenient<Text>,
-    status_transitions: Lenient<Object<Moments>>,
-    subscription: Lenient<Text>,
-    subscription_details: Lenient<Object<SubscriptionDetails>>,
-    tax: Lenient<i64>,
-    total: Lenient<i64>,
-    total_details: Lenient<Object<TotalDetails>>,
-    total_excluding_tax: Lenient<i64>,
-    total_tax_amounts: Lenient<List<Object<Tax>>>,
-    total_taxes: Lenient<List<Object<Tax>>>,
-}
-
-#[derive(Deserialize)]
-#[serde(bound = "T: serde::de::DeserializeOwned")]
-struct Page<T> {
-    #[serde(default)]
-    data: Lenient<List<Object<T>>>,
-}
-
-#[derive(Deserialize)]
-struct Parent {
-    #[serde(default)]
-    subscription_details: Lenient<Object<SubscriptionDetails>>,
-    #[serde(default)]
-    subscription_item_details: Lenient<Object<SubscriptionDetails>>,
-}
-
-#[derive(Deserialize)]
-struct SubscriptionDetails {
-    #[serde(default)]
-    metadata: Lenient<Pairs>,
-    #[serde(default)]
-    subscription: Lenient<Text>,
-}
-
-#[derive(Deserialize)]
-struct Line {
-    #[serde(default)]
-    metadata: Lenient<Pairs>,
-    #[serde(default)]
-    parent: Lenient<Object<Parent>>,
-    #[serde(default)]
-    subscription: Lenient<Text>,
-}
-
-impl Line {
-    fn subscription(&self) -> Option<&str> {
-        let parent = self.parent.get();
-        let details = parent.and_then(|parent| parent.subscription_item_details.get());
-        let details = details.and_then(|details| details.subscription.text());
-        details.or(self.subscription.text())
-    }
-}
-
-#[derive(Deserialize)]
-struct InvoicePayment {
-    #[serde(default)]
-    payment: Lenient<Object<PaidBy>>,
-}
-
-#[derive(Deserialize)]
-struct PaidBy {
-    #[serde(default)]
-    charge: Lenient<Text>,
-    #[serde(default)]
-    payment_intent: Lenient<Text>,
-}
-
-impl PaidBy {
-    fn links(&self) -> impl Iterator<Item = Link> {
-        let intent = self.payment_intent.text().map(payment_intent);
-        intent
-            .into_iter()
-            .chain(self.charge.text().map(charge_link))
-    }
-}
-
-#[derive(Deserialize)]
-struct TotalDetails {
-    #[serde(default)]
-    amount_shipping: Lenient<i64>,
-    #[serde(default)]
-    amount_tax: Lenient<i64>,
-}
-
-#[derive(Deserialize)]
-struct ShippingCost {
-    #[serde(default)]
-    amount_tax: Lenient<i64>,
-    #[serde(default)]
-    amount_total: Lenient<i64>,
-}
-
-#[derive(Deserialize)]
-struct AmountDetails {
-    #[serde(default)]
-    shipping: Lenient<Object<Amount>>,
-    #[serde(default)]
-    tax: Lenient<Object<Amount>>,
-}
-
-#[derive(Deserialize)]
-struct Amount {
-    #[serde(default)]
-    amount: Lenient<i64>,
-    #[serde(default)]
-    total_tax_amount: Lenient<i64>,
-}
-
-#[derive(Deserialize)]
-struct Moments {
-    #[serde(default)]
-    paid_at: Lenient<i64>,
-}
-
-#[derive(Deserialize)]
-struct Tax {
-    #[serde(default)]
-    amount: Lenient<i64>,
 }
