@@ -14,6 +14,7 @@ mod landing;
 mod orders;
 mod outbox;
 mod pages;
+mod payments;
 mod reporting;
 mod sandboxes;
 mod start;
