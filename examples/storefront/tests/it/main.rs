@@ -7,8 +7,12 @@ mod shop_process;
 #[path = "../servers/mod.rs"]
 mod servers;
 
+#[path = "../../../../crates/platforms/tests/it/fault_server/mod.rs"]
+mod fault_server;
+
 mod clicks;
 mod counting;
+mod failures;
 mod input;
 mod landing;
 mod orders;
