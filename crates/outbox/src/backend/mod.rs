@@ -28,6 +28,8 @@ pub struct ClaimRule {
     pub(crate) refund_patience: Duration,
     pub(crate) click_patience: Duration,
     pub(crate) follower_delay: Duration,
+    /// How many rows are looked at, at least as many as are claimed.
+    pub(crate) look: i64,
 }
 
 /// IDs of rows that were written, with their revisions.

@@ -22,8 +22,10 @@ use crate::outbox::Shared;
 use crate::row::{Claim, Claimed, Held, Saved};
 use crate::{Error, Outbox, telemetry};
 
-/// How many rows a claim takes.
-const BATCH: usize = 16;
+/// How many rows a claim takes, and how many it looks at once it has found some that have to wait for
+/// others: a long queue under one key is put off in few steps.
+const BATCH: usize = 32;
+const LOOK_AROUND: i64 = 256;
 /// Between two tries when the database fails.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// How often a claim begins at the front again, rather than behind what the last one left.
@@ -142,6 +144,7 @@ impl<D: Database, S: Deduplicates> Round<D, S> {
                 refund_patience: settings.refund_patience,
                 click_patience: settings.click_patience,
                 follower_delay: settings.follower_delay,
+                look: 1,
             },
             gate: Gate::new(settings.concurrency, settings.pause),
             pool,
@@ -212,7 +215,7 @@ impl<D: Database, S: Deduplicates> Round<D, S> {
     fn begin_claim(&mut self, now: Instant) {
         let limit = self.gate.limit(now);
         // One batch ahead, and nothing more while the database doesn't take what became of the last.
-        let wanted = (limit * 2).min(self.settings.concurrency + BATCH);
+        let wanted = limit + limit.saturating_mul(2).min(BATCH);
         let in_hand = self.calls + self.ready.len();
         let room = wanted.saturating_sub(in_hand).min(BATCH);
         let is_due = now >= self.claim_at && self.finished.len() < 16 * BATCH;
@@ -220,7 +223,7 @@ impl<D: Database, S: Deduplicates> Round<D, S> {
             return;
         }
         // Few at a time only where few may go at a time.
-        if room == 0 || (room < BATCH && limit >= BATCH && self.ready.len() >= BATCH / 2) {
+        if room == 0 || (room < BATCH / 2 && limit >= BATCH / 2) {
             return;
         }
         if now >= self.cursor_since + CURSOR_LIFE {
@@ -229,7 +232,8 @@ impl<D: Database, S: Deduplicates> Round<D, S> {
         }
         self.claims += 1;
         self.claiming_since = Some(now);
-        let (pool, rule, cursor) = (self.pool.clone(), self.rule.clone(), self.cursor);
+        let (pool, mut rule, cursor) = (self.pool.clone(), self.rule.clone(), self.cursor);
+        rule.look = rule.look.max(room as i64);
         let token = format!("{} {}", rule.worker, self.claims);
         let clock = self.shared.clock::<D>();
         self.under_way.push(Box::pin(async move {
@@ -337,6 +341,11 @@ impl<D: Database, S: Deduplicates> Round<D, S> {
                 telemetry::database_failed("claim", &error);
                 return;
             }
+        };
+        self.rule.look = if claim.changed > claim.rows.len() {
+            LOOK_AROUND
+        } else {
+            1
         };
         if claim.changed == 0 {
             // Nothing behind the cursor: what committed late is in front of it.

@@ -96,6 +96,7 @@ impl Operations for Postgres {
             .bind(millis(rule.refund_patience))
             .bind(millis(rule.click_patience))
             .bind(millis(rule.follower_delay))
+            .bind(rule.look)
             .fetch_all(pool)
             .await?;
         let mut claim = Claim {

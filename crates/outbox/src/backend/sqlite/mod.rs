@@ -82,6 +82,7 @@ impl Operations for Sqlite {
             .bind(REPORT_VERSION)
             .bind(millis(rule.refund_patience))
             .bind(millis(rule.click_patience))
+            .bind(rule.look)
             .fetch_all(&mut *transaction)
             .await?;
         let mut decisions = Vec::with_capacity(rows.len());
