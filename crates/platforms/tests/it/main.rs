@@ -11,8 +11,10 @@ mod hostile_platform;
 mod reconcile;
 
 mod answers;
+mod cases;
 mod delivery;
 mod golden;
+mod guides;
 #[cfg(feature = "tracing")]
 mod leaks;
 #[cfg(feature = "tracing")]
@@ -21,6 +23,7 @@ mod money;
 mod partnac;
 mod partnero;
 mod reports;
+mod settings;
 mod stand_in;
 mod tapfiliate;
 mod webhooks_partnero;
