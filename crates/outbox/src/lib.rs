@@ -62,7 +62,7 @@
 //!
 //! PostgreSQL carries any number of web servers and workers. A worker has up to six connections of
 //! its own, with the settings of your pool. It listens for [`Outbox::wake`], and looks four times a
-//! second where nobody calls that or where a pooler in transaction mode (PgBouncer) doesn't let it
+//! second where nobody calls that or where a pooler in transaction mode (`PgBouncer`) doesn't let it
 //! listen. Rows are claimed with `FOR UPDATE SKIP LOCKED` and a lease; a worker that is killed is
 //! replaced within 60 seconds.
 //!
@@ -87,6 +87,11 @@
 //! | `tracing` | events of target `tower_referral`, without anything that came from a visitor |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
+// Without a database there is nothing that uses the rest.
+#![cfg_attr(
+    not(any(feature = "postgres", feature = "sqlite")),
+    allow(dead_code, unused_imports, unused_macros)
+)]
 
 mod backend;
 mod error;

@@ -53,10 +53,10 @@ use crate::Error;
 
 /// The outbox's tables in PostgreSQL, for those who run migrations by a tool of their own. Each text
 /// is run once, in order, in one transaction with the row that [`SCHEMA_VERSION`] describes.
-pub const POSTGRES_SCHEMA: &[&str] = &[include_str!("postgres/schema_1.sql")];
+pub const POSTGRES_SCHEMA: &[&str] = &[include_str!("backend/postgres/schema_1.sql")];
 
 /// The outbox's tables in SQLite, as [`POSTGRES_SCHEMA`].
-pub const SQLITE_SCHEMA: &[&str] = &[include_str!("sqlite/schema_1.sql")];
+pub const SQLITE_SCHEMA: &[&str] = &[include_str!("backend/sqlite/schema_1.sql")];
 
 /// How far the tables are: a table with one row, the number of texts that were run. The parameter is
 /// that number.
@@ -66,17 +66,17 @@ pub const SCHEMA_VERSION: [&str; 2] = [
 ];
 
 /// Enqueues one report in PostgreSQL. Its parameter is the report's JSON, as text.
-pub const POSTGRES_ENQUEUE: &str = include_str!("postgres/enqueue.sql");
+pub const POSTGRES_ENQUEUE: &str = include_str!("backend/postgres/enqueue.sql");
 
 /// Enqueues several reports in PostgreSQL. Its parameter is a JSON array of reports with different
 /// IDs, as text.
-pub const POSTGRES_ENQUEUE_ALL: &str = include_str!("postgres/enqueue_all.sql");
+pub const POSTGRES_ENQUEUE_ALL: &str = include_str!("backend/postgres/enqueue_all.sql");
 
 /// Enqueues one report in SQLite. Its parameter is the report's JSON, as text.
-pub const SQLITE_ENQUEUE: &str = include_str!("sqlite/enqueue.sql");
+pub const SQLITE_ENQUEUE: &str = include_str!("backend/sqlite/enqueue.sql");
 
 /// Enqueues several reports in SQLite. Its parameter is a JSON array of reports, as text.
-pub const SQLITE_ENQUEUE_ALL: &str = include_str!("sqlite/enqueue_all.sql");
+pub const SQLITE_ENQUEUE_ALL: &str = include_str!("backend/sqlite/enqueue_all.sql");
 
 /// Writes a report as the JSON that the statements take.
 ///

@@ -1,5 +1,7 @@
 //! The worker's loop: one task over everything that is under way, in the order in which it ends.
 
+mod upkeep;
+
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::pin::pin;
@@ -15,23 +17,19 @@ use tokio::sync::watch;
 use super::Settings;
 use super::call::{Caller, Deduplicates, End};
 use super::gate::{Gate, Signal, Ticket};
-use crate::backend::{ClaimRule, Clean, Database, Depth};
+use crate::backend::{ClaimRule, Database, Depth};
 use crate::outbox::Shared;
-use crate::row::{Claim, Claimed, Held, Saved, millis};
+use crate::row::{Claim, Claimed, Held, Saved};
 use crate::{Error, Outbox, telemetry};
 
-/// How many rows a claim takes.
-const BATCH: usize = 16;
+/// How many rows a claim takes, and how many it looks at once it has found some that have to wait for
+/// others: a long queue under one key is put off in few steps.
+const BATCH: usize = 32;
+const LOOK_AROUND: i64 = 256;
 /// Between two tries when the database fails.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// How often a claim begins at the front again, rather than behind what the last one left.
 const CURSOR_LIFE: Duration = Duration::from_secs(1);
-/// How often a worker says that it lives, and looks whether a person wants it to try.
-const SEEN: Duration = Duration::from_secs(10);
-const SEEN_WHILE_PAUSED: Duration = Duration::from_secs(1);
-/// How often the counts for metrics are taken, and how often is cleaned up.
-const SAMPLE: Duration = Duration::from_secs(15);
-const CLEAN: Duration = Duration::from_secs(60);
 /// The front of the queue.
 const FRONT: (i64, i64) = (i64::MIN, i64::MIN);
 
@@ -86,7 +84,7 @@ pub(super) async fn run<D: Database, S: Deduplicates>(
 
 async fn changed(receiver: &mut watch::Receiver<()>) {
     if receiver.changed().await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
@@ -146,6 +144,7 @@ impl<D: Database, S: Deduplicates> Round<D, S> {
                 refund_patience: settings.refund_patience,
                 click_patience: settings.click_patience,
                 follower_delay: settings.follower_delay,
+                look: 1,
             },
             gate: Gate::new(settings.concurrency, settings.pause),
             pool,
@@ -216,7 +215,7 @@ impl<D: Database, S: Deduplicates> Round<D, S> {
     fn begin_claim(&mut self, now: Instant) {
         let limit = self.gate.limit(now);
         // One batch ahead, and nothing more while the database doesn't take what became of the last.
-        let wanted = (limit * 2).min(self.settings.concurrency + BATCH);
+        let wanted = limit + limit.saturating_mul(2).min(BATCH);
         let in_hand = self.calls + self.ready.len();
         let room = wanted.saturating_sub(in_hand).min(BATCH);
         let is_due = now >= self.claim_at && self.finished.len() < 16 * BATCH;
@@ -224,7 +223,7 @@ impl<D: Database, S: Deduplicates> Round<D, S> {
             return;
         }
         // Few at a time only where few may go at a time.
-        if room == 0 || (room < BATCH && limit >= BATCH && self.ready.len() >= BATCH / 2) {
+        if room == 0 || (room < BATCH / 2 && limit >= BATCH / 2) {
             return;
         }
         if now >= self.cursor_since + CURSOR_LIFE {
@@ -233,7 +232,8 @@ impl<D: Database, S: Deduplicates> Round<D, S> {
         }
         self.claims += 1;
         self.claiming_since = Some(now);
-        let (pool, rule, cursor) = (self.pool.clone(), self.rule.clone(), self.cursor);
+        let (pool, mut rule, cursor) = (self.pool.clone(), self.rule.clone(), self.cursor);
+        rule.look = rule.look.max(room as i64);
         let token = format!("{} {}", rule.worker, self.claims);
         let clock = self.shared.clock::<D>();
         self.under_way.push(Box::pin(async move {
@@ -253,72 +253,6 @@ impl<D: Database, S: Deduplicates> Round<D, S> {
             let result = D::save(&pool, &rows, clock).await;
             Event::Saved(rows, result)
         }));
-    }
-
-    /// Renews the lease of everything in hand, three times within each.
-    fn begin_renewal(&mut self, now: Instant) {
-        if self.is_renewing || self.held.is_empty() || now < self.renew_at {
-            return;
-        }
-        self.is_renewing = true;
-        self.renew_at = now + self.settings.lease / 3;
-        let rows = self.held.iter();
-        let rows: Vec<Held> = rows
-            .map(|(seq, (token, _))| Held {
-                seq: *seq,
-                token: token.clone(),
-            })
-            .collect();
-        let (pool, clock) = (self.pool.clone(), self.shared.clock::<D>());
-        let lease = millis(self.settings.lease);
-        self.under_way.push(Box::pin(async move {
-            Event::Renewed(D::renew(&pool, &rows, lease, clock).await)
-        }));
-    }
-
-    fn begin_upkeep(&mut self, now: Instant) {
-        let clock = self.shared.clock::<D>();
-        if now >= self.seen_at && !self.is_seeing {
-            self.is_seeing = true;
-            let paused = self.gate.paused().map(|(since, reason)| {
-                (
-                    millis(now.saturating_duration_since(since)),
-                    reason.to_owned(),
-                )
-            });
-            self.seen_at = now
-                + if paused.is_some() {
-                    SEEN_WHILE_PAUSED
-                } else {
-                    SEEN
-                };
-            let (pool, worker) = (self.pool.clone(), self.rule.worker.clone());
-            self.under_way.push(Box::pin(async move {
-                Event::Seen(D::worker_seen(&pool, worker, paused, clock).await)
-            }));
-        }
-        if now >= self.sample_at && telemetry::WANTS_SAMPLES {
-            self.sample_at = now + SAMPLE;
-            let pool = self.pool.clone();
-            self.under_way.push(Box::pin(async move {
-                Event::Sampled(D::depth(&pool, clock).await)
-            }));
-        }
-        if now >= self.clean_at {
-            self.clean_at = now + CLEAN;
-            let rules = [
-                self.settings.keep_content.map(Clean::Content),
-                self.settings.keep_rows.map(Clean::Rows),
-                Some(Clean::Clicks),
-                Some(Clean::Unread),
-            ];
-            for what in rules.into_iter().flatten() {
-                let pool = self.pool.clone();
-                self.under_way.push(Box::pin(async move {
-                    Event::Cleaned(D::clean(&pool, what, clock).await)
-                }));
-            }
-        }
     }
 
     /// Gives back what was claimed and not begun.
@@ -348,7 +282,7 @@ impl<D: Database, S: Deduplicates> Round<D, S> {
         match event {
             Event::Claimed(result) => self.take_claim(now, result),
             Event::Called(row, ticket, end, signal) => {
-                self.take_call(now, *row, ticket, end, &signal)
+                self.take_call(now, *row, ticket, end, &signal);
             }
             Event::Saved(rows, Ok(())) => {
                 self.is_saving = false;
@@ -378,7 +312,6 @@ impl<D: Database, S: Deduplicates> Round<D, S> {
                 self.renew_at = now + TRY_AGAIN;
                 telemetry::database_failed("renew", &error);
             }
-            Event::Released(Ok(())) => {}
             // The lease ends, and somebody takes them up.
             Event::Released(Err(error)) => telemetry::database_failed("release", &error),
             Event::Seen(result) => {
@@ -393,7 +326,7 @@ impl<D: Database, S: Deduplicates> Round<D, S> {
             Event::Sampled(Err(error)) => telemetry::database_failed("count", &error),
             // A full batch leaves more to do.
             Event::Cleaned(Ok(count)) if count >= 1000 => self.clean_at = now,
-            Event::Cleaned(Ok(_)) => {}
+            Event::Released(Ok(())) | Event::Cleaned(Ok(_)) => {}
             Event::Cleaned(Err(error)) => telemetry::database_failed("clean up", &error),
         }
     }
@@ -408,6 +341,11 @@ impl<D: Database, S: Deduplicates> Round<D, S> {
                 telemetry::database_failed("claim", &error);
                 return;
             }
+        };
+        self.rule.look = if claim.changed > claim.rows.len() {
+            LOOK_AROUND
+        } else {
+            1
         };
         if claim.changed == 0 {
             // Nothing behind the cursor: what committed late is in front of it.

@@ -268,19 +268,19 @@ pub(crate) fn credit(key: &str) -> tower_referral_platforms::Credit {
 }
 
 /// A sale with credit.
-pub(crate) fn sale(order: impl ToString, customer: &str) -> Sale {
+pub(crate) fn sale(order: impl std::fmt::Display, customer: &str) -> Sale {
     bare_sale(order, customer).with_credit(credit("P1"))
 }
 
-pub(crate) fn bare_sale(order: impl ToString, customer: &str) -> Sale {
+pub(crate) fn bare_sale(order: impl std::fmt::Display, customer: &str) -> Sale {
     let amount = Money::new("99.99", "EUR").unwrap();
-    Sale::new(order.to_string(), customer, amount).unwrap()
+    Sale::new(order, customer, amount).unwrap()
 }
 
 pub(crate) fn sign_up(customer: &str) -> SignUp {
     SignUp::new(customer).unwrap().with_credit(credit("P1"))
 }
 
-pub(crate) fn refund(order: impl ToString) -> Refund {
-    Refund::whole(order.to_string()).unwrap()
+pub(crate) fn refund(order: impl std::fmt::Display) -> Refund {
+    Refund::whole(order).unwrap()
 }

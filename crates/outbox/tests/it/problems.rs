@@ -88,10 +88,11 @@ on_both! {
             "17",
         ] {
             let insert = "INSERT INTO referral_outbox (report) SELECT $1 WHERE 1 = 1";
-            let insert = match db.url.starts_with("postgres") {
-                true => insert.replace("$1", "$1::text::jsonb"),
-                false => insert.to_owned(),
-            };
+            let insert = if db.url.starts_with("postgres") {
+insert.replace("$1", "$1::text::jsonb")
+} else {
+insert.to_owned()
+};
             let insert = sqlx::query(sqlx::AssertSqlSafe(insert)).bind(report);
             insert.execute(&db.pool).await.unwrap();
         }

@@ -28,10 +28,11 @@ on_both! {
 
     async fn a_newer_row_is_left_to_a_newer_worker(db) {
         let newer = r#"{"version": 2, "kind": "sale", "order": "new"}"#;
-        let insert = match db.url.starts_with("postgres") {
-            true => "INSERT INTO referral_outbox (report) VALUES ($1::text::jsonb)",
-            false => "INSERT INTO referral_outbox (report) VALUES ($1)",
-        };
+        let insert = if db.url.starts_with("postgres") {
+"INSERT INTO referral_outbox (report) VALUES ($1::text::jsonb)"
+} else {
+"INSERT INTO referral_outbox (report) VALUES ($1)"
+};
         sqlx::query(insert).bind(newer).execute(&db.pool).await.unwrap();
         db.outbox.enqueue(&db.pool, sale("old", "C1")).await.unwrap();
         let platform = Platform::new(true);
@@ -89,10 +90,11 @@ on_both! {
     async fn a_click_that_came_late_goes_with_the_report_that_needs_it(db) {
         let report = r#"{"kind": "sale", "order": "1", "customer": "C1", "amount": "9.99 EUR",
             "credit": {"key": "P1", "reference": "r-1"}}"#;
-        let insert = match db.url.starts_with("postgres") {
-            true => tower_referral_outbox::sql::POSTGRES_ENQUEUE,
-            false => tower_referral_outbox::sql::SQLITE_ENQUEUE,
-        };
+        let insert = if db.url.starts_with("postgres") {
+tower_referral_outbox::sql::POSTGRES_ENQUEUE
+} else {
+tower_referral_outbox::sql::SQLITE_ENQUEUE
+};
         let other = report.replace(r#""1""#, r#""2""#).replace("r-1", "r-2");
         sqlx::query(insert).bind(report).fetch_all(&db.pool).await.unwrap();
         sqlx::query(insert).bind(other).fetch_all(&db.pool).await.unwrap();

@@ -1,12 +1,12 @@
 -- $1 now, $2 newest version that is read, $3 how long a refund waits for its sale,
--- $4 how long a report waits for a click
+-- $4 how long a report waits for a click, $5 how many rows to look at
 WITH due AS MATERIALIZED (
     SELECT seq, id, sequence_key, depends_on, click_reference, state, not_before, created_at,
         blocked_by, attempts, report, next_report, may_have_arrived
     FROM referral_outbox
     WHERE open AND version <= $2 AND not_before <= $1
     ORDER BY not_before, seq
-    LIMIT 64
+    LIMIT $5
 ), facts AS MATERIALIZED (
     SELECT due.*,
         coalesce(due.id, 'row:' || due.seq) AS name,

@@ -2,11 +2,19 @@
 
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+use serde_json::json;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use sqlx::{Executor, Pool, Postgres, Row};
 
-use super::*;
+use super::{
+    Changed, ClaimRule, Clean, Database, Depth, Operations, READS, REPORT_VERSION, enqueued,
+};
+use crate::row::{
+    Attempt, Claim, Claimed, Entry, Held, LateClick, Paused, Saved, State, millis, time,
+};
+use crate::{Enqueued, Error, sql};
 
 const CHANNEL: &str = "referral_outbox";
 /// How many connections a worker has of its own, the one that listens among them.
@@ -88,6 +96,7 @@ impl Operations for Postgres {
             .bind(millis(rule.refund_patience))
             .bind(millis(rule.click_patience))
             .bind(millis(rule.follower_delay))
+            .bind(rule.look)
             .fetch_all(pool)
             .await?;
         let mut claim = Claim {

@@ -2,10 +2,18 @@
 
 use std::time::SystemTime;
 
+use futures_util::future::BoxFuture;
+use serde_json::json;
 use sqlx::pool::PoolConnection;
 use sqlx::{Executor, Pool, Row, Sqlite};
 
-use super::*;
+use super::{
+    Changed, ClaimRule, Clean, Database, Depth, Operations, READS, REPORT_VERSION, enqueued,
+};
+use crate::row::{
+    Attempt, Claim, Claimed, Entry, Held, LateClick, Paused, Saved, State, millis, time,
+};
+use crate::{Enqueued, Error, sql};
 
 /// Takes the database for writing at once, so that what is read within is still so when it is
 /// written.
@@ -74,6 +82,7 @@ impl Operations for Sqlite {
             .bind(REPORT_VERSION)
             .bind(millis(rule.refund_patience))
             .bind(millis(rule.click_patience))
+            .bind(rule.look)
             .fetch_all(&mut *transaction)
             .await?;
         let mut decisions = Vec::with_capacity(rows.len());
@@ -131,6 +140,6 @@ impl Operations for Sqlite {
     }
 
     async fn listen(_: Pool<Sqlite>, _: impl Fn() + Send + 'static) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }

@@ -1,6 +1,6 @@
 -- $1 token, $2 batch, $3 lease, $4 clock offset, $5 and $6 cursor, $7 newest version that is read,
 -- $8 how long a refund waits for its sale, $9 how long a report waits for a click,
--- $10 how long a follower is put off
+-- $10 how long a follower is put off, $11 how many rows to look at
 WITH due AS MATERIALIZED (
     SELECT seq, kind, id, sequence_key, depends_on, click_reference, state, not_before, created_at,
         blocked_by
@@ -8,7 +8,7 @@ WITH due AS MATERIALIZED (
     WHERE open AND version <= $7 AND (not_before, seq) >= ($5, $6)
         AND not_before <= (extract(epoch FROM statement_timestamp()) * 1000)::bigint + $4
     ORDER BY not_before, seq
-    LIMIT 64
+    LIMIT $11
     FOR UPDATE SKIP LOCKED
 ), facts AS MATERIALIZED (
     SELECT due.*,
