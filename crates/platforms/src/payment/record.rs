@@ -55,9 +55,9 @@ pub(super) struct PaymentFacts {
     /// Refunds and disputes by their IDs.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) back: BTreeMap<String, BackFacts>,
-    /// The latest word on all that was refunded.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) total: Option<TotalFacts>,
+    /// The latest word on all that was refunded, of each charge by its ID.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) totals: BTreeMap<String, TotalFacts>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) reported: Option<Reported>,
 }
@@ -121,8 +121,6 @@ pub(super) struct BackFacts {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct TotalFacts {
-    /// Whose total it is: the ID of the charge.
-    pub(super) id: String,
     pub(super) gross: Money,
     /// Seconds of Unix time.
     #[serde(default)]
@@ -223,7 +221,7 @@ impl fmt::Debug for Record {
         if let Some(payment) = self.payment() {
             record
                 .field("back", &payment.back)
-                .field("total", &payment.total);
+                .field("totals", &payment.totals);
         }
         record.finish_non_exhaustive()
     }

@@ -184,6 +184,23 @@ fn trap_4_refunds_and_the_cumulative_total_are_never_both_reported() {
 }
 
 #[test]
+fn trap_4_an_invoice_that_two_charges_paid_has_two_totals() {
+    let charge = |of: &str, amount, at| {
+        let charge = Shape::New.charge(of, 5_950, amount);
+        stripe_event(&Shape::New.event_at("charge.refunded", at, charge))
+    };
+    let second = json!({
+        "id": "inpay_2", "object": "invoice_payment", "invoice": "in_1", "status": "paid",
+        "payment": { "payment_intent": "pi_b", "type": "payment_intent" },
+    });
+    let second = stripe_event(&Shape::New.event("invoice_payment.paid", second));
+    let mut events = with_link(Shape::New, "in_1", vec![invoice(Shape::New, "in_1")]);
+    events.extend([second, charge("in_1", 3_000, 10), charge("b", 2_000, 20)]);
+    let expected = one("in_1", 1_000_000, 420_200, None);
+    assert_eq!(same_in_any_order(&events), expected);
+}
+
+#[test]
 fn trap_4_a_total_that_includes_a_refund_that_failed_later() {
     for shape in SHAPES {
         let at = |name: &str, at, object| stripe_event(&shape.event_at(name, at, object));
