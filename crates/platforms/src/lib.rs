@@ -37,6 +37,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod advice;
 pub mod affiliate;
 mod answer;
 mod api;
@@ -55,17 +56,18 @@ pub mod payment;
 mod redact;
 mod report;
 mod retries;
+mod sequence;
+mod services;
 mod telemetry;
 mod transport;
 
+pub use self::advice::{Advice, ReportError};
 pub use self::affiliate::partnac::Partnac;
 pub use self::affiliate::partnero::{Partnero, PartneroFriends};
 pub use self::affiliate::tapfiliate::Tapfiliate;
 pub use self::answer::{Answer, Message, Refusal};
-pub use self::api::{
-    Advice, Batch, ClickApi, CreatedClick, Repeat, ReportApi, ReportError, Step, Unsupported,
-};
-pub use self::client::{ClickService, Client, ReportRequest, ReportService};
+pub use self::api::{Batch, ClickApi, CreatedClick, Repeat, ReportApi, Step, Unsupported};
+pub use self::client::{Client, ReportRequest};
 pub use self::delivery::{
     Delivery, DeliveryOutcome, DeliveryState, DeliveryStore, Failure, deliver,
 };
@@ -80,4 +82,5 @@ pub use self::report::{
     Receipt, Refund, RefundReversal, Report, Sale, SaleUpdate, SignUp,
 };
 pub use self::retries::Retries;
+pub use self::services::{ClickService, ReportService};
 pub use self::transport::{NotSent, Transport};

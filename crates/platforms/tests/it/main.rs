@@ -11,8 +11,10 @@ mod hostile_platform;
 mod reconcile;
 
 mod answers;
+mod cases;
 mod delivery;
 mod golden;
+mod guides;
 #[cfg(feature = "tracing")]
 mod leaks;
 #[cfg(feature = "tracing")]
