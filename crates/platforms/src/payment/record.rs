@@ -144,7 +144,7 @@ pub(super) struct BackFacts {
     pub(super) reversals: u32,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct TotalFacts {
     pub(super) gross: Money,
     /// Seconds of Unix time.

@@ -288,7 +288,8 @@ impl PaymentFacts {
             };
             let refund = refund
                 .with_id(numbered(counts.0))?
-                .with_sale_amount(reported.net);
+                .with_sale_amount(reported.net)
+                .with_total_refunded(back);
             Report::from(reported.with_customer(refund)?)
         } else {
             let reversal = RefundReversal::part(&reported.order, amount)?;
@@ -431,7 +432,9 @@ impl Reported {
             None => Refund::whole(&self.order),
         };
         let refund = refund.ok()?.with_id("duplicate").ok()?;
-        let refund = refund.with_sale_amount(self.net);
+        let refund = refund
+            .with_sale_amount(self.net)
+            .with_total_refunded(self.net);
         self.with_customer(refund).map(Report::from).ok()
     }
 

@@ -241,6 +241,7 @@ impl Sums {
                 order.1 += refund.amount().map_or(order.0, units);
                 assert!(order.1 <= order.0, "below zero: {report:?}");
                 assert!(refund.known_amount().is_some());
+                assert_eq!(refund.total_refunded().map(units), Some(order.1));
             }
             Report::RefundReversal(back) => {
                 assert!(seen.insert(report.id()), "twice: {report:?}");
