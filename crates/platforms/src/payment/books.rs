@@ -17,7 +17,8 @@ use crate::{Credit, Report};
 /// one after the other, also where nothing is stored under that link yet: with PostgreSQL lock every
 /// link (`pg_advisory_xact_lock`) in a statement, or in a `VOLATILE` function, *before* the one that
 /// reads; with SQLite begin the transaction with `BEGIN IMMEDIATE`. Without that an invoice and the
-/// event that says whose it is can miss each other.
+/// event that says whose it is can miss each other. Links come sorted; where two transactions lock each
+/// other out after all, one fails, and the provider sends its event again.
 ///
 /// Booking a payment takes one `find` and one `save`, and one `credit` where no record has it. Only an
 /// event that brings what earlier payments may have been waiting for takes a second `find`.
@@ -80,7 +81,8 @@ impl Booked {
 /// Books an event: stores what is new of it, and returns what platforms are to be told.
 ///
 /// Events may come twice and in any order. In the end the same sales are reported with the same
-/// credit, and the same amounts have gone back.
+/// credit, and the same amounts have gone back. Where two credits compete for one sale, the one that
+/// is known when the sale is first credited stays.
 ///
 /// - A payment of a subscription is credited to whom the customer is credited
 ///   ([`PaymentLink::of_customer`] or [`Books::credit`]), and otherwise to the referral that came with

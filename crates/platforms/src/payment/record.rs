@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -16,7 +17,7 @@ use crate::{Credit, Money};
 /// `Debug` shows no referral.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    #[serde(default = "first_version")]
+    #[serde(default = "first_version", deserialize_with = "known_version")]
     pub(super) version: u32,
     pub(super) id: String,
     #[serde(default)]
@@ -25,8 +26,28 @@ pub struct Record {
     pub(super) facts: Facts,
 }
 
+/// The version that this crate writes, and the newest that it reads.
+const VERSION: u32 = 1;
+
 fn first_version() -> u32 {
     1
+}
+
+/// Refuses what a newer version wrote, so that nothing of it is lost by writing it again.
+fn known_version<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    let version = u32::deserialize(from)?;
+    if version > VERSION {
+        return Err(D::Error::custom(format_args!(
+            "the record is of version {version}, and this program reads up to version {VERSION}: \
+             update tower-referral-platforms"
+        )));
+    }
+    Ok(version)
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
@@ -55,9 +76,9 @@ pub(super) struct PaymentFacts {
     /// Refunds and disputes by their IDs.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) back: BTreeMap<String, BackFacts>,
-    /// The latest word on all that was refunded.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) total: Option<TotalFacts>,
+    /// The latest word on all that was refunded, of each charge by its ID.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) totals: BTreeMap<String, TotalFacts>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) reported: Option<Reported>,
 }
@@ -70,36 +91,40 @@ pub(super) struct SaleFacts {
     pub(super) decimals: u8,
     #[serde(default)]
     pub(super) payment_kind: PaymentKind,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) is_own_order: bool,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) is_weak: bool,
     /// Another payment of the same order was there first.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) is_second: bool,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) customer: Option<String>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) subscription: Option<Link>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) payer: Option<Link>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) credit: Option<Credit>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) coupon: Option<String>,
-    #[serde(default, with = "time::serde::rfc3339::option")]
+    #[serde(
+        default,
+        with = "time::serde::rfc3339::option",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub(super) paid_at: Option<OffsetDateTime>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct BackFacts {
     pub(super) gross: Money,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) net: Option<Money>,
     /// Does it give back what another one took?
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) is_contra: bool,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) is_dispute: bool,
     /// Seconds of Unix time, and how far it got: the greatest pair counts.
     #[serde(default)]
@@ -107,28 +132,26 @@ pub(super) struct BackFacts {
     /// Does the money go back, by that state?
     pub(super) is_active: bool,
     /// When it was first known to have failed, in seconds of Unix time.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) failed_at: Option<i64>,
     /// Is it part of what was reported?
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) is_applied: bool,
     /// How many refunds and reversals were reported for it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) refunds: u32,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) reversals: u32,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct TotalFacts {
-    /// Whose total it is: the ID of the charge.
-    pub(super) id: String,
     pub(super) gross: Money,
     /// Seconds of Unix time.
     #[serde(default)]
     pub(super) at: i64,
     /// Is it part of what was reported?
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) is_applied: bool,
 }
 
@@ -138,12 +161,12 @@ pub(super) struct Reported {
     pub(super) order: String,
     pub(super) customer: String,
     pub(super) net: Money,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) is_guest: bool,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) is_credited: bool,
     /// How much of the net went back.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) back: Option<Money>,
 }
 
@@ -151,7 +174,7 @@ impl Record {
     pub(super) fn new(links: BTreeSet<Link>, facts: Facts) -> Option<Self> {
         let id = links.first()?.as_str().to_owned();
         Some(Self {
-            version: first_version(),
+            version: VERSION,
             id,
             links,
             facts,
@@ -223,7 +246,7 @@ impl fmt::Debug for Record {
         if let Some(payment) = self.payment() {
             record
                 .field("back", &payment.back)
-                .field("total", &payment.total);
+                .field("totals", &payment.totals);
         }
         record.finish_non_exhaustive()
     }

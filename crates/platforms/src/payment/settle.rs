@@ -88,15 +88,19 @@ impl PaymentFacts {
 
     fn add_total(&mut self, back: &MoneyBack, at: i64) {
         let new = TotalFacts {
-            id: back.id.clone(),
             gross: back.gross,
             at,
             is_applied: false,
         };
-        self.total = match self.total.take() {
-            Some(known) => Some(known.join(new)),
-            None => Some(new),
+        self.join_total(&back.id, new);
+    }
+
+    fn join_total(&mut self, id: &str, new: TotalFacts) {
+        let new = match self.totals.remove(id) {
+            Some(known) => known.join(new),
+            None => new,
         };
+        self.totals.insert(id.to_owned(), new);
     }
 
     /// Joins what turned out to be one payment. Where both were reported, one is taken back.
@@ -120,10 +124,9 @@ impl PaymentFacts {
             other.back.values_mut().for_each(|back| {
                 back.is_applied = false;
             });
-            other
-                .total
-                .iter_mut()
-                .for_each(|total| total.is_applied = false);
+            other.totals.values_mut().for_each(|total| {
+                total.is_applied = false;
+            });
         }
         kept.sale = match (kept.sale, other.sale) {
             (Some(kept_sale), Some(sale)) if kept.reported.is_some() => {
@@ -140,10 +143,9 @@ impl PaymentFacts {
                 }
             }
         }
-        kept.total = match (kept.total, other.total) {
-            (Some(known), Some(total)) => Some(known.join(total)),
-            (known, total) => known.or(total),
-        };
+        for (id, total) in other.totals {
+            kept.join_total(&id, total);
+        }
         kept
     }
 
@@ -235,14 +237,19 @@ impl PaymentFacts {
                 Err(InvalidId) => reason = Some(Reason::InvalidId),
             }
         }
-        if let Some(total) = &mut self.total {
-            if total.gross.currency() != currency {
-                return Some(Reason::OtherCurrency);
+        let ids: Vec<String> = self.totals.keys().cloned().collect();
+        for id in ids {
+            let Some(total) = self.totals.get_mut(&id) else {
+                continue;
+            };
+            if !is_own(&total.gross) {
+                reason = Some(Reason::OtherCurrency);
+                continue;
             }
             total.is_applied = true;
             let amount = total.gross.to_string();
             let amount = amount.split(' ').next().unwrap_or_default();
-            let id = format!("{}:{amount}", total.id);
+            let id = format!("{id}:{amount}");
             match self.difference(&id, (1, 1)) {
                 Ok(report) => reports.extend(report),
                 Err(InvalidId) => reason = Some(Reason::InvalidId),
@@ -281,7 +288,8 @@ impl PaymentFacts {
             };
             let refund = refund
                 .with_id(numbered(counts.0))?
-                .with_sale_amount(reported.net);
+                .with_sale_amount(reported.net)
+                .with_total_refunded(back);
             Report::from(reported.with_customer(refund)?)
         } else {
             let reversal = RefundReversal::part(&reported.order, amount)?;
@@ -310,11 +318,20 @@ impl PaymentFacts {
             };
             *sum = (sum.0.checked_add(gross)?, sum.1.checked_add(net)?);
         }
-        if let Some(total) = self.total.as_ref().filter(|total| total.is_applied) {
+        let mut totals = self
+            .totals
+            .values()
+            .filter(|total| total.is_applied)
+            .peekable();
+        if totals.peek().is_some() {
+            let (mut rest, mut latest) = (0_i128, i64::MIN);
+            for total in totals {
+                rest = rest.checked_add(ratio.units(&total.gross)?)?;
+                latest = latest.max(total.at);
+            }
             // What failed after the total was taken is still in it.
             let failed = self.back.values().filter(|back| !back.is_active);
-            let failed = failed.filter(|back| back.failed_at.is_some_and(|at| at >= total.at));
-            let mut rest = ratio.units(&total.gross)?;
+            let failed = failed.filter(|back| back.failed_at.is_some_and(|at| at >= latest));
             for back in failed {
                 rest = rest.checked_sub(ratio.units(&back.gross)?)?;
             }
@@ -415,7 +432,9 @@ impl Reported {
             None => Refund::whole(&self.order),
         };
         let refund = refund.ok()?.with_id("duplicate").ok()?;
-        let refund = refund.with_sale_amount(self.net);
+        let refund = refund
+            .with_sale_amount(self.net)
+            .with_total_refunded(self.net);
         self.with_customer(refund).map(Report::from).ok()
     }
 

@@ -7,7 +7,7 @@ use tower_referral_platforms::payment::{Event, PaymentLink, Reason};
 
 use crate::stripe_events::{SHAPES, Shape, session, subscription_session};
 use crate::support::{
-    JsonBooks, Sums, credit, enter, lines, play, same_in_any_order, stripe, stripe_event,
+    JsonBooks, NOW, Sums, credit, enter, lines, play, same_in_any_order, stripe, stripe_event,
 };
 
 fn ignored(json: &Value) -> Reason {
@@ -181,6 +181,23 @@ fn trap_4_refunds_and_the_cumulative_total_are_never_both_reported() {
         let late = [&base[..], &totals, &totals].concat();
         assert_eq!(play(&late).0.len(), 3);
     }
+}
+
+#[test]
+fn trap_4_an_invoice_that_two_charges_paid_has_two_totals() {
+    let charge = |of: &str, amount, at| {
+        let charge = Shape::New.charge(of, 5_950, amount);
+        stripe_event(&Shape::New.event_at("charge.refunded", at, charge))
+    };
+    let second = json!({
+        "id": "inpay_2", "object": "invoice_payment", "invoice": "in_1", "status": "paid",
+        "payment": { "payment_intent": "pi_b", "type": "payment_intent" },
+    });
+    let second = stripe_event(&Shape::New.event("invoice_payment.paid", second));
+    let mut events = with_link(Shape::New, "in_1", vec![invoice(Shape::New, "in_1")]);
+    events.extend([second, charge("in_1", 3_000, 10), charge("b", 2_000, 20)]);
+    let expected = one("in_1", 1_000_000, 420_200, None);
+    assert_eq!(same_in_any_order(&events), expected);
 }
 
 #[test]
@@ -826,7 +843,7 @@ fn records_show_no_referral_and_have_a_lasting_form() {
     assert_eq!(payment["version"], 1);
     assert_eq!(payment["kind"], "payment");
     assert_eq!(payment["sale"]["net"], "100.00 EUR");
-    // What an earlier version wrote is read with defaults.
+    // What is left out is read as its default.
     let first = json!({
         "id": "stripe:invoice:in_1", "kind": "payment", "links": ["stripe:invoice:in_1"],
         "sale": { "order": "in_1", "gross": "119.00 EUR", "net": "100.00 EUR", "decimals": 2 },
@@ -843,4 +860,45 @@ fn amounts_are_bounded_by_what_money_holds() {
     let json = Shape::New.event("checkout.session.completed", huge);
     assert_eq!(ignored(&json), Reason::Incomplete);
     assert!(Money::from_minor(i64::MAX, "EUR").is_err());
+}
+
+#[test]
+fn what_is_stored_stays_readable() {
+    let mut books = JsonBooks::default();
+    let mut events = vec![
+        signed_up("P1"),
+        stripe_event(&Shape::New.event(
+            "checkout.session.completed",
+            subscription_session("cs_1", "in_1"),
+        )),
+        invoice(Shape::New, "in_1"),
+        refund(Shape::New, "re_1", "in_1", 3_000, "pending"),
+        refund(Shape::New, "re_1", "in_1", 3_000, "failed"),
+    ];
+    let charge = Shape::New.charge("in_1", 11_900, 5_000);
+    let late = NOW + 10;
+    events.push(stripe_event(&Shape::New.event_at(
+        "charge.refunded",
+        late,
+        charge,
+    )));
+    let dispute = Shape::New.dispute("dp_1", "in_1", 6_900, "needs_response");
+    events.push(stripe_event(
+        &Shape::New.event("charge.dispute.created", dispute),
+    ));
+    for event in with_link(Shape::New, "in_1", events) {
+        let _ = enter(&mut books, &event);
+    }
+    let records: Vec<_> = books.records().collect();
+    let golden = include_str!("golden/records.json");
+    let written = serde_json::to_value(&records).expect("JSON");
+    let expected: Value = serde_json::from_str(golden).expect("JSON");
+    assert_eq!(written, expected, "{written:#}");
+    let read: Vec<tower_referral_platforms::payment::Record> =
+        serde_json::from_str(golden).expect("records");
+    assert_eq!(read, records);
+    let mut newer = expected[0].clone();
+    newer["version"] = 2.into();
+    let newer: Result<tower_referral_platforms::payment::Record, _> = serde_json::from_value(newer);
+    assert!(newer.is_err_and(|error| error.to_string().contains("version 2")));
 }
