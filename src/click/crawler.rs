@@ -9,7 +9,7 @@
 /// some dozens of products that are known by name.
 ///
 /// ```
-/// use tower_referral::is_crawler;
+/// use tower_referral::click::is_crawler;
 ///
 /// assert!(is_crawler("Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"));
 /// assert!(is_crawler("curl/8.5.0"));

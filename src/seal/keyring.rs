@@ -1,10 +1,10 @@
-//! The signing keys: one named key signs, older ones only verify. What is signed, and how, is
-//! `seal`'s business.
+//! The signing keys: one named key signs, older ones only verify.
 
 use std::{env, fmt, str::FromStr, sync::Arc};
 
-use base64_simd::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
-use constant_time_eq::constant_time_eq;
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use sha2::{Digest as _, Sha256};
 use smol_str::SmolStr;
 
 /// The environment variable that [`Keyring::from_env`] reads the signing key from.
@@ -40,14 +40,10 @@ impl SigningKey {
     /// # Errors
     ///
     /// An ID that isn't 1 to 16 characters of `A-Z a-z 0-9 - _`, a secret under 32 bytes, and a
-    /// secret of one repeated byte.
+    /// secret that repeats a pattern of at most half its length.
     pub fn new(id: impl AsRef<str>, secret: impl AsRef<[u8]>) -> Result<Self, KeyringError> {
         let (id, secret) = (id.as_ref(), secret.as_ref());
-        let id_is_valid = (1..=Self::MAX_ID_LEN).contains(&id.len())
-            && id
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
-        if !id_is_valid {
+        if !Self::is_id(id) {
             return Err(KeyringError::InvalidId);
         }
         let id = SmolStr::new(id);
@@ -57,13 +53,20 @@ impl SigningKey {
                 len: secret.len(),
             });
         }
-        if secret.iter().all(|byte| *byte == secret[0]) {
-            return Err(KeyringError::RepeatedByte { id: id.into() });
+        if is_repeated(secret) {
+            return Err(KeyringError::RepeatedPattern { id: id.into() });
         }
         Ok(Self {
             id,
             secret: secret.into(),
         })
+    }
+
+    pub(crate) fn is_id(text: &str) -> bool {
+        (1..=Self::MAX_ID_LEN).contains(&text.len())
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
     }
 
     /// Makes a key of 32 random bytes from the operating system.
@@ -95,7 +98,7 @@ impl SigningKey {
     /// ```
     #[must_use]
     pub fn reveal(&self) -> String {
-        format!("{}:{}", self.id, STANDARD.encode_to_string(&self.secret))
+        format!("{}:{}", self.id, STANDARD.encode(&self.secret))
     }
 
     /// The key's name.
@@ -109,18 +112,48 @@ impl SigningKey {
     }
 }
 
-/// Reads `ID:BASE64`.
+/// Returns `true` if the secret is a shorter pattern again and again, such as `password` four times: a
+/// placeholder, not a key.
+fn is_repeated(secret: &[u8]) -> bool {
+    (1..=secret.len() / 2).any(|period| {
+        let rest = secret.iter().zip(&secret[period..]);
+        rest.clone().count() > 0 && rest.into_iter().all(|(one, other)| one == other)
+    })
+}
+
+/// Returns the secret as HMAC-SHA256 uses it (RFC 2104 section 2): hashed if it is longer than a block,
+/// then padded with zeros. Two secrets that are the same then sign the same.
+fn hmac_key(secret: &[u8]) -> [u8; 64] {
+    let mut key = [0; 64];
+    if secret.len() > key.len() {
+        key[..32].copy_from_slice(&Sha256::digest(secret));
+    } else {
+        key[..secret.len()].copy_from_slice(secret);
+    }
+    key
+}
+
+/// Parses `ID:BASE64`.
 impl FromStr for SigningKey {
     type Err = KeyringError;
 
     fn from_str(text: &str) -> Result<Self, KeyringError> {
         // Either alphabet, padded or not: people paste from openssl, from a password manager
         // or from another language's `urlsafe_b64encode`.
-        let (id, encoded) = text.trim().split_once(':').ok_or(KeyringError::NoId)?;
+        let text = text.trim();
+        // A file of variables may keep the quotes.
+        let is_quoted = text.len() >= 2
+            && ['"', '\'']
+                .iter()
+                .any(|quote| text.starts_with(*quote) && text.ends_with(*quote));
+        if is_quoted {
+            return Err(KeyringError::Quoted);
+        }
+        let (id, encoded) = text.split_once(':').ok_or(KeyringError::NoId)?;
         let unpadded = encoded.trim_end_matches('=');
         let secret = STANDARD_NO_PAD
-            .decode_to_vec(unpadded)
-            .or_else(|_| URL_SAFE_NO_PAD.decode_to_vec(unpadded))
+            .decode(unpadded)
+            .or_else(|_| URL_SAFE_NO_PAD.decode(unpadded))
             .map_err(|_| KeyringError::InvalidBase64)?;
         Self::new(id, secret)
     }
@@ -180,7 +213,7 @@ impl Keyring {
             if key.id == old.id {
                 return Err(KeyringError::DuplicateId { id: old.id.into() });
             }
-            if constant_time_eq(&key.secret, &old.secret) {
+            if hmac_key(&key.secret) == hmac_key(&old.secret) {
                 return Err(KeyringError::DuplicateSecret {
                     first: key.id.to_string(),
                     second: old.id.into(),
@@ -267,8 +300,10 @@ pub enum KeyringError {
         /// The secret's length in bytes.
         len: usize,
     },
-    /// The secret is one byte repeated: a placeholder, not a key.
-    RepeatedByte {
+    /// The text stands in quotes.
+    Quoted,
+    /// The secret repeats a short pattern: a placeholder, not a key.
+    RepeatedPattern {
         /// The key's ID.
         id: String,
     },
@@ -304,8 +339,7 @@ impl KeyringError {
     }
 }
 
-/// As `Display`, because this is what a `main` that returns the error, or an `unwrap`, shows to whoever
-/// has to mend it.
+/// Shows the same text as `Display`: a `main` that returns the error, or an `unwrap`, prints this.
 impl fmt::Debug for KeyringError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -338,9 +372,13 @@ impl fmt::Display for KeyringError {
                 "the secret of key `{id}` has {len} bytes, and at least {} are needed; {MAKE}",
                 SigningKey::MIN_SECRET_LEN
             ),
-            Self::RepeatedByte { id } => write!(
+            Self::Quoted => f.write_str(
+                "the key stands in quotes: remove them, so that it begins with its name, as in \
+                 2026-11:BASE64",
+            ),
+            Self::RepeatedPattern { id } => write!(
                 f,
-                "the secret of key `{id}` is one byte repeated, so anyone can guess it; {MAKE}"
+                "the secret of key `{id}` repeats a short pattern, so anyone can guess it; {MAKE}"
             ),
             Self::DuplicateId { id } => write!(
                 f,
@@ -348,8 +386,7 @@ impl fmt::Display for KeyringError {
             ),
             Self::DuplicateSecret { first, second } => write!(
                 f,
-                "keys `{first}` and `{second}` have the same secret, so this rotation changes \
-                 nothing: {MAKE} for the new one"
+                "keys `{first}` and `{second}` sign alike, so this rotation changes nothing: {MAKE} for the new one"
             ),
             Self::NoRandomness => write!(
                 f,
