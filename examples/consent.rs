@@ -14,7 +14,7 @@ use axum::http::{HeaderMap, header};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::{Router, routing::get, routing::post};
 use tower_referral::{
-    Capture, Carry, Consent, Forget, Keyring, Referral, ReferralLayer, SignedCookie, SigningKey,
+    Capture, Consent, Forget, Keyring, Referral, ReferralLayer, SigningKey, carry::Carry,
 };
 
 #[tokio::main]
@@ -22,7 +22,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // For a local run. A service reads a lasting key with `Keyring::from_env()`.
     let keyring = Keyring::new(SigningKey::generate("local")?);
     let carry = Carry::builder(keyring.clone()).purpose("consent").build()?;
-    let referrals = ReferralLayer::builder(SignedCookie::new(keyring))
+    let referrals = ReferralLayer::builder(keyring)
         .consent(|request| choice(request.headers()))
         .global_privacy_control()
         .build()?;
