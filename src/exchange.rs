@@ -4,26 +4,25 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use http::{Extensions, HeaderValue, StatusCode};
+use http::{Extensions, StatusCode};
 use smallvec::SmallVec;
 
-use crate::attribution::ClickDue;
-use crate::click::context::ClickContext;
-use crate::click::dispatcher::ClickCall;
 use crate::click::request::BoxFuture;
 use crate::clock::UnixMillis;
 use crate::commands::HandlerCommands;
 use crate::config::Config;
 use crate::consent::{Permission, Permissions};
-use crate::cookie::write::RecordCookie;
-use crate::cookie::{CookieCodec, FoundCookies};
+use crate::cookie::FoundCookies;
 use crate::inbound::Inbound;
 use crate::missing_layer::MissingLayer;
+use crate::outgoing::{Outgoing, set_cookies};
 use crate::query::Query;
-use crate::reason::{Decisions, Reason};
+use crate::reason::Reason;
+use crate::record::Loaded;
 use crate::referral::ClickState;
 use crate::request::RequestRef;
-use crate::state::{Loaded, RequestState, Slot, Win};
+use crate::request_clicks::{self, StartedClick, StartedClicks};
+use crate::state::{RequestState, Slot};
 use crate::store::{Loading, SessionHandle};
 
 /// One request on its way.
@@ -46,21 +45,10 @@ pub(crate) struct Exchange {
     resolved: OnceLock<Resolved>,
 }
 
-/// Clicks that were started in this request, with the program's index.
-type StartedClicks = SmallVec<[(usize, Arc<ClickCall>); 1]>;
-
 /// What was decided, and the clicks that were started for it, with the program's index.
 struct Resolved {
     state: RequestState,
     calls: StartedClicks,
-}
-
-/// What is to be said in the response.
-pub(crate) struct Outgoing {
-    pub(crate) set_cookies: SmallVec<[HeaderValue; 1]>,
-    /// Shared caches must not keep it.
-    pub(crate) is_private: bool,
-    pub(crate) decisions: Decisions,
 }
 
 /// The mark on a request that passed the layer and has nothing of ours. It has no size, so it allocates
@@ -245,16 +233,26 @@ impl Exchange {
                     state.forget(config, index, refusal.reason());
                 }
             }
-            self.join_late_clicks(&mut state);
+            request_clicks::join_late(config, &self.permissions, &mut state);
             let was_due: SmallVec<[bool; 1]> = state.slots.iter().map(Slot::is_due).collect();
             let wins = state.decide(config, &self.permissions, inbound);
             for (index, was_due) in was_due.into_iter().enumerate() {
-                if was_due && inbound.is_page_view {
-                    calls.extend(self.start_due_click(&mut state, index));
+                let is_granted = self.permissions.of(index) == Permission::Granted;
+                if let (true, true, true, Some(context)) = (
+                    was_due,
+                    is_granted,
+                    inbound.is_page_view,
+                    &inbound.click_context,
+                ) {
+                    let context = context.clone();
+                    calls.extend(request_clicks::start_due(
+                        config, &mut state, index, context,
+                    ));
                 }
             }
             for win in wins {
-                calls.extend(self.start_click(&mut state, win));
+                let context = inbound.click_context.clone();
+                calls.extend(request_clicks::start(config, &mut state, win, context));
             }
         } else {
             for index in 0..config.programs.len() {
@@ -263,78 +261,10 @@ impl Exchange {
                 }
             }
             if !self.is_skipped {
-                self.join_late_clicks(&mut state);
+                request_clicks::join_late(config, &self.permissions, &mut state);
             }
         }
         Resolved { state, calls }
-    }
-
-    /// Applies what came since for the clicks that were started earlier. It is written into the cookie, so
-    /// it waits while consent is unknown.
-    fn join_late_clicks(&self, state: &mut RequestState) {
-        let Some(clicks) = &self.config.clicks else {
-            return;
-        };
-        for index in 0..state.slots.len() {
-            if let Some(kept) = &state.slots[index].kept
-                && kept.click != ClickState::Settled
-                && let Some(touch) = kept.touch
-                && self.permissions.of(index) == Permission::Granted
-                && let Some(result) = clicks.late_result(touch, self.now)
-            {
-                state.apply_click(&self.config, index, touch, result);
-            }
-        }
-    }
-
-    /// Starts the click of a touch that won, or leaves it to the visitor's next page view.
-    fn start_click(&self, state: &mut RequestState, win: Win) -> Option<(usize, Arc<ClickCall>)> {
-        let index = win.program;
-        let clicks = self.config.clicks.as_ref()?;
-        let referral = state.slots[index].kept.as_mut()?;
-        let (touch, true) = (referral.touch?, referral.click_id.is_none()) else {
-            return None;
-        };
-        let context = self
-            .inbound
-            .as_ref()
-            .and_then(|it| it.click_context.clone());
-        referral.click = ClickState::Due;
-        match (win.click, context) {
-            (ClickDue::Never, _) | (ClickDue::Now, None) => {
-                referral.click = ClickState::Settled;
-                None
-            }
-            (ClickDue::AtNextPageView, _) => None,
-            (ClickDue::Now, Some(context)) => {
-                let call = clicks.start(referral, touch, context, win.replaced)?;
-                referral.click = ClickState::Started;
-                Some((index, call))
-            }
-        }
-    }
-
-    /// Starts a click that waited for a page view. Of several views at once, in as many tabs, the first one
-    /// claims it, and the others wait for its result.
-    fn start_due_click(
-        &self,
-        state: &mut RequestState,
-        index: usize,
-    ) -> Option<(usize, Arc<ClickCall>)> {
-        let clicks = self.config.clicks.as_ref()?;
-        let context = self.inbound.as_ref()?.click_context.clone()?;
-        let slot = &mut state.slots[index];
-        let referral = slot
-            .kept
-            .as_mut()
-            .filter(|kept| kept.click == ClickState::Due)?;
-        if self.permissions.of(index) != Permission::Granted {
-            return None;
-        }
-        let started = clicks.start_due(referral, referral.touch?, context).ok()?;
-        referral.click = ClickState::Started;
-        slot.changed = true;
-        Some((index, started?))
     }
 
     /// Takes the commands that handlers gave on the request's side.
@@ -378,8 +308,8 @@ impl Exchange {
     /// Finishes a response at once.
     pub(crate) fn finish_now(&self, commands: HandlerCommands, status: StatusCode) -> Outgoing {
         let resolved = self.resolved.get_or_init(|| self.decide(self.open()));
-        let (mut state, _) = self.settle(resolved, commands);
-        self.outgoing(&mut state, status)
+        let (state, _) = self.settle(resolved, commands);
+        self.outgoing(state, status)
     }
 
     /// Finishes a response, with everything that has to be waited for.
@@ -426,7 +356,7 @@ impl Exchange {
     ) -> Outgoing {
         let (mut state, late) = self.settle(resolved, commands);
         self.store(&mut state, late).await;
-        self.outgoing(&mut state, status)
+        self.outgoing(state, status)
     }
 
     /// Takes in the clicks that are there by now, then what the handler said. Returns the clicks that
@@ -439,7 +369,7 @@ impl Exchange {
         let mut state = resolved.state.clone();
         let mut calls = resolved.calls.clone();
         let config = &*self.config;
-        let close = |state: &mut RequestState, (index, call): &(usize, Arc<ClickCall>)| {
+        let close = |state: &mut RequestState, (index, call): &StartedClick| {
             let touch = state.slots[*index]
                 .kept
                 .as_ref()
@@ -453,37 +383,14 @@ impl Exchange {
             }
         };
         calls.retain(|call| close(&mut state, call));
-        for win in commands.apply(config, &self.permissions, &mut state) {
-            if let Some(started) = self.start_captured_click(&mut state, win)
+        for (win, context) in commands.apply(config, &self.permissions, &mut state) {
+            if let Some(started) = request_clicks::start(config, &mut state, win, context)
                 && close(&mut state, &started)
             {
                 calls.push(started);
             }
         }
         (state, calls)
-    }
-
-    /// Starts the click of what a handler captured: the context came with the command.
-    fn start_captured_click(
-        &self,
-        state: &mut RequestState,
-        (win, context): (Win, Option<ClickContext>),
-    ) -> Option<(usize, Arc<ClickCall>)> {
-        let index = win.program;
-        let clicks = self.config.clicks.as_ref()?;
-        let referral = state.slots[index].kept.as_mut()?;
-        if win.click == ClickDue::Never || referral.click_id.is_some() {
-            return None;
-        }
-        referral.touch = referral.touch.or_else(|| self.config.draw_touch());
-        let touch = referral.touch?;
-        referral.click = ClickState::Due;
-        let (ClickDue::Now, Some(context)) = (win.click, context) else {
-            return None;
-        };
-        let call = clicks.start(referral, touch, context, win.replaced)?;
-        referral.click = ClickState::Started;
-        Some((index, call))
     }
 
     /// Writes what changed to the server. What the store doesn't take, the cookie will carry.
@@ -522,58 +429,18 @@ impl Exchange {
         }
     }
 
-    /// Says what is kept: one `Set-Cookie` for each program that changed.
-    fn outgoing(&self, state: &mut RequestState, status: StatusCode) -> Outgoing {
-        let config = &*self.config;
-        let mut set_cookies = SmallVec::new();
-        let mut lengths: SmallVec<[usize; 1]> = state
-            .slots
-            .iter()
-            .enumerate()
-            .map(|(index, slot)| match (&slot.kept, slot.changed) {
-                (Some(kept), true) => config.cookies.least_len(index, kept),
-                (None, true) => 0,
-                (_, false) => slot.cookie_len,
-            })
-            .collect();
-        for index in 0..state.slots.len() {
-            let slot = &state.slots[index];
-            if !slot.changed {
-                continue;
-            }
-            let line = match &slot.kept {
-                None => Some(config.cookies.forget(index)),
-                Some(kept) => {
-                    let others = lengths.iter().sum::<usize>() - lengths[index];
-                    let record = slot.record.as_ref().and_then(|record| {
-                        Some(RecordCookie {
-                            record: record.current.as_ref()?,
-                            carries: !record.holds(kept),
-                            fills_only: record.fills_only,
-                        })
-                    });
-                    config.cookies.keep(index, kept, record, others, state.now)
-                }
-            };
-            match line {
-                Some(line) => {
-                    if slot.kept.is_some() {
-                        lengths[index] = CookieCodec::pair_len(&line);
-                    }
-                    set_cookies.push(line);
-                }
-                None => state.note(config, index, Reason::NoRoom),
-            }
-        }
+    /// Says what is kept.
+    fn outgoing(&self, mut state: RequestState, status: StatusCode) -> Outgoing {
         if let Some(session) = &self.session
             && !status.is_server_error()
         {
             session.copy(state.all_kept());
         }
+        let set_cookies = set_cookies(&self.config, &mut state);
         Outgoing {
             is_private: !set_cookies.is_empty() || self.has_parameter,
             set_cookies,
-            decisions: std::mem::take(&mut state.decisions),
+            decisions: state.decisions,
         }
     }
 

@@ -9,14 +9,13 @@ use std::{
 };
 
 use http::Response;
-use http::header::SET_COOKIE;
 use pin_project_lite::pin_project;
 
-use crate::cache;
 use crate::click::request::BoxFuture;
 use crate::commands::HandlerCommands;
 use crate::config::Config;
-use crate::exchange::{Exchange, Outgoing};
+use crate::exchange::Exchange;
+use crate::outgoing::Outgoing;
 
 pin_project! {
     /// The future of [`ReferralService`](crate::ReferralService).
@@ -148,21 +147,6 @@ fn poll_finishing<R, E>(
         outgoing.write(response);
     }
     Poll::Ready(result)
-}
-
-impl Outgoing {
-    /// Writes into a response what is kept, and keeps shared caches away from it.
-    fn write<R>(self, response: &mut Response<R>) {
-        for line in self.set_cookies {
-            response.headers_mut().append(SET_COOKIE, line);
-        }
-        if self.is_private {
-            cache::make_private(response.headers_mut());
-        }
-        if !self.decisions.is_empty() {
-            response.extensions_mut().insert(self.decisions);
-        }
-    }
 }
 
 impl<F: Future + fmt::Debug> fmt::Debug for ResponseFuture<F> {

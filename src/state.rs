@@ -11,8 +11,8 @@ use crate::consent::{Permission, Permissions};
 use crate::cookie::FoundCookies;
 use crate::inbound::Inbound;
 use crate::reason::{Decisions, Reason};
+use crate::record::{Loaded, OnServer, RecordSlot};
 use crate::referral::{ClickState, Referral, Source, TouchId};
-use crate::visitor::RecordRef;
 use crate::window::check_age;
 
 /// What is known of one visitor.
@@ -37,38 +37,6 @@ pub(crate) struct Slot {
     pub(crate) cookie_len: usize,
     /// Where the referral is on the server.
     pub(crate) record: Option<Box<RecordSlot>>,
-}
-
-/// Where a referral is on the server.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct RecordSlot {
-    /// The record that has it, or will have it; `None` until one is drawn.
-    pub(crate) current: Option<RecordRef>,
-    pub(crate) on_server: OnServer,
-    /// What the cookie carries meanwhile replaces nothing that the server has.
-    pub(crate) fills_only: bool,
-    /// Records of no use any more.
-    pub(crate) discarded: Vec<RecordRef>,
-}
-
-/// What the server has of a referral.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) enum OnServer {
-    #[default]
-    Nothing,
-    Referral(Box<Referral>),
-    /// The store couldn't be asked.
-    Unknown,
-}
-
-/// What was loaded from the server for one program.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Loaded {
-    pub(crate) record: RecordSlot,
-    pub(crate) kept: Option<Referral>,
-    /// What the cookie carried is to be moved to the server.
-    pub(crate) changed: bool,
-    pub(crate) failures: Vec<Reason>,
 }
 
 /// A touch that took a program's slot.
@@ -231,14 +199,20 @@ impl RequestState {
 
     /// Returns `true` if the cookies of all programs together have room for this referral.
     fn has_room(&self, config: &Config, index: usize, referral: &Referral) -> bool {
-        let others = self.slots.iter().enumerate();
-        let others = others.filter(|(other, _)| *other != index);
-        let others = others.map(|(other, slot)| match (&slot.kept, slot.changed) {
-            // It isn't known yet how long the cookie will be that is written now.
-            (Some(kept), true) => config.cookies.least_len(other, kept).max(slot.cookie_len),
-            _ => slot.cookie_len,
-        });
+        let others = (0..self.slots.len()).filter(|other| *other != index);
+        let others = others.map(|other| self.cookie_len(config, other));
         config.cookies.fits(index, referral, others.sum())
+    }
+
+    /// Returns the length of a program's cookie after this response, at least: it isn't known yet how long
+    /// one will be that is written now.
+    pub(crate) fn cookie_len(&self, config: &Config, index: usize) -> usize {
+        let slot = &self.slots[index];
+        match (&slot.kept, slot.changed) {
+            (Some(kept), true) => config.cookies.least_len(index, kept),
+            (None, true) => 0,
+            (_, false) => slot.cookie_len,
+        }
     }
 
     /// Returns `true` if another script's key may take the place of what is kept. Asked beforehand,
@@ -339,21 +313,5 @@ impl Slot {
             click: touch.click,
             replaced: replaced.map(Box::new),
         }
-    }
-}
-
-impl RecordSlot {
-    /// Returns an empty one that knows what is to be deleted.
-    fn emptied(mut self) -> Self {
-        self.discarded.extend(self.current.take());
-        Self {
-            discarded: self.discarded,
-            ..Self::default()
-        }
-    }
-
-    /// Returns `true` if the server has exactly this referral.
-    pub(crate) fn holds(&self, referral: &Referral) -> bool {
-        matches!(&self.on_server, OnServer::Referral(held) if **held == *referral)
     }
 }

@@ -4,7 +4,6 @@ use std::{fmt, str::FromStr};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use smol_str::SmolStr;
 
 /// The ID under which a visitor's referral is kept on the server: 128 random bits.
 ///
@@ -100,11 +99,3 @@ impl fmt::Debug for InvalidVisitorId {
 }
 
 impl std::error::Error for InvalidVisitorId {}
-
-/// What names a record on the server: the visitor, and the signing key that the record's own ID is
-/// derived by.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct RecordRef {
-    pub(crate) key_id: SmolStr,
-    pub(crate) visitor: VisitorId,
-}

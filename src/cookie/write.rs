@@ -4,9 +4,9 @@ use http::HeaderValue;
 
 use super::{CookieCodec, MAX_TOTAL_LEN, ProgramCookie};
 use crate::clock::UnixMillis;
+use crate::record::RecordRef;
 use crate::referral::{ClickState, Referral};
 use crate::seal::message::{self, Message};
-use crate::visitor::RecordRef;
 use crate::window::seconds_left;
 
 /// What a cookie holds where the referral is kept on the server.

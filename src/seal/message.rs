@@ -31,8 +31,9 @@ use crate::clock::MAX_UNIX_MILLIS;
 use crate::key::{ClickId, KeyRule, ReferralKey};
 use crate::names::{MAX_WINDOW_SECONDS, is_param_name, is_program_name};
 use crate::program::Program;
+use crate::record::RecordRef;
 use crate::referral::{ClickState, Rank, Referral, Source, is_extra_value, is_landing_path};
-use crate::visitor::{RecordRef, VisitorId};
+use crate::visitor::VisitorId;
 
 /// A message, which nearly always fits the stack.
 pub(crate) type Message = SmallVec<[u8; 192]>;

@@ -9,10 +9,9 @@ use crate::clock::UnixMillis;
 use crate::consent::Permissions;
 use crate::program::Program;
 use crate::reason::Reason;
+use crate::record::{Loaded, RecordRef, RecordSlot};
 use crate::referral::{Referral, TouchId};
 use crate::seal::message::StoredCookie;
-use crate::state::{Loaded, RecordSlot};
-use crate::visitor::RecordRef;
 
 pub(crate) enum Records {}
 pub(crate) enum Loading {}

@@ -5,17 +5,34 @@ use std::{
     future::poll_fn,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::atomic::{AtomicU64, Ordering},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Poll,
     time::Duration,
 };
 
+use http::Extensions;
 use time::OffsetDateTime;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
 
 use crate::click::request::BoxFuture;
 use crate::telemetry;
+
+/// The key under which a record, and a copy in the application's session, is stored.
+pub(crate) const KEY: &str = "tower_referral";
+
+/// The session of the application in one request, of one version of tower-sessions.
+pub(crate) trait AppSessionAccess: Send + Sync {
+    /// Returns `true` if the application changed the session in this request, and so saves it.
+    fn is_modified(&self) -> bool;
+
+    /// Puts the copy into the session, or removes it, without waiting for anything: where the session
+    /// isn't loaded, nothing happens.
+    fn set(&self, value: Option<serde_json::Value>);
+}
+
+/// Finds the application's session in a request.
+pub(crate) type SessionFinder = fn(&Extensions) -> Option<Arc<dyn AppSessionAccess>>;
 
 /// A store of records behind a pointer: against a call over a network its boxed future costs nothing, and
 /// the layer needs no type parameter for it.

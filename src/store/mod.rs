@@ -2,9 +2,11 @@
 //! session.
 
 pub(crate) mod backend;
+mod deletion;
 pub(crate) mod records;
 pub(crate) mod server_side;
 pub(crate) mod session;
+mod text;
 pub(crate) mod tower_sessions;
 
 pub(crate) use self::records::{Loading, Records};

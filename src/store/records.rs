@@ -1,19 +1,13 @@
 //! Records on the server, under IDs derived from the random visitor ID that the cookie holds. While the
 //! store can't take a referral, the cookie carries it, and hands it over when the store can.
 
-use std::{
-    sync::Arc,
-    sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use time::OffsetDateTime;
-use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 
-use super::backend::{Budget, DeleteExpired, RecordStore, StoreError};
+use super::backend::{Budget, RecordStore, StoreError};
+use super::deletion::Deletion;
+use super::text::{as_text, of_text};
 use crate::attribution::Touch;
 use crate::click::dispatcher::{ClickCall, ClickDispatcher};
 use crate::click::late::ClickResult;
@@ -21,23 +15,19 @@ use crate::clock::UnixMillis;
 use crate::consent::{Permission, Permissions};
 use crate::program::Program;
 use crate::reason::Reason;
+use crate::record::{Loaded, OnServer, RecordRef, RecordSlot};
 use crate::referral::{ClickState, Referral, TouchId};
 use crate::seal::Seal;
-use crate::seal::message::{self, StoredCookie};
-use crate::state::{Loaded, OnServer, RecordSlot};
-use crate::visitor::{RecordRef, VisitorId};
-use crate::window::{check_age, seconds_left};
+use crate::seal::message::StoredCookie;
+use crate::visitor::VisitorId;
+use crate::window::check_age;
 
-/// No referral makes a longer message, in bytes.
-const MAX_MESSAGE_LEN: usize = 8 * 1024;
 /// When a late click ID is tried again that the store didn't take.
 const LATE_PAUSES: [Duration; 3] = [
     Duration::ZERO,
     Duration::from_millis(500),
     Duration::from_secs(2),
 ];
-/// How long one deletion of expired records may take.
-const DELETION_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(crate) type FillRandom = Arc<dyn Fn(&mut [u8]) -> bool + Send + Sync>;
 
@@ -52,13 +42,6 @@ struct Inner {
     seal: Seal,
     fill_random: FillRandom,
     deletion: Option<Deletion>,
-}
-
-/// Deletes the records whose window has ended, again and again.
-struct Deletion {
-    store: Arc<dyn DeleteExpired>,
-    interval: Duration,
-    is_running: AtomicBool,
 }
 
 /// What has to be loaded for one request.
@@ -78,16 +61,11 @@ pub(crate) struct Saved {
 impl Records {
     pub(crate) fn new(
         store: Arc<dyn RecordStore>,
-        deletion: Option<(Arc<dyn DeleteExpired>, Duration)>,
+        deletion: Option<Deletion>,
         timeout: Duration,
         seal: Seal,
         fill_random: FillRandom,
     ) -> Self {
-        let deletion = deletion.map(|(store, interval)| Deletion {
-            store,
-            interval,
-            is_running: AtomicBool::new(false),
-        });
         Self(Arc::new(Inner {
             store,
             timeout,
@@ -108,7 +86,9 @@ impl Records {
 
     /// Returns what is left of a request's budget for the store.
     pub(crate) fn budget(&self, loading: Option<&Loading>) -> Arc<Budget> {
-        self.run_deletion();
+        if let Some(deletion) = &self.0.deletion {
+            deletion.run_while(&self.0);
+        }
         match loading {
             Some(loading) => Arc::clone(&loading.budget),
             None => Arc::new(Budget::new(self.0.timeout)),
@@ -414,34 +394,6 @@ impl Records {
         };
         Some((i128::from_le_bytes(id), record))
     }
-
-    /// Starts the task that deletes expired records, at the first request that uses the store. It ends with
-    /// the layer.
-    fn run_deletion(&self) {
-        let Some(deletion) = &self.0.deletion else {
-            return;
-        };
-        if deletion.is_running.load(Ordering::Relaxed) {
-            return;
-        }
-        let Ok(runtime) = Handle::try_current() else {
-            return;
-        };
-        if deletion.is_running.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        let records = Arc::downgrade(&self.0);
-        let (store, interval) = (Arc::clone(&deletion.store), deletion.interval);
-        runtime.spawn(async move {
-            while records.strong_count() > 0 {
-                tokio::time::sleep(interval).await;
-                let budget = Budget::new(DELETION_TIMEOUT);
-                if let Err(error) = budget.run(store.delete_expired()).await {
-                    error.log("delete expired records from");
-                }
-            }
-        });
-    }
 }
 
 impl Loading {
@@ -505,33 +457,4 @@ impl Loaded {
             self.kept = Some(touch.referral);
         }
     }
-}
-
-/// Returns a record's text, the referral's message in base64url, and when it ends. The store goes by the
-/// real time, whatever clock is injected.
-fn as_text(referral: &Referral, now: UnixMillis) -> (String, OffsetDateTime) {
-    let message = message::encode_named(referral, MAX_MESSAGE_LEN);
-    let left = time::Duration::seconds(seconds_left(referral, now).into());
-    (
-        URL_SAFE_NO_PAD.encode(&message),
-        OffsetDateTime::now_utc() + left,
-    )
-}
-
-fn of_text(text: &str, programs: &[Program], now: UnixMillis) -> Result<Referral, Reason> {
-    let decode = || {
-        let message = URL_SAFE_NO_PAD.decode(text).ok()?;
-        let referral = message::decode_named(&message)?;
-        let mut programs = programs.iter();
-        let program = programs.find(|program| program.name == referral.program)?;
-        let rule = &program.key_rule;
-        let is_key = |key: &crate::key::ReferralKey| rule.was_accepted(key.as_str());
-        referral
-            .key
-            .as_ref()
-            .is_none_or(is_key)
-            .then_some((referral, program))
-    };
-    let (referral, program) = decode().ok_or(Reason::Malformed)?;
-    check_age(referral, program, now)
 }

@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use super::backend::{DeleteExpired, RecordStore};
+use super::deletion::Deletion;
 use super::records::{FillRandom, Records};
 use super::tower_sessions::{AnyExpiredDeletion, AnySessionStore};
 use crate::cookie::SignedCookie;
@@ -142,7 +143,7 @@ impl ServerSide {
                 let windows = programs.iter().map(|program| program.window);
                 let shortest = windows.min().unwrap_or(DELETION_INTERVAL) / 2;
                 let interval = shortest.clamp(Duration::from_secs(1), DELETION_INTERVAL);
-                Some((Arc::clone(store), interval))
+                Some(Deletion::new(Arc::clone(store), interval))
             }
         };
         let seal = Seal::new(self.cookie.keyring(), Purpose::Record);

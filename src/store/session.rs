@@ -5,11 +5,10 @@ use std::{fmt, sync::Arc};
 
 use http::Extensions;
 
-use super::tower_sessions::{AnySessionStore, AppSessionAccess, KEY};
+use super::backend::{AppSessionAccess, KEY, SessionFinder};
+use super::tower_sessions::AnySessionStore;
 use crate::cookie::SignedCookie;
 use crate::referral::Referral;
-
-pub(crate) type SessionFinder = fn(&Extensions) -> Option<Arc<dyn AppSessionAccess>>;
 
 /// Keeps referrals in a signed cookie, and puts a copy into the application's own
 /// `tower_sessions::Session`, for code that reads it there.

@@ -1,10 +1,6 @@
 //! The session stores of tower-sessions, of whichever version, as one kind of backend.
 
-use super::backend::{DeleteExpired, RecordStore};
-use super::session::SessionFinder;
-
-/// The key under which a record, and a copy in the application's session, is stored.
-pub(crate) const KEY: &str = "tower_referral";
+use super::backend::{AppSessionAccess, DeleteExpired, KEY, RecordStore, SessionFinder};
 
 /// A `tower_sessions::SessionStore`, of a version whose feature is on.
 ///
@@ -20,16 +16,6 @@ pub trait AnySessionStore<Version>: sealed::IntoStore<Version> {}
 
 /// A `tower_sessions::ExpiredDeletion`, of a version whose feature is on; see [`AnySessionStore`].
 pub trait AnyExpiredDeletion<Version>: sealed::IntoDeletion<Version> {}
-
-/// The session of the application in one request, of one version of tower-sessions.
-pub(crate) trait AppSessionAccess: Send + Sync {
-    /// Returns `true` if the application changed the session in this request, and so saves it.
-    fn is_modified(&self) -> bool;
-
-    /// Puts the copy into the session, or removes it, without waiting for anything: where the session
-    /// isn't loaded, nothing happens.
-    fn set(&self, value: Option<serde_json::Value>);
-}
 
 pub(crate) mod sealed {
     use std::sync::Arc;
