@@ -7,13 +7,13 @@
 //! Open <http://127.0.0.1:3000/?aff=PARTNER_123>, then <http://127.0.0.1:3000/>.
 
 use axum::{Router, routing::get};
-use tower_referral::{Keyring, ReferralKey, ReferralLayer, SignedCookie, SigningKey};
+use tower_referral::{Keyring, ReferralKey, ReferralLayer, SigningKey};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // For a local run. A service reads a lasting key with `Keyring::from_env()`.
     let keyring = Keyring::new(SigningKey::generate("local")?);
-    let referrals = ReferralLayer::builder(SignedCookie::new(keyring)).build()?;
+    let referrals = ReferralLayer::builder(keyring).build()?;
 
     let app = Router::new().route("/", get(home)).layer(referrals);
 

@@ -14,7 +14,7 @@ use axum::http::{HeaderMap, header};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::{Router, routing::get, routing::post};
 use tower_referral::{
-    Capture, Carry, Consent, Forget, Keyring, Referral, ReferralLayer, SignedCookie, SigningKey,
+    Capture, Consent, Forget, Keyring, Referral, ReferralLayer, SigningKey, carry::Carry,
 };
 
 #[tokio::main]
@@ -22,7 +22,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // For a local run. A service reads a lasting key with `Keyring::from_env()`.
     let keyring = Keyring::new(SigningKey::generate("local")?);
     let carry = Carry::builder(keyring.clone()).purpose("consent").build()?;
-    let referrals = ReferralLayer::builder(SignedCookie::new(keyring))
+    let referrals = ReferralLayer::builder(keyring)
         .consent(|request| choice(request.headers()))
         .global_privacy_control()
         .build()?;
@@ -58,7 +58,8 @@ async fn home(
     headers: HeaderMap,
     referral: Option<Referral>,
 ) -> Html<String> {
-    let key = referral.as_ref().map_or("Nobody", |it| it.key().as_str());
+    let key = referral.as_ref().and_then(Referral::key);
+    let key = key.map_or("Nobody", |key| key.as_str());
     let banner = if choice(&headers) == Consent::Unknown {
         let token = referral.as_ref().and_then(|it| it.carry_token(&carry).ok());
         let token = token.map_or(String::new(), |token| token.to_string());
@@ -83,7 +84,7 @@ async fn answer(State(carry): State<Carry>, Form(form): Form<HashMap<String, Str
         [(header::SET_COOKIE, cookie)]
     };
     if form.get("answer").is_some_and(|answer| answer == "granted") {
-        // A token that doesn't open is as no referral.
+        // A token that doesn't open counts as no referral.
         let referral = form.get("landing").and_then(|it| carry.open(it).ok());
         let capture = referral.map(|it| Capture::referral(it).consent(Consent::Granted));
         (remember("granted"), capture, Redirect::to("/")).into_response()

@@ -1,5 +1,5 @@
-//! Beside another script: `PartneroJS`, or the shop's own old code, keeps a key in a cookie of its
-//! own, unsigned. The layer reads it where it has seen no landing itself, and any landing outranks it.
+//! Together with another script: `PartneroJS`, or the shop's own old code, keeps a key in a cookie of its
+//! own, unsigned. The layer reads it where it has seen no landing itself; a landing ranks higher.
 //!
 //! ```sh
 //! cargo run --example hybrid
@@ -10,7 +10,7 @@
 
 use axum::response::Html;
 use axum::{Router, routing::get};
-use tower_referral::{Keyring, Program, Referral, ReferralLayer, SignedCookie, SigningKey};
+use tower_referral::{Keyring, Program, Referral, ReferralLayer, SigningKey};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -19,9 +19,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // The program `default` with its own parameters. To move from an unsigned cookie of your own,
     // name that one here for as long as such cookies live.
     let program = Program::default().fallback_cookies(["partnero_partner"]);
-    let referrals = ReferralLayer::builder(SignedCookie::new(keyring))
-        .program(program)
-        .build()?;
+    let referrals = ReferralLayer::builder(keyring).program(program).build()?;
     let app = Router::new().route("/", get(home)).layer(referrals);
 
     let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
@@ -33,7 +31,7 @@ async fn home(referral: Option<Referral>) -> Html<String> {
     let known = match referral {
         Some(referral) => format!(
             "{} sent you, by a {} ({}).",
-            referral.key(),
+            referral.key().map_or("a click", |key| key.as_str()),
             referral.source().as_str(),
             referral.parameter().unwrap_or("no parameter")
         ),

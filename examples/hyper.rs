@@ -16,15 +16,13 @@ use hyper::server::conn::http1;
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use tokio::net::TcpListener;
 use tower::{Layer, service_fn};
-use tower_referral::{
-    Forget, Keyring, MissingLayer, ReferralKey, ReferralLayer, SignedCookie, SigningKey,
-};
+use tower_referral::{Forget, Keyring, MissingLayer, ReferralKey, ReferralLayer, SigningKey};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // For a local run. A service reads a lasting key with `Keyring::from_env()`.
     let keyring = Keyring::new(SigningKey::generate("local")?);
-    let referrals = ReferralLayer::builder(SignedCookie::new(keyring)).build()?;
+    let referrals = ReferralLayer::builder(keyring).build()?;
     let service = TowerToHyperService::new(referrals.layer(service_fn(handle)));
 
     let listener = TcpListener::bind("127.0.0.1:3000").await?;

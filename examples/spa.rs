@@ -1,5 +1,5 @@
 //! A single-page app, or any page that a CDN answers: its landings never reach the layer. The page
-//! tells them to the capture endpoint, in one line of script.
+//! loads the capture endpoint's script, which sends them.
 //!
 //! ```sh
 //! cargo run --example spa
@@ -10,17 +10,15 @@
 use axum::http::header::CACHE_CONTROL;
 use axum::response::{Html, IntoResponse};
 use axum::{Router, routing::get, routing::post};
-use tower_referral::{Keyring, ReferralKey, ReferralLayer, SignedCookie, SigningKey};
+use tower_referral::{Keyring, ReferralKey, ReferralLayer, SigningKey};
 
-/// The same for everybody, so that any cache may keep it. Nothing is sent where there is no query.
+/// The same for everybody, so that any cache may keep it. The script sends nothing where the URL has no
+/// parameter of the program.
 const PAGE: &str = r#"<!doctype html><title>A single-page app</title>
+<script src="/api/track-landing"></script>
 <p>This page comes from a cache. <button id=sign-up>Sign up</button> <output id=answer></output>
 <script>
-const told = location.search
-    ? fetch("/api/track-landing", {method: "POST", body: new URLSearchParams(location.search)})
-    : Promise.resolve();
 document.getElementById("sign-up").onclick = async () => {
-    await told;
     const response = await fetch("/api/sign-up", {method: "POST"});
     document.getElementById("answer").textContent = await response.text();
 };
@@ -31,12 +29,12 @@ document.getElementById("sign-up").onclick = async () => {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // For a local run. A service reads a lasting key with `Keyring::from_env()`.
     let keyring = Keyring::new(SigningKey::generate("local")?);
-    let referrals = ReferralLayer::builder(SignedCookie::new(keyring)).build()?;
+    let referrals = ReferralLayer::builder(keyring).build()?;
     let app = Router::new()
         .route_service("/api/track-landing", referrals.capture_endpoint())
         .route("/api/sign-up", post(sign_up))
         .layer(referrals)
-        // Added behind the layer, and so outside it: as if a CDN had answered.
+        // Added after the layer, and so outside it: as if a CDN had answered.
         .route("/", get(page));
 
     let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;

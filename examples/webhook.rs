@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use axum::extract::{Form, State};
 use axum::response::Html;
 use axum::{Router, routing::get, routing::post};
-use tower_referral::{Carry, Keyring, Referral, ReferralLayer, SignedCookie, SigningKey};
+use tower_referral::{Keyring, Referral, ReferralLayer, SigningKey, carry::Carry};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -24,8 +24,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .purpose("payment")
         .audience("shop.example")
         .build()?;
-    let referrals = ReferralLayer::builder(SignedCookie::new(keyring))
-        .stand_down("/checkout") // at the till, nobody takes the credit over
+    let referrals = ReferralLayer::builder(keyring)
+        .stand_down("/checkout") // there a landing overwrites nothing
         .build()?;
     let app = Router::new()
         .route(
@@ -46,7 +46,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 async fn checkout(State(carry): State<Carry>, referral: Option<Referral>) -> Html<String> {
     let token = referral.and_then(|referral| referral.carry_token(&carry).ok());
     let token = token.map_or(String::new(), |token| token.to_string());
-    // In a shop this goes into the call that creates the payment. The form plays the provider.
+    // In a shop this goes into the call that creates the payment. The form stands in for the provider.
     Html(format!(
         "<form method=post action=/webhook><input type=hidden name=order value=ORDER-1>\
          <input name=client_reference_id size=100 value=\"{token}\"> <button>Pay</button></form>\n"
@@ -57,11 +57,11 @@ async fn checkout(State(carry): State<Carry>, referral: Option<Referral>) -> Htm
 async fn webhook(State(carry): State<Carry>, Form(event): Form<HashMap<String, String>>) -> String {
     let order = event.get("order").map_or("", String::as_str);
     let token = event.get("client_reference_id").map_or("", String::as_str);
-    // A token that doesn't open is as no referral: the payment goes on.
+    // A token that doesn't open counts as no referral: the payment goes on.
     let answer = match carry.open(token) {
         Ok(referral) => format!(
             "{order:?} is paid, and {} gets the credit since {}.\n",
-            referral.key(),
+            referral.key().map_or("a click", |key| key.as_str()),
             referral.captured_at()
         ),
         Err(_) if token.is_empty() => format!("{order:?} is paid. Nobody referred it.\n"),

@@ -1,13 +1,30 @@
-//! Which of two touches keeps the credit: what is kept + a new touch -> keep or replace. Pure.
+//! Which of two touches keeps the credit. Pure: what is kept and a new touch in, a decision out.
+//!
+//! # The rules, in the order in which they are applied
+//!
+//! 1. An empty slot takes any touch.
+//! 2. The same key again changes nothing, unless it comes at a higher rank: then it is captured anew.
+//! 3. A touch that only fills an empty slot replaces nothing.
+//! 4. A referral from a carry token replaces nothing that was captured later.
+//! 5. The higher rank keeps the credit.
+//! 6. Between touches of one rank the program's [`Attribution`] decides.
+//!
+//! | touch | rank | only fills an empty slot |
+//! |---|---|---|
+//! | a landing from another site, typed, mailed or from an app | outside | no |
+//! | the same at a stand-down path, as a prefetch, or as a reload | outside | yes |
+//! | a landing through a service worker that may be a frame (`same-site`) | outside | yes |
+//! | a handler's `Capture` | outside | no |
+//! | a link of the own site | own | yes |
+//! | another script's cookie | own | no |
 
 use std::{fmt, sync::Arc};
 
 use crate::reason::Reason;
-use crate::referral::{Referral, Source};
+use crate::referral::{Referral, RefusedKey};
 
-/// The rule that decides between the referral that is kept and a new one with another key.
-///
-/// The same key again never changes anything, whatever the rule.
+/// The rule that decides between the referral that is kept and a new one with another key and of the
+/// same rank: see [`guide::attribution`](crate::guide::attribution).
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub enum Attribution {
@@ -37,13 +54,13 @@ pub enum Verdict {
 }
 
 impl Attribution {
-    /// A rule of your own. It sees the referral that is kept and the new one, whose keys differ.
+    /// Creates a rule of your own. It sees the referral that is kept and the new one, whose keys
+    /// differ and whose ranks are the same.
     ///
     /// It runs before the page is made, so it must be quick and must not block.
     ///
     /// ```
-    /// use time::Duration;
-    /// use tower_referral::{Attribution, Verdict};
+    /// use tower_referral::{Attribution, Verdict, time::Duration};
     ///
     /// let a_week_of_grace = Attribution::rule(|kept, new| {
     ///     if new.captured_at() - kept.captured_at() < Duration::days(7) {
@@ -74,74 +91,87 @@ impl fmt::Debug for Rule {
     }
 }
 
-/// A referral on its way in.
+/// When the platform is told of a touch that wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ClickDue {
+    Never,
+    Now,
+    AtNextPageView,
+}
+
+/// One contact of a visitor with a program, not decided yet.
 #[derive(Clone, Debug)]
 pub(crate) struct Touch {
+    /// The program's index.
+    pub(crate) program: usize,
+    /// What would be kept.
     pub(crate) referral: Referral,
-    /// Why it may fill an empty slot only, if it may not replace anything.
+    /// Why it replaces nothing, if it only fills an empty slot.
     pub(crate) fills_only: Option<Reason>,
-    /// It was captured earlier, elsewhere, and comes back in a carry token.
-    pub(crate) carried: bool,
+    /// The page led to itself, so the touch is what the first visit of that URL was.
+    pub(crate) inherits: bool,
+    /// It was captured earlier and comes back in a carry token.
+    pub(crate) is_carried: bool,
+    pub(crate) click: ClickDue,
 }
 
 impl Touch {
-    /// A touch of this very moment, free to replace what is kept.
-    #[inline(always)] // as `Arrival::landing_touch`
-    pub(crate) fn new(referral: Referral) -> Self {
+    /// Creates a touch of this moment that may replace what is kept.
+    pub(crate) fn new(program: usize, referral: Referral) -> Self {
         Self {
+            program,
             referral,
             fills_only: None,
-            carried: false,
+            inherits: false,
+            is_carried: false,
+            click: ClickDue::Never,
         }
     }
-}
-
-/// What becomes of a touch, and why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ruling {
-    Keep(Reason),
-    Replace(Reason),
 }
 
 impl Attribution {
-    /// Decides over `touch`, given what is `kept`.
-    pub(crate) fn decide(&self, kept: Option<&Referral>, touch: &Touch) -> Ruling {
-        use Ruling::{Keep, Replace};
-
+    /// Decides over a touch. `Ok`: it takes the place of what is kept. `Err`: it doesn't.
+    pub(crate) fn decide(&self, kept: Option<&Referral>, touch: &Touch) -> Result<Reason, Reason> {
         let new = &touch.referral;
         let Some(kept) = kept else {
-            return Replace(Reason::Captured);
+            return Ok(Reason::Captured);
         };
-        if kept.key == new.key {
-            return Keep(Reason::SameKey);
+        if kept.credits_same(new) {
+            let is_proof = !touch.inherits && touch.fills_only.is_none();
+            return if is_proof && new.rank > kept.rank {
+                Ok(Reason::Captured)
+            } else {
+                Err(Reason::SameKey)
+            };
         }
         if let Some(reason) = touch.fills_only {
-            return Keep(reason);
+            return Err(reason);
         }
-        if touch.carried && new.captured_at < kept.captured_at {
-            return Keep(Reason::KeptNewer);
+        if touch.inherits && kept.refused == Some(hash_of_key(new)) {
+            return Err(Reason::KeptOwnLink);
         }
-        match (kept.source, new.source) {
-            (Source::Script, Source::Landing | Source::Handler) => Replace(Reason::Captured),
-            (Source::Landing | Source::Handler, Source::Script) => Keep(Reason::KeptHigherClaim),
-            _ => self.between(kept, new),
+        if touch.is_carried && new.captured_at < kept.captured_at {
+            return Err(Reason::KeptNewer);
         }
-    }
-
-    /// Decides between two referrals of different keys and equal claim.
-    fn between(&self, kept: &Referral, new: &Referral) -> Ruling {
+        if new.rank != kept.rank {
+            return if new.rank > kept.rank {
+                Ok(Reason::Captured)
+            } else {
+                Err(Reason::KeptHigherRank)
+            };
+        }
         match self {
-            Self::FirstTouch => Ruling::Keep(Reason::KeptFirstTouch),
-            Self::LastTouch => Ruling::Replace(Reason::Captured),
+            Self::FirstTouch => Err(Reason::KeptFirstTouch),
+            Self::LastTouch => Ok(Reason::Captured),
             Self::Rule(Rule(decide)) => match decide(kept, new) {
-                Verdict::Keep(reason) => Ruling::Keep(Reason::Rule(reason)),
-                Verdict::Replace(reason) => Ruling::Replace(Reason::Rule(reason)),
+                Verdict::Keep(reason) => Err(Reason::Rule(reason)),
+                Verdict::Replace(reason) => Ok(Reason::Rule(reason)),
             },
         }
     }
 
-    /// Picks among several things that the browser sent for one program, by their referrals, as if
-    /// these had come in the order of their capture.
+    /// Picks among several referrals that the browser sent for one program, as if they had come in the
+    /// order of their capture.
     pub(crate) fn pick<T>(
         &self,
         mut valid: Vec<T>,
@@ -149,11 +179,25 @@ impl Attribution {
     ) -> Option<T> {
         valid.sort_by_key(|one| referral(one).captured_at);
         valid.into_iter().reduce(|kept, one| {
-            let touch = Touch::new(referral(&one).clone());
+            let touch = Touch::new(0, referral(&one).clone());
             match self.decide(Some(referral(&kept)), &touch) {
-                Ruling::Keep(_) => kept,
-                Ruling::Replace(_) => one,
+                Err(_) => kept,
+                Ok(_) => one,
             }
         })
     }
+}
+
+/// Hashes what a touch credits, to recognise a refused link of the own site when its page leads to
+/// itself. A collision costs one such touch its credit, with a chance of one in four billion.
+pub(crate) fn hash_of_key(referral: &Referral) -> RefusedKey {
+    use sha2::{Digest as _, Sha256};
+
+    let text = match (&referral.key, &referral.click_id) {
+        (Some(key), _) => key.as_str(),
+        (None, Some(click_id)) => click_id.as_str(),
+        (None, None) => "",
+    };
+    let hash = Sha256::digest(text.as_bytes());
+    [hash[0], hash[1], hash[2], hash[3]]
 }

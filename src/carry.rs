@@ -1,15 +1,16 @@
 //! Carry tokens: a referral sealed into a short string, for where no cookie goes.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use smol_str::SmolStr;
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 
+use crate::clock::{UnixMillis, system_now, to_unix_millis};
 use crate::error::ConfigError;
-use crate::keyring::Keyring;
-use crate::program::MAX_WINDOW_SECONDS;
-use crate::referral::{KeyRule, Referral, UnixMillis, to_unix_millis};
-use crate::seal::{self, Envelope, MAX_SEALED_LEN, Purpose, Put, Seal, SealError};
+use crate::names::MAX_WINDOW_SECONDS;
+use crate::referral::Referral;
+use crate::seal::keyring::Keyring;
+use crate::seal::{MAX_SEALED_LEN, Purpose, Seal, SealError, message};
 
 /// A token begins with the moment it expires at, as the seal's other times are written.
 const EXPIRY_LEN: usize = 8;
@@ -20,14 +21,14 @@ const MAX_AUDIENCE_LEN: usize = 253;
 /// native app or another domain.
 ///
 /// A token is bound to a purpose and an audience of your choice, and opens only by the same: a
-/// token for one shop's payments is worth nothing in another's sign-up. It has a life of its own,
-/// because the payment that it rides on counts by the day of the checkout, not of the webhook.
+/// token for one shop's payments is worth nothing in another's sign-up. It has a `ttl` of its own,
+/// because the payment that it travels with counts by the day of the checkout, not of the webhook.
 ///
 /// A token is signed, not encrypted, and whoever holds it can hand it back: give it to those who
 /// may know the referral.
 ///
 /// ```
-/// use tower_referral::{Carry, Keyring, Referral, SigningKey};
+/// use tower_referral::{Keyring, Referral, SigningKey, carry::Carry};
 ///
 /// # fn checkout(referral: Referral) -> Result<(), Box<dyn std::error::Error>> {
 /// let keyring = Keyring::new(SigningKey::generate("local")?);
@@ -43,7 +44,7 @@ const MAX_AUDIENCE_LEN: usize = 253;
 #[derive(Clone)]
 pub struct Carry {
     seal: Seal,
-    life: UnixMillis,
+    ttl: UnixMillis,
     max_len: usize,
     clock: Option<Arc<dyn Fn() -> OffsetDateTime + Send + Sync>>,
 }
@@ -54,14 +55,14 @@ impl Carry {
     /// characters.
     pub const DEFAULT_MAX_LEN: usize = 200;
 
-    /// Starts a configuration: purpose `carry`, no audience, a life of 30 days, at most 200
+    /// Creates a builder: purpose `carry`, no audience, a `ttl` of 30 days, at most 200
     /// characters.
     pub fn builder(keyring: Keyring) -> CarryBuilder {
         CarryBuilder {
             keyring,
             purpose: "carry".into(),
             audience: SmolStr::default(),
-            life: Duration::days(30),
+            ttl: Duration::from_secs(30 * 24 * 60 * 60),
             max_len: Self::DEFAULT_MAX_LEN,
             clock: None,
         }
@@ -70,40 +71,32 @@ impl Carry {
     /// Opens a token.
     ///
     /// What comes out was sealed by this service for this purpose and audience, and the token's
-    /// life hasn't ended. Whether the referral's own window has is for the caller to judge, by
+    /// `ttl` hasn't ended. Whether the referral's own window has is for the caller to judge, by
     /// [`Referral::expires_at`].
     ///
     /// # Errors
     ///
     /// Anything else. An invalid token is best treated as no referral: the payment goes on.
-    pub fn open(&self, token: &str) -> Result<Referral, CarryError> {
-        let mut envelope = Envelope::new();
-        let message =
-            self.seal
-                .open(token.as_bytes(), &mut envelope)
-                .map_err(|error| match error {
-                    SealError::Malformed => CarryError::Malformed,
-                    SealError::UnknownKey => CarryError::UnknownSigningKey,
-                    SealError::BadSignature => CarryError::BadSignature,
-                })?;
-        let (expiry, message) = message
-            .split_first_chunk::<EXPIRY_LEN>()
-            .ok_or(CarryError::Malformed)?;
-        if UnixMillis::from_be_bytes(*expiry) <= self.now() {
-            return Err(CarryError::Expired);
-        }
-        seal::decode(message, &KeyRule::printable_unicode(), true).ok_or(CarryError::Malformed)
+    pub fn open(&self, token: impl AsRef<str>) -> Result<Referral, CarryError> {
+        let token = token.as_ref();
+        let open = |message: &[u8]| {
+            let (expiry, message) = message
+                .split_first_chunk::<EXPIRY_LEN>()
+                .ok_or(CarryError::Malformed)?;
+            if UnixMillis::from_be_bytes(*expiry) <= self.now() {
+                return Err(CarryError::Expired);
+            }
+            message::decode_named(message).ok_or(CarryError::Malformed)
+        };
+        self.seal.open(token.as_bytes(), open)?
     }
 
     fn seal(&self, referral: &Referral) -> Result<CarryToken, CarryError> {
-        let expiry = self.now() + self.life;
+        let expiry = self.now() + self.ttl;
         let mut message = expiry.to_be_bytes().to_vec();
-        seal::encode(
-            referral,
-            &referral.program,
-            self.max_message_len(),
-            &mut message,
-        );
+        let max_len = self.seal.max_message_len(self.max_len);
+        let max_len = max_len.saturating_sub(EXPIRY_LEN);
+        message.extend_from_slice(&message::encode_named(referral, max_len));
         let len = self.seal.sealed_len(message.len());
         if len > self.max_len {
             return Err(CarryError::TooLong {
@@ -112,32 +105,23 @@ impl Carry {
             });
         }
         let mut token = Vec::with_capacity(len);
-        let mut envelope = Envelope::new();
-        let sealed = self.seal.seal(|out| out.put(&message), &mut envelope);
-        sealed.write(&mut token);
+        self.seal.seal(&message, &mut token);
         // Base64url is ASCII.
         Ok(CarryToken(String::from_utf8(token).unwrap_or_default()))
     }
 
-    /// The longest referral that fits `max_len`, in bytes.
-    fn max_message_len(&self) -> usize {
-        (EXPIRY_LEN..self.max_len)
-            .rfind(|len| self.seal.sealed_len(*len) <= self.max_len)
-            .map_or(0, |len| len - EXPIRY_LEN)
-    }
-
     fn now(&self) -> UnixMillis {
-        to_unix_millis(match &self.clock {
-            None => OffsetDateTime::now_utc(),
-            Some(clock) => clock(),
-        })
+        match &self.clock {
+            None => system_now(),
+            Some(clock) => to_unix_millis(clock()),
+        }
     }
 }
 
 impl fmt::Debug for Carry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Carry")
-            .field("life", &self.life)
+            .field("ttl", &self.ttl)
             .field("max_len", &self.max_len)
             .finish_non_exhaustive()
     }
@@ -151,18 +135,11 @@ impl Referral {
     ///
     /// # Errors
     ///
-    /// Key and click ID are too long for [`CarryBuilder::max_len`]. Ask
-    /// [`fits_carry_token`](Self::fits_carry_token) beforehand, or take the error as the answer.
+    /// Key and click ID are too long for [`CarryBuilder::max_len`]. With the default of 200 characters a
+    /// token fits if the key, the click ID, the program's name and the signing key's ID have 80 bytes
+    /// together.
     pub fn carry_token(&self, carry: &Carry) -> Result<CarryToken, CarryError> {
         carry.seal(self)
-    }
-
-    /// Does the referral's carry token fit [`CarryBuilder::max_len`]? With the default of 200
-    /// characters it does if the key, the click ID, the program's name and the signing key's ID
-    /// have 88 bytes together, or 80 while a click is under way.
-    #[must_use]
-    pub fn fits_carry_token(&self, carry: &Carry) -> bool {
-        carry.seal(self).is_ok()
     }
 }
 
@@ -172,38 +149,38 @@ pub struct CarryBuilder {
     keyring: Keyring,
     purpose: SmolStr,
     audience: SmolStr,
-    life: Duration,
+    ttl: Duration,
     max_len: usize,
     clock: Option<Arc<dyn Fn() -> OffsetDateTime + Send + Sync>>,
 }
 
 impl CarryBuilder {
-    /// What the token is for: 1 to 64 bytes, for instance `payment`.
-    pub fn purpose(mut self, purpose: impl Into<SmolStr>) -> Self {
-        self.purpose = purpose.into();
+    /// Sets what the token is for: 1 to 64 bytes, for instance `payment`.
+    pub fn purpose(mut self, purpose: impl AsRef<str>) -> Self {
+        self.purpose = purpose.as_ref().into();
         self
     }
 
-    /// Who is to open it: at most 253 bytes, for instance a host name.
-    pub fn audience(mut self, audience: impl Into<SmolStr>) -> Self {
-        self.audience = audience.into();
+    /// Sets who is to open it: at most 253 bytes, for instance a host name.
+    pub fn audience(mut self, audience: impl AsRef<str>) -> Self {
+        self.audience = audience.as_ref().into();
         self
     }
 
-    /// How long a token opens: 1 second to 400 days, in whole seconds.
-    pub fn life(mut self, life: Duration) -> Self {
-        self.life = life;
+    /// Sets how long a token opens: 1 second to 400 days, in whole seconds.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = ttl;
         self
     }
 
-    /// The longest token, in characters: 200 for Stripe's `client_reference_id`, 500 for its
+    /// Sets the longest token, in characters: 200 for Stripe's `client_reference_id`, 500 for its
     /// metadata values. At most 1067.
     pub fn max_len(mut self, max_len: usize) -> Self {
         self.max_len = max_len;
         self
     }
 
-    /// The clock to go by, for tests. The system's by default.
+    /// Sets the clock, for tests and for targets without one. The system's by default.
     pub fn clock(mut self, now: impl Fn() -> OffsetDateTime + Send + Sync + 'static) -> Self {
         self.clock = Some(Arc::new(now));
         self
@@ -213,13 +190,13 @@ impl CarryBuilder {
     ///
     /// # Errors
     ///
-    /// A purpose, audience or life out of bounds.
+    /// The purpose, the audience or the `ttl` is out of bounds.
     pub fn build(self) -> Result<Carry, ConfigError> {
-        let seconds = self.life.whole_seconds();
+        let seconds = self.ttl.as_secs();
         let is_valid = (1..=MAX_PURPOSE_LEN).contains(&self.purpose.len())
             && self.audience.len() <= MAX_AUDIENCE_LEN
-            && (1..=i64::from(MAX_WINDOW_SECONDS)).contains(&seconds)
-            && self.life.subsec_nanoseconds() == 0;
+            && (1..=u64::from(MAX_WINDOW_SECONDS)).contains(&seconds)
+            && self.ttl.subsec_nanos() == 0;
         if !is_valid {
             return Err(ConfigError::InvalidCarry);
         }
@@ -229,7 +206,7 @@ impl CarryBuilder {
         };
         Ok(Carry {
             seal: Seal::new(&self.keyring, purpose),
-            life: seconds * 1000,
+            ttl: UnixMillis::try_from(seconds * 1000).unwrap_or(UnixMillis::MAX),
             max_len: self.max_len.min(MAX_SEALED_LEN),
             clock: self.clock,
         })
@@ -242,7 +219,7 @@ impl fmt::Debug for CarryBuilder {
             .field("keyring", &self.keyring)
             .field("purpose", &self.purpose)
             .field("audience", &self.audience)
-            .field("life", &self.life)
+            .field("ttl", &self.ttl)
             .field("max_len", &self.max_len)
             .finish_non_exhaustive()
     }
@@ -256,7 +233,7 @@ impl fmt::Debug for CarryBuilder {
 pub struct CarryToken(String);
 
 impl CarryToken {
-    /// The token as text.
+    /// Returns the token as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -298,7 +275,7 @@ pub enum CarryError {
     UnknownSigningKey,
     /// The token wasn't signed by this service, or for another purpose or audience.
     BadSignature,
-    /// The token's life has ended.
+    /// The token's `ttl` has ended.
     Expired,
 }
 
@@ -322,10 +299,20 @@ impl fmt::Display for CarryError {
                  with the same as it was sealed with",
             ),
             Self::Expired => {
-                f.write_str("the carry token has expired: make `life` as long as payments may take")
+                f.write_str("the carry token has expired: make `ttl` as long as payments may take")
             }
         }
     }
 }
 
 impl std::error::Error for CarryError {}
+
+impl From<SealError> for CarryError {
+    fn from(error: SealError) -> Self {
+        match error {
+            SealError::Malformed => Self::Malformed,
+            SealError::UnknownKey => Self::UnknownSigningKey,
+            SealError::BadSignature => Self::BadSignature,
+        }
+    }
+}

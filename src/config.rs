@@ -1,70 +1,165 @@
 //! The configuration of a layer, checked and prepared: what every request reads and none changes.
 
+use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use http::Uri;
 use time::OffsetDateTime;
 
-use crate::click::Clicker;
-use crate::consent::ConsentRules;
-use crate::keep::cookie::Cookies;
-use crate::keep::server::Records;
-use crate::keep::session::Mirror;
-use crate::landing::{self, FirstBytes};
+use crate::click::dispatcher::{ClickDispatcher, Now};
+use crate::clock::{UnixMillis, to_unix_millis};
+use crate::consent::{ConsentRules, Permissions};
+use crate::cookie::{CookieCodec, FoundCookies};
 use crate::program::Program;
-use crate::referral::{UnixMillis, to_unix_millis, unix_millis_of};
+use crate::query::{FirstBytes, Query, decode};
+use crate::reason::Reason;
+use crate::referral::TouchId;
 use crate::request::RequestRef;
+use crate::seal::message::StoredCookie;
+use crate::store::{Records, SessionCopies};
 
 pub(crate) type Skip = Box<dyn Fn(RequestRef<'_>) -> bool + Send + Sync>;
 pub(crate) type OriginalUri = Box<dyn for<'a> Fn(RequestRef<'a>) -> Option<&'a Uri> + Send + Sync>;
-pub(crate) type Clock = Box<dyn Fn() -> OffsetDateTime + Send + Sync>;
+pub(crate) type FillRandom = Arc<dyn Fn(&mut [u8]) -> bool + Send + Sync>;
 
 pub(crate) struct Config {
     /// At least one; everything else names a program by its index here.
     pub(crate) programs: Vec<Program>,
     pub(crate) first_bytes: FirstBytes,
-    pub(crate) cookies: Cookies,
+    pub(crate) cookies: CookieCodec,
+    /// The cookie's domain.
+    pub(crate) domain: Option<String>,
     /// Where the cookie holds no more than a visitor's ID.
     pub(crate) records: Option<Records>,
-    /// Where the application's session has a copy.
-    pub(crate) mirror: Option<Arc<Mirror>>,
+    /// Where the application's session gets a copy.
+    pub(crate) session_copies: Option<SessionCopies>,
     pub(crate) consent: ConsentRules,
-    pub(crate) clicks: Option<Clicker>,
+    pub(crate) clicks: Option<ClickDispatcher>,
     pub(crate) skip: Option<Skip>,
     pub(crate) stand_down: Vec<String>,
-    pub(crate) clean_url: bool,
     pub(crate) original_uri: Option<OriginalUri>,
-    pub(crate) clock: Option<Clock>,
-    /// Does any program read another script's cookie?
+    pub(crate) now: Now,
+    pub(crate) fill_random: FillRandom,
+    /// Some program reads another script's cookie.
     pub(crate) has_fallback: bool,
-    /// Is there something to do about a request without a parameter or a cookie of ours?
-    pub(crate) looks_further: bool,
+    /// There is something to do about a request without a parameter or a cookie of ours.
+    pub(crate) looks_at_all: bool,
 }
 
 impl Config {
     pub(crate) fn now(&self) -> UnixMillis {
-        match &self.clock {
-            None => unix_millis_of(SystemTime::now()),
-            Some(clock) => to_unix_millis(clock()),
-        }
+        (self.now)()
+    }
+
+    /// Draws the name of a touch; `None` without randomness.
+    pub(crate) fn draw_touch(&self) -> Option<TouchId> {
+        let mut touch = TouchId::default();
+        (self.fill_random)(&mut touch).then_some(touch)
     }
 
     pub(crate) fn is_skipped(&self, request: RequestRef<'_>) -> bool {
         self.skip.as_ref().is_some_and(|skip| skip(request))
     }
 
-    pub(crate) fn stands_down(&self, path: &str) -> bool {
-        self.stand_down
-            .iter()
-            .any(|prefix| landing::is_below(path, prefix))
+    pub(crate) fn permissions(&self, request: RequestRef<'_>) -> Permissions {
+        let own = self.programs.iter().enumerate();
+        let own = own.filter_map(|(index, program)| Some((index, program.consent.as_ref()?)));
+        Permissions::read(&self.consent, own, request)
     }
 
-    /// The URI as the visitor's browser sees it.
+    /// Returns the query, if it has a parameter of ours.
+    #[inline]
+    pub(crate) fn query<'r>(&self, request: RequestRef<'r>) -> Option<Query<'r>> {
+        let query = request.uri().query()?;
+        Query::of(&self.programs, &self.first_bytes, query.as_bytes())
+    }
+
+    /// Verifies the cookies of all programs, where referrals are kept on the server.
+    pub(crate) fn open_stored(
+        &self,
+        cookies: &FoundCookies,
+    ) -> Vec<Result<Vec<StoredCookie>, Reason>> {
+        let programs = self.programs.iter().enumerate();
+        programs
+            .map(|(index, program)| self.cookies.open_stored(cookies, index, program))
+            .collect()
+    }
+
+    /// Returns the index of the program of that name.
+    pub(crate) fn program_index(&self, name: &str) -> Option<usize> {
+        self.programs
+            .iter()
+            .position(|program| program.name == name)
+    }
+
+    /// Returns the URI as the visitor's browser sees it.
     pub(crate) fn page_uri<'a>(&self, request: RequestRef<'a>) -> &'a Uri {
         self.original_uri
             .as_ref()
             .and_then(|original| original(request))
             .unwrap_or(request.uri())
+    }
+
+    /// Returns `true` if a landing on this path only fills an empty slot. Without a known path, any
+    /// configured stand-down path may be meant.
+    pub(crate) fn stands_down(&self, path: Option<&str>) -> bool {
+        match path {
+            None => !self.stand_down.is_empty(),
+            Some(path) => self.stand_down.iter().any(|prefix| is_below(path, prefix)),
+        }
+    }
+}
+
+/// Wraps a clock of the user's.
+pub(crate) fn clock_of(now: impl Fn() -> OffsetDateTime + Send + Sync + 'static) -> Now {
+    Arc::new(move || to_unix_millis(now()))
+}
+
+/// Returns `true` if `path` is at or below `prefix`, by whole segments. It matches at least as widely as
+/// any router: percent-decoded once, split at `/` and `\`, without empty segments, each cut at `;`, without
+/// dots and blanks at its end, in any case.
+fn is_below(path: &str, prefix: &str) -> bool {
+    let path = decode(path.as_bytes()).unwrap_or(Cow::Borrowed(path));
+    let prefix = decode(prefix.as_bytes()).unwrap_or(Cow::Borrowed(prefix));
+    let mut path = segments(&path);
+    segments(&prefix).all(|segment| path.next() == Some(segment))
+}
+
+fn segments(path: &str) -> impl Iterator<Item = String> {
+    path.split(['/', '\\'])
+        .map(|segment| segment.split(';').next().unwrap_or(segment))
+        .map(|segment| segment.trim().trim_end_matches(['.', ' ']))
+        .filter(|segment| !segment.is_empty())
+        .map(str::to_lowercase)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stand_down_paths_match_as_widely_as_any_router() {
+        for path in [
+            "/checkout",
+            "/checkout/",
+            "/checkout/pay",
+            "//checkout",
+            "/%63heckout",
+            "/Checkout",
+            "/CHECKOUT/pay",
+            "/checkout;",
+            "/checkout;jsessionid=1/pay",
+            "/checkout%2Fpay",
+            "/checkout%5Cpay",
+            "/checkout.",
+            "/checkout%20",
+            "/./checkout",
+            "/checkout%3Bx",
+        ] {
+            assert!(is_below(path, "/checkout"), "{path}");
+        }
+        for path in ["/", "/checkouts", "/shop/checkout", "/check"] {
+            assert!(!is_below(path, "/checkout"), "{path}");
+        }
     }
 }

@@ -1,12 +1,15 @@
-//! May something be kept about this visitor? The consent hook and the privacy signals of the
+//! Whether something may be kept about a visitor: the consent hooks and the privacy signals of the
 //! browser.
 
+use std::sync::Arc;
+
 use http::HeaderMap;
+use smallvec::SmallVec;
 
 use crate::reason::Reason;
 use crate::request::RequestRef;
 
-/// What a visitor said about being remembered.
+/// The visitor's consent.
 ///
 /// Some laws require consent for cookies that bill affiliates (the French regulator's reading of
 /// the ePrivacy rules, for one); ask a lawyer, not a crate.
@@ -51,7 +54,10 @@ impl Refusal {
     }
 }
 
-/// Everything that is configured about consent.
+/// Reads the visitor's consent from a request.
+pub(crate) type ConsentHook = Arc<dyn Fn(RequestRef<'_>) -> Consent + Send + Sync>;
+
+/// What is configured about consent for all programs.
 #[derive(Default)]
 pub(crate) struct ConsentRules {
     pub(crate) hook: Option<ConsentHook>,
@@ -59,24 +65,77 @@ pub(crate) struct ConsentRules {
     pub(crate) do_not_track: bool,
 }
 
-pub(crate) type ConsentHook = Box<dyn Fn(RequestRef<'_>) -> Consent + Send + Sync>;
+/// What the layer may do for each program in one request.
+#[derive(Clone, Debug)]
+pub(crate) struct Permissions {
+    all: Permission,
+    /// Of the programs that have a hook of their own, with their indexes.
+    own: SmallVec<[(usize, Permission); 1]>,
+}
+
+impl Permissions {
+    pub(crate) const GRANTED: Self = Self {
+        all: Permission::Granted,
+        own: SmallVec::new_const(),
+    };
+
+    /// Asks the browser's privacy signals, then the hooks. `own` are those of single programs.
+    pub(crate) fn read<'h>(
+        rules: &ConsentRules,
+        own: impl Iterator<Item = (usize, &'h ConsentHook)>,
+        request: RequestRef<'_>,
+    ) -> Self {
+        if let Some(refusal) = rules.signal(request.headers()) {
+            return Self {
+                all: Permission::Denied(refusal),
+                own: SmallVec::new(),
+            };
+        }
+        let hook = rules.hook.as_ref();
+        Self {
+            all: hook.map_or(Permission::Granted, |hook| hook(request).into()),
+            own: own
+                .map(|(index, hook)| (index, hook(request).into()))
+                .collect(),
+        }
+    }
+
+    pub(crate) fn of(&self, program: usize) -> Permission {
+        let own = self.own.iter().find(|(index, _)| *index == program);
+        own.map_or(self.all, |(_, permission)| *permission)
+    }
+
+    pub(crate) fn denies(&self, program: usize) -> bool {
+        matches!(self.of(program), Permission::Denied(_))
+    }
+
+    /// Returns `true` if something must be forgotten.
+    pub(crate) fn denies_any(&self) -> bool {
+        let denies = |permission| matches!(permission, Permission::Denied(_));
+        denies(self.all) || self.own.iter().any(|(_, permission)| denies(*permission))
+    }
+
+    /// Replaces what the request said by what a handler knows of the visitor's consent.
+    pub(crate) fn or_consent(&self, consent: Consent) -> Self {
+        let or = |permission: Permission| permission.or_consent(consent);
+        Self {
+            all: or(self.all),
+            own: self
+                .own
+                .iter()
+                .map(|(index, own)| (*index, or(*own)))
+                .collect(),
+        }
+    }
+}
 
 impl ConsentRules {
-    /// Is there anything to be asked in a request?
+    /// Returns `true` if anything is to be asked in a request.
     pub(crate) fn is_asked(&self) -> bool {
         self.hook.is_some() || self.global_privacy_control || self.do_not_track
     }
 
-    pub(crate) fn permission(&self, request: RequestRef<'_>) -> Permission {
-        if let Some(refusal) = self.signal(request.headers()) {
-            return Permission::Denied(refusal);
-        }
-        self.hook
-            .as_ref()
-            .map_or(Permission::Granted, |hook| hook(request).into())
-    }
-
-    /// The privacy signal that the browser sent and the layer honours.
+    /// Returns the privacy signal that the browser sent and the layer honours.
     fn signal(&self, headers: &HeaderMap) -> Option<Refusal> {
         let is_on = |name| headers.get_all(name).iter().any(|value| value == "1");
         if self.global_privacy_control && is_on("sec-gpc") {
@@ -90,9 +149,9 @@ impl ConsentRules {
 }
 
 impl Permission {
-    /// What a handler knows of the visitor's consent takes the place of what the request said,
-    /// though not of a privacy signal.
-    pub(crate) fn or_consent(self, consent: Consent) -> Self {
+    /// Replaces what the request said by what a handler knows of the visitor's consent. A privacy signal
+    /// stays.
+    fn or_consent(self, consent: Consent) -> Self {
         match self {
             Self::Denied(Refusal::GlobalPrivacyControl | Refusal::DoNotTrack) => self,
             _ => consent.into(),

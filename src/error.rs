@@ -1,8 +1,8 @@
-//! What can be wrong with a configuration: found when the layer is built, never in a request.
+//! What can be wrong with a configuration. It is found when the layer is built, never in a request.
 
 use std::fmt;
 
-/// Why [`Builder::build`](crate::Builder::build) refused a configuration.
+/// Why [`ReferralLayerBuilder::build`](crate::ReferralLayerBuilder::build) refused a configuration.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConfigError {
@@ -67,18 +67,26 @@ pub enum ConfigError {
         /// The path.
         path: String,
     },
-    /// The base URL of [`Clicks`](crate::Clicks) isn't a scheme and a host.
+    /// The base URL of [`Clicks`](crate::click::Clicks) isn't a scheme and a host.
     InvalidBaseUrl {
         /// The URL.
         url: String,
     },
-    /// The purpose or audience of a carry token is too long or empty, or its life isn't a whole
+    /// An origin that may post landings isn't a scheme and a host.
+    InvalidOrigin {
+        /// The origin.
+        origin: String,
+    },
+    /// The purpose or audience of a carry token is too long or empty, or its `ttl` isn't a whole
     /// number of seconds from 1 second to 400 days.
     InvalidCarry,
+    /// `ServerSide` wasn't told who deletes the records whose window has ended.
+    NobodyDeletesRecords,
+    /// There is no clock on this target.
+    NoClock,
 }
 
-/// As `Display`, because this is what a `main` that returns the error, or an `unwrap`, shows to whoever
-/// has to mend it.
+/// Shows the same text as `Display`: a `main` that returns the error, or an `unwrap`, prints this.
 impl fmt::Debug for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -146,34 +154,28 @@ impl fmt::Display for ConfigError {
                 f,
                 "`{url}` is no base URL: use a scheme and a host, as in https://shop.example"
             ),
+            Self::InvalidOrigin { origin } => write!(
+                f,
+                "`{origin}` is no origin: use a scheme and a host without a path, as in \
+                 https://www.shop.example"
+            ),
             Self::InvalidCarry => write!(
                 f,
                 "a carry token needs a purpose of 1 to 64 bytes, an audience of at most 253 bytes \
-                 and a life of a whole number of seconds from 1 second to 400 days"
+                 and a `ttl` of a whole number of seconds from 1 second to 400 days"
+            ),
+            Self::NobodyDeletesRecords => f.write_str(
+                "records whose window has ended would stay in the store for ever: call \
+                 `ServerSide::delete_expired(store)` for a store that can delete them (SQL), or \
+                 `ServerSide::store_expires_records()` for one that does it by itself (Redis, moka, \
+                 memory)",
+            ),
+            Self::NoClock => f.write_str(
+                "this target has no clock of its own: give one with \
+                 `ReferralLayer::builder(..).clock(..)`, for instance from JavaScript's `Date.now()`",
             ),
         }
     }
 }
 
 impl std::error::Error for ConfigError {}
-
-/// Why [`ReferralLayer::erase`](crate::ReferralLayer::erase) or
-/// [`look_up`](crate::ReferralLayer::look_up) came to nothing: the store didn't answer, or not in
-/// time. Its own words are in the text.
-#[derive(Clone, Debug)]
-#[cfg(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15"))]
-pub struct StoreUnavailable(pub(crate) crate::keep::store::StoreFault);
-
-#[cfg(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15"))]
-impl fmt::Display for StoreUnavailable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "the session store can't be reached: {}; see that it is up and try again",
-            self.0
-        )
-    }
-}
-
-#[cfg(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15"))]
-impl std::error::Error for StoreUnavailable {}

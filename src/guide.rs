@@ -11,6 +11,9 @@
 //! | How is the signing key changed? | [`key_rotation`] |
 //! | How do I test my own handlers? | [`testing`] |
 //! | How do I move from another script's or my own cookie? | [`moving`] |
+//! | Which touch keeps the credit? | [`attribution`] |
+//! | Which parameter names survive privacy tools? | [`parameters`] |
+//! | How do I keep a referral in my users table? | [`users_table`] |
 //! | Why wasn't this visit captured? | [`troubleshooting`] |
 
 #[doc = include_str!("../docs/guide/layer_order.md")]
@@ -39,3 +42,12 @@ pub mod moving {}
 
 #[doc = include_str!("../docs/guide/troubleshooting.md")]
 pub mod troubleshooting {}
+
+#[doc = include_str!("../docs/guide/attribution.md")]
+pub mod attribution {}
+
+#[doc = include_str!("../docs/guide/parameters.md")]
+pub mod parameters {}
+
+#[doc = include_str!("../docs/guide/users_table.md")]
+pub mod users_table {}

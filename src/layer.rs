@@ -1,67 +1,81 @@
-//! `ReferralLayer` and its builder: how the crate is configured. Cheap to clone.
+//! `ReferralLayer` and its builder: how the layer is configured.
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use http::Uri;
 use time::OffsetDateTime;
-use tower_layer::Layer;
+use tower_layer::{Layer, Stack};
 
-use crate::click::{ClickCounts, Clicker, Clicks};
-use crate::config::{Clock, Config, OriginalUri, Skip};
+use crate::clean_url::CleanUrlLayer;
+use crate::click::dispatcher::ClickDispatcher;
+use crate::click::{ClickCounts, Clicks};
+use crate::clock::system_now;
+use crate::config::{Config, FillRandom, OriginalUri, Skip, clock_of};
 use crate::consent::{Consent, ConsentRules};
 use crate::error::ConfigError;
-#[cfg(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15"))]
-use crate::error::StoreUnavailable;
-use crate::keep::Keep;
-use crate::landing::FirstBytes;
 use crate::program::Program;
-#[cfg(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15"))]
-use crate::referral::Referral;
+use crate::query::FirstBytes;
 use crate::request::RequestRef;
 use crate::service::ReferralService;
+use crate::storage::Storage;
 #[cfg(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15"))]
-use crate::visitor::VisitorId;
+use crate::{referral::Referral, store::backend::StoreUnavailable, visitor::VisitorId};
 
 /// The layer that captures, keeps and hands over referrals.
 ///
 /// Put it around the whole application, outside the handlers that extract
 /// [`ReferralKey`](crate::ReferralKey) and inside anything that changes cookies or the URL. One
-/// layer per application: where two are stacked, the outer one does the work and the inner one
-/// steps aside.
+/// layer per application: where two are stacked, the outer one does the work and the inner one passes
+/// everything on.
 #[derive(Clone)]
 pub struct ReferralLayer {
     pub(crate) config: Arc<Config>,
 }
 
 impl ReferralLayer {
-    /// Starts a configuration. Without any further word the layer reads `?aff=` and `?ref=`, the
-    /// last touch counts, for 30 days.
-    pub fn builder(keep: impl Into<Keep>) -> Builder {
-        Builder {
-            keep: keep.into(),
+    /// Creates a builder. By default the layer reads `?aff=` and `?ref=`, the last touch counts, for 30
+    /// days.
+    pub fn builder(storage: impl Into<Storage>) -> ReferralLayerBuilder {
+        ReferralLayerBuilder {
+            storage: storage.into(),
             programs: Vec::new(),
             consent: ConsentRules::default(),
             clicks: None,
             skip: None,
             stand_down: Vec::new(),
-            clean_url: false,
             original_uri: None,
             clock: None,
+            random: None,
         }
     }
 
-    /// How many clicks were started, created, failed and dropped since the layer was built.
+    /// Returns this layer with a redirect of every captured landing to the same URL without our
+    /// parameters, so that visitors don't bookmark and share a partner's link: see [`CleanUrlLayer`],
+    /// which can also stand in another position.
+    ///
+    /// ```
+    /// # use tower_referral::{Keyring, ReferralLayer, SigningKey};
+    /// # let keyring = Keyring::new(SigningKey::generate("local")?);
+    /// let referrals = ReferralLayer::builder(keyring).build()?.with_clean_url();
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn with_clean_url(self) -> Stack<CleanUrlLayer, Self> {
+        Stack::new(CleanUrlLayer::new(), self)
+    }
+
+    /// Returns how many clicks were started, created, failed and dropped since the layer was built.
     #[must_use]
     pub fn click_counts(&self) -> ClickCounts {
         self.config
             .clicks
             .as_ref()
-            .map(Clicker::counts)
+            .map(ClickDispatcher::counts)
             .unwrap_or_default()
     }
 
     /// Waits for the clicks in flight, at most for `limit`: for a graceful shutdown, after the
-    /// server has stopped taking requests. Says whether all of them were over by then.
+    /// server has stopped taking requests. Returns `true` if all of them were over by then.
     ///
     /// ```
     /// use std::time::Duration;
@@ -78,19 +92,19 @@ impl ReferralLayer {
     pub async fn drain_clicks(&self, limit: Duration) -> bool {
         match &self.config.clicks {
             None => true,
-            Some(clicker) => clicker.drain(limit).await,
+            Some(clicks) => tokio::time::timeout(limit, clicks.drain()).await.is_ok(),
         }
     }
 }
 
-/// Where referrals are kept on the server, by `ServerSide`. Anywhere else there is nothing under a
-/// visitor's ID.
+/// For referrals that are kept on the server, by `ServerSide`. With any other storage there is nothing
+/// under a visitor's ID.
 #[cfg(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15"))]
 impl ReferralLayer {
-    /// Deletes what is kept under a visitor's ID, for requests to be forgotten that come without the
-    /// visitor's browser. What is not there is as good as deleted.
+    /// Deletes what is kept under a visitor's ID, for requests for erasure that come without the
+    /// visitor's browser. An unknown ID is not an error.
     ///
-    /// Note the ID where you note the sign-up:
+    /// Store the ID with the sign-up:
     ///
     /// ```
     /// # #[cfg(feature = "axum")] {
@@ -98,7 +112,7 @@ impl ReferralLayer {
     ///
     /// async fn sign_up(referrals: Referrals) {
     ///     for visitor in referrals.visitor_ids() {
-    ///         let column: String = visitor.to_string(); // beside the new customer's row
+    ///         let column: String = visitor.to_string(); // in the new customer's row
     ///         // … and later: referrals.erase(column.parse()?).await?
     ///     }
     /// }
@@ -107,7 +121,7 @@ impl ReferralLayer {
     ///
     /// # Errors
     ///
-    /// The store didn't answer, or not within its time limit. It may have deleted the record all
+    /// The store didn't answer, or not within its timeout. It may have deleted the record all
     /// the same; deleting it again does no harm.
     pub async fn erase(&self, visitor: VisitorId) -> Result<(), StoreUnavailable> {
         match &self.config.records {
@@ -116,16 +130,16 @@ impl ReferralLayer {
         }
     }
 
-    /// The referral that is kept under a visitor's ID: for a job that runs later, or for a sign-up
-    /// that couldn't be told of its referral because the store was down.
+    /// Returns the referral that is kept under a visitor's ID: for a job that runs later, or for a sign-up
+    /// whose referral couldn't be read because the store was down.
     ///
     /// ```
     /// use tower_referral::{ReferralLayer, StoreUnavailable, VisitorId};
     ///
-    /// /// Later, with the ID that was noted beside the new customer's row.
+    /// /// Later, with the ID of the customer's row.
     /// async fn credit(layer: &ReferralLayer, visitor: VisitorId) -> Result<(), StoreUnavailable> {
     ///     if let Some(referral) = layer.look_up(visitor).await? {
-    ///         println!("{} is to be credited", referral.key());
+    ///         println!("{:?} is to be credited", referral.key().map(|key| key.as_str()));
     ///     }
     ///     Ok(())
     /// }
@@ -133,12 +147,12 @@ impl ReferralLayer {
     ///
     /// # Errors
     ///
-    /// The store didn't answer, or not within its time limit.
+    /// The store didn't answer, or not within its timeout.
     pub async fn look_up(&self, visitor: VisitorId) -> Result<Option<Referral>, StoreUnavailable> {
         match &self.config.records {
             None => Ok(None),
             Some(records) => records
-                .look_up(&self.config, visitor)
+                .look_up(visitor, &self.config.programs, self.config.now())
                 .await
                 .map_err(StoreUnavailable),
         }
@@ -164,13 +178,13 @@ impl fmt::Debug for ReferralLayer {
 /// The configuration of a [`ReferralLayer`]; every method sets one thing.
 ///
 /// ```
-/// use time::Duration;
+/// use std::time::Duration;
 /// use tower_referral::{Attribution, Consent, Keyring, Program, ReferralLayer, SignedCookie, SigningKey};
 ///
 /// let keyring = Keyring::new(SigningKey::generate("local")?);
 /// let referrals = ReferralLayer::builder(SignedCookie::new(keyring).domain("example.com"))
 ///     .program(Program::new("partners").params(["aff", "via"]).attribution(Attribution::FirstTouch))
-///     .program(Program::new("friends").params(["ref"]).window(Duration::days(14)))
+///     .program(Program::new("friends").params(["ref"]).window(Duration::from_secs(14 * 86_400)))
 ///     .consent(|request| match request.headers().get("x-consent") {
 ///         Some(value) if value == "yes" => Consent::Granted,
 ///         Some(_) => Consent::Denied,
@@ -178,24 +192,23 @@ impl fmt::Debug for ReferralLayer {
 ///     })
 ///     .skip(|request| request.uri().path().starts_with("/admin"))
 ///     .stand_down("/checkout")
-///     .clean_url()
 ///     .build()?;
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 #[must_use = "a configuration does nothing until `build` makes a layer of it"]
-pub struct Builder {
-    keep: Keep,
+pub struct ReferralLayerBuilder {
+    storage: Storage,
     programs: Vec<Program>,
     consent: ConsentRules,
     clicks: Option<Clicks>,
     skip: Option<Skip>,
     stand_down: Vec<String>,
-    clean_url: bool,
     original_uri: Option<OriginalUri>,
-    clock: Option<Clock>,
+    clock: Option<Arc<dyn Fn() -> OffsetDateTime + Send + Sync>>,
+    random: Option<FillRandom>,
 }
 
-impl Builder {
+impl ReferralLayerBuilder {
     /// Adds a program. With several, their order decides which one the extractors
     /// [`ReferralKey`](crate::ReferralKey) and [`Referral`](crate::Referral) look at first.
     ///
@@ -205,33 +218,37 @@ impl Builder {
         self
     }
 
-    /// Requests on which nothing is captured, for instance an admin area.
+    /// Sets the requests that the layer leaves untouched, for instance an admin area or static files:
+    /// nothing is captured, nothing is forgotten and no header changes.
     ///
-    /// What is kept stays readable there, unless the visitor refuses consent, and a handler's own
-    /// word ([`Capture`](crate::Capture), [`Forget`](crate::Forget)) still counts.
+    /// What is kept stays readable there, and a handler's command ([`Capture`](crate::Capture),
+    /// [`Forget`](crate::Forget)) still counts.
     pub fn skip(mut self, skip: impl Fn(RequestRef<'_>) -> bool + Send + Sync + 'static) -> Self {
         self.skip = Some(Box::new(skip));
         self
     }
 
-    /// A path where a landing never overwrites what is kept, by whole segments: `/checkout` is
-    /// `/checkout` and everything below. It fills an empty slot. Any number of them.
+    /// Adds a path where a landing never overwrites what is kept, by whole segments: `/checkout` is
+    /// `/checkout` and everything below, in any spelling that a router might accept. A landing there fills
+    /// an empty slot. Any number of them.
     ///
-    /// Name your till here, so that no coupon site takes the credit at the last click.
+    /// List your checkout, so that coupon sites can't claim the sale with a last click.
+    #[doc(alias("last click", "coupon"))]
     pub fn stand_down(mut self, path: impl Into<String>) -> Self {
         self.stand_down.push(path.into());
         self
     }
 
-    /// What the visitor said about being remembered, usually read from the cookie of a consent
-    /// banner. Without this, capture goes ahead: mind the law where you are.
+    /// Sets how the visitor's consent is read, usually from the cookie of a consent banner. Without
+    /// this, capture goes ahead: mind the law where you are. A program can have a rule of its own
+    /// ([`Program::consent`]).
     ///
-    /// It is asked on every request, so it must be quick and must not block.
+    /// It is called on every request, so it must be quick and must not block.
     pub fn consent(
         mut self,
         consent: impl Fn(RequestRef<'_>) -> Consent + Send + Sync + 'static,
     ) -> Self {
-        self.consent.hook = Some(Box::new(consent));
+        self.consent.hook = Some(Arc::new(consent));
         self
     }
 
@@ -242,9 +259,10 @@ impl Builder {
     }
 
     /// Honours [Global Privacy Control]: with `Sec-GPC: 1`, nothing is captured, and what is kept
-    /// is forgotten. It weighs more than any consent.
+    /// is forgotten. It overrides any consent.
     ///
     /// [Global Privacy Control]: https://www.w3.org/TR/gpc/
+    #[doc(alias("gpc"))]
     pub fn global_privacy_control(mut self) -> Self {
         self.consent.global_privacy_control = true;
         self
@@ -252,35 +270,23 @@ impl Builder {
 
     /// Honours `DNT: 1` in the same way as
     /// [`global_privacy_control`](Self::global_privacy_control).
+    #[doc(alias("dnt"))]
     pub fn do_not_track(mut self) -> Self {
         self.consent.do_not_track = true;
         self
     }
 
-    /// After a landing whose referral is kept, redirects the browser to the same URL without our
-    /// parameters, so that visitors don't bookmark and share a partner's link unawares.
-    ///
-    /// The handler runs first. If it answers with a 2xx, the answer's status becomes `303 See
-    /// Other`, with a `Location` of the same path and query without our parameters; its body
-    /// stays, and browsers ignore it. Where the visitor refuses cookies there is no loop, because
-    /// the new URL has no parameter left to capture. A path that a browser could take for another
-    /// host (`//host`) isn't redirected.
-    pub fn clean_url(mut self) -> Self {
-        self.clean_url = true;
-        self
-    }
-
-    /// Where the URI can be found as the browser sees it, if something outside the layer rewrites
-    /// it. Landing pages, stand-down paths and [`clean_url`](Self::clean_url) go by this one.
+    /// Sets where the URI can be found as the browser sees it, if something outside the layer rewrites
+    /// it. Landing pages and stand-down paths go by this one.
     ///
     /// Inside an axum router that is nested in another, that is axum's `OriginalUri`:
     ///
     /// ```
-    /// # use tower_referral::{Keyring, ReferralLayer, SignedCookie, SigningKey};
-    /// # let cookie = SignedCookie::new(Keyring::new(SigningKey::generate("local")?));
+    /// # use tower_referral::{Keyring, ReferralLayer, SigningKey};
+    /// # let keyring = Keyring::new(SigningKey::generate("local")?);
     /// use axum::extract::OriginalUri;
     ///
-    /// let referrals = ReferralLayer::builder(cookie)
+    /// let referrals = ReferralLayer::builder(keyring)
     ///     .original_uri(|request| request.extensions().get::<OriginalUri>().map(|uri| &uri.0))
     ///     .build()?;
     /// # Ok::<_, Box<dyn std::error::Error>>(())
@@ -293,17 +299,28 @@ impl Builder {
         self
     }
 
-    /// The clock to go by, for tests. The system's by default.
+    /// Sets the clock, for tests and for targets without one. The system's by default.
     pub fn clock(mut self, now: impl Fn() -> OffsetDateTime + Send + Sync + 'static) -> Self {
-        self.clock = Some(Box::new(now));
+        self.clock = Some(Arc::new(now));
         self
     }
 
-    /// Checks the configuration and makes the layer.
+    /// Sets the source of randomness: it fills the bytes and returns `true`, or returns `false` where it
+    /// can't. The operating system's by default. It must be a cryptographic one: visitor IDs are drawn by
+    /// it.
+    pub fn random_source(
+        mut self,
+        fill: impl Fn(&mut [u8]) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.random = Some(Arc::new(fill));
+        self
+    }
+
+    /// Checks the configuration and creates the layer.
     ///
     /// # Errors
     ///
-    /// A configuration that can't work; the error says what to mend.
+    /// The configuration can't work; the error says how to fix it.
     pub fn build(self) -> Result<ReferralLayer, ConfigError> {
         let mut programs = self.programs;
         if programs.is_empty() {
@@ -313,21 +330,33 @@ impl Builder {
         if let Some(path) = self.stand_down.iter().find(|path| !path.starts_with('/')) {
             return Err(ConfigError::InvalidStandDown { path: path.clone() });
         }
-        let keeper = self.keep.prepare(&programs)?;
+        let now = match self.clock {
+            Some(clock) => clock_of(move || clock()),
+            None if HAS_CLOCK => Arc::new(system_now),
+            None => return Err(ConfigError::NoClock),
+        };
+        let fill_random = self
+            .random
+            .unwrap_or_else(|| Arc::new(|bytes| getrandom::fill(bytes).is_ok()));
         let has_fallback = programs.iter().any(|p| !p.fallback_cookies.is_empty());
+        let asks_consent =
+            self.consent.is_asked() || programs.iter().any(|program| program.consent.is_some());
+        let session_copies = self.storage.session_copies();
+        let clicks = self.clicks.map(|clicks| clicks.prepare(Arc::clone(&now)));
         Ok(ReferralLayer {
             config: Arc::new(Config {
-                cookies: keeper.cookies,
-                records: keeper.records,
-                clicks: self.clicks.map(Clicks::prepare).transpose()?,
+                cookies: self.storage.cookie().prepare(&programs)?,
+                domain: self.storage.cookie().domain_name().map(ToString::to_string),
+                records: self.storage.records(&programs, &fill_random)?,
+                clicks: clicks.transpose()?,
                 skip: self.skip,
                 stand_down: self.stand_down,
-                clean_url: self.clean_url,
                 original_uri: self.original_uri,
-                clock: self.clock,
+                now,
+                fill_random,
                 has_fallback,
-                looks_further: has_fallback || keeper.mirror.is_some() || self.consent.is_asked(),
-                mirror: keeper.mirror,
+                looks_at_all: has_fallback || session_copies.is_some() || asks_consent,
+                session_copies,
                 consent: self.consent,
                 first_bytes: FirstBytes::of(&programs),
                 programs,
@@ -335,6 +364,9 @@ impl Builder {
         })
     }
 }
+
+/// `wasm32-unknown-unknown` traps when it is asked for the time.
+const HAS_CLOCK: bool = !cfg!(all(target_family = "wasm", target_os = "unknown"));
 
 fn check_programs(programs: &[Program]) -> Result<(), ConfigError> {
     for (at, program) in programs.iter().enumerate() {
@@ -345,11 +377,8 @@ fn check_programs(programs: &[Program]) -> Result<(), ConfigError> {
                     name: program.name.to_string(),
                 });
             }
-            if let Some(name) = program
-                .params
-                .iter()
-                .find(|name| other.params.contains(name))
-            {
+            let mut names = program.landing_params();
+            if let Some(name) = names.find(|name| other.landing_params().any(|it| it == *name)) {
                 return Err(ConfigError::DuplicateParam {
                     name: name.to_string(),
                 });
@@ -359,13 +388,12 @@ fn check_programs(programs: &[Program]) -> Result<(), ConfigError> {
     Ok(())
 }
 
-impl fmt::Debug for Builder {
+impl fmt::Debug for ReferralLayerBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder")
-            .field("keep", &self.keep)
+        f.debug_struct("ReferralLayerBuilder")
+            .field("storage", &self.storage)
             .field("programs", &self.programs)
             .field("stand_down", &self.stand_down)
-            .field("clean_url", &self.clean_url)
             .finish_non_exhaustive()
     }
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use smallvec::SmallVec;
 use smol_str::SmolStr;
 
-use crate::counters;
+use crate::telemetry;
 
 /// Why the layer decided as it did.
 ///
@@ -28,21 +28,29 @@ pub enum Reason {
     SameKey,
     /// Another key came first, and the first touch counts.
     KeptFirstTouch,
-    /// Another key is kept, and a link within the site (`Sec-Fetch-Site: same-origin`) replaces
-    /// nothing.
-    KeptSameOrigin,
+    /// Another key is kept, and a link of the own site replaces nothing.
+    KeptOwnLink,
     /// Another key is kept, and a landing on a stand-down path replaces nothing.
     KeptStandDown,
-    /// A landing's key is kept, and another script's cookie replaces nothing.
-    KeptHigherClaim,
+    /// Another key is kept, and a page that was fetched ahead of time replaces nothing.
+    KeptPrefetch,
+    /// Another key is kept, and a page that was reloaded replaces nothing.
+    KeptReload,
+    /// Another key is kept, and what may be a hidden frame replaces nothing.
+    KeptPossibleFrame,
+    /// A touch of a higher rank is kept: a landing from outside, against a link of the own site or
+    /// another script's cookie.
+    KeptHigherRank,
     /// A later referral is kept than the one that a carry token brought back.
     KeptNewer,
 
     // Not captured.
-    /// The parameter is there, but empty or not a key by the program's rule.
+    /// The parameter is there, but its value is empty or isn't a key by the program's rule.
     InvalidKey,
     /// The request isn't a `GET` that a browser makes as a page visit.
     NotAPageVisit,
+    /// The cookies of all programs together would be over 4 KiB.
+    NoRoom,
     /// The `skip` predicate said so.
     Skipped,
     /// The visitor denied consent or hasn't given it yet.
@@ -60,12 +68,12 @@ pub enum Reason {
     /// The platform doesn't know the key, and the capture is taken back.
     UnknownKey,
 
-    // A cookie of ours that is as if absent.
-    /// The cookie isn't of our format: damaged, truncated or somebody else's.
+    // A cookie of ours that is ignored.
+    /// The cookie isn't of our format: damaged, truncated or of another version.
     Malformed,
     /// The cookie was signed by a key that isn't on the keyring.
     UnknownSigningKey,
-    /// The cookie wasn't signed by us, or for another cookie name.
+    /// The cookie wasn't signed by this service, or for another cookie's name, domain or program.
     BadSignature,
     /// The referral's window has ended.
     Expired,
@@ -88,12 +96,16 @@ impl Reason {
             Self::ClickJoined => "click_joined",
             Self::SameKey => "same_key",
             Self::KeptFirstTouch => "kept_first_touch",
-            Self::KeptSameOrigin => "kept_same_origin",
+            Self::KeptOwnLink => "kept_own_link",
             Self::KeptStandDown => "kept_stand_down",
-            Self::KeptHigherClaim => "kept_higher_claim",
+            Self::KeptPrefetch => "kept_prefetch",
+            Self::KeptReload => "kept_reload",
+            Self::KeptPossibleFrame => "kept_possible_frame",
+            Self::KeptHigherRank => "kept_higher_rank",
             Self::KeptNewer => "kept_newer",
             Self::InvalidKey => "invalid_key",
             Self::NotAPageVisit => "not_a_page_visit",
+            Self::NoRoom => "no_room",
             Self::Skipped => "skipped",
             Self::NoConsent => "no_consent",
             Self::GlobalPrivacyControl => "global_privacy_control",
@@ -125,27 +137,25 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// The program's name.
+    /// Returns the program's name.
     #[must_use]
     pub fn program(&self) -> &str {
         &self.program
     }
 
-    /// Why.
+    /// Returns the reason.
     #[must_use]
     pub fn reason(&self) -> Reason {
         self.reason
     }
 
-    fn tell(&self) {
-        counters::count_decision(&self.program, self.reason);
-        #[cfg(feature = "tracing")]
-        tracing::debug!(
-            target: "tower_referral",
-            program = self.program.as_str(),
-            reason = self.reason.as_str(),
-            "referral"
-        );
+    fn log(&self) {
+        // A handler may have made up the name of a program that isn't configured.
+        let label = match self.reason {
+            Reason::UnknownProgram => "",
+            _ => self.program.as_str(),
+        };
+        telemetry::decision(label, &self.program, self.reason.as_str());
     }
 }
 
@@ -170,7 +180,7 @@ impl Decision {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Decisions(SmallVec<[Decision; 1]>);
 
-/// By hand, because nearly always there is one.
+/// Written out, because one decision is by far the most usual number.
 impl Clone for Decisions {
     fn clone(&self) -> Self {
         Self(match &self.0[..] {
@@ -183,12 +193,12 @@ impl Clone for Decisions {
 impl Decisions {
     pub(crate) const NONE: &'static Self = &Self(SmallVec::new_const());
 
-    /// The decisions, in order.
+    /// Returns the decisions, in order.
     pub fn iter(&self) -> std::slice::Iter<'_, Decision> {
         self.0.iter()
     }
 
-    /// The last decision about `program`: the one that explains what is kept now.
+    /// Returns the last decision about `program`: the one that explains what is kept now.
     #[must_use]
     pub fn last_of(&self, program: &str) -> Option<Reason> {
         let last = self
@@ -198,29 +208,20 @@ impl Decisions {
         Some(last.reason)
     }
 
-    /// Was nothing decided?
+    /// Returns `true` if nothing was decided.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Notes a decision, counts it and tells `tracing` about it.
+    /// Adds a decision, counts it and logs it.
     pub(crate) fn push(&mut self, program: &SmolStr, reason: Reason) {
-        self.push_untold(program, reason);
-        self.0.last().into_iter().for_each(Decision::tell);
-    }
-
-    /// Notes a decision.
-    pub(crate) fn push_untold(&mut self, program: &SmolStr, reason: Reason) {
-        self.0.push(Decision {
+        let decision = Decision {
             program: program.clone(),
             reason,
-        });
-    }
-
-    /// Counts all of them and tells `tracing`.
-    pub(crate) fn tell(&self) {
-        self.0.iter().for_each(Decision::tell);
+        };
+        decision.log();
+        self.0.push(decision);
     }
 }
 

@@ -1,256 +1,36 @@
-//! What is kept about a visitor. Parsed once, valid ever after: a value of these types has passed
-//! its rule, wherever it came from.
+//! What is kept about a visitor who was referred.
 
-use std::{fmt, str::FromStr, sync::Arc, time::SystemTime};
+use std::{fmt, time::Duration};
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use smol_str::SmolStr;
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 
-/// The code in a URL that names a partner or a referring customer.
-///
-/// 1 to 128 characters of `A-Z a-z 0-9 . _ ~ - @ + : =`, case kept; a program's [`KeyRule`] can
-/// narrow that, or widen it to printable Unicode. Cheap to clone.
-///
-/// `Debug` hides the key, because keys don't belong in logs; `Display` and
-/// [`as_str`](Self::as_str) show it. Both are safe in HTML text and attributes only after the
-/// escaping that your templates do anyway.
-///
-/// ```
-/// use tower_referral::ReferralKey;
-///
-/// let key: ReferralKey = "PARTNER_123".parse()?;
-/// assert_eq!(key, "PARTNER_123");
-/// assert_eq!(format!("{key:?}"), "ReferralKey(hidden)");
-/// assert!("PARTNER 123".parse::<ReferralKey>().is_err());
-/// # Ok::<_, tower_referral::InvalidKey>(())
-/// ```
-///
-/// As an axum extractor it is the key of the first configured program that holds one: `ReferralKey`
-/// where a visitor without one is answered `400 Bad Request`, `Option<ReferralKey>` where everyone is
-/// welcome. Without axum: [`from_extensions`](Self::from_extensions).
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ReferralKey(SmolStr);
-
-impl ReferralKey {
-    /// The longest key, in characters.
-    pub const MAX_CHARS: usize = 128;
-    /// The longest key, in bytes of UTF-8. Only a key of [`KeyRule::printable_unicode`] can
-    /// reach it.
-    pub const MAX_BYTES: usize = 255;
-
-    /// A key that has passed its rule.
-    pub(crate) fn valid(text: &str) -> Self {
-        Self(SmolStr::new(text))
-    }
-
-    /// The key as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// Reads a key by the default rule, [`KeyRule::ascii`].
-impl FromStr for ReferralKey {
-    type Err = InvalidKey;
-
-    fn from_str(text: &str) -> Result<Self, InvalidKey> {
-        KeyRule::ascii().parse(text)
-    }
-}
-
-impl AsRef<str> for ReferralKey {
-    fn as_ref(&self) -> &str {
-        self.as_str()
-    }
-}
-
-impl PartialEq<str> for ReferralKey {
-    fn eq(&self, other: &str) -> bool {
-        self.as_str() == other
-    }
-}
-
-impl PartialEq<&str> for ReferralKey {
-    fn eq(&self, other: &&str) -> bool {
-        self.as_str() == *other
-    }
-}
-
-impl fmt::Display for ReferralKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl fmt::Debug for ReferralKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ReferralKey(hidden)")
-    }
-}
-
-/// A text that isn't a referral key. It doesn't say which text: an invalid key is never echoed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct InvalidKey;
-
-impl fmt::Display for InvalidKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(
-            "not a referral key: a key has 1 to 128 characters, by default of \
-             A-Z a-z 0-9 . _ ~ - @ + : =",
-        )
-    }
-}
-
-impl std::error::Error for InvalidKey {}
-
-/// Which texts are referral keys.
-///
-/// ```
-/// use tower_referral::KeyRule;
-///
-/// let rule = KeyRule::ascii().only_if(|key| key.starts_with("PARTNER_"));
-/// assert!(rule.parse("PARTNER_123").is_ok());
-/// assert!(rule.parse("footer").is_err());
-/// ```
-#[derive(Clone)]
-pub struct KeyRule {
-    charset: Charset,
-    only_if: Option<Arc<OnlyIf>>,
-}
-
-type OnlyIf = dyn Fn(&str) -> bool + Send + Sync;
-
-#[derive(Clone, Copy, Debug)]
-enum Charset {
-    Ascii,
-    PrintableUnicode,
-}
-
-impl KeyRule {
-    /// The default: 1 to 128 characters of `A-Z a-z 0-9 . _ ~ - @ + : =`.
-    #[must_use]
-    pub fn ascii() -> Self {
-        Self {
-            charset: Charset::Ascii,
-            only_if: None,
-        }
-    }
-
-    /// 1 to 128 printable Unicode characters and at most 255 bytes of UTF-8: whatever
-    /// [`str::escape_debug`] leaves as it is, without blanks. So no control, formatting or
-    /// bidirectional-override characters, no quotes and no backslash.
-    #[must_use]
-    pub fn printable_unicode() -> Self {
-        Self {
-            charset: Charset::PrintableUnicode,
-            ..Self::ascii()
-        }
-    }
-
-    /// Takes only the keys that `predicate` says yes to, for instance those that exist.
-    ///
-    /// It is asked on every landing, before the page is made, so it must be quick and must not
-    /// block. It decides over captures only: a key that is already kept stays kept.
-    #[must_use]
-    pub fn only_if(mut self, predicate: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
-        self.only_if = Some(match self.only_if.take() {
-            None => Arc::new(predicate),
-            Some(first) => Arc::new(move |key| first(key) && predicate(key)),
-        });
-        self
-    }
-
-    /// Reads a key by this rule.
-    ///
-    /// # Errors
-    ///
-    /// The text isn't a key by this rule.
-    pub fn parse(&self, text: &str) -> Result<ReferralKey, InvalidKey> {
-        if self.accepts(text) {
-            Ok(ReferralKey::valid(text))
-        } else {
-            Err(InvalidKey)
-        }
-    }
-
-    /// Is this a key?
-    pub(crate) fn accepts(&self, text: &str) -> bool {
-        self.is_kept(text) && self.only_if.as_ref().is_none_or(|only_if| only_if(text))
-    }
-
-    /// Was this a key when it was captured by this rule: is it one by everything but `only_if`?
-    #[inline]
-    pub(crate) fn is_kept(&self, text: &str) -> bool {
-        match self.charset {
-            Charset::Ascii => is_ascii_key(text.as_bytes()),
-            Charset::PrintableUnicode => is_unicode_key(text),
-        }
-    }
-}
-
-impl Default for KeyRule {
-    fn default() -> Self {
-        Self::ascii()
-    }
-}
-
-impl fmt::Debug for KeyRule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyRule")
-            .field("charset", &self.charset)
-            .field("only_if", &self.only_if.is_some())
-            .finish()
-    }
-}
-
-fn is_ascii_key(text: &[u8]) -> bool {
-    // Without a branch for each byte, for nearly all are.
-    let is_key = |all, byte: &u8| all & is_key_byte(*byte);
-    (1..=ReferralKey::MAX_CHARS).contains(&text.len()) && text.iter().fold(true, is_key)
-}
-
-fn is_unicode_key(text: &str) -> bool {
-    (1..=ReferralKey::MAX_BYTES).contains(&text.len())
-        && text.chars().count() <= ReferralKey::MAX_CHARS
-        && is_printable(text)
-        && !text.contains(' ')
-}
-
-fn is_key_byte(byte: u8) -> bool {
-    const IS_KEY_BYTE: [bool; 256] = {
-        let mut table = [false; 256];
-        let mut byte = 0;
-        while byte < 128 {
-            let char = byte as u8;
-            table[byte] = char.is_ascii_alphanumeric()
-                || matches!(char, b'.' | b'_' | b'~' | b'-' | b'@' | b'+' | b':' | b'=');
-            byte += 1;
-        }
-        table
-    };
-    IS_KEY_BYTE[usize::from(byte)]
-}
-
-/// Printable as the standard library sees it: nothing that `escape_debug` would escape.
-fn is_printable(text: &str) -> bool {
-    let is_plain = |byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\'' | b'\\');
-    text.bytes().all(is_plain) || text.escape_debug().eq(text.chars())
-}
+use crate::clock::{UnixMillis, from_unix_millis};
+use crate::key::{ClickId, ReferralKey, is_printable};
 
 /// The longest value of an extra parameter, in bytes.
 const MAX_EXTRA_LEN: usize = 128;
 /// The longest path of a landing page, in bytes.
 const MAX_PATH_LEN: usize = 255;
 
-/// May this be kept as the value of an extra parameter?
+/// What a key may hold stays readable in a URL, but for `+`, which form decoders read as a blank.
+const QUERY_VALUE: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'-')
+    .remove(b'@')
+    .remove(b':')
+    .remove(b'=');
+
+/// Returns `true` if this may be kept as the value of an extra parameter.
 pub(crate) fn is_extra_value(text: &str) -> bool {
     (1..=MAX_EXTRA_LEN).contains(&text.len()) && is_printable(text)
 }
 
-/// May this be kept as the path of a landing page? Any that `http::Uri` can hold, if it isn't too
-/// long.
+/// Returns `true` if this may be kept as the path of a landing page: whatever `http::Uri` can hold, if it
+/// isn't too long.
 pub(crate) fn is_landing_path(text: &[u8]) -> bool {
     text.len() <= MAX_PATH_LEN
         && text.starts_with(b"/")
@@ -259,84 +39,13 @@ pub(crate) fn is_landing_path(text: &[u8]) -> bool {
                 .is_ok_and(|text| text.bytes().all(|byte| byte > b' ' && byte != 0x7f)))
 }
 
-/// The affiliate platform's identifier of a landing.
-///
-/// 1 to 128 characters of visible ASCII. `Debug` hides it; `Display` and
-/// [`as_str`](Self::as_str) show it.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ClickId(SmolStr);
-
-impl ClickId {
-    /// The longest click ID, in characters.
-    pub const MAX_LEN: usize = 128;
-
-    /// A click ID that has passed the rule.
-    pub(crate) fn valid(text: &str) -> Self {
-        Self(SmolStr::new(text))
-    }
-
-    pub(crate) fn is_valid(text: &[u8]) -> bool {
-        (1..=Self::MAX_LEN).contains(&text.len()) && text.iter().all(u8::is_ascii_graphic)
-    }
-
-    /// The click ID as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for ClickId {
-    type Err = InvalidClickId;
-
-    fn from_str(text: &str) -> Result<Self, InvalidClickId> {
-        if Self::is_valid(text.as_bytes()) {
-            Ok(Self(SmolStr::new(text)))
-        } else {
-            Err(InvalidClickId)
-        }
-    }
-}
-
-impl AsRef<str> for ClickId {
-    fn as_ref(&self) -> &str {
-        self.as_str()
-    }
-}
-
-impl PartialEq<&str> for ClickId {
-    fn eq(&self, other: &&str) -> bool {
-        self.as_str() == *other
-    }
-}
-
-impl fmt::Display for ClickId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl fmt::Debug for ClickId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ClickId(hidden)")
-    }
-}
-
-/// A text that isn't a click ID.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct InvalidClickId;
-
-impl fmt::Display for InvalidClickId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not a click ID: a click ID has 1 to 128 characters of visible ASCII")
-    }
-}
-
-impl std::error::Error for InvalidClickId {}
-
 /// How a referral came to be known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case")
+)]
 #[non_exhaustive]
 pub enum Source {
     /// A page visit whose URL carried the key, seen by the layer or by the
@@ -345,13 +54,12 @@ pub enum Source {
     /// A handler's [`Capture`](crate::Capture), for instance of a code that the visitor typed in.
     Handler,
     /// A cookie that another script keeps; see
-    /// [`Program::fallback_cookies`](crate::Program::fallback_cookies). Its claim is lower than
-    /// that of the other two.
+    /// [`Program::fallback_cookies`](crate::Program::fallback_cookies).
     Script,
 }
 
 impl Source {
-    /// The source in lower case: `landing`, `handler` or `script`.
+    /// Returns the source in lower case: `landing`, `handler` or `script`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -362,25 +70,39 @@ impl Source {
     }
 }
 
-/// Milliseconds since the Unix epoch: the precision of [`Referral::captured_at`].
-pub(crate) type UnixMillis = i64;
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
 
-/// Names one touch, at random, so that a late click ID finds the visitor it belongs to and nobody
-/// else. 64 bits: it is sealed, so nobody can try any, and few live at a time.
+/// How much a touch is worth. It is compared first: see `attribution`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Rank {
+    /// A link of the own site, or another script's cookie.
+    Own,
+    /// Anything that somebody outside the site, the visitor or a handler did.
+    Outside,
+}
+
+/// Names one touch at random, so that a late click ID finds the referral it belongs to and no other.
+/// 64 bits are enough: the name is sealed, so nobody can try any, and few live at a time.
 pub(crate) type TouchId = [u8; 8];
 
 /// Where a touch is with its click.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Click {
-    /// None was ever started, nor will be.
+pub(crate) enum ClickState {
+    /// None is to be created, or its result is known.
     #[default]
-    None,
-    /// Waits for the visitor's first real page view: the page was fetched ahead of time, or held
-    /// back for consent.
-    Due(TouchId),
-    /// Was started for the touch of that name.
-    Started(TouchId),
+    Settled,
+    /// Waits for the visitor's next page view.
+    Due,
+    /// Was started; its result isn't known yet.
+    Started,
 }
+
+/// A few bytes of a hash of a key that was refused as a link of the own site.
+pub(crate) type RefusedKey = [u8; 4];
 
 /// What is kept about a visitor who was referred.
 ///
@@ -397,106 +119,148 @@ pub(crate) enum Click {
 ///         return "Welcome.".to_owned();
 ///     };
 ///     // For the new customer's row: who, when, by which page, and the platform's own ID of it.
-///     let (key, since) = (referral.key(), referral.captured_at());
+///     let key = referral.key().map_or("none", |key| key.as_str());
+///     let since = referral.captured_at();
 ///     let page = referral.landing_page().unwrap_or_default();
 ///     let click_id = referral.click_id().map_or("none yet", |id| id.as_str());
 ///     format!("{key} sent you to {page} at {since}, click {click_id}.")
 /// }
 /// # }
 /// ```
+///
+/// With the feature `serde` it can be stored as JSON and read back, for instance in a column of the
+/// customers' table: [`guide::users_table`](crate::guide::users_table).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Referral {
-    pub(crate) key: ReferralKey,
+    /// At least one of key and click ID is there.
+    pub(crate) key: Option<ReferralKey>,
     pub(crate) click_id: Option<ClickId>,
-    pub(crate) click: Click,
+    pub(crate) partner_id: Option<ClickId>,
     pub(crate) program: SmolStr,
     pub(crate) source: Source,
+    pub(crate) rank: Rank,
+    /// The name of the touch, where clicks are created.
+    pub(crate) touch: Option<TouchId>,
+    pub(crate) click: ClickState,
     pub(crate) captured_at: UnixMillis,
     /// Seconds.
     pub(crate) window: u32,
     pub(crate) parameter: Option<SmolStr>,
     /// Starts with `/`; at most 255 bytes.
     pub(crate) landing_path: Option<SmolStr>,
+    /// The last key that was refused as a link of the own site.
+    pub(crate) refused: Option<RefusedKey>,
     pub(crate) extra: Vec<(SmolStr, SmolStr)>,
 }
 
 impl Referral {
-    /// Who referred the visitor.
+    /// Returns who referred the visitor. `None` where the landing's URL carried only the platform's
+    /// click ID: see [`Program::click_params`](crate::Program::click_params).
     #[must_use]
-    pub fn key(&self) -> &ReferralKey {
-        &self.key
+    pub fn key(&self) -> Option<&ReferralKey> {
+        self.key.as_ref()
     }
 
-    /// The platform's identifier of the landing, once it is known.
+    /// Returns the platform's identifier of the click, once it is known.
     #[must_use]
     pub fn click_id(&self) -> Option<&ClickId> {
         self.click_id.as_ref()
     }
 
-    /// The name of the [`Program`](crate::Program) that the referral belongs to.
+    /// Returns the second ID that the platform gave with the click, where it gives one: Tolt's
+    /// `partner_id`, which a sign-up there needs.
+    #[must_use]
+    pub fn partner_id(&self) -> Option<&ClickId> {
+        self.partner_id.as_ref()
+    }
+
+    /// Returns the random name of the touch, under which a click ID that comes late can be stored and
+    /// found; see [`Clicks::on_late_result`](crate::click::Clicks::on_late_result). `None` where no
+    /// clicks are created.
+    #[must_use]
+    pub fn click_reference(&self) -> Option<String> {
+        self.touch.map(click_reference)
+    }
+
+    /// Returns the name of the [`Program`](crate::Program) that the referral belongs to.
     #[must_use]
     pub fn program(&self) -> &str {
         &self.program
     }
 
-    /// Was this a landing whose click was never started, for want of consent?
-    pub(crate) fn awaits_click(&self) -> bool {
-        self.source == Source::Landing && self.click_id.is_none() && self.click == Click::None
-    }
-
-    /// How the referral came to be known.
+    /// Returns how the referral came to be known.
     #[must_use]
     pub fn source(&self) -> Source {
         self.source
     }
 
-    /// The URL parameter that carried the key; for [`Source::Script`] the name of the script's
-    /// cookie.
+    /// Returns the URL parameter that carried the key, or the click ID where there is no key; for
+    /// [`Source::Script`] the name of the script's cookie.
     #[must_use]
     pub fn parameter(&self) -> Option<&str> {
         self.parameter.as_deref()
     }
 
-    /// When the key was captured, to the millisecond. Seeing the same key again doesn't move it.
+    /// Returns when the key was captured, to the millisecond. Seeing the same key again doesn't move
+    /// it.
     #[must_use]
     pub fn captured_at(&self) -> OffsetDateTime {
         from_unix_millis(self.captured_at)
     }
 
-    /// How long the referral counts from [`captured_at`](Self::captured_at) on.
+    /// Returns how long the referral counts from [`captured_at`](Self::captured_at) on.
     #[must_use]
     pub fn window(&self) -> Duration {
-        Duration::seconds(self.window.into())
+        Duration::from_secs(self.window.into())
     }
 
-    /// When the referral stops counting.
+    /// Returns when the referral stops counting.
     #[must_use]
     pub fn expires_at(&self) -> OffsetDateTime {
-        self.captured_at() + self.window()
+        self.captured_at() + time::Duration::seconds(self.window.into())
     }
 
-    /// The page that the visitor landed on: its path and our parameter, nothing else, for
+    /// Returns the page that the visitor landed on: its path and our parameter, nothing else, for
     /// instance `/pricing?aff=PARTNER_123`. `None` where there was no landing, and where the
     /// path has over 255 bytes or the cookie had no room for it.
     #[must_use]
     pub fn landing_page(&self) -> Option<String> {
-        let (path, parameter) = (self.landing_path.as_ref()?, self.parameter.as_ref()?);
-        let mut page = format!("{path}?{parameter}=");
-        for byte in self.key.as_str().bytes() {
-            match byte {
-                // Form decoders read a bare `+` as a blank.
-                b'+' => page.push_str("%2B"),
-                _ if is_key_byte(byte) => page.push(char::from(byte)),
-                _ => page.push_str(&format!("%{byte:02X}")),
-            }
-        }
-        Some(page)
+        self.page_at(self.landing_path.as_deref()?)
     }
 
-    /// The extra parameters that the program keeps, in the configured order, as far as the
-    /// landing carried them; see [`Program::keep_params`](crate::Program::keep_params).
+    /// Returns a path with our parameter.
+    pub(crate) fn page_at(&self, path: &str) -> Option<String> {
+        let parameter = self.parameter.as_ref()?;
+        let value = match (&self.key, &self.click_id) {
+            (Some(key), _) => key.as_str(),
+            (None, Some(click_id)) => click_id.as_str(),
+            (None, None) => return None,
+        };
+        let value = utf8_percent_encode(value, QUERY_VALUE);
+        Some(format!("{path}?{parameter}={value}"))
+    }
+
+    /// Returns the extra parameters that the program keeps, in the configured order, as far as the
+    /// landing carried them; see [`Program::extra_params`](crate::Program::extra_params).
     pub fn extra(&self) -> impl Iterator<Item = (&str, &str)> {
         self.extra.iter().map(|(name, value)| (&**name, &**value))
+    }
+
+    /// Returns `true` if both credit the same: the same key, or without keys the same click.
+    pub(crate) fn credits_same(&self, other: &Self) -> bool {
+        match (&self.key, &other.key) {
+            (None, None) => self.click_id == other.click_id,
+            (one, another) => one == another,
+        }
+    }
+
+    /// Returns `true` if a click is to be created for this landing and none was started, for want of
+    /// consent.
+    pub(crate) fn lacks_click(&self) -> bool {
+        self.source == Source::Landing
+            && self.key.is_some()
+            && self.click_id.is_none()
+            && self.click == ClickState::Settled
     }
 }
 
@@ -511,95 +275,158 @@ impl fmt::Debug for Referral {
     }
 }
 
-/// The last instant that a referral can be captured at, the year 9000: far enough from the end of
-/// `OffsetDateTime`'s range that no sum with a window overflows.
-pub(crate) const MAX_UNIX_MILLIS: UnixMillis = 221_845_392_000_000;
-
-pub(crate) fn from_unix_millis(millis: UnixMillis) -> OffsetDateTime {
-    OffsetDateTime::UNIX_EPOCH + Duration::milliseconds(millis.clamp(0, MAX_UNIX_MILLIS))
-}
-
-pub(crate) fn to_unix_millis(time: OffsetDateTime) -> UnixMillis {
-    // Its own `unix_timestamp_nanos` has 128 bits, and dividing those takes longer than all of this.
-    let millis = time.unix_timestamp() * 1000 + UnixMillis::from(time.millisecond());
-    millis.clamp(0, MAX_UNIX_MILLIS)
-}
-
-/// The same for the system's clock, which needs no calendar. A time before the epoch is the epoch.
-pub(crate) fn unix_millis_of(time: SystemTime) -> UnixMillis {
-    let since_epoch = time
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    let seconds = UnixMillis::try_from(since_epoch.as_secs()).unwrap_or(MAX_UNIX_MILLIS);
-    let millis =
-        seconds.min(MAX_UNIX_MILLIS / 1000) * 1000 + UnixMillis::from(since_epoch.subsec_millis());
-    millis.clamp(0, MAX_UNIX_MILLIS)
+/// Writes the name of a touch as 11 characters of base64url.
+pub(crate) fn click_reference(touch: TouchId) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(touch)
 }
 
 #[cfg(feature = "serde")]
-mod serde_impls {
-    use serde::de::{Deserialize, Deserializer, Error};
-    use serde::ser::{Serialize, SerializeMap, SerializeStruct, Serializer};
+mod json {
+    //! A referral as JSON: `{"key", "click_id", "partner_id", "program", "source", "own_link",
+    //! "parameter", "captured_at", "window", "landing_page", "extra", "click_reference"}`, with
+    //! `captured_at` in RFC 3339, `window` in seconds and `extra` as a map. Absent fields are read
+    //! as their defaults.
+
+    use std::borrow::Cow;
+    use std::collections::BTreeMap;
+
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use serde::de::{Deserialize, Deserializer, Error as _};
+    use serde::ser::{Error as _, Serialize, SerializeMap, Serializer};
+    use time::OffsetDateTime;
     use time::format_description::well_known::Rfc3339;
 
-    use super::{ClickId, Referral, ReferralKey};
+    use super::{ClickState, Rank, Referral, Source, is_extra_value, is_landing_path};
+    use crate::clock::to_unix_millis;
+    use crate::key::{ClickId, ReferralKey};
+    use crate::names::{MAX_NAMES, MAX_WINDOW_SECONDS, is_param_name, is_program_name};
 
-    impl Serialize for ReferralKey {
+    #[derive(serde::Serialize, serde::Deserialize)]
+    struct Json<'a, E> {
+        #[serde(default)]
+        key: Option<ReferralKey>,
+        #[serde(default)]
+        click_id: Option<ClickId>,
+        #[serde(default)]
+        partner_id: Option<ClickId>,
+        #[serde(default = "default_program", borrow)]
+        program: Cow<'a, str>,
+        #[serde(default = "default_source")]
+        source: Source,
+        #[serde(default)]
+        own_link: bool,
+        #[serde(default, borrow)]
+        parameter: Option<Cow<'a, str>>,
+        captured_at: String,
+        #[serde(default = "default_window")]
+        window: u32,
+        #[serde(default)]
+        landing_page: Option<String>,
+        #[serde(default)]
+        extra: E,
+        #[serde(default)]
+        click_reference: Option<String>,
+    }
+
+    fn default_program() -> Cow<'static, str> {
+        "default".into()
+    }
+
+    fn default_source() -> Source {
+        Source::Landing
+    }
+
+    fn default_window() -> u32 {
+        30 * 24 * 60 * 60
+    }
+
+    /// Writes the extra parameters as a map in their order.
+    #[derive(Default)]
+    struct Extra<'a>(&'a [(smol_str::SmolStr, smol_str::SmolStr)]);
+
+    impl Serialize for Extra<'_> {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-            serializer.serialize_str(self.as_str())
+            let mut map = serializer.serialize_map(Some(self.0.len()))?;
+            for (name, value) in self.0 {
+                map.serialize_entry(name.as_str(), value.as_str())?;
+            }
+            map.end()
         }
     }
 
-    /// By the default rule, as `FromStr`.
-    impl<'de> Deserialize<'de> for ReferralKey {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-            text.parse().map_err(D::Error::custom)
-        }
-    }
-
-    impl Serialize for ClickId {
-        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-            serializer.serialize_str(self.as_str())
-        }
-    }
-
-    impl<'de> Deserialize<'de> for ClickId {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-            text.parse().map_err(D::Error::custom)
-        }
-    }
-
-    /// `{"key", "click_id", "program", "parameter", "captured_at", "landing_page", "extra"}`, with
-    /// `captured_at` in RFC 3339 and `extra` as a map.
     impl Serialize for Referral {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-            struct Extra<'a>(&'a Referral);
-
-            impl Serialize for Extra<'_> {
-                fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                    let mut map = serializer.serialize_map(Some(self.0.extra.len()))?;
-                    for (name, value) in self.0.extra() {
-                        map.serialize_entry(name, value)?;
-                    }
-                    map.end()
-                }
+            let captured_at = self.captured_at().format(&Rfc3339);
+            Json {
+                key: self.key.clone(),
+                click_id: self.click_id.clone(),
+                partner_id: self.partner_id.clone(),
+                program: Cow::Borrowed(self.program()),
+                source: self.source,
+                own_link: self.source == Source::Landing && self.rank == Rank::Own,
+                parameter: self.parameter().map(Cow::Borrowed),
+                captured_at: captured_at.map_err(S::Error::custom)?,
+                window: self.window,
+                landing_page: self.landing_page(),
+                extra: Extra(&self.extra),
+                click_reference: self.click_reference(),
             }
+            .serialize(serializer)
+        }
+    }
 
-            let captured_at = self
-                .captured_at()
-                .format(&Rfc3339)
-                .map_err(serde::ser::Error::custom)?;
-            let mut referral = serializer.serialize_struct("Referral", 7)?;
-            referral.serialize_field("key", &self.key)?;
-            referral.serialize_field("click_id", &self.click_id)?;
-            referral.serialize_field("program", self.program())?;
-            referral.serialize_field("parameter", &self.parameter())?;
-            referral.serialize_field("captured_at", &captured_at)?;
-            referral.serialize_field("landing_page", &self.landing_page())?;
-            referral.serialize_field("extra", &Extra(self))?;
-            referral.end()
+    impl<'de> Deserialize<'de> for Referral {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            let json = Json::<BTreeMap<String, String>>::deserialize(deserializer)?;
+            let captured_at = OffsetDateTime::parse(&json.captured_at, &Rfc3339);
+            let path = json.landing_page.as_deref();
+            let path = path.and_then(|page| page.split('?').next());
+            let touch = json.click_reference.map(|text| {
+                let bytes = URL_SAFE_NO_PAD.decode(text).ok();
+                bytes.and_then(|bytes| bytes.try_into().ok())
+            });
+            let is_valid = (json.key.is_some() || json.click_id.is_some())
+                && is_program_name(json.program.as_bytes())
+                && (1..=MAX_WINDOW_SECONDS).contains(&json.window)
+                && json
+                    .parameter
+                    .as_ref()
+                    .is_none_or(|name| is_param_name(name.as_bytes()))
+                && path.is_none_or(|path| is_landing_path(path.as_bytes()))
+                && touch != Some(None)
+                && json.extra.len() <= MAX_NAMES
+                && json
+                    .extra
+                    .iter()
+                    .all(|(name, value)| is_param_name(name.as_bytes()) && is_extra_value(value));
+            if !is_valid {
+                return Err(D::Error::custom(
+                    "not a referral as this crate writes it: hand it back unaltered",
+                ));
+            }
+            let is_own = json.own_link || json.source == Source::Script;
+            Ok(Self {
+                key: json.key,
+                click_id: json.click_id,
+                partner_id: json.partner_id,
+                program: json.program.as_ref().into(),
+                source: json.source,
+                rank: if is_own { Rank::Own } else { Rank::Outside },
+                touch: touch.flatten(),
+                click: ClickState::Settled,
+                captured_at: to_unix_millis(captured_at.map_err(D::Error::custom)?),
+                window: json.window,
+                parameter: json.parameter.map(Into::into),
+                landing_path: path.map(Into::into),
+                refused: None,
+                extra: json
+                    .extra
+                    .into_iter()
+                    .map(|(name, value)| (name.into(), value.into()))
+                    .collect(),
+            })
         }
     }
 }

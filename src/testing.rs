@@ -12,7 +12,7 @@
 //!
 //! ```
 //! use http::{Request, Response};
-//! use time::Duration;
+//! use std::time::Duration;
 //! use tower::{Layer, ServiceExt, service_fn};
 //! use tower_referral::testing::{Clock, Visitor};
 //! use tower_referral::{Forget, Keyring, MissingLayer, Referrals, ReferralLayer, SignedCookie, SigningKey};
@@ -20,7 +20,7 @@
 //! // What is tested: it greets, and forgets the referral, which has done its work.
 //! async fn sign_up(request: Request<()>) -> Result<Response<String>, MissingLayer> {
 //!     let referrals = Referrals::from_extensions(request.extensions()).await?;
-//!     let key = referrals.first().map_or("nobody", |referral| referral.key().as_str());
+//!     let key = referrals.first().map_or("nobody", |referral| referral.key().unwrap().as_str());
 //!     let mut response = Response::new(format!("sent by {key}"));
 //!     response.extensions_mut().insert(Forget);
 //!     Ok(response)
@@ -38,7 +38,7 @@
 //! // A visitor lands, and signs up nine days later.
 //! let mut visitor = Visitor::new();
 //! visitor.lands(&referrals, "/pricing?aff=PARTNER_123").await;
-//! clock.advance(Duration::days(9));
+//! clock.advance(Duration::from_secs(9 * 86_400));
 //! let request = visitor.sends(Request::post("/signup").body(())?);
 //! let response = app.clone().oneshot(request).await?;
 //! assert_eq!(response.body(), "sent by PARTNER_123");
@@ -50,7 +50,7 @@
 //! // Another one comes a day too late.
 //! let mut visitor = Visitor::new();
 //! visitor.lands(&referrals, "/?aff=PARTNER_123").await;
-//! clock.advance(Duration::days(31));
+//! clock.advance(Duration::from_secs(31 * 86_400));
 //! let response = app.oneshot(visitor.sends(Request::post("/signup").body(())?)).await?;
 //! assert_eq!(response.body(), "sent by nobody");
 //! # Ok(())
@@ -63,21 +63,23 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderValue, Request, Response};
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 use tower_layer::Layer as _;
 use tower_service::Service;
 
+use crate::extract::Referrals;
 use crate::layer::ReferralLayer;
+use crate::missing_layer::MissingLayer;
 use crate::reason::Decisions;
-use crate::visit::{MissingLayer, Referrals};
 
 /// A clock that stands still until it is told to go on. Clones show the same time.
 ///
-/// Hand it to [`Builder::clock`](crate::Builder::clock) and, if there are carry tokens, to
-/// [`CarryBuilder::clock`](crate::CarryBuilder::clock).
+/// Hand it to [`Builder::clock`](crate::ReferralLayerBuilder::clock) and, if there are carry tokens, to
+/// [`CarryBuilder::clock`](crate::carry::CarryBuilder::clock).
 #[derive(Clone)]
 pub struct Clock(Arc<Mutex<OffsetDateTime>>);
 
@@ -110,7 +112,7 @@ impl Clock {
         self.set(self.now() + duration);
     }
 
-    /// The clock as [`Builder::clock`](crate::Builder::clock) wants it.
+    /// The clock as [`Builder::clock`](crate::ReferralLayerBuilder::clock) wants it.
     pub fn reader(&self) -> impl Fn() -> OffsetDateTime + Send + Sync + 'static + use<> {
         let clock = self.clone();
         move || clock.now()

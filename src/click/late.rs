@@ -1,22 +1,16 @@
-//! What came of the calls: counted, and, where the landing's response was out already, kept for the
-//! visitor's next request, bounded in number and time.
+//! Results of clicks that came after their landing's response: kept for the visitor's next request,
+//! bounded in number, in time, and for each key.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::atomic::{AtomicU64, Ordering},
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use tokio::time::Instant;
-
-use super::UnknownKey;
-use crate::boxed::BoxError;
-use crate::counters;
-use crate::keep::check_age;
-use crate::program::Program;
+use super::request::Click;
+use crate::clock::UnixMillis;
 use crate::reason::Reason;
-use crate::referral::{Click, ClickId, Referral, TouchId, UnixMillis};
+use crate::referral::{ClickState, Referral, TouchId};
+use crate::telemetry;
 
 /// How many clicks a layer has seen since it was built.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,220 +20,270 @@ pub struct ClickCounts {
     pub started: u64,
     /// Calls that gave a click ID.
     pub created: u64,
-    /// Calls that the platform answered with [`UnknownKey`].
+    /// Calls that the platform answered with [`UnknownKey`](crate::click::UnknownKey).
     pub unknown_key: u64,
     /// Calls that failed otherwise.
     pub failed: u64,
-    /// Calls that reached the time limit; their fate is unknown.
+    /// Calls that reached the timeout; whether they arrived is unknown.
     pub timed_out: u64,
-    /// Clicks that were dropped, because too many calls were in flight or because the layer runs
-    /// outside a Tokio runtime.
+    /// Clicks that were put off or dropped, because of the bounds of [`Clicks`](crate::click::Clicks) or
+    /// because there is no runtime to run them on.
     pub dropped: u64,
-    /// Late answers that were dropped because too many visitors hadn't come back for theirs.
+    /// Late results that were dropped because too many visitors hadn't come back for theirs.
     pub late_dropped: u64,
 }
 
 #[derive(Debug, Default)]
-struct Counters {
-    started: AtomicU64,
-    created: AtomicU64,
-    unknown_key: AtomicU64,
-    failed: AtomicU64,
-    timed_out: AtomicU64,
-    dropped: AtomicU64,
-    late_dropped: AtomicU64,
+pub(crate) struct Counters {
+    pub(crate) started: AtomicU64,
+    pub(crate) created: AtomicU64,
+    pub(crate) unknown_key: AtomicU64,
+    pub(crate) failed: AtomicU64,
+    pub(crate) timed_out: AtomicU64,
+    pub(crate) dropped: AtomicU64,
+    pub(crate) late_dropped: AtomicU64,
 }
 
-/// Counts a drop and tells of it: aloud at the first, the second, the fourth and so on, so that a
-/// flood of landings doesn't become a flood of log lines.
-fn count_drop(counter: &AtomicU64, reason: &'static str) {
-    let dropped = counter.fetch_add(1, Ordering::Relaxed) + 1;
-    counters::count_drop(reason);
-    #[cfg(feature = "tracing")]
-    if dropped.is_power_of_two() {
-        tracing::warn!(target: "tower_referral", reason, dropped, "click dropped");
-    } else {
-        tracing::debug!(target: "tower_referral", reason, dropped, "click dropped");
+impl Counters {
+    pub(crate) fn read(&self) -> ClickCounts {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        ClickCounts {
+            started: read(&self.started),
+            created: read(&self.created),
+            unknown_key: read(&self.unknown_key),
+            failed: read(&self.failed),
+            timed_out: read(&self.timed_out),
+            dropped: read(&self.dropped),
+            late_dropped: read(&self.late_dropped),
+        }
     }
-    let _ = (dropped, reason);
 }
 
-fn is_unknown_key(error: &(dyn std::error::Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |error| error.source())
-        .any(<dyn std::error::Error + 'static>::is::<UnknownKey>)
-}
-
-/// What the platform said, for the touch it was asked about.
-#[derive(Clone)]
-pub(crate) enum Answer {
-    Click(ClickId),
-    /// Take the capture back, and put back what it had replaced.
+/// What became of a click, for the referral that waits for it.
+#[derive(Clone, Debug)]
+pub(crate) enum ClickResult {
+    Created(Click),
+    /// The platform doesn't know the key: the capture is taken back, and what it had replaced is put
+    /// back.
     Undo(Option<Box<Referral>>),
+    /// There is no click, and none is tried again.
+    None,
 }
 
-impl Answer {
-    pub(crate) fn reason(&self) -> Reason {
+impl ClickResult {
+    /// Applies the result to the referral that waited for it. Returns what is kept then, and why it
+    /// changed.
+    pub(crate) fn apply(self, mut referral: Referral) -> (Option<Referral>, Option<Reason>) {
+        referral.click = ClickState::Settled;
         match self {
-            Self::Click(_) => Reason::ClickJoined,
-            Self::Undo(_) => Reason::UnknownKey,
-        }
-    }
-
-    /// What becomes of the referral that waited for this.
-    pub(crate) fn apply(
-        self,
-        mut referral: Referral,
-        program: &Program,
-        now: UnixMillis,
-    ) -> Option<Referral> {
-        match self {
-            Self::Click(click_id) => {
-                referral.click = Click::None;
-                referral.click_id = Some(click_id);
-                Some(referral)
+            Self::Created(click) => {
+                referral.click_id = Some(click.id().clone());
+                referral.partner_id = click.partner_id().cloned();
+                (Some(referral), Some(Reason::ClickJoined))
             }
-            Self::Undo(replaced) => {
-                replaced.and_then(|replaced| check_age(*replaced, program, now).ok())
-            }
+            Self::Undo(replaced) => (replaced.map(|it| *it), Some(Reason::UnknownKey)),
+            Self::None => (Some(referral), None),
         }
     }
 }
 
-/// Longer than any referral lives, and short enough to be added to any instant.
-const MAX_KEEP_FOR: Duration = Duration::from_secs(400 * 24 * 60 * 60);
+/// A hash of the key that a click is for: it only tells keys apart, to share the bounds among them.
+pub(crate) type KeyHash = u64;
 
-/// Where late answers wait for their visitors.
-pub(super) struct Desk {
-    late: Mutex<Late>,
-    keep_for: Duration,
-    most: usize,
-    counters: Counters,
+/// Where late results wait for their visitors.
+pub(crate) struct LateClicks {
+    entries: Mutex<Entries>,
+    keep_for: UnixMillis,
+    capacity: usize,
 }
 
 #[derive(Default)]
-struct Late {
-    /// `None` for a due click that was claimed and has no answer yet.
-    answers: HashMap<TouchId, Option<Answer>>,
-    /// In order of their coming, which is the order of their going.
-    order: VecDeque<(Instant, TouchId)>,
+struct Entries {
+    /// `None` for a due click that was claimed and has no result yet.
+    results: HashMap<TouchId, (KeyHash, Option<ClickResult>)>,
+    /// In the order in which they came, which is the order in which they go. Some may be gone.
+    order: VecDeque<(UnixMillis, TouchId)>,
+    of_key: HashMap<KeyHash, VecDeque<TouchId>>,
 }
 
-impl Desk {
-    pub(super) fn new(most: usize, keep_for: Duration) -> Self {
+impl LateClicks {
+    pub(crate) fn new(capacity: usize, keep_for: Duration) -> Self {
         Self {
-            late: Mutex::default(),
-            keep_for: keep_for.min(MAX_KEEP_FOR),
-            most,
-            counters: Counters::default(),
+            entries: Mutex::default(),
+            keep_for: UnixMillis::try_from(keep_for.as_millis()).unwrap_or(UnixMillis::MAX / 2),
+            capacity,
         }
     }
 
-    pub(super) fn count_start(&self) {
-        self.counters.started.fetch_add(1, Ordering::Relaxed);
-        counters::count_click("started");
-    }
-
-    pub(super) fn drop_click(&self, reason: &'static str) {
-        count_drop(&self.counters.dropped, reason);
-    }
-
-    pub(super) fn counts(&self) -> ClickCounts {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        ClickCounts {
-            started: read(&self.counters.started),
-            created: read(&self.counters.created),
-            unknown_key: read(&self.counters.unknown_key),
-            failed: read(&self.counters.failed),
-            timed_out: read(&self.counters.timed_out),
-            dropped: read(&self.counters.dropped),
-            late_dropped: read(&self.counters.late_dropped),
-        }
-    }
-
-    /// Counts what came of a call, `None` being a time-out, and says what it means for the
-    /// referral.
-    pub(super) fn judge(
+    /// Keeps a result for its visitor's next request.
+    pub(crate) fn keep(
         &self,
-        result: Option<Result<ClickId, BoxError>>,
-        undo: Option<Answer>,
-    ) -> Option<Answer> {
-        let (counter, outcome, answer) = match result {
-            Some(Ok(click_id)) => (
-                &self.counters.created,
-                "created",
-                Some(Answer::Click(click_id)),
-            ),
-            Some(Err(error)) if is_unknown_key(&*error) => {
-                (&self.counters.unknown_key, "unknown_key", undo)
-            }
-            Some(Err(_)) => (&self.counters.failed, "failed", None),
-            None => (&self.counters.timed_out, "timed_out", None),
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
-        counters::count_click(outcome);
-        #[cfg(feature = "tracing")]
-        tracing::debug!(target: "tower_referral", outcome, "click");
-        answer
+        touch: TouchId,
+        key: KeyHash,
+        result: ClickResult,
+        now: UnixMillis,
+        dropped: &AtomicU64,
+    ) {
+        self.insert(
+            &mut self.entries(now),
+            touch,
+            key,
+            Some(result),
+            now,
+            dropped,
+        );
     }
 
-    /// Keeps an answer for its visitor's next request.
-    pub(super) fn keep(&self, touch: TouchId, answer: Answer) {
-        let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
-        late.drop_expired();
-        self.insert(&mut late, touch, Some(answer));
-    }
-
-    /// Claims a due click for one of several page views. Says whether this is the first.
-    pub(super) fn claim(&self, touch: TouchId) -> bool {
-        let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
-        late.drop_expired();
-        let is_first = !late.answers.contains_key(&touch);
+    /// Claims a due click for one of several page views. Returns `true` for the first.
+    pub(crate) fn claim(
+        &self,
+        touch: TouchId,
+        key: KeyHash,
+        now: UnixMillis,
+        dropped: &AtomicU64,
+    ) -> bool {
+        let mut entries = self.entries(now);
+        let is_first = !entries.results.contains_key(&touch);
         if is_first {
-            self.insert(&mut late, touch, None);
+            self.insert(&mut entries, touch, key, None, now, dropped);
         }
         is_first
     }
 
-    /// Keeps the answer to a click that was claimed, even if a response takes it along: a tab that
-    /// doesn't know it yet may write the browser's cookie after that one.
-    pub(super) fn answer_claim(&self, touch: TouchId, answer: &Answer) {
-        let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(claimed) = late.answers.get_mut(&touch) {
-            *claimed = Some(answer.clone());
+    /// Gives back a claim whose click couldn't be started.
+    pub(crate) fn unclaim(&self, touch: TouchId, now: UnixMillis) {
+        self.entries(now).remove(touch);
+    }
+
+    /// Keeps the result of a click that was claimed, even if a response takes it along: a tab that doesn't
+    /// know it yet may write the browser's cookie after that one.
+    pub(crate) fn settle_claim(&self, touch: TouchId, result: &ClickResult, now: UnixMillis) {
+        if let Some((_, claimed)) = self.entries(now).results.get_mut(&touch) {
+            *claimed = Some(result.clone());
         }
     }
 
-    fn insert(&self, late: &mut Late, touch: TouchId, answer: Option<Answer>) {
-        if late.answers.insert(touch, answer).is_none() {
-            let until = Instant::now() + self.keep_for;
-            late.order.push_back((until, touch));
-        }
-        if late.order.len() > self.most && late.drop_oldest() {
-            count_drop(&self.counters.late_dropped, "too_many_late");
-        }
+    /// Returns the result for a touch. It stays until it expires: the response that carries it may get
+    /// lost.
+    pub(crate) fn get(&self, touch: TouchId, now: UnixMillis) -> Option<ClickResult> {
+        let entries = self.entries(now);
+        entries
+            .results
+            .get(&touch)
+            .and_then(|(_, result)| result.clone())
     }
 
-    /// The answer stays until it expires: the response that carries it may get lost on its way.
-    pub(super) fn look_up(&self, touch: TouchId) -> Option<Answer> {
-        let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
-        late.drop_expired();
-        late.answers.get(&touch).cloned().flatten()
+    fn entries(&self, now: UnixMillis) -> MutexGuard<'_, Entries> {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        while entries
+            .order
+            .front()
+            .is_some_and(|(until, _)| *until <= now)
+        {
+            entries.drop_oldest();
+        }
+        entries
+    }
+
+    fn insert(
+        &self,
+        entries: &mut Entries,
+        touch: TouchId,
+        key: KeyHash,
+        result: Option<ClickResult>,
+        now: UnixMillis,
+        dropped: &AtomicU64,
+    ) {
+        if entries.results.insert(touch, (key, result)).is_some() {
+            return;
+        }
+        entries
+            .order
+            .push_back((now.saturating_add(self.keep_for), touch));
+        let of_key = entries.of_key.entry(key).or_default();
+        of_key.push_back(touch);
+        let is_lost = if of_key.len() > (self.capacity / 2).max(1) {
+            // One busy key can't push out the others' results.
+            let oldest = of_key.front().copied();
+            oldest.is_some_and(|oldest| entries.remove(oldest))
+        } else if entries.results.len() > self.capacity {
+            entries.drop_oldest()
+        } else {
+            false
+        };
+        if is_lost {
+            telemetry::click_dropped(dropped, "too_many_late");
+        }
     }
 }
 
-impl Late {
-    fn drop_expired(&mut self) {
-        let now = Instant::now();
-        while self.order.front().is_some_and(|(until, _)| *until <= now) {
-            self.drop_oldest();
+impl Entries {
+    /// Drops the oldest entry that is still there. Returns `true` if a result was lost by it.
+    fn drop_oldest(&mut self) -> bool {
+        while let Some((_, touch)) = self.order.pop_front() {
+            if self.results.contains_key(&touch) {
+                return self.remove(touch);
+            }
         }
+        false
     }
 
-    /// Says whether an answer was lost by it.
-    fn drop_oldest(&mut self) -> bool {
-        let oldest = self.order.pop_front();
-        oldest
-            .and_then(|(_, touch)| self.answers.remove(&touch))
-            .is_some_and(|answer| answer.is_some())
+    /// Removes an entry. Returns `true` if it had a result. Its place in the order stays until it expires,
+    /// so the order is at most as long as the entries of one window.
+    fn remove(&mut self, touch: TouchId) -> bool {
+        let Some((key, result)) = self.results.remove(&touch) else {
+            return false;
+        };
+        if let Some(of_key) = self.of_key.get_mut(&key) {
+            of_key.retain(|other| *other != touch);
+            if of_key.is_empty() {
+                self.of_key.remove(&key);
+            }
+        }
+        result.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn result() -> ClickResult {
+        ClickResult::Created(Click::new("clk_1".parse().unwrap()))
+    }
+
+    #[test]
+    fn a_busy_key_pushes_out_only_its_own() {
+        let (late, dropped) = (
+            LateClicks::new(10, Duration::from_secs(600)),
+            AtomicU64::new(0),
+        );
+        late.keep([0; 8], 1, result(), 0, &dropped);
+        for touch in 1..=10_000_u64 {
+            late.keep(touch.to_be_bytes(), 2, result(), 1, &dropped);
+        }
+        assert!(late.get([0; 8], 2).is_some());
+        assert!(late.get(10_000_u64.to_be_bytes(), 2).is_some());
+        let entries = late.entries(2);
+        assert_eq!(entries.results.len(), 6);
+        assert_eq!(entries.of_key[&2].len(), 5);
+    }
+
+    #[test]
+    fn results_expire_and_leave_nothing_behind() {
+        let (late, dropped) = (
+            LateClicks::new(10, Duration::from_secs(1)),
+            AtomicU64::new(0),
+        );
+        assert!(late.claim([1; 8], 1, 0, &dropped));
+        assert!(!late.claim([1; 8], 1, 0, &dropped));
+        late.settle_claim([1; 8], &result(), 0);
+        assert!(late.get([1; 8], 999).is_some());
+        assert!(late.get([1; 8], 1000).is_none());
+        let entries = late.entries(1000);
+        assert!(
+            entries.results.is_empty() && entries.order.is_empty() && entries.of_key.is_empty()
+        );
+        assert_eq!(dropped.load(Ordering::Relaxed), 0);
     }
 }

@@ -1,0 +1,400 @@
+//! Sends clicks: one task for each winning touch, within bounds of number and rate, while the page is
+//! made and after it.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::future::Future;
+use std::hash::{BuildHasher as _, RandomState};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, SetOnce};
+
+use super::context::{ClickContext, ClickContextConfig};
+use super::late::{ClickCounts, ClickResult, Counters, KeyHash, LateClicks};
+use super::request::{BoxError, BoxFuture, Click, CreateClick, LateClick, UnknownKey};
+use crate::clock::UnixMillis;
+use crate::referral::{Referral, TouchId, click_reference};
+use crate::request::RequestRef;
+use crate::telemetry;
+
+pub(crate) type Spawn = Arc<dyn Fn(BoxFuture<'static, ()>) + Send + Sync>;
+pub(crate) type OnLateResult = Arc<dyn Fn(LateClick) -> BoxFuture<'static, ()> + Send + Sync>;
+pub(crate) type Now = Arc<dyn Fn() -> UnixMillis + Send + Sync>;
+
+/// Sends the clicks of one layer; the prepared form of [`Clicks`](super::Clicks).
+#[derive(Clone)]
+pub(crate) struct ClickDispatcher(Arc<Inner>);
+
+struct Inner {
+    settings: DispatcherSettings,
+    bounds: Bounds,
+    late: LateClicks,
+    counters: Counters,
+    hasher: RandomState,
+}
+
+/// How clicks are sent: what [`Clicks`](super::Clicks) was told, checked.
+pub(crate) struct DispatcherSettings {
+    pub(crate) service: Arc<dyn CreateClick>,
+    pub(crate) context: ClickContextConfig,
+    pub(crate) wait: Duration,
+    pub(crate) timeout: Duration,
+    pub(crate) undo_unknown_keys: bool,
+    pub(crate) spawn: Option<Spawn>,
+    pub(crate) on_late_result: Option<OnLateResult>,
+    pub(crate) max_in_flight: usize,
+    pub(crate) max_per_second: u32,
+    pub(crate) late_capacity: usize,
+    pub(crate) late_ttl: Duration,
+    pub(crate) now: Now,
+}
+
+/// A click that was started, as the response of its landing sees it.
+#[derive(Debug, Default)]
+pub(crate) struct ClickCall {
+    result: SetOnce<ClickResult>,
+    /// The response is out: a result that comes now is late.
+    is_late: AtomicBool,
+}
+
+impl ClickCall {
+    /// Waits until the call is over.
+    pub(crate) async fn wait(&self) -> &ClickResult {
+        self.result.wait().await
+    }
+
+    /// Returns the result, if it is there by now. From here on it is late.
+    pub(crate) fn close(&self) -> Option<ClickResult> {
+        if let Some(result) = self.result.get() {
+            return Some(result.clone());
+        }
+        self.is_late.store(true, Ordering::SeqCst);
+        self.result.get().cloned()
+    }
+}
+
+impl ClickDispatcher {
+    pub(crate) fn new(settings: DispatcherSettings) -> Self {
+        Self(Arc::new(Inner {
+            bounds: Bounds::new(settings.max_in_flight, settings.max_per_second),
+            late: LateClicks::new(settings.late_capacity, settings.late_ttl),
+            counters: Counters::default(),
+            hasher: RandomState::new(),
+            settings,
+        }))
+    }
+
+    /// Returns how long the head of a landing's response may be held back for the click.
+    pub(crate) fn wait(&self) -> Duration {
+        self.0.settings.wait
+    }
+
+    /// Reads what the platform would be told of this request; `None` if it isn't told of it.
+    pub(crate) fn context(&self, request: RequestRef<'_>) -> Option<ClickContext> {
+        self.0.settings.context.read(request)
+    }
+
+    /// Returns what came for a touch after its landing's response.
+    pub(crate) fn late_result(&self, touch: TouchId, now: UnixMillis) -> Option<ClickResult> {
+        self.0.late.get(touch, now)
+    }
+
+    /// Starts the call for a winning touch; `replaced` is what the touch had replaced. `None` where our
+    /// own bounds turn it away, or where there is nothing to run it on.
+    pub(crate) fn start(
+        &self,
+        referral: &Referral,
+        touch: TouchId,
+        context: ClickContext,
+        replaced: Option<Box<Referral>>,
+    ) -> Option<Arc<ClickCall>> {
+        let inner = &self.0;
+        let request = inner.settings.context.request(context, referral)?;
+        let key = inner.hasher.hash_one(request.key());
+        let now = (inner.settings.now)();
+        let Some(spawn) = self.spawner() else {
+            telemetry::click_dropped(&inner.counters.dropped, "no_runtime");
+            return None;
+        };
+        let permit = match inner.bounds.acquire(key, now) {
+            Ok(permit) => permit,
+            Err(reason) => {
+                telemetry::click_dropped(&inner.counters.dropped, reason);
+                return None;
+            }
+        };
+        inner.counters.started.fetch_add(1, Ordering::Relaxed);
+        telemetry::click("started");
+        let hidden = [request.key().to_string(), request.landing_url().to_owned()];
+        let created = WithTimeout::new(
+            inner.settings.service.create(request),
+            inner.settings.timeout,
+        );
+        let call = Arc::new(ClickCall::default());
+        let (dispatcher, running) = (self.clone(), Arc::clone(&call));
+        spawn(Box::pin(async move {
+            let inner = &dispatcher.0;
+            let result = inner.judge(created.await, replaced, &hidden);
+            let now = (inner.settings.now)();
+            inner.late.settle_claim(touch, &result, now);
+            // Only this task sets it, once.
+            let _ = running.result.set(result.clone());
+            if running.is_late.load(Ordering::SeqCst) {
+                inner.handle_late(touch, key, result, now).await;
+            }
+            drop(permit);
+        }));
+        Some(call)
+    }
+
+    /// Starts the call for a touch whose click was due. Of several page views at once only the first
+    /// starts it: the others get `Ok(None)`. `Err` where it can't be started now.
+    pub(crate) fn start_due(
+        &self,
+        referral: &Referral,
+        touch: TouchId,
+        context: ClickContext,
+    ) -> Result<Option<Arc<ClickCall>>, ()> {
+        let inner = &self.0;
+        let key = referral.key.as_ref().ok_or(())?;
+        let (key, now) = (inner.hasher.hash_one(key), (inner.settings.now)());
+        let dropped = &inner.counters.late_dropped;
+        if !inner.late.claim(touch, key, now, dropped) {
+            return Ok(None);
+        }
+        let call = self.start(referral, touch, context, None);
+        if call.is_none() {
+            inner.late.unclaim(touch, now);
+        }
+        call.map(Some).ok_or(())
+    }
+
+    /// Runs a task apart from the request, if there is something to run it on.
+    #[cfg(feature = "_store")]
+    pub(crate) fn spawn(&self, task: BoxFuture<'static, ()>) {
+        if let Some(spawn) = self.spawner() {
+            spawn(task);
+        }
+    }
+
+    fn spawner(&self) -> Option<Spawn> {
+        match &self.0.settings.spawn {
+            Some(spawn) => Some(Arc::clone(spawn)),
+            None => {
+                let runtime = Handle::try_current().ok()?;
+                Some(Arc::new(move |task| drop(runtime.spawn(task))))
+            }
+        }
+    }
+
+    pub(crate) fn counts(&self) -> ClickCounts {
+        self.0.counters.read()
+    }
+
+    /// Waits until no call is in flight.
+    pub(crate) async fn drain(&self) {
+        self.0.bounds.drain().await;
+    }
+}
+
+impl Inner {
+    /// Counts what became of a call, `None` being a timeout, and says what it means for the referral.
+    fn judge(
+        &self,
+        result: Option<Result<Click, BoxError>>,
+        replaced: Option<Box<Referral>>,
+        hidden: &[String],
+    ) -> ClickResult {
+        match result {
+            Some(Ok(click)) => {
+                self.counters.created.fetch_add(1, Ordering::Relaxed);
+                telemetry::click("created");
+                ClickResult::Created(click)
+            }
+            Some(Err(error)) if is_unknown_key(&*error) => {
+                self.counters.unknown_key.fetch_add(1, Ordering::Relaxed);
+                telemetry::click("unknown_key");
+                if self.settings.undo_unknown_keys {
+                    ClickResult::Undo(replaced)
+                } else {
+                    ClickResult::None
+                }
+            }
+            Some(Err(error)) => {
+                let cause = cause_of(&*error, hidden);
+                telemetry::click_failed(&self.counters.failed, "failed", &cause);
+                ClickResult::None
+            }
+            None => {
+                let cause = "no answer within the timeout";
+                telemetry::click_failed(&self.counters.timed_out, "timed_out", &cause);
+                ClickResult::None
+            }
+        }
+    }
+
+    /// Hands on a result whose landing's response is out.
+    async fn handle_late(
+        &self,
+        touch: TouchId,
+        key: KeyHash,
+        result: ClickResult,
+        now: UnixMillis,
+    ) {
+        if let (ClickResult::Created(click), Some(on_late)) =
+            (&result, &self.settings.on_late_result)
+        {
+            let reference = click_reference(touch);
+            let click = click.clone();
+            on_late(LateClick { reference, click }).await;
+        }
+        if !matches!(result, ClickResult::None) {
+            let dropped = &self.counters.late_dropped;
+            self.late.keep(touch, key, result, now, dropped);
+        }
+    }
+}
+
+fn is_unknown_key(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source())
+        .any(<dyn std::error::Error + 'static>::is::<UnknownKey>)
+}
+
+/// The longest cause that is logged, in characters.
+const MAX_CAUSE_CHARS: usize = 300;
+
+/// Returns the text of an error and its sources, in one line, without what came from the visitor.
+fn cause_of(error: &(dyn std::error::Error + 'static), hidden: &[String]) -> String {
+    let mut cause = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let _ = write!(cause, ": {error}");
+        source = error.source();
+    }
+    for text in hidden.iter().filter(|text| !text.is_empty()) {
+        cause = cause.replace(text, "[hidden]");
+    }
+    let printable = cause.chars().map(|c| if c.is_control() { ' ' } else { c });
+    printable.take(MAX_CAUSE_CHARS).collect()
+}
+
+/// How many calls may be in flight and how many may start in a second; one key gets half of either.
+struct Bounds {
+    permits: Arc<Semaphore>,
+    max_in_flight: usize,
+    max_per_second: u32,
+    usage: Arc<Mutex<Usage>>,
+}
+
+#[derive(Default)]
+struct Usage {
+    second: UnixMillis,
+    started: u32,
+    started_of_key: HashMap<KeyHash, u32>,
+    in_flight_of_key: HashMap<KeyHash, usize>,
+}
+
+/// Lets one call run. Dropped when the call is over.
+struct Permit {
+    key: KeyHash,
+    usage: Arc<Mutex<Usage>>,
+    _permit: tokio::sync::OwnedSemaphorePermit,
+}
+
+impl Bounds {
+    fn new(max_in_flight: usize, max_per_second: u32) -> Self {
+        let max_in_flight = max_in_flight.min(Semaphore::MAX_PERMITS);
+        Self {
+            permits: Arc::new(Semaphore::new(max_in_flight)),
+            max_in_flight,
+            max_per_second,
+            usage: Arc::default(),
+        }
+    }
+
+    fn acquire(&self, key: KeyHash, now: UnixMillis) -> Result<Permit, &'static str> {
+        let mut usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
+        if usage.second != now / 1000 {
+            usage.second = now / 1000;
+            usage.started = 0;
+            usage.started_of_key.clear();
+        }
+        let of_key = |all: usize| all.div_ceil(2);
+        let started_of_key = usage.started_of_key.get(&key).copied().unwrap_or(0);
+        let in_flight_of_key = usage.in_flight_of_key.get(&key).copied().unwrap_or(0);
+        if usage.started >= self.max_per_second || started_of_key >= self.max_per_second.div_ceil(2)
+        {
+            return Err("too_many_per_second");
+        }
+        let permit = Arc::clone(&self.permits).try_acquire_owned();
+        let (Ok(permit), true) = (permit, in_flight_of_key < of_key(self.max_in_flight)) else {
+            return Err("too_many_in_flight");
+        };
+        usage.started += 1;
+        *usage.started_of_key.entry(key).or_default() += 1;
+        *usage.in_flight_of_key.entry(key).or_default() += 1;
+        Ok(Permit {
+            key,
+            usage: Arc::clone(&self.usage),
+            _permit: permit,
+        })
+    }
+
+    async fn drain(&self) {
+        let all = u32::try_from(self.max_in_flight).unwrap_or(u32::MAX);
+        // The semaphore is never closed.
+        let _ = self.permits.acquire_many(all).await;
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(in_flight) = usage.in_flight_of_key.get_mut(&self.key) {
+            *in_flight -= 1;
+            if *in_flight == 0 {
+                usage.in_flight_of_key.remove(&self.key);
+            }
+        }
+    }
+}
+
+/// A call with a timeout by Tokio's clock, where there is one. Elsewhere the service sees to its own.
+struct WithTimeout<T> {
+    call: BoxFuture<'static, T>,
+    timeout: Duration,
+    timer: Option<Pin<Box<tokio::time::Sleep>>>,
+}
+
+impl<T> WithTimeout<T> {
+    fn new(call: BoxFuture<'static, T>, timeout: Duration) -> Self {
+        Self {
+            call,
+            timeout,
+            timer: None,
+        }
+    }
+}
+
+impl<T> Future for WithTimeout<T> {
+    type Output = Option<T>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        if self.timer.is_none() && Handle::try_current().is_ok() {
+            let timeout = self.timeout;
+            self.timer = Some(Box::pin(tokio::time::sleep(timeout)));
+        }
+        if let Poll::Ready(output) = self.call.as_mut().poll(cx) {
+            return Poll::Ready(Some(output));
+        }
+        match &mut self.timer {
+            Some(timer) => timer.as_mut().poll(cx).map(|()| None),
+            None => Poll::Pending,
+        }
+    }
+}

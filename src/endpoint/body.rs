@@ -1,0 +1,133 @@
+//! Reading what a page's script posts.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Request};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+use serde_json::{Map, Value};
+use tokio::runtime::Handle;
+
+use super::refusal::{MAX_BODY_LEN, Refusal};
+use crate::config::Config;
+use crate::query::{decode, pair_value};
+
+/// No key and no extra parameter is longer, in bytes.
+const MAX_VALUE_LEN: usize = 255;
+/// No path and no referrer is longer, in bytes.
+const MAX_URL_LEN: usize = 4096;
+
+/// What a page's script posted.
+pub(super) struct Posted {
+    /// The landing's parameters, as a query.
+    pub(super) query: Bytes,
+    /// The page's path.
+    pub(super) path: Option<String>,
+    /// The page's `document.referrer`; empty where it had none.
+    pub(super) referrer: Option<String>,
+}
+
+impl Posted {
+    /// Reads a request's body, within the timeout where there is a runtime to measure it by.
+    pub(super) async fn read<B>(
+        config: &Config,
+        request: Request<B>,
+        timeout: Duration,
+    ) -> Result<Self, Refusal>
+    where
+        B: http_body::Body,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let format = Format::of(request.headers()).ok_or(Refusal::MediaType)?;
+        let body = Limited::new(request.into_body(), MAX_BODY_LEN).collect();
+        let body = if Handle::try_current().is_ok() {
+            tokio::time::timeout(timeout, body)
+                .await
+                .map_err(|_| Refusal::TooSlow)?
+        } else {
+            body.await
+        };
+        let body = body.map_err(|error| {
+            if error.is::<LengthLimitError>() {
+                Refusal::TooLarge
+            } else {
+                Refusal::Unreadable
+            }
+        })?;
+        match format {
+            Format::Form => Ok(Self::of_form(body.to_bytes())),
+            Format::Json => Self::of_json(config, &body.to_bytes()),
+        }
+    }
+
+    fn of_form(query: Bytes) -> Self {
+        let text = |name| {
+            let value = pair_value(&query, name)?;
+            // A form writes a blank as `+`.
+            let value = value
+                .iter()
+                .map(|byte| if *byte == b'+' { b' ' } else { *byte });
+            let value = decode(&value.collect::<Vec<_>>())?.into_owned();
+            Some(value).filter(|value| value.len() <= MAX_URL_LEN)
+        };
+        Self {
+            path: text("_path").filter(|path| path.starts_with('/')),
+            referrer: text("_referrer"),
+            query,
+        }
+    }
+
+    /// Reads the members of a JSON object that mean something to us.
+    fn of_json(config: &Config, body: &[u8]) -> Result<Self, Refusal> {
+        let object: Map<String, Value> =
+            serde_json::from_slice(body).map_err(|_| Refusal::Unreadable)?;
+        let mut query = Vec::new();
+        for program in &config.programs {
+            for name in program.landing_params().chain(&program.extra_params) {
+                let Some(value) = object.get(name.as_str()) else {
+                    continue;
+                };
+                // What can't be anything, being no string or too long, is empty: it neither stands in
+                // the way of the other parameters nor pushes them out of bounds.
+                let value = value.as_str().filter(|value| value.len() <= MAX_VALUE_LEN);
+                query.extend_from_slice(name.as_bytes());
+                query.push(b'=');
+                let value = percent_encode(value.unwrap_or_default().as_bytes(), NON_ALPHANUMERIC);
+                for part in value {
+                    query.extend_from_slice(part.as_bytes());
+                }
+                query.push(b'&');
+            }
+        }
+        let text = |name: &str| {
+            let value = object.get(name)?.as_str()?;
+            (value.len() <= MAX_URL_LEN).then(|| value.to_owned())
+        };
+        Ok(Self {
+            query: query.into(),
+            path: text("_path").filter(|path| path.starts_with('/')),
+            referrer: text("_referrer"),
+        })
+    }
+}
+
+enum Format {
+    Form,
+    Json,
+}
+
+impl Format {
+    fn of(headers: &HeaderMap) -> Option<Self> {
+        let value = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+        let essence = value.split(';').next().unwrap_or(value).trim();
+        if essence.eq_ignore_ascii_case("application/json") {
+            Some(Self::Json)
+        } else if essence.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+            Some(Self::Form)
+        } else {
+            None
+        }
+    }
+}

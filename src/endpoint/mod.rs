@@ -1,0 +1,327 @@
+//! The ready-made capture endpoint: for cached pages and single-page apps, whose landings never reach
+//! the layer, so that the page's script has to send them.
+
+mod body;
+mod refusal;
+mod script;
+
+use std::{
+    convert::Infallible,
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::header::{
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ORIGIN, REFERER, VARY,
+};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use tower_service::Service;
+
+use self::body::Posted;
+use self::refusal::Refusal;
+use crate::attribution::ClickDue;
+use crate::commands::Capture;
+use crate::config::Config;
+use crate::error::ConfigError;
+use crate::exchange::Exchange;
+use crate::inbound::landing_touch;
+use crate::layer::ReferralLayer;
+use crate::missing_layer::MissingLayer;
+use crate::page_visit::{Host, Link, Origin};
+use crate::query::Query;
+
+/// How long the body of one request may take.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A service that captures a landing which only the page's script saw.
+///
+/// A page that a CDN answers never reaches the layer, and a single-page app lands without a
+/// request. A `GET` on the endpoint is a script that makes up for it:
+///
+/// ```html
+/// <script src="/api/track-landing" async></script>
+/// ```
+///
+/// It works under a strict Content-Security-Policy, does nothing in a frame or without one of the
+/// program's parameters in the page's URL, waits while the page is prerendered, and posts the landing's
+/// query with the page's path (`_path`) and `document.referrer` (`_referrer`).
+///
+/// A `POST` takes the landing's parameters, as a form or as a JSON object of strings, from pages of the
+/// same origin, and of origins that [`allow_origins`](Self::allow_origins) names. It is answered
+/// `204 No Content` if there was a key, whatever the attribution rule decided, and otherwise with a 4xx and
+/// `{"error": "…"}`. `_path` tells whether the visitor was at the checkout
+/// ([`stand_down`](crate::ReferralLayerBuilder::stand_down)); without it the path of a `Referer` of the own
+/// site counts, if it is longer than `/`, and where no path is known a configured stand-down path means
+/// that the landing only fills an empty slot. `_referrer` tells a link of the own site. A `POST` from a
+/// frame in a foreign page is refused.
+///
+/// It belongs behind the layer:
+///
+/// ```
+/// # #[cfg(feature = "axum")] {
+/// # use tower_referral::{Keyring, ReferralLayer, SigningKey};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let keyring = Keyring::new(SigningKey::generate("local")?);
+/// let referrals = ReferralLayer::builder(keyring).build()?;
+/// let app: axum::Router = axum::Router::new()
+///     .route_service("/api/track-landing", referrals.capture_endpoint())
+///     .layer(referrals);
+/// # Ok(())
+/// # }
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct CaptureEndpoint {
+    config: Arc<Config>,
+    allowed: Arc<[Origin]>,
+    script: Bytes,
+}
+
+impl ReferralLayer {
+    /// Returns the endpoint that captures, by this layer's parameters and rules, landings which only the
+    /// page's script saw.
+    #[must_use]
+    pub fn capture_endpoint(&self) -> CaptureEndpoint {
+        CaptureEndpoint {
+            config: Arc::clone(&self.config),
+            allowed: Arc::default(),
+            script: script::of(&self.config.programs),
+        }
+    }
+}
+
+impl CaptureEndpoint {
+    /// Allows pages of these origins to post landings, for instance `https://www.shop.example` where the
+    /// endpoint is on `api.shop.example` and the cookie has a domain.
+    ///
+    /// # Errors
+    ///
+    /// One of them isn't an origin: a scheme and a host, and nothing else.
+    pub fn allow_origins<O: AsRef<str>>(
+        mut self,
+        origins: impl IntoIterator<Item = O>,
+    ) -> Result<Self, ConfigError> {
+        let parse = |text: O| {
+            let text = text.as_ref();
+            let origin = Origin::of_url(text.as_bytes()).filter(|_| !text.ends_with('/'));
+            origin.ok_or_else(|| ConfigError::InvalidOrigin {
+                origin: text.to_owned(),
+            })
+        };
+        self.allowed = origins.into_iter().map(parse).collect::<Result<_, _>>()?;
+        Ok(self)
+    }
+
+    /// Returns the origin of the page that is asking, if it is allowed and not the endpoint's own.
+    fn allowed_origin<'r>(&self, headers: &'r HeaderMap) -> Option<&'r HeaderValue> {
+        let value = headers.get(ORIGIN)?;
+        let origin = Origin::of_url(value.as_bytes())?;
+        self.allowed.contains(&origin).then_some(value)
+    }
+
+    /// Returns `true` if the request comes from a page that may post. Browsers say so in
+    /// `Sec-Fetch-Site`, older ones in `Origin`; where there is neither, no browser's page sent it.
+    fn is_allowed(&self, headers: &HeaderMap, host: Option<&Host>) -> bool {
+        if self.allowed_origin(headers).is_some() {
+            return true;
+        }
+        if headers.contains_key("sec-fetch-site") {
+            let mut sites = headers.get_all("sec-fetch-site").iter();
+            return sites.all(|site| site == "same-origin");
+        }
+        let is_own = |origin: &HeaderValue| {
+            let origin = Origin::of_url(origin.as_bytes());
+            host.zip(origin)
+                .is_some_and(|(host, origin)| host.is_of(&origin))
+        };
+        headers.get_all(ORIGIN).iter().all(is_own)
+    }
+
+    async fn answer<B>(self, request: Request<B>) -> Response<Full<Bytes>>
+    where
+        B: http_body::Body,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let allowed = self.allowed_origin(request.headers()).cloned();
+        let result = match *request.method() {
+            Method::GET | Method::HEAD => Ok(script::response(&self.script)),
+            Method::OPTIONS if allowed.is_some() => Ok(preflight()),
+            Method::POST => self.capture(request).await.map(|capture| {
+                let mut response = Response::new(Full::default());
+                *response.status_mut() = StatusCode::NO_CONTENT;
+                response.extensions_mut().insert(capture);
+                response
+            }),
+            _ => Err(Refusal::Method),
+        };
+        let mut response = result.unwrap_or_else(Refusal::into_response);
+        if let Some(origin) = allowed {
+            let headers = response.headers_mut();
+            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+            let yes = HeaderValue::from_static("true");
+            headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, yes);
+            headers.append(VARY, HeaderValue::from_static("origin"));
+        }
+        response
+    }
+
+    async fn capture<B>(&self, request: Request<B>) -> Result<Capture, Refusal>
+    where
+        B: http_body::Body,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let config = &*self.config;
+        let exchange = Exchange::of(request.extensions()).map_err(Refusal::MissingLayer)?;
+        let missing = Refusal::MissingLayer(MissingLayer::REFERRALS);
+        let now = exchange.ok_or(missing)?.now;
+        let (headers, uri) = (request.headers(), request.uri());
+        if headers.contains_key("sec-fetch-storage-access") {
+            return Err(Refusal::ForeignFrame);
+        }
+        let host = Host::of(uri, headers);
+        if !self.is_allowed(headers, host.as_ref()) {
+            return Err(Refusal::CrossOrigin);
+        }
+        let page = Page::of(headers, host);
+        let clicks = config.clicks.as_ref();
+        let mut context = clicks.and_then(|clicks| clicks.context((&request).into()));
+        let posted = Posted::read(config, request, BODY_TIMEOUT).await?;
+        if let (Some(context), Some(referrer)) = (&mut context, &posted.referrer) {
+            context.set_referrer(referrer);
+        }
+        let path = posted.path.clone().or_else(|| page.path.clone());
+        let link = page.link(config, &posted, path.as_deref());
+        let mut captures = Vec::new();
+        let mut is_invalid = false;
+        let query = Query::of(&config.programs, &config.first_bytes, &posted.query);
+        for (index, program) in config.programs.iter().enumerate() {
+            match query.and_then(|query| query.read(program)) {
+                None => {}
+                Some(Err(_)) => is_invalid = true,
+                Some(Ok(found)) => {
+                    let mut touch = landing_touch(config, index, found, path.as_deref(), link, now);
+                    if context.is_some() {
+                        touch.click = ClickDue::Now;
+                    }
+                    captures.push(Capture::landing(touch, context.clone()));
+                }
+            }
+        }
+        match captures.into_iter().reduce(Capture::and) {
+            Some(captures) => Ok(captures),
+            None if is_invalid => Err(Refusal::InvalidKey),
+            None => Err(Refusal::no_parameter(&config.programs)),
+        }
+    }
+}
+
+/// What the headers of a `POST` say about the page.
+struct Page {
+    /// Its origin, or the host that is asked.
+    origin: Option<Origin>,
+    host: Option<Host>,
+    path: Option<String>,
+}
+
+impl Page {
+    fn of(headers: &HeaderMap, host: Option<Host>) -> Self {
+        let mut page = Self {
+            origin: headers
+                .get(ORIGIN)
+                .and_then(|origin| Origin::of_url(origin.as_bytes())),
+            host,
+            path: None,
+        };
+        let referer = headers.get(REFERER).map(HeaderValue::as_bytes);
+        page.path = referer
+            .filter(|referer| page.is_own(referer))
+            .and_then(Origin::path_of)
+            // A browser cuts a long `Referer` to its origin.
+            .filter(|path| path != "/");
+        page
+    }
+
+    /// Returns `true` if a URL is of the page's own site.
+    fn is_own(&self, url: &[u8]) -> bool {
+        let Some(origin) = Origin::of_url(url) else {
+            return false;
+        };
+        self.origin.as_ref() == Some(&origin)
+            || self.host.as_ref().is_some_and(|host| host.is_of(&origin))
+    }
+
+    /// Returns the kind of link that led to the page, by what its script says.
+    fn link(&self, config: &Config, posted: &Posted, path: Option<&str>) -> Link {
+        let Some(referrer) = posted.referrer.as_deref().filter(|it| !it.is_empty()) else {
+            return Link::Outside;
+        };
+        let referrer = referrer.as_bytes();
+        let is_below = config.domain.as_deref().is_some_and(|domain| {
+            Origin::of_url(referrer).is_some_and(|origin| origin.is_below(domain))
+        });
+        if !self.is_own(referrer) {
+            return if is_below {
+                Link::OwnSite
+            } else {
+                Link::Outside
+            };
+        }
+        // The query was encoded anew by the script, so it is compared by what it says.
+        let same_path = Origin::path_of(referrer).as_deref() == path;
+        let query = Origin::query_of(referrer).unwrap_or_default();
+        let says = |query| {
+            let query = Query::of(&config.programs, &config.first_bytes, query);
+            let found = config.programs.iter().map(|program| query?.read(program));
+            found.collect::<Vec<_>>()
+        };
+        if same_path && says(query) == says(&posted.query) {
+            Link::ThisPage
+        } else {
+            Link::OwnSite
+        }
+    }
+}
+
+fn preflight() -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    let methods = HeaderValue::from_static("GET, POST");
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
+    let content_type = HeaderValue::from_static("content-type");
+    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, content_type);
+    response
+}
+
+impl<B> Service<Request<B>> for CaptureEndpoint
+where
+    B: http_body::Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let endpoint = self.clone();
+        Box::pin(async move { Ok(endpoint.answer(request).await) })
+    }
+}
+
+impl fmt::Debug for CaptureEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CaptureEndpoint").finish_non_exhaustive()
+    }
+}

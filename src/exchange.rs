@@ -1,0 +1,464 @@
+//! One request on its way: shared by the handlers, in the request's extensions, and by the response
+//! future. It loads what is kept, decides once, and finishes the response.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use http::{Extensions, StatusCode};
+use smallvec::SmallVec;
+
+use crate::click::request::BoxFuture;
+use crate::clock::UnixMillis;
+use crate::commands::HandlerCommands;
+use crate::config::Config;
+use crate::consent::{Permission, Permissions};
+use crate::cookie::FoundCookies;
+use crate::inbound::Inbound;
+use crate::missing_layer::MissingLayer;
+use crate::outgoing::{Outgoing, set_cookies};
+use crate::query::Query;
+use crate::reason::Reason;
+use crate::record::Loaded;
+use crate::referral::ClickState;
+use crate::request::RequestRef;
+use crate::request_clicks::{self, StartedClick, StartedClicks};
+use crate::state::{RequestState, Slot};
+use crate::store::{Loading, SessionHandle};
+
+/// One request on its way.
+pub(crate) struct Exchange {
+    pub(crate) config: Arc<Config>,
+    pub(crate) now: UnixMillis,
+    cookies: FoundCookies,
+    permissions: Permissions,
+    /// What the request says, where something must be decided.
+    inbound: Option<Inbound>,
+    has_parameter: bool,
+    is_skipped: bool,
+    /// What has to be loaded from the server first.
+    loading: Option<Loading>,
+    /// The application's session, where it gets a copy.
+    session: Option<SessionHandle>,
+    /// It should have one, and there is none in the request.
+    lacks_session: bool,
+    commands: Mutex<HandlerCommands>,
+    resolved: OnceLock<Resolved>,
+}
+
+/// What was decided, and the clicks that were started for it, with the program's index.
+struct Resolved {
+    state: RequestState,
+    calls: StartedClicks,
+}
+
+/// The mark on a request that passed the layer and has nothing of ours. It has no size, so it allocates
+/// nothing.
+#[derive(Clone, Copy)]
+struct NothingOfOurs;
+
+/// Some layer of this process has passed on a request that it didn't mark, for example because it is
+/// around an axum `Router` and not inside. From then on a missing mark proves nothing, and reads as "no
+/// referral" rather than as an error.
+static PASSED_UNMARKED: AtomicBool = AtomicBool::new(false);
+
+impl Exchange {
+    /// Returns `true` if the request passed a layer already.
+    #[inline]
+    pub(crate) fn is_marked(extensions: &Extensions) -> bool {
+        !extensions.is_empty()
+            && (extensions.get::<NothingOfOurs>().is_some()
+                || extensions.get::<Arc<Self>>().is_some())
+    }
+
+    /// Marks a request that has nothing of ours. An empty map of extensions stays empty: its first entry
+    /// takes longer than all the rest. Behind axum's `Router` it never is.
+    #[inline]
+    pub(crate) fn mark_nothing(extensions: &mut Extensions) {
+        if !extensions.is_empty() {
+            extensions.insert(NothingOfOurs);
+        } else if !Self::may_be_unmarked() {
+            PASSED_UNMARKED.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns `true` if a request without a mark may have passed a layer.
+    pub(crate) fn may_be_unmarked() -> bool {
+        PASSED_UNMARKED.load(Ordering::Relaxed)
+    }
+
+    /// Returns what the layer left in the extensions of a request. `Ok(None)` if there is nothing of ours,
+    /// and where the extensions are empty, so that nobody knows.
+    pub(crate) fn of(extensions: &Extensions) -> Result<Option<&Arc<Self>>, MissingLayer> {
+        match extensions.get::<Arc<Self>>() {
+            Some(exchange) if exchange.lacks_session => Err(MissingLayer::SESSIONS),
+            Some(exchange) => Ok(Some(exchange)),
+            None if extensions.is_empty() => Ok(None),
+            None if extensions.get::<NothingOfOurs>().is_some() => Ok(None),
+            None if Self::may_be_unmarked() => Ok(None),
+            None => Err(MissingLayer::REFERRALS),
+        }
+    }
+
+    /// Creates the exchange of a request that has nothing of ours.
+    pub(crate) fn empty(config: Arc<Config>) -> Self {
+        Self {
+            now: config.now(),
+            config,
+            cookies: FoundCookies::None,
+            permissions: Permissions::GRANTED,
+            inbound: None,
+            has_parameter: false,
+            is_skipped: false,
+            loading: None,
+            session: None,
+            lacks_session: false,
+            commands: Mutex::default(),
+            resolved: OnceLock::new(),
+        }
+    }
+
+    /// Reads a request, and decides at once where nothing has to be loaded first.
+    #[inline(never)]
+    pub(crate) fn begin(
+        config: &Arc<Config>,
+        request: RequestRef<'_>,
+        cookies: FoundCookies,
+        query: Option<Query<'_>>,
+    ) -> Self {
+        let mut exchange = Self {
+            cookies,
+            ..Self::empty(Arc::clone(config))
+        };
+        exchange.permissions = config.permissions(request);
+        if let Some(copies) = &config.session_copies {
+            exchange.session = copies.handle(request.extensions());
+            exchange.lacks_session = exchange.session.is_none();
+        }
+        let has_cookies = !exchange.cookies.is_empty();
+        if let Some(records) = &config.records
+            && has_cookies
+        {
+            exchange.loading = Some(records.begin(config.open_stored(&exchange.cookies)));
+        }
+        if config.is_skipped(request) {
+            exchange.is_skipped = true;
+            return exchange;
+        }
+        exchange.has_parameter = query.is_some();
+        let must_load = exchange.loading.as_ref().is_some_and(Loading::must_load);
+        let must_open = exchange.permissions.denies_any() || config.clicks.is_some();
+        let must_read = query.is_some() || config.has_fallback || must_load;
+        if !(must_read || (must_open && has_cookies)) {
+            return exchange;
+        }
+        // Where the referral is in the cookie, everything is known by now, and handlers see the result.
+        let opened = exchange.loading.is_none().then(|| exchange.open());
+        let has_due_clicks = match (&opened, &exchange.loading) {
+            (Some(state), _) => state.has_due_clicks(),
+            (None, Some(loading)) => loading.has_due_clicks(),
+            (None, None) => false,
+        };
+        let inbound = Inbound::read(
+            config,
+            request,
+            query,
+            &exchange.permissions,
+            has_due_clicks,
+            exchange.now,
+        );
+        if exchange.loading.is_some() && !must_load && !exchange.must_decide(&inbound) {
+            // A handler's extractor asks the store, if it asks at all.
+            return exchange;
+        }
+        exchange.inbound = Some(inbound);
+        if let Some(state) = opened {
+            let resolved = exchange.decide(state);
+            exchange.resolved = OnceLock::from(resolved);
+        }
+        exchange
+    }
+
+    /// Returns `true` if the request says something that must be known before the response is out. Where
+    /// clicks are configured and nothing is due, a late click ID is in the record already.
+    fn must_decide(&self, inbound: &Inbound) -> bool {
+        !inbound.landings.is_empty() || !inbound.scripts.is_empty() || self.permissions.denies_any()
+    }
+
+    /// Verifies what the browser sent.
+    fn open(&self) -> RequestState {
+        if self.config.records.is_some() {
+            let empty = self.config.programs.iter().map(|_| Loaded::default());
+            return RequestState::load(&self.config, empty.collect(), self.now);
+        }
+        RequestState::open(&self.config, &self.cookies, self.now)
+    }
+
+    /// Returns what is known of the visitor, asking the store if it must be asked.
+    pub(crate) async fn resolve(&self) -> &RequestState {
+        if let Some(resolved) = self.resolved.get() {
+            return &resolved.state;
+        }
+        let Some((records, loading)) = self.config.records.as_ref().zip(self.loading.as_ref())
+        else {
+            return &self.resolved.get_or_init(|| self.decide(self.open())).state;
+        };
+        let programs = &self.config.programs;
+        let loaded = records
+            .load(loading, programs, &self.permissions, self.now)
+            .await;
+        let resolve = || self.decide(RequestState::load(&self.config, loaded.to_vec(), self.now));
+        &self.resolved.get_or_init(resolve).state
+    }
+
+    /// Loads and decides in the background of the handler, where the layer itself must know.
+    pub(crate) fn resolving(self: &Arc<Self>) -> Option<BoxFuture<'static, ()>> {
+        if self.inbound.is_none() || self.resolved.get().is_some() {
+            return None;
+        }
+        let exchange = Arc::clone(self);
+        Some(Box::pin(async move {
+            exchange.resolve().await;
+        }))
+    }
+
+    /// Decides over what is known of the visitor, once in a request.
+    fn decide(&self, mut state: RequestState) -> Resolved {
+        let config = &*self.config;
+        let mut calls = SmallVec::new();
+        if let Some(inbound) = &self.inbound {
+            for index in 0..config.programs.len() {
+                if let Permission::Denied(refusal) = self.permissions.of(index)
+                    && config.cookies.has(&self.cookies, index)
+                {
+                    state.forget(config, index, refusal.reason());
+                }
+            }
+            request_clicks::join_late(config, &self.permissions, &mut state);
+            let was_due: SmallVec<[bool; 1]> = state.slots.iter().map(Slot::is_due).collect();
+            let wins = state.decide(config, &self.permissions, inbound);
+            for (index, was_due) in was_due.into_iter().enumerate() {
+                let is_granted = self.permissions.of(index) == Permission::Granted;
+                if let (true, true, true, Some(context)) = (
+                    was_due,
+                    is_granted,
+                    inbound.is_page_view,
+                    &inbound.click_context,
+                ) {
+                    let context = context.clone();
+                    calls.extend(request_clicks::start_due(
+                        config, &mut state, index, context,
+                    ));
+                }
+            }
+            for win in wins {
+                let context = inbound.click_context.clone();
+                calls.extend(request_clicks::start(config, &mut state, win, context));
+            }
+        } else {
+            for index in 0..config.programs.len() {
+                if self.permissions.denies(index) {
+                    state.slots[index].kept = None;
+                }
+            }
+            if !self.is_skipped {
+                request_clicks::join_late(config, &self.permissions, &mut state);
+            }
+        }
+        Resolved { state, calls }
+    }
+
+    /// Takes the commands that handlers gave on the request's side.
+    pub(crate) fn take_commands(&self) -> HandlerCommands {
+        std::mem::take(&mut *self.commands.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes in a command of a handler that doesn't own its response.
+    pub(crate) fn command(&self, commands: HandlerCommands) {
+        let mut given = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        given.add(commands);
+    }
+
+    /// Returns `true` if there is something to do about the response.
+    pub(crate) fn must_finish(&self, commands: &HandlerCommands) -> bool {
+        let is_changed = |resolved: &Resolved| !self.is_skipped && resolved.state.is_changed();
+        self.inbound.is_some()
+            || !commands.is_empty()
+            || self.has_parameter
+            || self.resolved.get().is_some_and(is_changed)
+            || self
+                .session
+                .as_ref()
+                .is_some_and(SessionHandle::is_modified)
+    }
+
+    /// Returns `true` if something must be waited for, within its budget, before it is known what to say.
+    pub(crate) fn must_wait(&self) -> bool {
+        self.config.records.is_some() || self.must_wait_for_clicks()
+    }
+
+    fn must_wait_for_clicks(&self) -> bool {
+        let waits = self
+            .config
+            .clicks
+            .as_ref()
+            .is_some_and(|it| !it.wait().is_zero());
+        waits && self.resolved.get().is_none_or(|it| !it.calls.is_empty())
+    }
+
+    /// Finishes a response at once.
+    pub(crate) fn finish_now(&self, commands: HandlerCommands, status: StatusCode) -> Outgoing {
+        let resolved = self.resolved.get_or_init(|| self.decide(self.open()));
+        let (state, _) = self.settle(resolved, commands);
+        self.outgoing(state, status)
+    }
+
+    /// Finishes a response, with everything that has to be waited for.
+    pub(crate) async fn finish(
+        self: Arc<Self>,
+        commands: HandlerCommands,
+        status: StatusCode,
+    ) -> Outgoing {
+        let must_know = self.inbound.is_some() || commands.captures();
+        if !must_know && self.resolved.get().is_none() && self.loading.is_some() {
+            // Only to be forgotten: the store need not be asked what it has.
+            let loaded = self
+                .loading
+                .as_ref()
+                .map(Loading::unread)
+                .unwrap_or_default();
+            let state = RequestState::load(&self.config, loaded, self.now);
+            let calls = SmallVec::new();
+            return self
+                .finish_resolved(&Resolved { state, calls }, commands, status)
+                .await;
+        }
+        self.resolve().await;
+        let Some(resolved) = self.resolved.get() else {
+            return self.finish_now(commands, status);
+        };
+        if let (Some(clicks), true) = (&self.config.clicks, self.must_wait_for_clicks()) {
+            let all_over = async {
+                for (_, call) in &resolved.calls {
+                    call.wait().await;
+                }
+            };
+            // After the wait it is late, whatever it is.
+            let _ = tokio::time::timeout(clicks.wait(), all_over).await;
+        }
+        self.finish_resolved(resolved, commands, status).await
+    }
+
+    async fn finish_resolved(
+        &self,
+        resolved: &Resolved,
+        commands: HandlerCommands,
+        status: StatusCode,
+    ) -> Outgoing {
+        let (mut state, late) = self.settle(resolved, commands);
+        self.store(&mut state, late).await;
+        self.outgoing(state, status)
+    }
+
+    /// Takes in the clicks that are there by now, then what the handler said. Returns the clicks that
+    /// aren't.
+    fn settle(
+        &self,
+        resolved: &Resolved,
+        commands: HandlerCommands,
+    ) -> (RequestState, StartedClicks) {
+        let mut state = resolved.state.clone();
+        let mut calls = resolved.calls.clone();
+        let config = &*self.config;
+        let close = |state: &mut RequestState, (index, call): &StartedClick| {
+            let touch = state.slots[*index]
+                .kept
+                .as_ref()
+                .and_then(|kept| kept.touch);
+            match (call.close(), touch) {
+                (Some(result), Some(touch)) => {
+                    state.apply_click(config, *index, touch, result);
+                    false
+                }
+                (result, _) => result.is_none(),
+            }
+        };
+        calls.retain(|call| close(&mut state, call));
+        for (win, context) in commands.apply(config, &self.permissions, &mut state) {
+            if let Some(started) = request_clicks::start(config, &mut state, win, context)
+                && close(&mut state, &started)
+            {
+                calls.push(started);
+            }
+        }
+        (state, calls)
+    }
+
+    /// Writes what changed to the server. What the store doesn't take, the cookie will carry.
+    async fn store(&self, state: &mut RequestState, late: StartedClicks) {
+        let Some(records) = &self.config.records else {
+            return;
+        };
+        let budget = records.budget(self.loading.as_ref());
+        for index in 0..state.slots.len() {
+            let slot = &mut state.slots[index];
+            if !slot.changed {
+                continue;
+            }
+            let record = slot
+                .record
+                .take()
+                .map_or_else(Default::default, |record| *record);
+            let saved = records
+                .save(slot.kept.as_ref(), record, self.now, &budget)
+                .await;
+            slot.record = Some(Box::new(saved.record));
+            if saved.failed {
+                state.note(&self.config, index, Reason::StoreUnavailable);
+            }
+        }
+        for (index, call) in late {
+            let slot = &state.slots[index];
+            if let (Some(kept), Some(record), Some(clicks)) =
+                (&slot.kept, &slot.record, &self.config.clicks)
+                && record.holds(kept)
+                && let (Some(touch), Some(current)) = (kept.touch, record.current.clone())
+            {
+                let program = self.config.programs[index].clone();
+                records.join_later(clicks, call, current, touch, program, self.now);
+            }
+        }
+    }
+
+    /// Says what is kept.
+    fn outgoing(&self, mut state: RequestState, status: StatusCode) -> Outgoing {
+        if let Some(session) = &self.session
+            && !status.is_server_error()
+        {
+            session.copy(state.all_kept());
+        }
+        let set_cookies = set_cookies(&self.config, &mut state);
+        Outgoing {
+            is_private: !set_cookies.is_empty() || self.has_parameter,
+            set_cookies,
+            decisions: state.decisions,
+        }
+    }
+
+    /// Returns `true` if the request is a landing that is captured, whatever attribution decides: the
+    /// visitor then holds a referral of its program.
+    pub(crate) fn is_captured_landing(&self) -> bool {
+        self.inbound.as_ref().is_some_and(|inbound| {
+            inbound.landings.iter().any(|(index, landing)| {
+                landing.is_ok() && self.permissions.of(*index) == Permission::Granted
+            })
+        })
+    }
+}
+
+impl Slot {
+    fn is_due(&self) -> bool {
+        self.kept
+            .as_ref()
+            .is_some_and(|kept| kept.click == ClickState::Due)
+    }
+}

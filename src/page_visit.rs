@@ -1,0 +1,298 @@
+//! Whether a request is a page visit, by its method and [Fetch Metadata], and what kind of link led to
+//! it. Pure.
+//!
+//! A header that the browser didn't send says nothing, and one that it sent must say a page visit on
+//! every line: hidden images, frames and fetches earn nobody anything.
+//!
+//! 1. The method is `GET`.
+//! 2. `Sec-Fetch-Mode`, where sent, is `navigate`: no page can forge that.
+//! 3. `Sec-Fetch-Dest`, where sent, is `document`, or `empty` with the mode `navigate`: a navigation
+//!    that a service worker fetched again.
+//! 4. Without both the request passes, unless it asks for WebSocket.
+//! 5. Through a service worker, `Sec-Fetch-Storage-Access` is a frame in a foreign page, which is no page
+//!    visit; `same-site` may be a frame, which only fills an empty slot and proves no view.
+//!
+//! [Fetch Metadata]: https://www.w3.org/TR/fetch-metadata/
+
+use http::header::{CACHE_CONTROL, HOST, REFERER, UPGRADE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+
+use crate::reason::Reason;
+use crate::request::RequestRef;
+
+// As names and not as texts: a name is compared without a look at its text.
+static SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
+static SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+static SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+static SEC_FETCH_STORAGE_ACCESS: HeaderName = HeaderName::from_static("sec-fetch-storage-access");
+static SEC_PURPOSE: HeaderName = HeaderName::from_static("sec-purpose");
+static PURPOSE: HeaderName = HeaderName::from_static("purpose");
+static X_PURPOSE: HeaderName = HeaderName::from_static("x-purpose");
+static X_MOZ: HeaderName = HeaderName::from_static("x-moz");
+static SEC_CH_UA: HeaderName = HeaderName::from_static("sec-ch-ua");
+
+/// What kind of link led to a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Link {
+    /// From another site, typed, mailed, from an app, or not known.
+    Outside,
+    /// From a page of the own site.
+    OwnSite,
+    /// From this very URL: an interstitial was in between, or the page reloaded itself.
+    ThisPage,
+}
+
+/// A `GET` that can be a top-level page visit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PageVisit {
+    pub(crate) link: Link,
+    /// Why a landing only fills an empty slot, whatever its link.
+    pub(crate) fills_only: Option<Reason>,
+    /// A landing proves that the visitor saw the page.
+    pub(crate) is_seen: bool,
+    /// With our cookie it proves that the visitor saw a page.
+    pub(crate) is_page_view: bool,
+}
+
+/// What the headers say, before it is judged.
+#[derive(Default)]
+struct Metadata<'r> {
+    has_mode: bool,
+    has_dest: bool,
+    is_worker: bool,
+    same_origin: bool,
+    same_site: bool,
+    storage_access: bool,
+    prefetch: bool,
+    old_prefetch: bool,
+    max_age_zero: bool,
+    client_hints: bool,
+    websocket: bool,
+    referer: Option<&'r HeaderValue>,
+}
+
+impl PageVisit {
+    /// Reads a request. `page` is its URI as the browser sees it, `domain` that of the cookie, if it has
+    /// one.
+    pub(crate) fn of(request: RequestRef<'_>, page: &Uri, domain: Option<&str>) -> Option<Self> {
+        if request.method() != Method::GET {
+            return None;
+        }
+        let metadata = Metadata::of(request.headers())?;
+        let (is_worker, has_domain) = (metadata.is_worker, domain.is_some());
+        let is_refused = if metadata.has_dest || metadata.has_mode {
+            is_worker && (!metadata.has_mode || metadata.storage_access)
+        } else {
+            metadata.websocket
+        };
+        if is_refused {
+            return None;
+        }
+        let is_own = metadata.same_origin || (metadata.same_site && has_domain);
+        let referer = metadata.referer.map(HeaderValue::as_bytes);
+        let link = match referer {
+            // A worker's request is always `same-origin`: the referrer says where the link was.
+            None if is_worker => Link::Outside,
+            Some(referer) if is_worker && !is_own_site(referer, request, domain) => Link::Outside,
+            Some(referer) if metadata.same_origin && is_same_page(referer, page) => Link::ThisPage,
+            _ if is_own => Link::OwnSite,
+            _ => Link::Outside,
+        };
+        let may_be_frame = is_worker && metadata.same_site;
+        let is_reload = metadata.max_age_zero && metadata.client_hints && link != Link::ThisPage;
+        let fills_only = if metadata.prefetch {
+            Some(Reason::KeptPrefetch)
+        } else if may_be_frame {
+            Some(Reason::KeptPossibleFrame)
+        } else if is_reload {
+            Some(Reason::KeptReload)
+        } else {
+            None
+        };
+        let is_ahead = metadata.prefetch || metadata.old_prefetch;
+        Some(Self {
+            link,
+            fills_only,
+            is_seen: !is_ahead && !is_worker,
+            is_page_view: !is_ahead && !may_be_frame,
+        })
+    }
+}
+
+impl<'r> Metadata<'r> {
+    /// Goes once through all headers: looking up ten names that no table knows takes longer. `None` if
+    /// any line says that it isn't a page visit.
+    fn of(headers: &'r HeaderMap) -> Option<Self> {
+        let mut found = Self::default();
+        for (name, value) in headers {
+            let text = value.as_bytes();
+            if *name == SEC_FETCH_DEST {
+                match text {
+                    b"document" => {}
+                    b"empty" => found.is_worker = true,
+                    _ => return None,
+                }
+                found.has_dest = true;
+            } else if *name == SEC_FETCH_MODE {
+                if text != b"navigate" {
+                    return None;
+                }
+                found.has_mode = true;
+            } else if *name == SEC_FETCH_SITE {
+                found.same_origin |= text == b"same-origin";
+                found.same_site |= text == b"same-site";
+            } else if *name == SEC_FETCH_STORAGE_ACCESS {
+                found.storage_access = true;
+            } else if *name == SEC_PURPOSE {
+                found.prefetch = true;
+            } else if *name == PURPOSE || *name == X_PURPOSE || *name == X_MOZ {
+                found.old_prefetch |= [&b"prefetch"[..], b"preview"]
+                    .iter()
+                    .any(|purpose| text.trim_ascii().eq_ignore_ascii_case(purpose));
+            } else if *name == CACHE_CONTROL {
+                found.max_age_zero |= text
+                    .split(|byte| *byte == b',')
+                    .any(|part| part.trim_ascii().eq_ignore_ascii_case(b"max-age=0"));
+            } else if *name == SEC_CH_UA {
+                found.client_hints = true;
+            } else if *name == UPGRADE {
+                found.websocket |= text
+                    .split(|byte| *byte == b',')
+                    .any(|part| part.trim_ascii().eq_ignore_ascii_case(b"websocket"));
+            } else if *name == REFERER {
+                found.referer = Some(value);
+            }
+        }
+        Some(found)
+    }
+}
+
+/// Returns `true` if the referrer is a page of the host that is asked, or of the cookie's domain.
+fn is_own_site(referer: &[u8], request: RequestRef<'_>, domain: Option<&str>) -> bool {
+    let Some(origin) = Origin::of_url(referer) else {
+        return false;
+    };
+    domain.is_some_and(|domain| origin.is_below(domain))
+        || Host::of(request.uri(), request.headers()).is_some_and(|host| host.is_of(&origin))
+}
+
+/// Returns `true` if the referrer names the same path and query as the page.
+fn is_same_page(referer: &[u8], page: &Uri) -> bool {
+    let rest = Origin::split_url(referer).map(|(_, rest)| rest);
+    let rest = rest.map(|rest| rest.split(|byte| *byte == b'#').next().unwrap_or(rest));
+    let page = page.path_and_query().map_or("/", |page| page.as_str());
+    rest.is_some_and(|rest| rest == page.as_bytes() || (rest.is_empty() && page == "/"))
+}
+
+/// Scheme, host and port of a URL, in lower case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Origin {
+    scheme: String,
+    host: String,
+    port: Option<u16>,
+}
+
+impl Origin {
+    /// Reads the origin of a URL, or an `Origin` header.
+    pub(crate) fn of_url(url: &[u8]) -> Option<Self> {
+        let (origin, _) = Self::split_url(url)?;
+        let text = std::str::from_utf8(origin).ok()?;
+        let (scheme, authority) = text.split_once("://")?;
+        let host = Host::parse(authority)?;
+        let scheme = scheme.to_ascii_lowercase();
+        let port = host
+            .port
+            .filter(|port| Some(*port) != default_port(&scheme));
+        Some(Self {
+            scheme,
+            host: host.name,
+            port,
+        })
+    }
+
+    /// Splits a URL into its origin and the rest.
+    fn split_url(url: &[u8]) -> Option<(&[u8], &[u8])> {
+        let start = memchr::memmem::find(url, b"://")? + 3;
+        let end = url[start..]
+            .iter()
+            .position(|byte| matches!(byte, b'/' | b'?' | b'#'))
+            .map_or(url.len(), |end| start + end);
+        Some(url.split_at(end))
+    }
+
+    /// Returns the path of a URL.
+    #[cfg(feature = "endpoint")]
+    pub(crate) fn path_of(url: &[u8]) -> Option<String> {
+        let (_, rest) = Self::split_url(url)?;
+        let end = rest.iter().position(|byte| matches!(byte, b'?' | b'#'));
+        let path = std::str::from_utf8(&rest[..end.unwrap_or(rest.len())]).ok()?;
+        Some(if path.is_empty() { "/" } else { path }.to_owned())
+    }
+
+    /// Returns the query of a URL.
+    #[cfg(feature = "endpoint")]
+    pub(crate) fn query_of(url: &[u8]) -> Option<&[u8]> {
+        let (_, rest) = Self::split_url(url)?;
+        let rest = rest.split(|byte| *byte == b'#').next()?;
+        let start = rest.iter().position(|byte| *byte == b'?')?;
+        Some(&rest[start + 1..])
+    }
+
+    /// Returns `true` if the host is the domain or below it.
+    pub(crate) fn is_below(&self, domain: &str) -> bool {
+        let domain = domain.to_ascii_lowercase();
+        let above = self.host.strip_suffix(&domain);
+        above.is_some_and(|above| above.is_empty() || above.ends_with('.'))
+    }
+}
+
+/// The host that a request was made to, in lower case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Host {
+    name: String,
+    port: Option<u16>,
+}
+
+impl Host {
+    /// Reads the host of a request: that of its target, or its `Host` header (RFC 9112 section 3.3).
+    pub(crate) fn of(uri: &Uri, headers: &HeaderMap) -> Option<Self> {
+        match uri.authority() {
+            Some(authority) => Self::parse(authority.as_str()),
+            None => Self::parse(headers.get(HOST)?.to_str().ok()?),
+        }
+    }
+
+    fn parse(authority: &str) -> Option<Self> {
+        if authority.is_empty() || authority.contains('@') {
+            return None;
+        }
+        // The colons of an IPv6 address are within brackets.
+        let (name, port) = match authority.rsplit_once(':') {
+            Some((name, port)) if !port.contains(']') => (name, Some(port)),
+            _ => (authority, None),
+        };
+        let port = match port {
+            None | Some("") => None,
+            Some(port) => Some(port.parse().ok()?),
+        };
+        Some(Self {
+            name: name.trim_end_matches('.').to_ascii_lowercase(),
+            port,
+        })
+    }
+
+    /// Returns `true` if a page of this origin comes from this host. A server often doesn't know its
+    /// own scheme, so a port that is the default of the origin's may be left out.
+    pub(crate) fn is_of(&self, origin: &Origin) -> bool {
+        let default = default_port(&origin.scheme);
+        self.name == origin.host && self.port.or(default) == origin.port.or(default)
+    }
+}
+
+fn default_port(scheme: &str) -> Option<u16> {
+    match scheme {
+        "http" => Some(80),
+        "https" => Some(443),
+        _ => None,
+    }
+}

@@ -1,0 +1,82 @@
+//! The clicks of one request: those that came late, those that are due, and those of new touches.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::attribution::ClickDue;
+use crate::click::context::ClickContext;
+use crate::click::dispatcher::ClickCall;
+use crate::config::Config;
+use crate::consent::{Permission, Permissions};
+use crate::referral::ClickState;
+use crate::state::{RequestState, Win};
+
+/// A click that was started in this request, with the program's index.
+pub(crate) type StartedClick = (usize, Arc<ClickCall>);
+
+/// The clicks that were started in a request.
+pub(crate) type StartedClicks = SmallVec<[StartedClick; 1]>;
+
+/// Applies what came since for the clicks that were started earlier. It is written into the cookie, so it
+/// waits while consent is unknown.
+pub(crate) fn join_late(config: &Config, permissions: &Permissions, state: &mut RequestState) {
+    let Some(clicks) = &config.clicks else {
+        return;
+    };
+    for index in 0..state.slots.len() {
+        if let Some(kept) = &state.slots[index].kept
+            && kept.click != ClickState::Settled
+            && let Some(touch) = kept.touch
+            && permissions.of(index) == Permission::Granted
+            && let Some(result) = clicks.late_result(touch, state.now)
+        {
+            state.apply_click(config, index, touch, result);
+        }
+    }
+}
+
+/// Starts the click of a touch that won, or leaves it to the visitor's next page view: where the touch says
+/// so, and where the bounds turn it away.
+pub(crate) fn start(
+    config: &Config,
+    state: &mut RequestState,
+    win: Win,
+    context: Option<ClickContext>,
+) -> Option<StartedClick> {
+    let index = win.program;
+    let clicks = config.clicks.as_ref()?;
+    let referral = state.slots[index].kept.as_mut()?;
+    if win.click == ClickDue::Never || referral.click_id.is_some() || referral.key.is_none() {
+        return None;
+    }
+    referral.touch = referral.touch.or_else(|| config.draw_touch());
+    let touch = referral.touch?;
+    referral.click = ClickState::Due;
+    let (ClickDue::Now, Some(context)) = (win.click, context) else {
+        return None;
+    };
+    let call = clicks.start(referral, touch, context, win.replaced)?;
+    referral.click = ClickState::Started;
+    Some((index, call))
+}
+
+/// Starts a click that waited for a page view. Of several views at once, in as many tabs, the first one
+/// claims it, and the others wait for its result.
+pub(crate) fn start_due(
+    config: &Config,
+    state: &mut RequestState,
+    index: usize,
+    context: ClickContext,
+) -> Option<StartedClick> {
+    let clicks = config.clicks.as_ref()?;
+    let slot = &mut state.slots[index];
+    let referral = slot.kept.as_mut()?;
+    if referral.click != ClickState::Due {
+        return None;
+    }
+    let started = clicks.start_due(referral, referral.touch?, context).ok()?;
+    referral.click = ClickState::Started;
+    slot.changed = true;
+    Some((index, started?))
+}

@@ -1,0 +1,317 @@
+//! What is known of one visitor in one request: for each program what is kept, what changed, and why.
+//! Every touch and every command of a handler goes through here, so that one set of rules decides.
+
+use smallvec::SmallVec;
+
+use crate::attribution::{ClickDue, Touch, hash_of_key};
+use crate::click::late::ClickResult;
+use crate::clock::UnixMillis;
+use crate::config::Config;
+use crate::consent::{Permission, Permissions};
+use crate::cookie::FoundCookies;
+use crate::inbound::Inbound;
+use crate::reason::{Decisions, Reason};
+use crate::record::{Loaded, OnServer, RecordSlot};
+use crate::referral::{ClickState, Referral, Source, TouchId};
+use crate::window::check_age;
+
+/// What is known of one visitor.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestState {
+    pub(crate) now: UnixMillis,
+    /// By the program's index.
+    pub(crate) slots: SmallVec<[Slot; 1]>,
+    pub(crate) decisions: Decisions,
+}
+
+/// What is known of one visitor in one program.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Slot {
+    /// What is kept, or will be once the response is out.
+    pub(crate) kept: Option<Referral>,
+    /// What a handler is to see in its place, though it may not be kept.
+    shown: Option<Box<Referral>>,
+    /// The browser doesn't hold what is kept.
+    pub(crate) changed: bool,
+    /// The length of the name and value of the program's cookie in the request.
+    pub(crate) cookie_len: usize,
+    /// Where the referral is on the server.
+    pub(crate) record: Option<Box<RecordSlot>>,
+}
+
+/// A touch that took a program's slot.
+#[derive(Debug)]
+pub(crate) struct Win {
+    pub(crate) program: usize,
+    pub(crate) click: ClickDue,
+    /// Boxed, because most touches replace nothing.
+    pub(crate) replaced: Option<Box<Referral>>,
+}
+
+impl RequestState {
+    /// Nothing is known yet but the time.
+    pub(crate) fn new(config: &Config, now: UnixMillis) -> Self {
+        Self {
+            now,
+            slots: SmallVec::from_elem(Slot::default(), config.programs.len()),
+            decisions: Decisions::default(),
+        }
+    }
+
+    /// Verifies what the browser sent.
+    pub(crate) fn open(config: &Config, cookies: &FoundCookies, now: UnixMillis) -> Self {
+        let mut state = Self::new(config, now);
+        if cookies.is_empty() {
+            return state;
+        }
+        let lengths = config.cookies.lengths(cookies);
+        for (index, program) in config.programs.iter().enumerate() {
+            state.slots[index].cookie_len = lengths[index];
+            match config.cookies.open(cookies, index, program, now) {
+                Ok(kept) => state.slots[index].kept = kept,
+                Err(reason) => state.note(config, index, reason),
+            }
+        }
+        state
+    }
+
+    /// Takes in what was loaded from the server.
+    pub(crate) fn load(config: &Config, loaded: Vec<Loaded>, now: UnixMillis) -> Self {
+        let mut state = Self::new(config, now);
+        for (index, loaded) in loaded.into_iter().enumerate() {
+            for reason in loaded.failures {
+                state.note(config, index, reason);
+            }
+            let slot = &mut state.slots[index];
+            slot.kept = loaded.kept;
+            slot.changed = loaded.changed;
+            slot.record = Some(Box::new(loaded.record));
+        }
+        state
+    }
+
+    /// Returns what a handler gets to see of a program.
+    pub(crate) fn shown(&self, index: usize) -> Option<&Referral> {
+        let slot = &self.slots[index];
+        slot.shown.as_deref().or(slot.kept.as_ref())
+    }
+
+    /// Returns what handlers get to see, in the configured order of the programs.
+    pub(crate) fn all_shown(&self) -> impl Iterator<Item = &Referral> {
+        (0..self.slots.len()).filter_map(|index| self.shown(index))
+    }
+
+    pub(crate) fn all_kept(&self) -> impl Iterator<Item = &Referral> {
+        self.slots.iter().filter_map(|slot| slot.kept.as_ref())
+    }
+
+    pub(crate) fn is_changed(&self) -> bool {
+        self.slots.iter().any(|slot| slot.changed)
+    }
+
+    pub(crate) fn has_due_clicks(&self) -> bool {
+        self.all_kept().any(|kept| kept.click == ClickState::Due)
+    }
+
+    /// Notes a reason for a program.
+    pub(crate) fn note(&mut self, config: &Config, index: usize, reason: Reason) {
+        self.decisions.push(&config.programs[index].name, reason);
+    }
+
+    /// Decides over everything that a request says. Returns the touches that won.
+    pub(crate) fn decide(
+        &mut self,
+        config: &Config,
+        permissions: &Permissions,
+        inbound: &Inbound,
+    ) -> SmallVec<[Win; 1]> {
+        let mut wins = SmallVec::new();
+        for (index, landing) in &inbound.landings {
+            match landing {
+                Err(reason) => self.note(config, *index, *reason),
+                Ok(touch) => {
+                    let permission = permissions.of(*index);
+                    wins.extend(self.touch(config, touch.clone(), permission));
+                }
+            }
+        }
+        for script in &inbound.scripts {
+            let index = script.program;
+            if !inbound.is_page_visit {
+                self.show(index, &script.referral);
+            } else if self.yields_to_script(index, &script.referral) {
+                self.touch(config, script.clone(), permissions.of(index));
+            }
+        }
+        wins
+    }
+
+    /// Applies one touch: the one place where a referral is captured.
+    #[inline]
+    pub(crate) fn touch(
+        &mut self,
+        config: &Config,
+        touch: Touch,
+        permission: Permission,
+    ) -> Option<Win> {
+        let index = touch.program;
+        if let Permission::Denied(refusal) = permission {
+            self.note(config, index, refusal.reason());
+            return None;
+        }
+        let kept = self.slots[index].kept.as_ref();
+        let decision = config.programs[index].attribution.decide(kept, &touch);
+        let reason = match decision {
+            Err(reason) => {
+                if reason == Reason::KeptOwnLink {
+                    self.remember_refused(index, &touch, permission);
+                }
+                reason
+            }
+            Ok(_) if permission == Permission::NotYet => {
+                self.slots[index].shown = Some(Box::new(touch.referral));
+                Reason::NoConsent
+            }
+            Ok(_) if !self.has_room(config, index, &touch.referral) => Reason::NoRoom,
+            Ok(reason) => {
+                let win = self.slots[index].replace(touch);
+                self.note(config, index, reason);
+                return Some(win);
+            }
+        };
+        self.note(config, index, reason);
+        None
+    }
+
+    /// Remembers that a key was refused as a link of the own site: if the page leads to itself, it is one
+    /// again.
+    fn remember_refused(&mut self, index: usize, touch: &Touch, permission: Permission) {
+        let slot = &mut self.slots[index];
+        let refused = Some(hash_of_key(&touch.referral));
+        if let Some(kept) = &mut slot.kept
+            && kept.refused != refused
+            && permission == Permission::Granted
+        {
+            kept.refused = refused;
+            slot.changed = true;
+        }
+    }
+
+    /// Returns `true` if the cookies of all programs together have room for this referral.
+    fn has_room(&self, config: &Config, index: usize, referral: &Referral) -> bool {
+        let others = (0..self.slots.len()).filter(|other| *other != index);
+        let others = others.map(|other| self.cookie_len(config, other));
+        config.cookies.fits(index, referral, others.sum())
+    }
+
+    /// Returns the length of a program's cookie after this response, at least: it isn't known yet how long
+    /// one will be that is written now.
+    pub(crate) fn cookie_len(&self, config: &Config, index: usize) -> usize {
+        let slot = &self.slots[index];
+        match (&slot.kept, slot.changed) {
+            (Some(kept), true) => config.cookies.least_len(index, kept),
+            (None, true) => 0,
+            (_, false) => slot.cookie_len,
+        }
+    }
+
+    /// Returns `true` if another script's key may take the place of what is kept. Asked beforehand,
+    /// because such a key comes with every request and is worth a note only if it changes something.
+    fn yields_to_script(&self, index: usize, script: &Referral) -> bool {
+        self.shown(index)
+            .is_none_or(|shown| shown.source == Source::Script && shown.key != script.key)
+    }
+
+    /// Shows a referral to the handler where nothing better is known, without keeping it.
+    fn show(&mut self, index: usize, referral: &Referral) {
+        let slot = &mut self.slots[index];
+        if slot.kept.is_none() && slot.shown.is_none() {
+            slot.shown = Some(Box::new(referral.clone()));
+        }
+    }
+
+    /// Applies the result of a click, if the touch is still the one that is kept.
+    pub(crate) fn apply_click(
+        &mut self,
+        config: &Config,
+        index: usize,
+        touch: TouchId,
+        result: ClickResult,
+    ) {
+        let slot = &mut self.slots[index];
+        let waits =
+            |kept: &mut Referral| kept.touch == Some(touch) && kept.click != ClickState::Settled;
+        let Some(referral) = slot.kept.take_if(waits) else {
+            return;
+        };
+        let undone = matches!(result, ClickResult::Undo(_));
+        let (kept, reason) = result.apply(referral);
+        slot.kept = match kept {
+            // What had been replaced may have expired meanwhile.
+            Some(kept) if undone => check_age(kept, &config.programs[index], self.now).ok(),
+            kept => kept,
+        };
+        slot.changed = true;
+        if let Some(reason) = reason {
+            self.note(config, index, reason);
+        }
+    }
+
+    /// Forgets whatever is kept for the program, even if the browser held it back this time.
+    pub(crate) fn forget(&mut self, config: &Config, index: usize, reason: Reason) {
+        let slot = std::mem::take(&mut self.slots[index]);
+        self.slots[index] = Slot {
+            changed: true,
+            record: slot.record.map(|record| Box::new(record.emptied())),
+            ..Slot::default()
+        };
+        self.note(config, index, reason);
+    }
+
+    /// Forgets whatever is kept for all programs.
+    pub(crate) fn forget_all(&mut self, config: &Config, reason: Reason) {
+        for index in 0..self.slots.len() {
+            self.forget(config, index, reason);
+        }
+    }
+
+    /// Forgets what there is to forget.
+    pub(crate) fn forget_kept(&mut self, config: &Config, reason: Reason) {
+        for index in 0..self.slots.len() {
+            if self.slots[index].kept.is_some() {
+                self.forget(config, index, reason);
+            }
+        }
+    }
+}
+
+impl Slot {
+    /// Keeps a touch in the place of what is kept. With the new referral the server gets a new record, so
+    /// that an old cookie shows nothing of it.
+    fn replace(&mut self, touch: Touch) -> Win {
+        self.shown = None;
+        self.changed = true;
+        if let Some(record) = &mut self.record {
+            record.fills_only = touch.fills_only.is_some();
+            // What the server has is decided against once it can be asked.
+            if record.on_server != OnServer::Unknown {
+                record.discarded.extend(record.current.take());
+                record.on_server = OnServer::Nothing;
+            }
+        }
+        let mut referral = touch.referral;
+        let replaced = self.kept.take();
+        if let Some(replaced) = &replaced
+            && replaced.rank < referral.rank
+        {
+            // A link of the own site that gives way is refused, as if it had come later.
+            referral.refused = Some(hash_of_key(replaced));
+        }
+        self.kept = Some(referral);
+        Win {
+            program: touch.program,
+            click: touch.click,
+            replaced: replaced.map(Box::new),
+        }
+    }
+}

@@ -1,0 +1,460 @@
+//! Records on the server, under IDs derived from the random visitor ID that the cookie holds. While the
+//! store can't take a referral, the cookie carries it, and hands it over when the store can.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::OnceCell;
+
+use super::backend::{Budget, RecordStore, StoreError};
+use super::deletion::Deletion;
+use super::text::{as_text, of_text};
+use crate::attribution::Touch;
+use crate::click::dispatcher::{ClickCall, ClickDispatcher};
+use crate::click::late::ClickResult;
+use crate::clock::UnixMillis;
+use crate::consent::{Permission, Permissions};
+use crate::program::Program;
+use crate::reason::Reason;
+use crate::record::{Loaded, OnServer, RecordRef, RecordSlot};
+use crate::referral::{ClickState, Referral, TouchId};
+use crate::seal::Seal;
+use crate::seal::message::StoredCookie;
+use crate::visitor::VisitorId;
+use crate::window::check_age;
+
+/// When a late click ID is tried again that the store didn't take.
+const LATE_PAUSES: [Duration; 3] = [
+    Duration::ZERO,
+    Duration::from_millis(500),
+    Duration::from_secs(2),
+];
+
+pub(crate) type FillRandom = Arc<dyn Fn(&mut [u8]) -> bool + Send + Sync>;
+
+/// The records of all visitors.
+#[derive(Clone)]
+pub(crate) struct Records(Arc<Inner>);
+
+struct Inner {
+    store: Arc<dyn RecordStore>,
+    timeout: Duration,
+    /// Derives the IDs of records.
+    seal: Seal,
+    fill_random: FillRandom,
+    deletion: Option<Deletion>,
+}
+
+/// What has to be loaded for one request.
+pub(crate) struct Loading {
+    /// What the browser sent, by the program's index, or why none of it counts.
+    stored: Vec<Result<Vec<StoredCookie>, Reason>>,
+    loaded: OnceCell<Vec<Loaded>>,
+    budget: Arc<Budget>,
+}
+
+/// What became of a save.
+pub(crate) struct Saved {
+    pub(crate) record: RecordSlot,
+    pub(crate) failed: bool,
+}
+
+impl Records {
+    pub(crate) fn new(
+        store: Arc<dyn RecordStore>,
+        deletion: Option<Deletion>,
+        timeout: Duration,
+        seal: Seal,
+        fill_random: FillRandom,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            store,
+            timeout,
+            seal,
+            fill_random,
+            deletion,
+        }))
+    }
+
+    /// Begins the load of one request.
+    pub(crate) fn begin(&self, stored: Vec<Result<Vec<StoredCookie>, Reason>>) -> Loading {
+        Loading {
+            stored,
+            loaded: OnceCell::new(),
+            budget: Arc::new(Budget::new(self.0.timeout)),
+        }
+    }
+
+    /// Returns what is left of a request's budget for the store.
+    pub(crate) fn budget(&self, loading: Option<&Loading>) -> Arc<Budget> {
+        if let Some(deletion) = &self.0.deletion {
+            deletion.run_while(&self.0);
+        }
+        match loading {
+            Some(loading) => Arc::clone(&loading.budget),
+            None => Arc::new(Budget::new(self.0.timeout)),
+        }
+    }
+
+    /// Loads what the browser's cookies stand for, once in a request, and lets what they carry join it.
+    pub(crate) async fn load<'l>(
+        &self,
+        loading: &'l Loading,
+        programs: &[Program],
+        permissions: &Permissions,
+        now: UnixMillis,
+    ) -> &'l [Loaded] {
+        let load = || async {
+            let mut all = Vec::with_capacity(programs.len());
+            for (index, program) in programs.iter().enumerate() {
+                let stored = loading.cookies(index);
+                let mut loaded = match permissions.of(index) {
+                    Permission::Denied(_) => unread(stored),
+                    permission => {
+                        let may_move = permission == Permission::Granted;
+                        self.load_program(stored, program, may_move, now, &loading.budget)
+                            .await
+                    }
+                };
+                let failure = loading.stored.get(index).and_then(|it| it.as_ref().err());
+                loaded.failures.extend(failure);
+                all.push(loaded);
+            }
+            all
+        };
+        loading.loaded.get_or_init(load).await
+    }
+
+    async fn load_program(
+        &self,
+        stored: &[StoredCookie],
+        program: &Program,
+        may_move: bool,
+        now: UnixMillis,
+        budget: &Budget,
+    ) -> Loaded {
+        let (mut found, mut failures) = (Vec::new(), Vec::new());
+        for record in stored.iter().filter_map(|stored| stored.record.as_ref()) {
+            match self.load_record(record, program, now, budget).await {
+                Ok(Some(Ok(referral))) => found.push((record.clone(), referral)),
+                Ok(Some(Err(reason))) => failures.push(reason),
+                Ok(None) => {}
+                Err(error) => {
+                    error.log("load");
+                    failures.push(Reason::StoreUnavailable);
+                }
+            }
+        }
+        let is_unknown = failures.contains(&Reason::StoreUnavailable);
+        let usable = stored.iter().find_map(|stored| {
+            let is_usable = is_unknown || stored.carried.is_some();
+            stored.record.clone().filter(|_| is_usable)
+        });
+        let picked = program.attribution.pick(found, |(_, referral)| referral);
+        let (current, on_server, kept) = match picked {
+            Some((record, referral)) => {
+                let on_server = OnServer::Referral(Box::new(referral.clone()));
+                (Some(record), on_server, Some(referral))
+            }
+            None if is_unknown => (usable, OnServer::Unknown, None),
+            None => (usable, OnServer::Nothing, None),
+        };
+        let carried = stored.iter().filter_map(|stored| {
+            let referral = check_age(stored.carried.clone()?, program, now).ok()?;
+            Some((referral, stored.fills_only))
+        });
+        let mut loaded = Loaded {
+            record: RecordSlot {
+                current,
+                on_server,
+                ..RecordSlot::default()
+            },
+            kept,
+            changed: false,
+            failures,
+        };
+        for (referral, fills_only) in carried {
+            loaded.join(program, referral, fills_only);
+            loaded.changed = may_move && !is_unknown;
+        }
+        loaded
+    }
+
+    /// Writes what changed. What the store doesn't take, the cookie will carry.
+    pub(crate) async fn save(
+        &self,
+        kept: Option<&Referral>,
+        mut record: RecordSlot,
+        now: UnixMillis,
+        budget: &Budget,
+    ) -> Saved {
+        let mut result = Ok(());
+        for discarded in std::mem::take(&mut record.discarded) {
+            result = result.and(self.delete(&discarded, budget).await);
+        }
+        result = result.and(self.save_current(kept, &mut record, now, budget).await);
+        if let Err(error) = result {
+            error.log("save");
+        }
+        Saved {
+            record,
+            failed: result.is_err(),
+        }
+    }
+
+    async fn save_current(
+        &self,
+        kept: Option<&Referral>,
+        record: &mut RecordSlot,
+        now: UnixMillis,
+        budget: &Budget,
+    ) -> Result<(), StoreError> {
+        let Some(kept) = kept else {
+            let current = record.current.take();
+            record.on_server = OnServer::Nothing;
+            return match current {
+                None => Ok(()),
+                Some(current) => self.delete(&current, budget).await,
+            };
+        };
+        match &record.on_server {
+            OnServer::Unknown => Ok(()),
+            OnServer::Referral(held) if **held == *kept => Ok(()),
+            OnServer::Referral(_) => {
+                if let Some(id) = record.current.as_ref().and_then(|it| self.record_id(it)) {
+                    let (text, expiry) = as_text(kept, now);
+                    budget.run(self.0.store.save(id, text, expiry)).await?;
+                    record.on_server = OnServer::Referral(Box::new(kept.clone()));
+                }
+                Ok(())
+            }
+            OnServer::Nothing => {
+                // The ID that the cookie knows already, if it is on the keyring still.
+                let known = record.current.take();
+                let known = known.and_then(|it| Some((self.record_id(&it)?, it)));
+                let Some((id, current)) = known.or_else(|| self.draw()) else {
+                    return Ok(());
+                };
+                record.current = Some(current);
+                self.create(id, kept, now, budget).await?;
+                record.on_server = OnServer::Referral(Box::new(kept.clone()));
+                Ok(())
+            }
+        }
+    }
+
+    /// Creates a record under this ID.
+    ///
+    /// Stores give another ID where one is taken. Ours are random, so that one is taken only where
+    /// another request of the same visitor has just moved the same referral in: then there is to be
+    /// one record all the same, or erasing it would leave the other.
+    async fn create(
+        &self,
+        id: i128,
+        kept: &Referral,
+        now: UnixMillis,
+        budget: &Budget,
+    ) -> Result<(), StoreError> {
+        let store = &self.0.store;
+        let (text, expiry) = as_text(kept, now);
+        let created = budget.run(store.create(id, text.clone(), expiry)).await?;
+        if created == id {
+            return Ok(());
+        }
+        budget.run(store.delete(created)).await?;
+        budget.run(store.save(id, text, expiry)).await
+    }
+
+    async fn delete(&self, record: &RecordRef, budget: &Budget) -> Result<(), StoreError> {
+        match self.record_id(record) {
+            None => Ok(()),
+            Some(id) => budget.run(self.0.store.delete(id)).await,
+        }
+    }
+
+    /// `Some(Err(_))` says why the record that is there doesn't count.
+    async fn load_record(
+        &self,
+        record: &RecordRef,
+        program: &Program,
+        now: UnixMillis,
+        budget: &Budget,
+    ) -> Result<Option<Result<Referral, Reason>>, StoreError> {
+        let Some(id) = self.record_id(record) else {
+            return Ok(None);
+        };
+        let text = budget.run(self.0.store.load(id)).await?;
+        let programs = std::slice::from_ref(program);
+        Ok(text.map(|text| of_text(&text, programs, now)))
+    }
+
+    /// Writes a click ID that comes later straight to the record, if its touch is the one that is kept
+    /// then.
+    pub(crate) fn join_later(
+        &self,
+        clicks: &ClickDispatcher,
+        call: Arc<ClickCall>,
+        record: RecordRef,
+        touch: TouchId,
+        program: Program,
+        now: UnixMillis,
+    ) {
+        let records = self.clone();
+        clicks.spawn(Box::pin(async move {
+            let result = call.wait().await.clone();
+            if matches!(result, ClickResult::None) {
+                return;
+            }
+            for pause in LATE_PAUSES {
+                tokio::time::sleep(pause).await;
+                let joined = records.join(&record, touch, &result, &program, now).await;
+                match joined {
+                    Ok(()) => return,
+                    Err(error) => error.log("write a late click ID to"),
+                }
+            }
+        }));
+    }
+
+    async fn join(
+        &self,
+        record: &RecordRef,
+        touch: TouchId,
+        result: &ClickResult,
+        program: &Program,
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
+        let budget = Budget::new(self.0.timeout);
+        let loaded = self.load_record(record, program, now, &budget).await?;
+        let Some(Ok(referral)) = loaded else {
+            return Ok(());
+        };
+        if referral.touch != Some(touch) || referral.click != ClickState::Started {
+            return Ok(());
+        }
+        let (kept, _) = result.clone().apply(referral);
+        let kept = kept.and_then(|kept| check_age(kept, program, now).ok());
+        match (kept, self.record_id(record)) {
+            (Some(kept), Some(id)) => {
+                let (text, expiry) = as_text(&kept, now);
+                budget.run(self.0.store.save(id, text, expiry)).await
+            }
+            _ => self.delete(record, &budget).await,
+        }
+    }
+
+    /// Returns what is kept under a visitor's ID, if it still counts.
+    pub(crate) async fn look_up(
+        &self,
+        visitor: VisitorId,
+        programs: &[Program],
+        now: UnixMillis,
+    ) -> Result<Option<Referral>, StoreError> {
+        let budget = Budget::new(self.0.timeout);
+        for id in self.all_ids(visitor) {
+            if let Some(text) = budget.run(self.0.store.load(id)).await? {
+                return Ok(of_text(&text, programs, now).ok());
+            }
+        }
+        Ok(None)
+    }
+
+    /// Deletes a visitor's record for good.
+    pub(crate) async fn erase(&self, visitor: VisitorId) -> Result<(), StoreError> {
+        let budget = Budget::new(self.0.timeout);
+        for id in self.all_ids(visitor) {
+            budget.run(self.0.store.delete(id)).await?;
+        }
+        Ok(())
+    }
+
+    /// Returns the record's ID; `None` if its key isn't on the keyring any more.
+    fn record_id(&self, record: &RecordRef) -> Option<i128> {
+        let visitor = record.visitor.to_bytes();
+        let mut derived = self.0.seal.derive(&visitor);
+        let (_, id) = derived.find(|(key_id, _)| *key_id == record.key_id.as_bytes())?;
+        Some(i128::from_le_bytes(id))
+    }
+
+    fn all_ids(&self, visitor: VisitorId) -> Vec<i128> {
+        let visitor = visitor.to_bytes();
+        let derived = self.0.seal.derive(&visitor);
+        derived.map(|(_, id)| i128::from_le_bytes(id)).collect()
+    }
+
+    /// Draws a new record; `None` without randomness.
+    fn draw(&self) -> Option<(i128, RecordRef)> {
+        let mut visitor = [0; 16];
+        if !(self.0.fill_random)(&mut visitor) {
+            return None;
+        }
+        let (key_id, id) = self.0.seal.derive(&visitor).next()?;
+        let record = RecordRef {
+            key_id: std::str::from_utf8(key_id).ok()?.into(),
+            visitor: VisitorId::from_bytes(visitor),
+        };
+        Some((i128::from_le_bytes(id), record))
+    }
+}
+
+impl Loading {
+    /// Returns `true` if the records must be loaded even if no handler asks.
+    pub(crate) fn must_load(&self) -> bool {
+        self.stored
+            .iter()
+            .flatten()
+            .flatten()
+            .any(StoredCookie::must_load)
+    }
+
+    fn cookies(&self, index: usize) -> &[StoredCookie] {
+        match self.stored.get(index) {
+            Some(Ok(stored)) => stored,
+            Some(Err(_)) | None => &[],
+        }
+    }
+
+    pub(crate) fn has_due_clicks(&self) -> bool {
+        let mut stored = self.stored.iter().flatten().flatten();
+        stored.any(|stored| stored.click_is_due || stored.carried.is_some())
+    }
+
+    /// Returns what is known without asking the store.
+    pub(crate) fn unread(&self) -> Vec<Loaded> {
+        (0..self.stored.len())
+            .map(|index| unread(self.cookies(index)))
+            .collect()
+    }
+}
+
+/// Returns what is known of a program without asking the store: which records there may be.
+fn unread(stored: &[StoredCookie]) -> Loaded {
+    let mut records = stored.iter().filter_map(|stored| stored.record.clone());
+    Loaded {
+        record: RecordSlot {
+            current: records.next(),
+            on_server: OnServer::Unknown,
+            fills_only: false,
+            discarded: records.collect(),
+        },
+        ..Loaded::default()
+    }
+}
+
+impl Loaded {
+    /// Lets what the cookie carried join what the server has.
+    fn join(&mut self, program: &Program, referral: Referral, fills_only: bool) {
+        let is_later_version = self.kept.as_ref().is_some_and(|kept| {
+            kept.credits_same(&referral) && kept.captured_at == referral.captured_at
+        });
+        let touch = Touch {
+            fills_only: fills_only.then_some(Reason::KeptOwnLink),
+            is_carried: true,
+            ..Touch::new(0, referral)
+        };
+        let decision = program.attribution.decide(self.kept.as_ref(), &touch);
+        if is_later_version || decision.is_ok() {
+            self.record.fills_only = fills_only;
+            self.kept = Some(touch.referral);
+        }
+    }
+}
