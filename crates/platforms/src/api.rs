@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
-use tower_referral::{ClickId, ClickRequest};
+use tower_referral::ClickId;
+use tower_referral::click::{Click, ClickRequest};
 
 use crate::{Answer, Error, Outcome, PlatformId, PlatformIds, Receipt, Report, ReportRequest};
 
@@ -16,14 +17,14 @@ use crate::{Answer, Error, Outcome, PlatformId, PlatformIds, Receipt, Report, Re
 /// ```
 /// use bytes::Bytes;
 /// use http::{Method, Request, Uri};
-/// use tower_referral::ClickRequest;
+/// use tower_referral::click::ClickRequest;
 /// use tower_referral_platforms::{Answer, ClickApi, CreatedClick, Error};
 ///
 /// struct InHouse;
 ///
 /// impl ClickApi for InHouse {
 ///     fn click_request(&self, click: &ClickRequest) -> Request<Bytes> {
-///         let line = format!("{} {}", click.key, click.landing_url);
+///         let line = format!("{} {}", click.key(), click.landing_url());
 ///         let mut request = Request::new(Bytes::from(line));
 ///         *request.method_mut() = Method::POST;
 ///         *request.uri_mut() = Uri::from_static("https://partners.example/clicks");
@@ -75,6 +76,14 @@ impl CreatedClick {
     pub fn with_partner_id(mut self, partner_id: Option<PlatformId>) -> Self {
         self.partner_id = partner_id;
         self
+    }
+}
+
+impl From<CreatedClick> for Click {
+    fn from(created: CreatedClick) -> Self {
+        let partner_id = created.partner_id;
+        let partner_id = partner_id.and_then(|id| id.as_str().parse::<ClickId>().ok());
+        Self::new(created.id).with_partner_id(partner_id)
     }
 }
 

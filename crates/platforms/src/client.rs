@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Request;
-use tower_referral::ClickRequest;
+use tower_referral::click::ClickRequest;
 
 use crate::endpoint::ListPage;
 use crate::sequence::Sequences;
@@ -298,7 +298,7 @@ impl<P, T> Client<P, T> {
         T: Transport,
     {
         let request = self.platform.click_request(click);
-        let result = self.send_click(request, click.key.as_str()).await;
+        let result = self.send_click(request, click.key().as_str()).await;
         telemetry::note_click(&result);
         result
     }

@@ -5,7 +5,7 @@
 use std::{fmt, time::Duration};
 
 use http::StatusCode;
-use tower_referral::UnknownKey;
+use tower_referral::click::UnknownKey;
 
 use crate::{Advice, Message, Unsupported};
 

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
-use tower_referral::{ClickId, ClickRequest};
+use tower_referral::click::{Click, ClickRequest};
 use tower_service::Service;
 
 use crate::boxed::{BoxError, BoxFuture};
@@ -99,9 +99,9 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    type Response = ClickId;
+    type Response = Click;
     type Error = Error;
-    type Future = BoxFuture<'static, Result<ClickId, Error>>;
+    type Future = BoxFuture<'static, Result<Click, Error>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         // A transport that isn't ready hasn't sent anything.
@@ -120,12 +120,12 @@ where
             let created = match read(response, MAX_ANSWER_LEN).await {
                 Ok(answer) => {
                     let secrets = credentials.iter().map(String::as_str);
-                    platform.read_click(&answer.without(secrets.chain([click.key.as_str()])))
+                    platform.read_click(&answer.without(secrets.chain([click.key().as_str()])))
                 }
                 Err(error) => Err(error),
             };
             telemetry::note_click(&created);
-            created.map(ClickId::from)
+            created.map(Click::from)
         })
     }
 }

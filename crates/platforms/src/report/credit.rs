@@ -30,6 +30,8 @@ pub struct Credit {
     #[serde(skip_serializing_if = "Option::is_none")]
     partner_id: Option<PlatformId>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    reference: Option<Box<str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<Box<str>>,
 }
 
@@ -67,6 +69,14 @@ impl Credit {
         self
     }
 
+    /// Sets the [reference of the landing](Referral::click_reference), under which a click ID that came
+    /// late is found.
+    #[must_use]
+    pub fn with_reference(mut self, reference: impl super::OptionalText) -> Self {
+        self.reference = reference.filled().map(String::into_boxed_str);
+        self
+    }
+
     /// Sets where the credit comes from, for instance `parameter`, `cookie` or `manual`, for
     /// platforms that keep it.
     #[must_use]
@@ -93,6 +103,12 @@ impl Credit {
         self.partner_id.as_ref()
     }
 
+    /// Returns the reference of the landing, under which a click ID that came late is found.
+    #[must_use]
+    pub fn reference(&self) -> Option<&str> {
+        self.reference.as_deref()
+    }
+
     /// Returns where the credit comes from.
     #[must_use]
     pub fn source(&self) -> Option<&str> {
@@ -115,9 +131,10 @@ impl Credit {
 impl From<&Referral> for Credit {
     fn from(referral: &Referral) -> Self {
         Self {
-            key: Some(referral.key().clone()),
+            key: referral.key().cloned(),
             click_id: referral.click_id().cloned(),
-            partner_id: None,
+            partner_id: referral.partner_id().and_then(PlatformId::new),
+            reference: referral.click_reference().map(String::into_boxed_str),
             source: Some(referral.source().as_str().into()),
         }
     }

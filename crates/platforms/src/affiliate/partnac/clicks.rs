@@ -7,7 +7,8 @@ use bytes::Bytes;
 use http::header::COOKIE;
 use http::{HeaderMap, Request};
 use serde::Serialize;
-use tower_referral::{ClickId, ClickRequest, ReferralKey};
+use tower_referral::click::ClickRequest;
+use tower_referral::{ClickId, ReferralKey};
 
 use super::Partnac;
 use crate::{Answer, ClickApi, Client, CreatedClick, Error, Transport, telemetry};
@@ -27,11 +28,11 @@ struct ClickBody<'a> {
 impl ClickApi for Partnac {
     fn click_request(&self, click: &ClickRequest) -> Request<Bytes> {
         let body = ClickBody {
-            partnership_code: click.key.as_str(),
-            click_url: &click.landing_url,
-            referrer_url: click.referrer.as_deref(),
+            partnership_code: click.key().as_str(),
+            click_url: click.landing_url(),
+            referrer_url: click.referrer(),
             screen_width: None,
-            ip_address: click.ip,
+            ip_address: click.ip(),
         };
         self.endpoint.post("/clicks", &body)
     }

@@ -9,7 +9,8 @@ use serde::Serialize;
 use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use tower_referral::{ClickId, ClickRequest, ReferralKey};
+use tower_referral::click::ClickRequest;
+use tower_referral::{ClickId, ReferralKey};
 
 use super::Tapfiliate;
 use crate::endpoint::encoded;
@@ -31,11 +32,11 @@ struct ClickBody<'a> {
 impl ClickApi for Tapfiliate {
     fn click_request(&self, click: &ClickRequest) -> Request<Bytes> {
         let body = ClickBody {
-            referral_code: click.key.as_str(),
-            landing_page: &click.landing_url,
-            referrer: click.referrer.as_deref(),
-            user_agent: click.user_agent.as_deref(),
-            ip: click.ip,
+            referral_code: click.key().as_str(),
+            landing_page: click.landing_url(),
+            referrer: click.referrer(),
+            user_agent: click.user_agent(),
+            ip: click.ip(),
         };
         self.endpoint.post("/clicks/", &body)
     }
