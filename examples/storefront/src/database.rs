@@ -10,7 +10,10 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool};
 use tempfile::TempDir;
-use tower_referral_outbox::{Enqueued, Entry, Error, LateClick, Outbox, Status, WorkerBuilder};
+use tower_referral::click::LateClick;
+use tower_referral_outbox::{
+    Enqueued, Entry, Error, LateClick as Click, Outbox, Status, WorkerBuilder,
+};
 use tower_referral_platforms::Report;
 
 use crate::platform::Reports;
@@ -201,13 +204,10 @@ impl Database {
     }
 
     /// Keeps the platform's answer to a click that came after the page was out.
-    pub(crate) async fn put_click(
-        &self,
-        reference: &str,
-        click: LateClick,
-        ttl: Duration,
-    ) -> Result<(), Error> {
-        either!(self, pool, outbox => outbox.put_click(pool, reference, click, ttl).await)
+    pub(crate) async fn put_click(&self, late: &LateClick, ttl: Duration) -> Result<(), Error> {
+        let partner_id = late.click.partner_id().map(|id| id.as_str());
+        let click = Click::new(late.click.id().as_str(), partner_id);
+        either!(self, pool, outbox => outbox.put_click(pool, &late.reference, click, ttl).await)
     }
 }
 

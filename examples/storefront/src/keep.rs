@@ -8,7 +8,7 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use axum::Router;
-use tower_referral::{AppSession, Keep, Keyring, ServerSide, SignedCookie};
+use tower_referral::{AppSession, Keyring, ServerSide, SignedCookie, Storage};
 use tower_sessions::session_store::ExpiredDeletion;
 use tower_sessions::{MemoryStore, SessionManagerLayer, SessionStore};
 use tower_sessions_redis_store::RedisStore;
@@ -23,7 +23,7 @@ use tower_sessions_sqlx_store::{PostgresStore, SqliteStore};
 
 use crate::options::{KeepIn, Options};
 
-/// How often records whose time is over are deleted. Redis does that by itself.
+/// How often sessions whose time is over are deleted. Redis does that by itself.
 const TIDY_EVERY: Duration = Duration::from_secs(60 * 60);
 /// How long the shop waits for a database before it opens without.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
@@ -32,7 +32,7 @@ const RETRY_EVERY: Duration = Duration::from_millis(500);
 
 /// A way to keep referrals, ready to use.
 pub(crate) struct Kept {
-    pub(crate) keep: Keep,
+    pub(crate) storage: Storage,
     /// Puts the layer of the visitors' sessions around the shop.
     pub(crate) sessions: Option<Box<dyn FnOnce(Router) -> Router>>,
 }
@@ -51,13 +51,13 @@ pub(crate) async fn open(options: &Options, keyring: Keyring) -> Result<Kept, Bo
     }
     if options.keep == KeepIn::Cookie {
         return Ok(Kept {
-            keep: cookie.into(),
+            storage: cookie.into(),
             sessions: None,
         });
     }
     let (scheme, rest) = options.store.split_once(':').unwrap_or_default();
     match scheme {
-        "memory" => Ok(kept(options, cookie, MemoryStore::default())),
+        "memory" => Ok(expiring(options, cookie, MemoryStore::default())),
         "sqlite" => {
             let file = rest.trim_start_matches("//");
             let connect = SqliteConnectOptions::new()
@@ -67,8 +67,7 @@ pub(crate) async fn open(options: &Options, keyring: Keyring) -> Result<Kept, Bo
                 .busy_timeout(Duration::from_millis(200));
             let store = SqliteStore::new(open_file(connect).await?);
             store.migrate().await?;
-            tokio::spawn(tidy(store.clone()));
-            Ok(kept(options, cookie, store))
+            Ok(deleting(options, cookie, store))
         }
         "postgres" | "postgresql" => {
             let pool = PgPoolOptions::new()
@@ -79,8 +78,7 @@ pub(crate) async fn open(options: &Options, keyring: Keyring) -> Result<Kept, Bo
                 tracing::warn!("PostgreSQL can't be reached: its tables are made when it is back");
                 tokio::spawn(migrate(store.clone()));
             }
-            tokio::spawn(tidy(store.clone()));
-            Ok(kept(options, cookie, store))
+            Ok(deleting(options, cookie, store))
         }
         "redis" => {
             let mut config = Config::from_url(&options.store)?;
@@ -103,7 +101,7 @@ pub(crate) async fn open(options: &Options, keyring: Keyring) -> Result<Kept, Bo
             if !matches!(connected, Ok(Ok(()))) {
                 tracing::warn!("Redis can't be reached yet");
             }
-            Ok(kept(options, cookie, RedisStore::new(client)))
+            Ok(expiring(options, cookie, RedisStore::new(client)))
         }
         _ => Err(format!(
             "--store `{}` is none that the shop knows: use memory:, sqlite://FILE, \
@@ -114,16 +112,47 @@ pub(crate) async fn open(options: &Options, keyring: Keyring) -> Result<Kept, Bo
     }
 }
 
-fn kept<S: SessionStore + Clone>(options: &Options, cookie: SignedCookie, store: S) -> Kept {
-    if options.keep == KeepIn::Server {
-        return Kept {
-            keep: ServerSide::new(store, cookie).into(),
-            sessions: None,
-        };
+/// Uses a store that drops records and sessions by itself when their time is over.
+fn expiring<S: SessionStore + Clone>(options: &Options, cookie: SignedCookie, store: S) -> Kept {
+    if options.keep == KeepIn::Session {
+        return with_sessions(options, cookie, store);
     }
-    let sessions = SessionManagerLayer::new(store.clone()).with_secure(!options.plain_http);
     Kept {
-        keep: AppSession::new(store, cookie).into(),
+        storage: ServerSide::new(store, cookie)
+            .store_expires_records()
+            .into(),
+        sessions: None,
+    }
+}
+
+/// Uses a store in which somebody has to delete what is over: the layer does so with its records, and
+/// the shop with its sessions.
+fn deleting<S>(options: &Options, cookie: SignedCookie, store: S) -> Kept
+where
+    S: SessionStore + ExpiredDeletion + Clone,
+{
+    if options.keep == KeepIn::Session {
+        tokio::spawn(tidy(store.clone()));
+        return with_sessions(options, cookie, store);
+    }
+    Kept {
+        storage: ServerSide::new(store.clone(), cookie)
+            .delete_expired(store)
+            .into(),
+        sessions: None,
+    }
+}
+
+/// Keeps referrals in the cookie, with a copy in the sessions of whoever signs in.
+fn with_sessions<S: SessionStore + Clone>(
+    options: &Options,
+    cookie: SignedCookie,
+    store: S,
+) -> Kept {
+    let storage = AppSession::new(&store, cookie).into();
+    let sessions = SessionManagerLayer::new(store).with_secure(!options.plain_http);
+    Kept {
+        storage,
         sessions: Some(Box::new(|shop| shop.layer(sessions))),
     }
 }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tower::util::BoxCloneSyncService;
-use tower_referral::Clicks;
+use tower_referral::click::Clicks;
 use tower_referral_outbox::Deduplicates;
 use tower_referral_platforms::{
     Client, Error, Https, Outcome, Partnac, Partnero, PartneroFriends, PlatformIds, Receipt,

@@ -3,6 +3,7 @@
 //! (checkout, payment, refund). These are the files to copy from.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Request};
 use axum::http::request::Parts;
@@ -12,11 +13,12 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Map, Value, json};
-use time::Duration;
 use time::format_description::well_known::Rfc3339;
+use tower_referral::carry::Carry;
+use tower_referral::click::{Clicks, LateClick, is_crawler};
 use tower_referral::{
-    Attribution, Carry, Clicks, ConfigError, Forget, Keep, Keyring, MissingLayer, Program,
-    Referral, ReferralLayer, Referrals, is_crawler,
+    Attribution, ConfigError, Forget, Keyring, MissingLayer, Program, Referral, ReferralKey,
+    ReferralLayer, Referrals, Storage,
 };
 use tower_referral_outbox::Error;
 use tower_referral_platforms::Credit;
@@ -32,6 +34,8 @@ use crate::{account, customers, orders, outbox, pages, payments};
 
 /// No form is longer, in bytes.
 const MAX_BODY_LEN: usize = 16 * 1024;
+/// How long a click ID that came late waits for a report: as long as a referral counts at most.
+const LATE_CLICK_TTL: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 
 /// What the handlers share.
 #[derive(Debug)]
@@ -67,7 +71,8 @@ pub(crate) fn open(
     webhook: Option<Webhook>,
 ) -> Result<(Router, ReferralLayer), ConfigError> {
     let (platform, clicks) = platform.unzip();
-    let referrals = referral_layer(options, kept.keep, clicks.flatten())?;
+    let clicks = clicks.flatten().map(|clicks| keep_late(clicks, &database));
+    let referrals = referral_layer(options, kept.storage, clicks)?;
     let shop = Arc::new(Shop {
         database,
         platform,
@@ -75,7 +80,7 @@ pub(crate) fn open(
         landings: Carry::builder(keyring)
             .purpose("consent")
             .audience("storefront")
-            .life(Duration::hours(12))
+            .ttl(Duration::from_secs(12 * 60 * 60))
             .build()?,
         webhook,
         params: options.params.clone(),
@@ -96,6 +101,8 @@ pub(crate) fn open(
     // which have to be there when a request comes to this layer.
     let app = if options.without_layer {
         app
+    } else if options.clean_url {
+        app.layer(referrals.clone().with_clean_url())
     } else {
         app.layer(referrals.clone())
     };
@@ -167,18 +174,19 @@ fn routes(shop: &Shop, referrals: &ReferralLayer) -> Router<Arc<Shop>> {
 /// money, whereas a mistyped key that is kept credits nobody.
 fn referral_layer(
     options: &Options,
-    keep: Keep,
+    storage: Storage,
     clicks: Option<Clicks>,
 ) -> Result<ReferralLayer, ConfigError> {
     let program = Program::default()
         .params(&options.params)
-        .window(Duration::seconds(options.window.into()))
+        .click_params(&options.click_params)
+        .window(Duration::from_secs(options.window.into()))
         .attribution(match options.attribution {
             Touch::First => Attribution::FirstTouch,
             Touch::Last => Attribution::LastTouch,
         });
 
-    let mut layer = ReferralLayer::builder(keep).program(program);
+    let mut layer = ReferralLayer::builder(storage).program(program);
     if let Some(clicks) = clicks {
         layer = layer.clicks(clicks);
     }
@@ -188,13 +196,24 @@ fn referral_layer(
     if options.gpc {
         layer = layer.global_privacy_control();
     }
-    if options.clean_url {
-        layer = layer.clean_url();
-    }
     for path in &options.stand_down {
         layer = layer.stand_down(path);
     }
     layer.build()
+}
+
+/// Keeps a click ID that came after the page was out, for the report that needs it: whichever of
+/// several shops on one database sends that.
+fn keep_late(clicks: Clicks, database: &Database) -> Clicks {
+    let database = database.clone();
+    clicks.on_late_result(move |late: LateClick| {
+        let database = database.clone();
+        async move {
+            if let Err(error) = database.put_click(&late, LATE_CLICK_TTL).await {
+                tracing::warn!(%error, "a click ID that came late is lost");
+            }
+        }
+    })
 }
 
 /// Carries a referral through the payment provider, which hands it back with its webhook.
@@ -213,7 +232,7 @@ impl PaymentTokens {
                 .purpose("payment")
                 .audience("storefront")
                 // A bank transfer takes its days.
-                .life(Duration::days(7))
+                .ttl(Duration::from_secs(7 * 24 * 60 * 60))
                 .max_len(max_len)
                 .build()
         };
@@ -336,7 +355,7 @@ fn referral_json(referral: &Referral) -> Value {
 
 /// Returns the key; a landing may have brought the platform's click ID only.
 pub(crate) fn key_of(referral: &Referral) -> Option<&str> {
-    Some(referral.key().as_str())
+    referral.key().map(ReferralKey::as_str)
 }
 
 /// `DELETE /api/referral`

@@ -124,7 +124,11 @@ fn in_words(reason: Reason) -> &'static str {
         Reason::ClickJoined => "the platform's answer has come, and the shop keeps its click ID",
         Reason::SameKey => "the link names whom the shop has noted already",
         Reason::KeptFirstTouch => "somebody else referred you first, and the first one counts",
-        Reason::KeptSameOrigin => "a link within the shop takes nobody's credit",
+        Reason::KeptOwnLink => "a link within the shop takes nobody's credit",
+        Reason::KeptPrefetch => "a page that was fetched ahead of time takes nobody's credit",
+        Reason::KeptReload => "a page that is loaded again takes nobody's credit",
+        Reason::KeptPossibleFrame => "what may be a hidden frame takes nobody's credit",
+        Reason::KeptHigherRank => "a link from outside counts for more than this",
         Reason::KeptStandDown => "a link to this page takes nobody's credit",
         Reason::InvalidKey => "the link has the parameter, but what it says can't be a key",
         Reason::NotAPageVisit => "the request wasn't a visit to a page",
@@ -133,8 +137,7 @@ fn in_words(reason: Reason) -> &'static str {
         Reason::Expired => "you were referred too long ago for it to count",
         Reason::Malformed => "the cookie isn't one of the shop's, so it is ignored",
         Reason::BadSignature => {
-            "the cookie was altered, or another key of that name signed it, so it counts for \
-             nothing"
+            "the cookie was altered, or another key of that name signed it, so it is ignored"
         }
         Reason::UnknownSigningKey => {
             "the shop doesn't have the key that signed the cookie, so it is ignored"
