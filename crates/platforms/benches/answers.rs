@@ -140,7 +140,7 @@ fn shapes() -> Vec<(&'static str, String)> {
         ("a list of empty objects", filled("[", |_| "{}".into(), "]")),
         (
             "a list of small objects",
-            filled(r#"{"data":["#, |_| r#"{"a":1}"#.into(), "]}"),
+            filled(r#"{"data":["#, |_| r#"{"id":1}"#.into(), "]}"),
         ),
         (
             "the order in every item",

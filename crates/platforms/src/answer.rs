@@ -245,6 +245,12 @@ impl Answer {
         Some(found)
     }
 
+    /// Reads the JSON of a success as a whole; `null` where that would be too much to hand on.
+    pub(crate) fn value(&self) -> Result<serde_json::Value, Error> {
+        self.accepted_json()?;
+        Ok(json::value(&self.body).unwrap_or_default())
+    }
+
     /// Returns the items of a list: see [`json::list_in`].
     pub(crate) fn list(&self, names: [&str; 2]) -> Option<Vec<&RawValue>> {
         if !self.is_object() {

@@ -148,6 +148,21 @@ pub(crate) fn id_of(written: &str) -> Option<PlatformId> {
     is_whole.then(|| PlatformId::new(written)).flatten()
 }
 
+/// The most values of an answer that is handed on as a whole: no platform's has a tenth of it.
+const MAX_VALUES: usize = 4096;
+
+/// Reads a whole answer, if it isn't too much of one.
+pub(crate) fn value(json: &[u8]) -> Option<serde_json::Value> {
+    let begins = |byte: &&u8| matches!(**byte, b',' | b'[' | b'{');
+    if json.iter().filter(begins).count() > MAX_VALUES {
+        return None;
+    }
+    serde_json::from_slice(json).ok()
+}
+
+/// The most items of a page; no platform gives over a hundred.
+const MAX_ITEMS: usize = 1000;
+
 /// The items of a list, each as it was written: an answer that is a list, or that has one under
 /// `data` or under one of these names, there or at the top.
 pub(crate) fn list_in<'j>(json: &'j [u8], [one, two]: [&str; 2]) -> Option<Vec<&'j RawValue>> {
@@ -155,7 +170,8 @@ pub(crate) fn list_in<'j>(json: &'j [u8], [one, two]: [&str; 2]) -> Option<Vec<&
     let mut json = json;
     for _ in 0..3 {
         if json.trim_ascii_start().first() == Some(&b'[') {
-            return serde_json::from_slice(json).ok();
+            let items: Vec<&RawValue> = serde_json::from_slice(json).ok()?;
+            return (items.len() <= MAX_ITEMS).then_some(items);
         }
         let within = pick(json, names)?.into_iter().flatten();
         let is_inside = |raw: &&RawValue| raw.get().starts_with(['[', '{']);

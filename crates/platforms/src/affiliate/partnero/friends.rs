@@ -187,7 +187,7 @@ impl<T: Transport> Client<PartneroFriends, T> {
         if answer.is_not_found() {
             return Ok(None);
         }
-        answer.read().map(without_script_links).map(Some)
+        answer.value().map(without_script_links).map(Some)
     }
 
     /// Whom a customer has referred. Partnero names the next page by its URL, which is followed on

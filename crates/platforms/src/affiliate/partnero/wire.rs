@@ -266,7 +266,7 @@ pub(super) fn is_unknown_customer(answer: &Answer) -> bool {
 /// Reads the answer to a sign-up with a referrer: where it names none in this property, nobody is
 /// credited.
 pub(super) fn credited(answer: &Answer, referrer: &str) -> Result<Receipt, Error> {
-    let said = without_script_links(answer.read::<Value>()?);
+    let said = without_script_links(answer.value()?);
     let [data] = answer.properties(["data"]).unwrap_or_default();
     let is_credited = data
         .and_then(|data| pick(data.as_bytes(), [referrer]))
