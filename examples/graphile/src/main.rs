@@ -74,8 +74,7 @@ impl DeliveryStore for Row<'_> {
     type Error = sqlx::Error;
 
     async fn save(&mut self, delivery: &Delivery) -> Result<(), sqlx::Error> {
-        const UPDATE: &str =
-            "UPDATE deliveries SET delivery = $2 WHERE id = $1 AND delivery = $3";
+        const UPDATE: &str = "UPDATE deliveries SET delivery = $2 WHERE id = $1 AND delivery = $3";
         let updated = sqlx::query(UPDATE)
             .bind(self.id)
             .bind(Json(delivery))
