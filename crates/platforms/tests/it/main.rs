@@ -23,6 +23,7 @@ mod money;
 mod partnac;
 mod partnero;
 mod reports;
+mod settings;
 mod stand_in;
 mod tapfiliate;
 mod webhooks_partnero;
