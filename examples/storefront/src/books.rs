@@ -5,7 +5,7 @@
 use rust_decimal::Decimal;
 use sqlx::FromRow;
 use tower_referral_outbox::Error;
-use tower_referral_platforms::Credit;
+use tower_referral_platforms::{Credit, Money};
 
 use crate::database::{Transaction, execute, query};
 
@@ -22,7 +22,7 @@ pub(crate) struct Customer {
 pub(crate) struct Order {
     pub(crate) order_id: String,
     pub(crate) customer: Option<String>,
-    pub(crate) amount: Option<String>,
+    amount: Option<String>,
     pub(crate) coupon: Option<String>,
     credit: Option<String>,
     pub(crate) is_guest: bool,
@@ -45,6 +45,11 @@ impl Customer {
 }
 
 impl Order {
+    /// Returns what was paid; `None` while only a refund of the order is known.
+    pub(crate) fn amount(&self) -> Option<Money> {
+        self.amount.as_deref()?.parse().ok()
+    }
+
     pub(crate) fn credit(&self) -> Option<Credit> {
         read(self.credit.as_deref())
     }

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tower_referral::{Referral, ReferralKey};
+use tower_referral::{ClickId, Referral, ReferralKey};
 use tower_referral_outbox::Error;
 use tower_referral_platforms::{self as platforms, Credit, Report, SignUp};
 
@@ -53,11 +53,10 @@ pub(crate) async fn sign_up(
         // Whoever brought a guest to their first payment stays credited with the customer.
         let credit = row.credit();
         let report = Report::from(sign_up.with_credit(credit.clone()));
-        let booked = match shop.platform {
-            Some(_) if !row.is_erased => {
-                Booked::InOutbox(transaction.enqueue(report.clone()).await?)
-            }
-            _ => Booked::InBooks { is_new },
+        let booked = if row.is_erased {
+            Booked::InBooks { is_new }
+        } else {
+            shop.report(&mut transaction, &report, is_new).await?
         };
         if is_new && shop.webhook.is_some() {
             payments::credit_customer(&mut transaction, customer, credit.as_ref()).await?;
@@ -136,7 +135,7 @@ fn order_json(order: &Order) -> Value {
     let credit = order.credit();
     json!({
         "order": order.order_id,
-        "amount": order.amount,
+        "amount": order.amount().map(|amount| amount.to_string()),
         "coupon": order.coupon,
         "key": key(credit.as_ref()),
         "click_id": click_id(credit.as_ref()),
@@ -148,7 +147,7 @@ fn key(credit: Option<&Credit>) -> Option<&str> {
 }
 
 fn click_id(credit: Option<&Credit>) -> Option<&str> {
-    credit?.click_id().map(|id| id.as_str())
+    credit?.click_id().map(ClickId::as_str)
 }
 
 /// `DELETE /customers/{customer}`: erases what is personal from the shop's rows and from the outbox,

@@ -82,7 +82,7 @@ pub(crate) struct Options {
     )]
     pub(crate) api_key: String,
 
-    /// The shop's account at the platform: FirstPromoter's `Account-ID`, Awin's advertiser
+    /// The shop's account at the platform: `FirstPromoter`'s `Account-ID`, Awin's advertiser
     #[arg(long, value_name = "ID", default_value = "sandbox")]
     pub(crate) account_id: String,
 

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use rust_decimal::Decimal;
 use serde_json::json;
 use tower_referral::Referral;
-use tower_referral_outbox::{Error, State};
+use tower_referral_outbox::Error;
 use tower_referral_platforms::{self as platforms, Credit, Money, Report, Sale, SignUp};
 
 use crate::answer::{Format, Problem, as_asked};
@@ -14,6 +14,7 @@ use crate::books::{Order, Refund};
 use crate::database::Transaction;
 use crate::fields::Fields;
 use crate::pages;
+use crate::platform::{Forecast, Platform};
 use crate::reports::{self, Answer, Booked, Outcome};
 use crate::shop::{Shop, Visitor, unavailable};
 
@@ -86,14 +87,10 @@ pub(crate) async fn payment_webhook(visitor: Visitor, fields: Fields) -> Result<
         let by_token = credit.as_ref().ok();
         let order = pay(&mut transaction, &payment, amount, by_token).await?;
         let is_new = order.deliveries == 1;
-        let Some(sale) = sale(&order) else {
+        let Some(report) = sale(&order, shop.platform.as_ref()) else {
             return Ok(Answer::duplicate());
         };
-        let report = Report::from(sale);
-        let booked = match shop.platform {
-            Some(_) => Booked::InOutbox(transaction.enqueue(report.clone()).await?),
-            None => Booked::InBooks { is_new },
-        };
+        let booked = shop.report(&mut transaction, &report, is_new).await?;
         if is_new {
             report_waiting_refunds(shop, &mut transaction, &order).await?;
         }
@@ -146,9 +143,9 @@ async fn pay(
 }
 
 /// Returns the sale as it is reported; `None` if the row says too little.
-pub(crate) fn sale(order: &Order) -> Option<Sale> {
+fn sale(order: &Order, platform: Option<&Platform>) -> Option<Report> {
     let customer = order.customer.as_deref()?;
-    let amount = order.amount.as_deref()?.parse().ok()?;
+    let amount = order.amount()?;
     let sale = if order.is_guest {
         // Who never signed up is made a customer of the platform along with the sale.
         Sale::guest(&order.order_id, SignUp::new(customer).ok()?, amount)
@@ -156,7 +153,13 @@ pub(crate) fn sale(order: &Order) -> Option<Sale> {
         Sale::new(&order.order_id, customer, amount)
     };
     let sale = sale.ok()?.with_credit(order.credit());
-    Some(sale.with_coupon(order.coupon.as_deref()))
+    let with_coupon = Report::from(sale.clone().with_coupon(order.coupon.as_deref()));
+    // Some platforms have no place for a coupon, and the sale isn't to be lost for it.
+    let refused = platform.map(|platform| platform.forecast(&with_coupon));
+    match refused {
+        Some(Forecast::Refused(_)) => Some(sale.into()),
+        _ => Some(with_coupon),
+    }
 }
 
 /// `POST /refund`: `refund`, the provider's ID of it, tells two refunds of the same amount apart.
@@ -212,8 +215,8 @@ pub(crate) async fn refund(visitor: Visitor, fields: Fields) -> Result<Response,
 /// What became of a refund in the shop's own rows.
 enum RefundBooked {
     Reported {
-        order: Order,
-        report: Report,
+        order: Box<Order>,
+        report: Box<Report>,
         booked: Booked,
     },
     /// The sale isn't known yet.
@@ -240,11 +243,7 @@ async fn book_refund(
     let refunds = transaction.refunds_of(order_id).await?;
     let name = refund_name(amount, id);
     let known = refunds.iter().find(|refund| refund.refund == name);
-    let Some(paid) = order
-        .amount
-        .as_deref()
-        .and_then(|paid| paid.parse::<Money>().ok())
-    else {
+    let Some(paid) = order.amount() else {
         if known.is_none() {
             transaction
                 .note_refund(order_id, &name, id, amount, false)
@@ -274,18 +273,13 @@ async fn book_refund(
             .note_refund(order_id, &name, id, Some(amount), true)
             .await?;
     }
-    let is_whole = amount == left && others.is_empty()
-        || amount == left && none_arrived(shop, order_id, paid, &others).await?;
-    let Some(report) = refund_report(&order, paid, amount, id, is_whole) else {
+    let Some(report) = refund_report(&order, paid, amount, &others, id) else {
         return Ok(RefundBooked::NothingLeft);
     };
-    let booked = match shop.platform {
-        Some(_) => Booked::InOutbox(transaction.enqueue(report.clone()).await?),
-        None => Booked::InBooks { is_new },
-    };
+    let booked = shop.report(transaction, &report, is_new).await?;
     Ok(RefundBooked::Reported {
-        order,
-        report,
+        order: Box::new(order),
+        report: Box::new(report),
         booked,
     })
 }
@@ -305,47 +299,31 @@ fn left_of(paid: Money, refunds: &[Refund]) -> Decimal {
     (paid - back).max(Decimal::ZERO)
 }
 
-/// Returns `true` if the platform took none of the earlier refunds, for instance because it takes
-/// whole ones only: with the last part all of the sale goes back there.
-async fn none_arrived(
-    shop: &Shop,
-    order_id: &str,
-    paid: Money,
-    refunds: &[Refund],
-) -> Result<bool, Error> {
-    for refund in refunds {
-        let amount = refund.amount().unwrap_or_default();
-        let Some(report) = part(order_id, paid, amount, refund.refund_id.as_deref()) else {
-            return Ok(false);
-        };
-        let entry = shop.database.find(&report.id()).await?;
-        if !entry.is_some_and(|entry| entry.state == State::Failed) {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
+/// Returns the refund as it is reported, with what is needed where a platform takes back whole sales
+/// only or lowers the sale's amount: what the order was worth, and what went back of it in all.
 fn refund_report(
     order: &Order,
     paid: Money,
     amount: Decimal,
+    others: &[Refund],
     id: Option<&str>,
-    is_whole: bool,
 ) -> Option<Report> {
-    if !is_whole {
-        return part(&order.order_id, paid, amount, id);
-    }
-    let refund = platforms::Refund::whole(&order.order_id).ok()?;
-    with_id(refund, id)
-}
-
-fn part(order_id: &str, paid: Money, amount: Decimal, id: Option<&str>) -> Option<Report> {
+    let before: Decimal = others.iter().filter_map(Refund::amount).sum();
+    let total = Money::new((before + amount).to_string(), paid.currency()).ok()?;
     let amount = Money::new(amount.to_string(), paid.currency()).ok()?;
-    with_id(platforms::Refund::part(order_id, amount).ok()?, id)
-}
-
-fn with_id(refund: platforms::Refund, id: Option<&str>) -> Option<Report> {
+    let refund = if amount == paid {
+        platforms::Refund::whole(&order.order_id)
+    } else {
+        platforms::Refund::part(&order.order_id, amount)
+    };
+    let refund = refund
+        .ok()?
+        .with_sale_amount(paid)
+        .with_total_refunded(total);
+    let refund = match order.customer.as_deref() {
+        Some(customer) => refund.with_customer(customer).ok()?,
+        None => refund,
+    };
     match id {
         Some(id) => refund.with_id(id).ok().map(Report::from),
         None => Some(refund.into()),
@@ -359,11 +337,7 @@ pub(crate) async fn report_waiting_refunds(
     order: &Order,
 ) -> Result<(), Error> {
     let refunds = transaction.refunds_of(&order.order_id).await?;
-    let Some(paid) = order
-        .amount
-        .as_deref()
-        .and_then(|paid| paid.parse::<Money>().ok())
-    else {
+    let Some(paid) = order.amount() else {
         return Ok(());
     };
     let mut reported: Vec<Refund> = Vec::new();
@@ -375,16 +349,13 @@ pub(crate) async fn report_waiting_refunds(
             tracing::warn!(order, "a refund that came before its sale is beyond it");
             continue;
         }
-        let is_whole = amount == left && reported.is_empty();
         let id = refund.refund_id.as_deref();
         let name = &refund.refund;
         transaction
             .note_refund(&order.order_id, name, id, Some(amount), true)
             .await?;
-        if let Some(report) = refund_report(order, paid, amount, id, is_whole)
-            && shop.platform.is_some()
-        {
-            transaction.enqueue(report).await?;
+        if let Some(report) = refund_report(order, paid, amount, &reported, id) {
+            shop.report(transaction, &report, true).await?;
         }
         reported.push(refund.with_amount(amount));
     }

@@ -11,7 +11,8 @@ use axum::http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use tower_referral_outbox::Error;
 use tower_referral_platforms::payment::{
-    Books, Changes, Event, Link, PaymentLink, Record, WebhookError, book, paddle, polar, stripe,
+    Books, Changes, Event, Link, PaymentLink, Reason, Record, WebhookError, book, paddle, polar,
+    stripe,
 };
 use tower_referral_platforms::{ConfigError, Credit, Report};
 
@@ -97,9 +98,7 @@ pub(crate) async fn take_event(
         let ids: Vec<_> = booked.reports.iter().map(Report::id).collect();
         for report in booked.reports {
             note(&shop, &mut transaction, &report).await?;
-            if shop.platform.is_some() {
-                transaction.enqueue(report).await?;
-            }
+            shop.report(&mut transaction, &report, true).await?;
         }
         transaction.commit().await?;
         shop.database.wake().await?;
@@ -110,7 +109,7 @@ pub(crate) async fn take_event(
     if let Some(reason) = reason.filter(|reason| reason.needs_attention()) {
         tracing::warn!(%reason, "an event of the payment provider needs a person");
     }
-    let reason = reason.map(|reason| reason.as_str());
+    let reason = reason.map(Reason::as_str);
     Ok(Json(json!({ "reports": ids, "ignored": reason })))
 }
 
@@ -158,7 +157,7 @@ async fn note(shop: &Shop, transaction: &mut Transaction, report: &Report) -> Re
 pub(crate) async fn erase(transaction: &mut Transaction, customer: &str) -> Result<(), Error> {
     const OF_CUSTOMER: &str = "SELECT record FROM payments WHERE customer = $1";
     let rows: Vec<(String,)> = query!(transaction, fetch_all, OF_CUSTOMER, customer);
-    for record in read(rows)? {
+    for record in read(&rows)? {
         let id = record.id().to_owned();
         match record.erase() {
             Some(record) => transaction.save_record(&record).await?,
@@ -168,7 +167,7 @@ pub(crate) async fn erase(transaction: &mut Transaction, customer: &str) -> Resu
     Ok(())
 }
 
-fn read(rows: Vec<(String,)>) -> Result<Vec<Record>, Error> {
+fn read(rows: &[(String,)]) -> Result<Vec<Record>, Error> {
     rows.iter()
         .map(|(json,)| serde_json::from_str(json).map_err(Error::Report))
         .collect()
@@ -197,8 +196,8 @@ impl Books for Transaction {
         }
         let mut found: Vec<Record> = Vec::new();
         for link in links {
-            let rows = query!(self, fetch_all, FIND, link);
-            for record in read(rows)? {
+            let rows: Vec<(String,)> = query!(self, fetch_all, FIND, link);
+            for record in read(&rows)? {
                 if !found.iter().any(|known| known.id() == record.id()) {
                     found.push(record);
                 }

@@ -30,6 +30,9 @@ pub(crate) struct Platform {
     forecast: Arc<dyn Fn(&Report) -> Forecast + Send + Sync>,
 }
 
+/// A platform, and what sends it the landings where it takes these from a server.
+pub(crate) type Connection = (Platform, Option<Clicks>);
+
 pub(crate) type Friends = Client<PartneroFriends, Https>;
 
 /// What is known of a report before the platform has it.
@@ -50,7 +53,7 @@ impl Platform {
     pub(crate) fn connect(
         options: &Options,
         sandbox: Option<&Sandbox>,
-    ) -> Result<Option<(Self, Option<Clicks>)>, Box<dyn std::error::Error>> {
+    ) -> Result<Option<Connection>, Box<dyn std::error::Error>> {
         let url = sandbox.map(|sandbox| &sandbox.platform_url);
         let Some(url) = options.platform_url.as_ref().or(url) else {
             return Ok(None);
@@ -90,7 +93,7 @@ impl Platform {
         let client = Client::new(api.clone(), Https::new());
         Self {
             kind,
-            reports: Reports::new(client),
+            reports: Reports::new(&client),
             has_clicks: false,
             friends: None,
             forecast: Arc::new(
@@ -155,7 +158,7 @@ pub(crate) struct Reports {
 }
 
 impl Reports {
-    fn new<P>(client: Client<P, Https>) -> Self
+    fn new<P>(client: &Client<P, Https>) -> Self
     where
         P: ReportApi + Send + Sync + 'static,
         P::Stage: Send + 'static,

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use serde::Serialize;
+use tower_referral::{ClickId, ReferralKey};
 use tower_referral_outbox::{Enqueued, Entry, State};
 use tower_referral_platforms::{self as platforms, Credit, Report};
 
@@ -128,8 +129,8 @@ fn in_the_books(what: &str, credit: Option<&Credit>, is_new: bool) -> Answer {
     match credit {
         _ if !is_new => Answer::duplicate(),
         Some(credit) => {
-            let by = credit.key().map(|key| key.as_str());
-            let by = by.or_else(|| credit.click_id().map(|id| id.as_str()));
+            let by = credit.key().map(ReferralKey::as_str);
+            let by = by.or_else(|| credit.click_id().map(ClickId::as_str));
             let by = by.unwrap_or("somebody");
             let detail = format!(
                 "No platform is configured, so {what} is in the shop's own books, for {by}."

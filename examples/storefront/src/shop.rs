@@ -17,19 +17,20 @@ use time::format_description::well_known::Rfc3339;
 use tower_referral::carry::Carry;
 use tower_referral::click::{Clicks, LateClick, is_crawler};
 use tower_referral::{
-    Attribution, ConfigError, Forget, Keyring, MissingLayer, Program, Referral, ReferralKey,
-    ReferralLayer, Referrals, Storage,
+    Attribution, ClickId, ConfigError, Forget, Keyring, MissingLayer, Program, Referral,
+    ReferralKey, ReferralLayer, Referrals, Storage,
 };
 use tower_referral_outbox::Error;
-use tower_referral_platforms::Credit;
+use tower_referral_platforms::{Credit, Report};
 
 use crate::answer::{Accept, Format, Problem};
 use crate::consent::{self, Banner};
-use crate::database::Database;
+use crate::database::{Database, Transaction};
 use crate::keep::Kept;
 use crate::options::{AskConsent, Options, Touch};
 use crate::payments::Webhook;
-use crate::platform::Platform;
+use crate::platform::{Connection, Platform};
+use crate::reports::Booked;
 use crate::{account, customers, orders, outbox, pages, payments};
 
 /// No form is longer, in bytes.
@@ -66,7 +67,7 @@ pub(crate) fn open(
     options: &Options,
     kept: Kept,
     keyring: Keyring,
-    platform: Option<(Platform, Option<Clicks>)>,
+    platform: Option<Connection>,
     database: Database,
     webhook: Option<Webhook>,
 ) -> Result<(Router, ReferralLayer), ConfigError> {
@@ -266,6 +267,20 @@ impl PaymentTokens {
 }
 
 impl Shop {
+    /// Enqueues a report in the transaction in which the shop's own row is written. Without a platform
+    /// that row is all there is.
+    pub(crate) async fn report(
+        &self,
+        transaction: &mut Transaction,
+        report: &Report,
+        is_new: bool,
+    ) -> Result<Booked, Error> {
+        Ok(match self.platform {
+            Some(_) => Booked::InOutbox(transaction.enqueue(report.clone()).await?),
+            None => Booked::InBooks { is_new },
+        })
+    }
+
     pub(crate) fn friends(&self) -> Option<&crate::platform::Friends> {
         self.platform.as_ref()?.friends.as_ref()
     }
@@ -344,7 +359,7 @@ fn referral_json(referral: &Referral) -> Value {
         .collect();
     json!({
         "key": key_of(referral),
-        "click_id": referral.click_id().map(|id| id.as_str()),
+        "click_id": referral.click_id().map(ClickId::as_str),
         "program": referral.program(),
         "parameter": referral.parameter(),
         "captured_at": referral.captured_at().format(&Rfc3339).ok(),

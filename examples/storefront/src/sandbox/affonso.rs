@@ -116,7 +116,7 @@ impl Affonso {
             name: None,
         });
         let click = json!({ "id": id, "trackingId": tracking_id, "createdAt": moment(call) });
-        Ok(success(StatusCode::CREATED, click))
+        Ok(success(StatusCode::CREATED, &click))
     }
 
     fn sign_up(&mut self, call: &Call<'_>) -> Verdict {
@@ -158,7 +158,7 @@ impl Affonso {
             "created_at": moment(call),
             "converted_at": null,
         });
-        Ok(success(status, lead))
+        Ok(success(status, &lead))
     }
 
     fn convert(&mut self, call: &Call<'_>) -> Verdict {
@@ -193,7 +193,7 @@ impl Affonso {
         }
         let event = fields.required_text("external_event_id");
         if let Some(first) = self.conversions.iter().find(|known| known.event == event) {
-            return Ok(success(StatusCode::OK, self.shown(first, call)));
+            return Ok(success(StatusCode::OK, &self.shown(first, call)));
         }
         let referral = self.referral(&fields);
         let referral =
@@ -210,7 +210,7 @@ impl Affonso {
         };
         let shown = self.shown(&conversion, call);
         self.conversions.push(conversion);
-        Ok(success(StatusCode::CREATED, shown))
+        Ok(success(StatusCode::CREATED, &shown))
     }
 
     /// Finds the referral that the first known identifier names, and keeps the customer's ID with it.
@@ -277,7 +277,7 @@ impl Affonso {
         let conversions = self.conversions.iter();
         let updated = conversions.filter(|known| known.id == id);
         let shown = updated.map(|known| self.shown(known, call)).next();
-        let answer = success(StatusCode::OK, shown.unwrap_or_default());
+        let answer = success(StatusCode::OK, &shown.unwrap_or_default());
         self.refunds.push((event, note, answer.clone()));
         Ok(answer)
     }
@@ -346,7 +346,7 @@ fn object(call: &Call<'_>, known: &[Field]) -> Result<Fields, Answer> {
     call.object(known).map_err(|error| invalid(&error))
 }
 
-fn success(status: StatusCode, data: Value) -> Answer {
+fn success(status: StatusCode, data: &Value) -> Answer {
     Answer::json(status, json!({ "success": true, "data": data }))
 }
 

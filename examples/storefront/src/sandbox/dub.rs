@@ -187,14 +187,11 @@ impl Dub {
         Ok(Answer::json(StatusCode::OK, answer))
     }
 
-    fn commissions(&self, call: &Call<'_>) -> Verdict {
+    fn commissions(&self, call: &Call<'_>) -> Answer {
         let wanted = call.parameter("invoiceId");
         let sales = self.sales.iter();
         let sales = sales.filter(|sale| wanted.is_none() || sale.invoice == wanted);
-        Ok(Answer::json(
-            StatusCode::OK,
-            sales.map(Sale::shown).collect(),
-        ))
+        Answer::json(StatusCode::OK, sales.map(Sale::shown).collect())
     }
 
     fn update(&mut self, call: &Call<'_>, id: &str) -> Verdict {
@@ -285,7 +282,7 @@ impl StandIn for Dub {
         match (route.0, &path[..]) {
             ("POST", ["track", "lead"]) => self.lead(call),
             ("POST", ["track", "sale"]) => self.sale(call),
-            ("GET", ["commissions"]) => self.commissions(call),
+            ("GET", ["commissions"]) => Ok(self.commissions(call)),
             ("PATCH", ["commissions", id]) => self.update(call, id),
             _ => Err(not_found("No such resource.")),
         }

@@ -1,5 +1,5 @@
-//! A stand-in for FirstPromoter's tracking API, version 2: leads and their sales in minor units, and
-//! a 404 for whoever wasn't referred.
+//! A stand-in for `FirstPromoter`'s tracking API, version 2: leads and their sales in minor units,
+//! and a 404 for whoever wasn't referred.
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use super::answer::{Answer, Verdict};
 use super::call::{Call, Field, Fields, Invalid, Kind, optional, required};
 use super::{Account, Records, StandIn, is_unknown};
 
-/// Everything that FirstPromoter remembers.
+/// Everything that `FirstPromoter` remembers.
 pub(super) struct FirstPromoter {
     account: Account,
     leads: Vec<Lead>,

@@ -32,7 +32,7 @@ impl Friends {
     }
 
     fn customer(&mut self, call: &Call<'_>) -> Verdict {
-        let mut body = call.unchecked().map_err(invalid)?;
+        let mut body = call.unchecked().map_err(|error| invalid(&error))?;
         let referrer = match body.remove("referring_customer") {
             None => None,
             Some(Value::Object(object)) => {
@@ -40,14 +40,14 @@ impl Friends {
                 let referrer = named(object, "referring_customer", &["key", "id"])?;
                 if is_empty {
                     let problem = "must have a key or an id";
-                    return Err(invalid(Invalid::field("referring_customer", problem)));
+                    return Err(invalid(&Invalid::field("referring_customer", problem)));
                 }
                 referrer
             }
             Some(_) => {
                 // `null` is no way to say that there is none: leave it out.
                 let problem = "must be an object";
-                return Err(invalid(Invalid::field("referring_customer", problem)));
+                return Err(invalid(&Invalid::field("referring_customer", problem)));
             }
         };
         let known = [
@@ -58,13 +58,15 @@ impl Friends {
             optional("surname", Kind::Text),
             optional("metadata", Kind::Object),
         ];
-        let fields = checked(body, "", &known).map_err(invalid)?;
+        let fields = checked(body, "", &known).map_err(|error| invalid(&error))?;
         let metadata = fields.object("metadata", &[optional("date_of_birth", Kind::Text)]);
-        let metadata = metadata.map_err(invalid)?.unwrap_or_default();
+        let metadata = metadata
+            .map_err(|error| invalid(&error))?
+            .unwrap_or_default();
         let birth = metadata.text("date_of_birth");
         if birth.is_some_and(|birth| !is_date(birth)) {
             let problem = "must be written as YYYY-MM-DD";
-            return Err(invalid(Invalid::field("metadata.date_of_birth", problem)));
+            return Err(invalid(&Invalid::field("metadata.date_of_birth", problem)));
         }
         let mut customer = Customer::new(&fields, referrer, call.now);
         if let Some(id) = fields.text("id") {
@@ -78,7 +80,7 @@ impl Friends {
         let mut shown = self.shown(&customer);
         shown["metadata"] = json!({ "date_of_birth": birth });
         self.books.customers.push(customer);
-        Ok(success(shown))
+        Ok(success(&shown))
     }
 
     fn shown(&self, customer: &Customer) -> Value {
@@ -108,8 +110,8 @@ impl Friends {
     fn dashboard(&self, call: &Call<'_>, key: &str, part: &[&str]) -> Verdict {
         let customer = self.books.find(key).ok_or_else(not_found)?;
         match part {
-            [] => Ok(success(self.shown(customer))),
-            ["stats"] => Ok(success(json!({
+            [] => Ok(success(&self.shown(customer))),
+            ["stats"] => Ok(success(&json!({
                 "clicks": 0,
                 "referrals": self.referred_by(key).count(),
                 "social_links": {},
@@ -122,7 +124,7 @@ impl Friends {
                         json!({ "amount": number(*amount), "amount_units": units })
                     })
                     .collect();
-                Ok(success(json!({ "credits": credits })))
+                Ok(success(&json!({ "credits": credits })))
             }
             ["referrals"] => {
                 let friends = self.referred_by(key).map(|friend| self.shown(friend));
@@ -139,12 +141,12 @@ impl Friends {
             required("amount_units", Kind::Text),
             required("is_currency", Kind::Flag),
         ];
-        let fields = call.object(&known).map_err(invalid)?;
+        let fields = call.object(&known).map_err(|error| invalid(&error))?;
         let units = fields.required_text("amount_units");
         let is_currency = fields.flag("is_currency") == Some(true);
         if is_currency && !super::call::is_currency(units) {
             let problem = "must be a currency's code of three letters";
-            return Err(invalid(Invalid::field("amount_units", problem)));
+            return Err(invalid(&Invalid::field("amount_units", problem)));
         }
         self.books.find(key).ok_or_else(not_found)?;
         let of = (key.to_owned(), units.to_owned());
@@ -163,7 +165,7 @@ impl StandIn for Friends {
         let (method, path) = route.as_ref().ok_or_else(not_found)?;
         let path: Vec<_> = path.iter().map(String::as_str).collect();
         match (*method, &path[..]) {
-            ("GET", ["test"]) => Ok(success(json!({}))),
+            ("GET", ["test"]) => Ok(success(&json!({}))),
             ("POST", ["customers"]) => self.customer(call),
             ("GET", ["customers", key, part @ ..]) => self.dashboard(call, key, part),
             ("POST", ["customers", key, "balance", "credit"]) => self.credit(call, key),

@@ -79,7 +79,7 @@ impl Partnac {
         if let Some(session) = fields.text("session_id")
             && !self.clicks.iter().any(|(id, _)| id == session)
         {
-            return Err(invalid(Invalid::field("session_id", "is no click ID")));
+            return Err(invalid(&Invalid::field("session_id", "is no click ID")));
         }
         let unique_id = fields.required_text("unique_id");
         if self.find(unique_id).is_some() {
@@ -115,7 +115,7 @@ impl Partnac {
         let amount = fields.amount("amount").unwrap_or(sale.amount);
         if amount > sale.amount || amount.is_zero() {
             let problem = "is more than what is left, or nothing";
-            return Err(invalid(Invalid::field("amount", problem)));
+            return Err(invalid(&Invalid::field("amount", problem)));
         }
         sale.amount -= amount;
         self.refunds.push(Refund {
@@ -138,7 +138,7 @@ impl Partnac {
         )?;
         if fields.text("unique_id").is_some_and(|id| id != unique_id) {
             let problem = "must be the one that the conversion was made with";
-            return Err(invalid(Invalid::field("unique_id", problem)));
+            return Err(invalid(&Invalid::field("unique_id", problem)));
         }
         let merged = metadata(&fields)?;
         let sale = self.find(unique_id).ok_or_else(unknown_conversion)?;
@@ -206,7 +206,7 @@ impl StandIn for Partnac {
 }
 
 fn object(call: &Call<'_>, known: &[super::call::Field]) -> Result<Fields, Answer> {
-    call.object(known).map_err(invalid)
+    call.object(known).map_err(|error| invalid(&error))
 }
 
 /// The metadata that Partnac reads has its own types; the rest is the user's.
@@ -226,13 +226,13 @@ fn metadata(fields: &Fields) -> Result<Value, Answer> {
     for name in READ {
         if metadata.get(name).is_some_and(|value| !value.is_string()) {
             let name = format!("metadata.{name}");
-            return Err(invalid(Invalid::field(name, "must be a text")));
+            return Err(invalid(&Invalid::field(name, "must be a text")));
         }
     }
     let currency = metadata.get("currency").and_then(Value::as_str);
     if currency.is_some_and(|currency| !super::call::is_currency(currency)) {
         let problem = "must be a currency's code of three letters";
-        return Err(invalid(Invalid::field("metadata.currency", problem)));
+        return Err(invalid(&Invalid::field("metadata.currency", problem)));
     }
     Ok(metadata)
 }
@@ -253,7 +253,7 @@ fn refused(status: StatusCode, message: &str) -> Answer {
     Answer::json(status, json!({ "message": message }))
 }
 
-fn invalid(invalid: Invalid) -> Answer {
+fn invalid(invalid: &Invalid) -> Answer {
     let errors = json!({ invalid.name(): [invalid.problem()] });
     let status = match invalid {
         Invalid::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -280,11 +280,11 @@ fn list(call: &Call<'_>, all: Vec<Value>) -> Verdict {
         None => Ok(default),
         Some(text) => text
             .parse()
-            .map_err(|_| invalid(Invalid::field(name, "is no number"))),
+            .map_err(|_| invalid(&Invalid::field(name, "is no number"))),
     };
     let (limit, offset) = (number("limit", 20)?, number("offset", 0)?);
     if !(1..=100).contains(&limit) {
-        return Err(invalid(Invalid::field("limit", "is 1 to 100")));
+        return Err(invalid(&Invalid::field("limit", "is 1 to 100")));
     }
     let page: Vec<_> = all.into_iter().skip(offset).take(limit).collect();
     Ok(Answer::json(StatusCode::OK, json!({ "data": page })))

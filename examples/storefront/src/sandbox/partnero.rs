@@ -60,11 +60,11 @@ impl Partnero {
     }
 
     fn customer(&mut self, call: &Call<'_>) -> Verdict {
-        let mut body = call.unchecked().map_err(invalid)?;
+        let mut body = call.unchecked().map_err(|error| invalid(&error))?;
         let partner = partner(body.remove("partner"))?;
-        let fields = checked(body, "", &CUSTOMER).map_err(invalid)?;
+        let fields = checked(body, "", &CUSTOMER).map_err(|error| invalid(&error))?;
         let options = fields.object("options", &[optional("referral_url", Kind::Text)]);
-        options.map_err(invalid)?;
+        options.map_err(|error| invalid(&error))?;
         let customer = Customer::new(&fields, partner, call.now);
         if self.books.find(&customer.key).is_some() {
             return Err(duplicate());
@@ -84,7 +84,7 @@ impl Partnero {
         if customer.credit.is_some() {
             self.books.customers.push(customer);
         }
-        Ok(success(answer))
+        Ok(success(&answer))
     }
 }
 
@@ -105,7 +105,7 @@ fn partner(partner: Option<Value>) -> Result<Option<String>, Answer> {
     let object = match partner {
         None | Some(Value::Null) => return Ok(None),
         Some(Value::Object(object)) => object,
-        Some(_) => return Err(invalid(Invalid::field("partner", "must be an object"))),
+        Some(_) => return Err(invalid(&Invalid::field("partner", "must be an object"))),
     };
     let known = ["key", "id", "email"];
     named(object, "partner", &known)
@@ -122,7 +122,7 @@ pub(super) fn named(
         .iter()
         .map(|name| optional(name, Kind::Text))
         .collect();
-    let fields = checked(object, above, &fields).map_err(invalid)?;
+    let fields = checked(object, above, &fields).map_err(|error| invalid(&error))?;
     let name = known.iter().find_map(|name| fields.text(name));
     match name {
         Some(key) if is_unknown(key) => {
@@ -165,14 +165,16 @@ impl Books {
                 required("customer", Kind::Object),
                 required("transactions", Kind::Objects),
             ];
-            let fields = call.object(&known).map_err(invalid)?;
+            let fields = call.object(&known).map_err(|error| invalid(&error))?;
             let customer = customer_key(&fields)?;
-            let sales = fields.objects("transactions", &SALE).map_err(invalid)?;
-            let made: Result<Vec<_>, _> = sales
+            let sales = fields
+                .objects("transactions", &SALE)
+                .map_err(|error| invalid(&error))?;
+            let made: Vec<_> = sales
                 .iter()
                 .map(|sale| self.transaction(sale, &customer))
                 .collect();
-            return Ok(success(made?.into()));
+            return Ok(success(&made.into()));
         }
         let known = [
             &SALE[..],
@@ -182,15 +184,17 @@ impl Books {
             ],
         ]
         .concat();
-        let fields = call.object(&known).map_err(invalid)?;
+        let fields = call.object(&known).map_err(|error| invalid(&error))?;
         let options = fields.object("options", &[optional("create_customer", Kind::Flag)]);
-        let options = options.map_err(invalid)?.unwrap_or_default();
+        let options = options
+            .map_err(|error| invalid(&error))?
+            .unwrap_or_default();
         let customer = if options.flag("create_customer") == Some(true) && !is_friends {
             self.make_customer(&fields, call.now)?
         } else {
             customer_key(&fields)?
         };
-        self.transaction(&fields, &customer).map(success)
+        Ok(success(&self.transaction(&fields, &customer)))
     }
 
     /// Makes a guest a customer within the sale's own call.
@@ -205,7 +209,7 @@ impl Books {
             optional("email", Kind::Text),
             optional("tags", Kind::Texts),
         ];
-        let customer = checked(customer, "customer", &known).map_err(invalid)?;
+        let customer = checked(customer, "customer", &known).map_err(|error| invalid(&error))?;
         let customer = Customer::new(&customer, partner, now);
         if self.find(&customer.key).is_some() {
             return Err(duplicate());
@@ -217,7 +221,7 @@ impl Books {
         Ok(key)
     }
 
-    fn transaction(&mut self, sale: &Fields, customer: &str) -> Result<Value, Answer> {
+    fn transaction(&mut self, sale: &Fields, customer: &str) -> Value {
         let known = self.find(customer);
         let credit = known.and_then(|customer| customer.credit.clone());
         let customer = known.map(|customer| customer.key.clone());
@@ -238,7 +242,7 @@ impl Books {
                 credit,
             });
         }
-        Ok(answer)
+        answer
     }
 
     /// `DELETE /transactions/{key}`
@@ -294,7 +298,7 @@ impl StandIn for Partnero {
         let (method, path) = route.as_ref().ok_or_else(not_found)?;
         let path: Vec<_> = path.iter().map(String::as_str).collect();
         match (*method, &path[..]) {
-            ("GET", ["test"]) => Ok(success(json!({}))),
+            ("GET", ["test"]) => Ok(success(&json!({}))),
             ("POST", ["customers"]) => self.customer(call),
             ("GET", ["customers", key, "transactions"]) => self.books.transactions_of(call, key),
             ("POST", ["transactions"]) => self.books.transactions(call, false),
@@ -322,11 +326,13 @@ pub(super) fn check_headers(call: &Call<'_>, account: &Account) -> Result<(), An
 
 fn customer_key(fields: &Fields) -> Result<String, Answer> {
     let customer = fields.object("customer", &[required("key", Kind::Text)]);
-    let customer = customer.map_err(invalid)?.unwrap_or_default();
+    let customer = customer
+        .map_err(|error| invalid(&error))?
+        .unwrap_or_default();
     Ok(customer.required_text("key").to_owned())
 }
 
-pub(super) fn success(data: Value) -> Answer {
+pub(super) fn success(data: &Value) -> Answer {
     Answer::json(StatusCode::OK, json!({ "data": data, "status": 1 }))
 }
 
@@ -372,7 +378,7 @@ pub(super) fn refused(status: StatusCode, message: &str) -> Answer {
     Answer::json(status, json!({ "message": message }))
 }
 
-pub(super) fn invalid(invalid: Invalid) -> Answer {
+pub(super) fn invalid(invalid: &Invalid) -> Answer {
     let status = match invalid {
         Invalid::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Invalid::Json => StatusCode::BAD_REQUEST,

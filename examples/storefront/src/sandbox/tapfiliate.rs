@@ -136,7 +136,7 @@ impl Tapfiliate {
                 }
                 credit
             }
-            (None, Some(credit)) | (Some(_), Some(credit)) => credit,
+            (_, Some(credit)) => credit,
             (None, None) => {
                 let message = "nobody can be credited with this conversion";
                 return Err(refused(StatusCode::BAD_REQUEST, message));
@@ -188,7 +188,7 @@ impl Tapfiliate {
     fn delete(&mut self, id: &str) -> Verdict {
         let at = self.find(id)?;
         let sale = self.conversions.remove(at);
-        self.note_refund(&sale.external_id, sale.amount);
+        self.note_refund(sale.external_id.as_deref(), sale.amount);
         Ok(Answer::empty(StatusCode::NO_CONTENT))
     }
 
@@ -204,13 +204,13 @@ impl Tapfiliate {
         let at = self.find(id)?;
         let less = self.conversions[at].amount - amount;
         let external_id = self.conversions[at].external_id.clone();
-        self.note_refund(&external_id, less);
+        self.note_refund(external_id.as_deref(), less);
         self.conversions[at].amount = amount;
         Ok(Answer::json(StatusCode::OK, shown(&self.conversions[at])))
     }
 
-    fn note_refund(&mut self, external_id: &Option<String>, amount: Decimal) {
-        let id = external_id.as_deref().unwrap_or("a conversion");
+    fn note_refund(&mut self, external_id: Option<&str>, amount: Decimal) {
+        let id = external_id.unwrap_or("a conversion");
         self.refunds.push(format!("{id}: {amount}"));
     }
 

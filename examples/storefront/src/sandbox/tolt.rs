@@ -72,7 +72,7 @@ impl Tolt {
         };
         let id = format!("clk_{:06}", call.number);
         self.clicks.push((id.clone(), partner.clone()));
-        Ok(created(json!({
+        Ok(created(&json!({
             "id": id,
             "partner_id": partner,
             "page": fields.text("page"),
@@ -132,7 +132,7 @@ impl Tolt {
             customer_id,
             partner,
         });
-        Ok(created(shown))
+        Ok(created(&shown))
     }
 
     fn transaction(&mut self, call: &Call<'_>) -> Verdict {
@@ -172,7 +172,7 @@ impl Tolt {
         };
         let shown = transaction.shown();
         self.transactions.push(transaction);
-        Ok(created(shown))
+        Ok(created(&shown))
     }
 
     /// A whole refund, as version 1 has it; the path in version 2 is documented nowhere.
@@ -275,7 +275,7 @@ fn object(call: &Call<'_>, known: &[Field]) -> Result<Fields, Answer> {
     call.object(known).map_err(|error| invalid(&error))
 }
 
-fn created(data: Value) -> Answer {
+fn created(data: &Value) -> Answer {
     let body = json!({ "success": true, "message": "Request successful", "data": data });
     Answer::json(StatusCode::CREATED, body)
 }
