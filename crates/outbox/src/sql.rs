@@ -37,7 +37,8 @@
 //!
 //! -- Send one again (or all, without the ID).
 //! UPDATE referral_outbox SET state = 'waiting', finished_at = NULL, claimed_by = NULL,
-//!     attempts = 0, report = coalesce(next_report, report), next_report = NULL
+//!     attempts = 0, may_have_arrived = false,
+//!     report = coalesce(next_report, report), next_report = NULL
 //! WHERE id = 'sale:ORDER-1' AND state IN ('failed', 'ambiguous', 'unreadable');
 //!
 //! -- Have the workers that pause try at once.

@@ -4,14 +4,15 @@
 //! | | clicks | [`SignUp`] | [`Sale`] | whole [`Refund`] | partial [`Refund`] |
 //! |---|---|---|---|---|---|
 //! | [`Partnac`] | yes | a conversion `lead` | a conversion `sale` or `subscription`, once for each order | yes | yes |
-//! | [`Partnero`] (affiliate) | from its own script only | with a referral only | yes, duplicates not detected | yes | [`Unsupported`] |
-//! | [`PartneroFriends`] (refer-a-friend) | from its own script only | always | yes, duplicates not detected | yes | [`Unsupported`] |
-//! | [`Tapfiliate`] | yes | a customer | once for each order | yes | yes, duplicates not detected |
+//! | [`Partnero`] (affiliate) | from its own script only | with a referral only | yes, duplicates not detected | yes | once the parts make the whole, or by a smaller sale |
+//! | [`PartneroFriends`] (refer-a-friend) | from its own script only | always | yes, duplicates not detected | yes | as an affiliate program |
+//! | [`Tapfiliate`] | yes | a customer | once for each order | yes | yes; duplicates not detected unless it says what is [left](Refund::left) |
 //!
-//! Reports say the same to all of them, so a service changes platform by changing one line. What
-//! only one platform has is on its client: see [`affiliate`]. A report that must not be lost waits
-//! in a queue: [`deliver`] says what may be done with it. Where the reports of payments come from is
-//! in [`payment`]: the webhooks of Stripe, Paddle and Polar.
+//! Reports say the same to all of them, so a service changes platform by changing one line. A field
+//! that a platform has no place for is refused by name ([`Unsupported::Field`]); e-mail addresses and
+//! names are left out where no platform wants them. What only one platform has is on its client: see
+//! [`affiliate`]. A report that must not be lost waits in a queue: [`deliver`] says what may be done with
+//! it. Where the reports of payments come from is in [`payment`]: the webhooks of Stripe, Paddle and Polar.
 //!
 //! ```no_run
 //! # #[cfg(feature = "https")] {
