@@ -11,8 +11,9 @@
 //! Reports say the same to all of them, so a service changes platform by changing one line. A field
 //! that a platform has no place for is refused by name ([`Unsupported::Field`]); e-mail addresses and
 //! names are left out where no platform wants them. What only one platform has is on its client: see
-//! [`affiliate`]. A report that must not be lost waits in a queue: [`deliver`] says what may be done with
-//! it. Where the reports of payments come from is in [`payment`]: the webhooks of Stripe, Paddle and Polar.
+//! [`affiliate`]. A report that must not be lost waits in a queue: [`deliver`] says what may be done
+//! with it. Where the reports of payments come from is in [`payment`]: the webhooks of Stripe, Paddle
+//! and Polar.
 //!
 //! ```no_run
 //! # #[cfg(feature = "https")] {

@@ -106,10 +106,10 @@ pub async fn book<B: Books + ?Sized>(books: &mut B, event: &Event) -> Result<Boo
             work.teach_by_payment(payment);
             let is_second = work.is_order_taken(payment);
             let mut mine = work.payment(&payment.links);
-            if payment.is_own_order && !is_second {
-                mine.links.insert(Link::order(&payment.order));
-            }
             let reason = mine.facts.add_sale(payment, is_second);
+            if let Some(sale) = mine.facts.sale.as_ref().filter(|sale| !sale.is_second) {
+                mine.links.insert(Link::order(&sale.order));
+            }
             work.finish(Some(mine), reason).await
         }
         Event::PaymentLink(link) => {
@@ -134,10 +134,7 @@ pub async fn book<B: Books + ?Sized>(books: &mut B, event: &Event) -> Result<Boo
 }
 
 fn payment_links(payment: &Payment) -> Vec<Link> {
-    let mut links = Vec::new();
-    if payment.is_own_order {
-        links.push(Link::order(&payment.order));
-    }
+    let mut links = vec![Link::order(&payment.order)];
     links.extend(payment.subscription.clone());
     links.extend(payment.payer.clone());
     let payer = payment.payer.as_ref().and_then(Link::id);
@@ -269,14 +266,13 @@ impl<'b, B: Books + ?Sized> Work<'b, B> {
         }
     }
 
-    /// Is there another payment of the same order of the shop's?
+    /// Is there another payment under the same order?
     fn is_order_taken(&self, payment: &Payment) -> bool {
         let order = Link::order(&payment.order);
-        payment.is_own_order
-            && self.found.values().any(|record| {
-                let is_other = !payment.links.iter().any(|link| record.links.contains(link));
-                is_other && record.payment().is_some() && record.links.contains(&order)
-            })
+        self.found.values().any(|record| {
+            let is_other = !payment.links.iter().any(|link| record.links.contains(link));
+            is_other && record.payment().is_some() && record.links.contains(&order)
+        })
     }
 
     /// Takes what is stored of one payment: the records that have one of these links, joined.
@@ -444,8 +440,7 @@ impl Mine {
 
     /// Sets the links by which what is missing finds the payment.
     fn wait_for(&mut self, who: Option<&Who>) {
-        self.links
-            .retain(|link| !link.as_str().starts_with("waiting:"));
+        self.links.retain(|link| !link.is_waiting());
         if !self.facts.is_open() {
             return;
         }

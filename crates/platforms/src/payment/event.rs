@@ -118,6 +118,15 @@ impl Link {
         Self(format!("waiting:{}", self.0))
     }
 
+    pub(super) fn is_waiting(&self) -> bool {
+        self.0.starts_with("waiting:")
+    }
+
+    /// May records of several payments have it?
+    pub(super) fn is_shared(&self) -> bool {
+        self.is_waiting() || self.0.starts_with("order:")
+    }
+
     /// The ID at the end of a link of three parts.
     pub(super) fn id(&self) -> Option<&str> {
         self.0.splitn(3, ':').nth(2)

@@ -18,17 +18,17 @@ pub struct Fields {
     customer: String,
     order: String,
     referral: String,
-    coupon: String,
+    coupon: Option<String>,
 }
 
-/// `customer`, `order`, `referral` and `coupon`.
+/// `customer`, `order` and `referral`; no coupon.
 impl Default for Fields {
     fn default() -> Self {
         Self {
             customer: "customer".to_owned(),
             order: "order".to_owned(),
             referral: "referral".to_owned(),
-            coupon: "coupon".to_owned(),
+            coupon: None,
         }
     }
 }
@@ -55,10 +55,11 @@ impl Fields {
         self
     }
 
-    /// Sets the name of the coupon.
+    /// Sets the name of a coupon that is to be reported with the sale. By default there is none: a
+    /// platform that has no place for a coupon refuses the sale.
     #[must_use]
     pub fn with_coupon(mut self, name: impl Into<String>) -> Self {
-        self.coupon = name.into();
+        self.coupon = Some(name.into());
         self
     }
 
@@ -74,7 +75,9 @@ impl Fields {
             own.customer = value(own.customer, &self.customer);
             own.order = value(own.order, &self.order);
             own.referral = value(own.referral, &self.referral);
-            own.coupon = value(own.coupon, &self.coupon);
+            if let Some(name) = &self.coupon {
+                own.coupon = value(own.coupon, name);
+            }
         }
         for id in [&own.customer, &own.order].into_iter().flatten() {
             checked(id).map_err(|_| Reason::InvalidId)?;

@@ -172,7 +172,9 @@ pub(super) struct Reported {
 
 impl Record {
     pub(super) fn new(links: BTreeSet<Link>, facts: Facts) -> Option<Self> {
-        let id = links.first()?.as_str().to_owned();
+        let is_own = |link: &&Link| !link.is_shared();
+        let own = links.iter().find(is_own).or(links.first())?;
+        let id = own.as_str().to_owned();
         Some(Self {
             version: VERSION,
             id,
@@ -226,8 +228,7 @@ impl Record {
             // Nothing that comes later is to be credited.
             reported.is_credited = true;
         }
-        self.links
-            .retain(|link| !link.as_str().starts_with("waiting:"));
+        self.links.retain(|link| !link.is_waiting());
         Some(self)
     }
 
