@@ -137,6 +137,15 @@ fn shapes() -> Vec<(&'static str, String)> {
             "a list of empty lists",
             filled(r#"{"data":["#, |_| "[]".into(), "]}"),
         ),
+        ("a list of empty objects", filled("[", |_| "{}".into(), "]")),
+        (
+            "a list of small objects",
+            filled(r#"{"data":["#, |_| r#"{"id":1}"#.into(), "]}"),
+        ),
+        (
+            "the order in every item",
+            filled("[", |_| r#"{"a":"ORDER-1"}"#.into(), "]"),
+        ),
         ("numbers", filled("[", |_| "1e9".into(), "]")),
         ("no JSON", "\u{202e}ä @ ".repeat(LEN / 8)),
         ("never closed", format!(r#"{{"errors":{{"{long}"#)),

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use http::StatusCode;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use crate::json::{self, pick};
+use crate::json::{self, Span, pick};
 use crate::{Error, PlatformId, redact};
 
 /// A platform's answer: everything of a response that matters.
@@ -32,9 +33,38 @@ pub struct Answer {
     pub(crate) retry_after: Option<Duration>,
     pub(crate) is_html: bool,
     body: Bytes,
+    /// Where the properties are that most calls ask for: read once, when the first one asks.
+    top: OnceLock<Option<[Option<Span>; NAMES.len()]>>,
     /// What was sent and must not come back in an error's text.
     secrets: Vec<String>,
 }
+
+/// The properties of an answer that are read together, in one pass.
+const NAMES: [&str; 23] = [
+    "success",
+    "ok",
+    "status",
+    "error",
+    "errors",
+    "message",
+    "code",
+    "data",
+    "links",
+    "id",
+    "key",
+    "click_id",
+    "conversion_id",
+    "session_id",
+    "refund_id",
+    "conversions",
+    "transactions",
+    "customers",
+    "referrals",
+    "clicks",
+    "items",
+    "results",
+    "partner_id",
+];
 
 impl Answer {
     /// Creates an answer, for instance in the test of a platform of your own.
@@ -45,6 +75,7 @@ impl Answer {
             retry_after: None,
             is_html: body.trim_ascii_start().first() == Some(&b'<'),
             body,
+            top: OnceLock::new(),
             secrets: Vec::new(),
         }
     }
@@ -122,6 +153,10 @@ impl Answer {
     ///
     /// As [`accepted`](Self::accepted); or the body isn't JSON.
     pub fn accepted_json(&self) -> Result<(), Error> {
+        self.accepted()?;
+        if self.top().is_some() {
+            return Ok(());
+        }
         self.read::<serde::de::IgnoredAny>().map(|_| ())
     }
 
@@ -129,7 +164,12 @@ impl Answer {
     /// `data`: a text of visible ASCII, or a whole number.
     #[must_use]
     pub fn id<const N: usize>(&self, names: [&str; N]) -> Option<PlatformId> {
-        json::id_in(&self.body, names)
+        let here = self.properties(names)?.into_iter().flatten();
+        here.filter_map(json::id_of).next().or_else(|| {
+            let [data] = self.properties(["data"])?;
+            let within = pick(data?.as_bytes(), names)?.into_iter().flatten();
+            within.filter_map(json::id).next()
+        })
     }
 
     /// Returns the refusal, if this is one in JSON: an object with a status of 4xx, or of 2xx where
@@ -188,6 +228,46 @@ impl Answer {
         self
     }
 
+    /// Returns the properties of these names, each as it was written, if the body is a JSON object.
+    pub(crate) fn properties<const N: usize>(&self, names: [&str; N]) -> Option<[Option<&str>; N]> {
+        let top = self.top()?;
+        let mut found = [None; N];
+        for (name, found) in names.iter().zip(&mut found) {
+            match NAMES.iter().position(|known| known == name) {
+                Some(at) => *found = top[at].and_then(|span| span.of(&self.body)),
+                // A name that only a platform outside of this crate asks for.
+                None => {
+                    let [raw] = pick(&self.body, [name])?;
+                    *found = raw.map(RawValue::get);
+                }
+            }
+        }
+        Some(found)
+    }
+
+    /// Reads the JSON of a success as a whole; `null` where that would be too much to hand on.
+    pub(crate) fn value(&self) -> Result<serde_json::Value, Error> {
+        self.accepted_json()?;
+        Ok(json::value(&self.body).unwrap_or_default())
+    }
+
+    /// Returns the items of a list: see [`json::list_in`].
+    pub(crate) fn list(&self, names: [&str; 2]) -> Option<Vec<&RawValue>> {
+        if !self.is_object() {
+            return json::list_in(&self.body, names);
+        }
+        let [one, two] = names;
+        let within = self.properties(["data", one, two, "items", "results"])?;
+        let mut within = within.into_iter().flatten();
+        let inside = within.find(|json| json.starts_with(['[', '{']))?;
+        json::list_in(inside.as_bytes(), names)
+    }
+
+    fn top(&self) -> Option<&[Option<Span>; NAMES.len()]> {
+        let read = || json::spans(&self.body, NAMES);
+        self.top.get_or_init(read).as_ref()
+    }
+
     fn is_object(&self) -> bool {
         self.body.trim_ascii_start().first() == Some(&b'{')
     }
@@ -199,7 +279,7 @@ impl Answer {
         let names = [
             "success", "ok", "status", "error", "errors", "message", "code",
         ];
-        let [success, ok, status, error, errors, message, code] = pick(&self.body, names)?;
+        let [success, ok, status, error, errors, message, code] = self.properties(names)?;
         Some(Envelope {
             success,
             ok,
@@ -239,20 +319,19 @@ impl Answer {
 /// The properties by which answers say whether they are a success, and why not.
 #[derive(Clone, Copy)]
 struct Envelope<'j> {
-    success: Option<&'j RawValue>,
-    ok: Option<&'j RawValue>,
-    status: Option<&'j RawValue>,
-    error: Option<&'j RawValue>,
-    errors: Option<&'j RawValue>,
-    message: Option<&'j RawValue>,
-    code: Option<&'j RawValue>,
+    success: Option<&'j str>,
+    ok: Option<&'j str>,
+    status: Option<&'j str>,
+    error: Option<&'j str>,
+    errors: Option<&'j str>,
+    message: Option<&'j str>,
+    code: Option<&'j str>,
 }
 
 impl Envelope<'_> {
     fn says_no(&self) -> bool {
-        let is = |json: Option<&RawValue>, values: &[&str]| {
-            json.is_some_and(|json| values.contains(&json.get()))
-        };
+        let is =
+            |json: Option<&str>, values: &[&str]| json.is_some_and(|json| values.contains(&json));
         is(self.success, &["false"])
             || is(self.ok, &["false"])
             || is(
@@ -265,8 +344,8 @@ impl Envelope<'_> {
 }
 
 /// Is it more than `null`, `false`, or an empty text, list or object?
-fn is_something(json: &RawValue) -> bool {
-    match json.get() {
+fn is_something(json: &str) -> bool {
+    match json {
         "null" | "false" | "\"\"" => false,
         text if text.starts_with(['[', '{']) => !text[1..text.len() - 1].trim().is_empty(),
         _ => true,
@@ -305,7 +384,7 @@ impl Refusal<'_> {
         let said = [self.envelope.code, self.in_error("code")];
         said.into_iter()
             .flatten()
-            .any(|json| json.get() == code || self.says(json, code))
+            .any(|json| json == code || self.says(json, code))
     }
 
     /// Returns `true` if the text under `errors` of this name equals this text, or is the only one
@@ -313,13 +392,13 @@ impl Refusal<'_> {
     #[must_use]
     pub fn field_is(&self, field: &str, text: &str) -> bool {
         let fields = self.envelope.errors.and_then(|errors| {
-            let [said] = pick(errors.get().as_bytes(), [field])?;
+            let [said] = pick(errors.as_bytes(), [field])?;
             said
         });
         fields.is_some_and(
             |said| match serde_json::from_str::<[&RawValue; 1]>(said.get()) {
-                Ok([only]) => self.says(only, text),
-                Err(_) => self.says(said, text),
+                Ok([only]) => self.says(only.get(), text),
+                Err(_) => self.says(said.get(), text),
             },
         )
     }
@@ -334,17 +413,17 @@ impl Refusal<'_> {
         })
     }
 
-    fn in_error(&self, name: &str) -> Option<&RawValue> {
-        let [said] = pick(self.envelope.error?.get().as_bytes(), [name])?;
-        said
+    fn in_error(&self, name: &str) -> Option<&str> {
+        let [said] = pick(self.envelope.error?.as_bytes(), [name])?;
+        said.map(RawValue::get)
     }
 
-    fn says(&self, json: &RawValue, text: &str) -> bool {
+    fn says(&self, json: &str, text: &str) -> bool {
         let is_echo = || {
             let mut secrets = self.answer.secrets.iter();
             secrets.any(|secret| secret.eq_ignore_ascii_case(text))
         };
-        json::text(json).is_some_and(|said| said == text) && !is_echo()
+        json::text_of(json).is_some_and(|said| said == text) && !is_echo()
     }
 }
 

@@ -27,6 +27,10 @@ pub(crate) fn pick<'j, const N: usize>(
     json: &'j [u8],
     names: [&str; N],
 ) -> Option<[Option<&'j RawValue>; N]> {
+    // An error costs more than to read a short item.
+    if json.trim_ascii_start().first() != Some(&b'{') {
+        return None;
+    }
     let mut reader = serde_json::Deserializer::from_slice(json);
     let picked = Pick(names).deserialize(&mut reader).ok()?;
     reader.end().ok()?;
@@ -68,8 +72,31 @@ impl<'de, const N: usize> Visitor<'de> for Pick<'_, N> {
 #[serde(transparent)]
 struct Name<'j>(#[serde(borrow)] Cow<'j, str>);
 
+/// Where in an object its properties of these names are, and whether it is one, in one pass.
+pub(crate) fn spans<const N: usize>(json: &[u8], names: [&str; N]) -> Option<[Option<Span>; N]> {
+    let start = json.as_ptr() as usize;
+    let span = |raw: &RawValue| Span {
+        start: raw.get().as_ptr() as usize - start,
+        len: raw.get().len(),
+    };
+    Some(pick(json, names)?.map(|raw| raw.map(span)))
+}
+
+/// A part of an answer's body.
+#[derive(Clone, Copy)]
+pub(crate) struct Span {
+    start: usize,
+    len: usize,
+}
+
+impl Span {
+    pub(crate) fn of(self, json: &[u8]) -> Option<&str> {
+        std::str::from_utf8(json.get(self.start..self.start + self.len)?).ok()
+    }
+}
+
 /// The names of an object's properties.
-pub(crate) fn names(json: &RawValue) -> Option<Vec<Cow<'_, str>>> {
+pub(crate) fn names(json: &str) -> Option<Vec<Cow<'_, str>>> {
     struct Names;
 
     impl<'de> Visitor<'de> for Names {
@@ -88,38 +115,53 @@ pub(crate) fn names(json: &RawValue) -> Option<Vec<Cow<'_, str>>> {
         }
     }
 
-    let mut reader = serde_json::Deserializer::from_str(json.get());
+    let mut reader = serde_json::Deserializer::from_str(json);
     reader.deserialize_map(Names).ok()
 }
 
 /// The text of a JSON string.
 pub(crate) fn text(json: &RawValue) -> Option<Cow<'_, str>> {
-    serde_json::from_str::<Name<'_>>(json.get())
+    text_of(json.get())
+}
+
+/// The text of a JSON string.
+pub(crate) fn text_of(json: &str) -> Option<Cow<'_, str>> {
+    if !json.starts_with('"') {
+        return None;
+    }
+    serde_json::from_str::<Name<'_>>(json)
         .ok()
         .map(|name| name.0)
 }
 
 /// An ID: a text, or a whole number.
 pub(crate) fn id(json: &RawValue) -> Option<PlatformId> {
-    let written = json.get();
+    id_of(json.get())
+}
+
+/// An ID: a text, or a whole number.
+pub(crate) fn id_of(written: &str) -> Option<PlatformId> {
     if written.starts_with('"') {
-        return PlatformId::new(text(json)?);
+        return PlatformId::new(text_of(written)?);
     }
     let is_whole = written.bytes().all(|byte| byte.is_ascii_digit());
     is_whole.then(|| PlatformId::new(written)).flatten()
 }
 
-/// The first ID under one of these names, at the top or under `data`.
-pub(crate) fn id_in<const N: usize>(json: &[u8], names: [&str; N]) -> Option<PlatformId> {
-    let here = |json| pick(json, names)?.into_iter().flatten().find_map(id);
-    here(json).or_else(|| here(data(json)?.get().as_bytes()))
+/// The most values of an answer that is handed on as a whole: no platform's has a tenth of it.
+const MAX_VALUES: usize = 4096;
+
+/// Reads a whole answer, if it isn't too much of one.
+pub(crate) fn value(json: &[u8]) -> Option<serde_json::Value> {
+    let begins = |byte: &&u8| matches!(**byte, b',' | b'[' | b'{');
+    if json.iter().filter(begins).count() > MAX_VALUES {
+        return None;
+    }
+    serde_json::from_slice(json).ok()
 }
 
-/// What is under `data`.
-pub(crate) fn data(json: &[u8]) -> Option<&RawValue> {
-    let [data] = pick(json, ["data"])?;
-    data
-}
+/// The most items of a page; no platform gives over a hundred.
+const MAX_ITEMS: usize = 1000;
 
 /// The items of a list, each as it was written: an answer that is a list, or that has one under
 /// `data` or under one of these names, there or at the top.
@@ -128,7 +170,8 @@ pub(crate) fn list_in<'j>(json: &'j [u8], [one, two]: [&str; 2]) -> Option<Vec<&
     let mut json = json;
     for _ in 0..3 {
         if json.trim_ascii_start().first() == Some(&b'[') {
-            return serde_json::from_slice(json).ok();
+            let items: Vec<&RawValue> = serde_json::from_slice(json).ok()?;
+            return (items.len() <= MAX_ITEMS).then_some(items);
         }
         let within = pick(json, names)?.into_iter().flatten();
         let is_inside = |raw: &&RawValue| raw.get().starts_with(['[', '{']);
@@ -147,8 +190,8 @@ pub(crate) fn digits(json: &RawValue) -> Option<String> {
 }
 
 /// Appends all texts of a JSON value, with the names above them, in one pass.
-pub(crate) fn push_texts(json: &RawValue, texts: &mut String) {
-    let mut reader = serde_json::Deserializer::from_str(json.get());
+pub(crate) fn push_texts(json: &str, texts: &mut String) {
+    let mut reader = serde_json::Deserializer::from_str(json);
     // Beyond the depth that is read, there is nothing for a person.
     let _ = Texts(texts).deserialize(&mut reader);
 }

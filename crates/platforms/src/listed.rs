@@ -85,6 +85,17 @@ impl ListedConversion {
         })
     }
 
+    /// Reads the conversion if it may be the one of this ID: an item that doesn't have the ID in it is
+    /// none, and isn't read.
+    pub(crate) fn read_if(raw: &RawValue, external_id: &str) -> Option<Self> {
+        let json = raw.get();
+        // A backslash may write the ID in another way.
+        if !json.contains(external_id) && !json.contains('\\') {
+            return None;
+        }
+        Self::read(raw).filter(|listed| listed.external_id() == Some(external_id))
+    }
+
     /// Returns the platform's own ID.
     #[must_use]
     pub fn id(&self) -> Option<&str> {

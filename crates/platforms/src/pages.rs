@@ -13,7 +13,6 @@ use http::Request;
 use serde_json::value::RawValue;
 
 use crate::client::MAX_PAGE_LEN;
-use crate::json::list_in;
 use crate::{Answer, Client, Error, Transport};
 
 /// How often one page is asked for while the platform wants fewer requests.
@@ -90,7 +89,7 @@ impl<I: Send + 'static> Pages<I> {
         let (mut last, mut seen) = (None, HashSet::new());
         Self::new(client, ask(page, offset), move |answer| {
             answer.accepted()?;
-            let list = list_in(answer.body(), names).ok_or_else(|| answer.unreadable())?;
+            let list = answer.list(names).ok_or_else(|| answer.unreadable())?;
             let mut hash = DefaultHasher::new();
             list.iter().for_each(|raw| raw.get().hash(&mut hash));
             let hash = hash.finish();

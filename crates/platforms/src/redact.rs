@@ -9,6 +9,8 @@ use crate::endpoint::UNRESERVED;
 const MAX_CHARS: usize = 500;
 /// How much of the text is looked through for addresses.
 const WINDOW_CHARS: usize = 4 * MAX_CHARS;
+/// How much of a text is looked at, in bytes: what is shown is at its start.
+const MAX_LEN: usize = 8 * 1024;
 /// In the place of what must not be shown.
 const HIDDEN: &str = "[hidden]";
 
@@ -46,11 +48,26 @@ fn without_secrets(text: &str, secrets: &[String]) -> String {
     let Ok(searcher) = searcher else {
         return HIDDEN.to_owned();
     };
-    let mut shown = String::with_capacity(text.len());
-    searcher.replace_all_with(text, &mut shown, |_, _, shown| {
+    let mut end = text.len().min(MAX_LEN);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let mut shown = String::with_capacity(end);
+    let mut last = 0;
+    for found in searcher.find_iter(&text[..end]) {
+        shown.push_str(&text[last..found.start()]);
         shown.push_str(HIDDEN);
-        true
-    });
+        last = found.end();
+    }
+    if end < text.len() {
+        // What is cut may have been the rest of a secret that began before.
+        let longest = patterns.iter().map(String::len).max().unwrap_or(0);
+        end = end.saturating_sub(longest).max(last);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+    }
+    shown.push_str(&text[last..end]);
     shown
 }
 

@@ -163,11 +163,10 @@ pub(super) fn find(
     is_wanted: impl Fn(&RawValue) -> bool,
 ) -> Result<Found, Error> {
     answer.accepted()?;
-    let list = list_in(answer.body(), NAMES).ok_or_else(|| answer.unreadable())?;
-    let is_found = list.iter().any(|raw| {
-        let listed = ListedConversion::read(raw);
-        listed.is_some_and(|it| it.external_id() == Some(unique_id)) && is_wanted(raw)
-    });
+    let list = answer.list(NAMES).ok_or_else(|| answer.unreadable())?;
+    let is_found = list
+        .iter()
+        .any(|raw| ListedConversion::read_if(raw, unique_id).is_some() && is_wanted(raw));
     Ok(if is_found {
         Found::Yes
     } else {

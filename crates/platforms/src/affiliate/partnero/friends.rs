@@ -15,7 +15,7 @@ use super::links::{is_web_link, without_script_links};
 use super::refunds::transactions_of;
 use super::wire::next_page;
 use crate::endpoint::{Endpoint, encoded};
-use crate::json::{Number, list_in};
+use crate::json::Number;
 use crate::pages::{Page, Pages};
 use crate::report::Id;
 use crate::{
@@ -187,7 +187,7 @@ impl<T: Transport> Client<PartneroFriends, T> {
         if answer.is_not_found() {
             return Ok(None);
         }
-        answer.read().map(without_script_links).map(Some)
+        answer.value().map(without_script_links).map(Some)
     }
 
     /// Whom a customer has referred. Partnero names the next page by its URL, which is followed on
@@ -245,7 +245,7 @@ where
     let mut seen = HashSet::from([first.uri().clone()]);
     Pages::new(client, first, move |answer| {
         answer.accepted()?;
-        let list = list_in(answer.body(), names);
+        let list = answer.list(names);
         let list = list.ok_or_else(|| answer.unreadable())?;
         let items = list.iter().filter_map(|raw| item(raw)).collect();
         let next = next_page(&endpoint, answer)?;

@@ -21,7 +21,6 @@ use self::wire::{
     is_unknown_customer, is_unknown_referrer, tags,
 };
 use crate::endpoint::Endpoint;
-use crate::json::{data, list_in};
 use crate::{
     Answer, Client, ConfigError, Error, ListedConversion, Outcome, Pages, PlatformIds, Receipt,
     Report, ReportApi, ReportError, Sale, SignUp, Step, Transport, Unsupported,
@@ -225,10 +224,11 @@ fn looked_up(
         return Err(Error::NotListed);
     }
     answer.accepted()?;
-    let list = list_in(answer.body(), ["transactions", "data"]);
+    let list = answer.list(["transactions", "data"]);
     let list = list.ok_or_else(|| answer.unreadable())?;
-    let mut listed = list.iter().filter_map(|raw| ListedConversion::read(raw));
-    if listed.any(|listed| listed.external_id() == report.order()) {
+    let order = report.order().unwrap_or_default();
+    let mut listed = list.iter();
+    if listed.any(|raw| ListedConversion::read_if(raw, order).is_some()) {
         return Ok(Outcome::Duplicate.into());
     }
     match wire::next_page(endpoint, answer)? {
@@ -240,8 +240,8 @@ fn looked_up(
 /// Reads the answer to a sale. "Ignored" may be a 2xx without a transaction: then nobody is credited.
 fn recorded(answer: &Answer) -> Result<Step<Stage>, Error> {
     answer.accepted_json()?;
-    let is_ignored = data(answer.body())
-        .is_some_and(|data| matches!(data.get(), "null" | "[]" | "{}" | "false"));
+    let [data] = answer.properties(["data"]).unwrap_or_default();
+    let is_ignored = data.is_some_and(|data| matches!(data, "null" | "[]" | "{}" | "false"));
     // What Partnero calls the key is our own ID.
     Ok(if is_ignored {
         Outcome::NotAttributed.into()

@@ -186,7 +186,7 @@ impl ReportApi for PartneroFriends {
             }
             (At::SignUp, _) if has_referrer => Ok(credited(answer, "referring_customer")?.into()),
             (At::SignUp | At::SignUpAlone, _) => {
-                let data = without_script_links(answer.read::<serde_json::Value>()?);
+                let data = without_script_links(answer.value()?);
                 let outcome = match stage.0 {
                     At::SignUp => Outcome::Recorded,
                     _ => Outcome::NotAttributed,

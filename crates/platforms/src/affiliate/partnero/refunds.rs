@@ -6,7 +6,6 @@ use serde_json::value::RawValue;
 use super::wire::{self, Customer, Transaction, is_duplicate};
 use super::{At, MAX_PAGES, Stage};
 use crate::endpoint::{Endpoint, encoded};
-use crate::json::list_in;
 use crate::{
     Answer, Error, ListedConversion, Money, Outcome, PlatformId, PlatformIds, Receipt, Refund,
     Step, Unsupported,
@@ -124,13 +123,10 @@ fn looked_up(
         return Err(Error::NotListed);
     }
     answer.accepted()?;
-    let list = list_in(answer.body(), ["transactions", "data"]);
+    let list = answer.list(["transactions", "data"]);
     let list = list.ok_or_else(|| answer.unreadable())?;
     let amount_of = |raw: &&RawValue| {
-        let listed = ListedConversion::read(raw)?;
-        if listed.external_id() != Some(refund.order()) {
-            return None;
-        }
+        let listed = ListedConversion::read_if(raw, refund.order())?;
         let amount = listed.amount()?;
         Money::new(amount, left.currency()).ok()
     };

@@ -10,7 +10,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::links::without_script_links;
 use crate::endpoint::Endpoint;
-use crate::json::{Number, data, pick, text};
+use crate::json::{Number, pick, text};
 use crate::report::Details;
 use crate::{Answer, Contact, Error, Money, Outcome, Receipt, Sale, Unsupported};
 
@@ -266,9 +266,10 @@ pub(super) fn is_unknown_customer(answer: &Answer) -> bool {
 /// Reads the answer to a sign-up with a referrer: where it names none in this property, nobody is
 /// credited.
 pub(super) fn credited(answer: &Answer, referrer: &str) -> Result<Receipt, Error> {
-    let said = without_script_links(answer.read::<Value>()?);
-    let is_credited = data(answer.body())
-        .and_then(|data| pick(data.get().as_bytes(), [referrer]))
+    let said = without_script_links(answer.value()?);
+    let [data] = answer.properties(["data"]).unwrap_or_default();
+    let is_credited = data
+        .and_then(|data| pick(data.as_bytes(), [referrer]))
         .is_some_and(|[referrer]| referrer.is_some_and(|json| json.get() != "null"));
     let outcome = if is_credited {
         Outcome::Recorded
@@ -284,8 +285,8 @@ pub(super) fn next_page(
     endpoint: &Endpoint,
     answer: &Answer,
 ) -> Result<Option<Request<Bytes>>, Error> {
-    let [links] = pick(answer.body(), ["links"]).unwrap_or_default();
-    let next = links.and_then(|links| pick(links.get().as_bytes(), ["next"]));
+    let [links] = answer.properties(["links"]).unwrap_or_default();
+    let next = links.and_then(|links| pick(links.as_bytes(), ["next"]));
     match next {
         None | Some([None]) => Ok(None),
         Some([Some(next)]) if next.get() == "null" => Ok(None),

@@ -14,7 +14,7 @@ use tower_referral::{ClickId, ReferralKey};
 
 use super::Tapfiliate;
 use crate::endpoint::encoded;
-use crate::json::{Number, list_in};
+use crate::json::Number;
 use crate::{Answer, ClickApi, CreatedClick, Error, ListedConversion, Money, Report, Unsupported};
 
 #[derive(Serialize)]
@@ -246,18 +246,21 @@ pub(super) fn conversion_of(
     answer: &Answer,
 ) -> Result<Option<ListedConversion>, Error> {
     answer.accepted()?;
-    let list = list_in(answer.body(), ["conversions", "data"]);
+    let list = answer.list(["conversions", "data"]);
     let list = list.ok_or_else(|| answer.unreadable())?;
-    let mut conversions = list.iter().filter_map(|raw| ListedConversion::read(raw));
-    Ok(conversions.find(|conversion| conversion.external_id() == Some(order)))
+    let mut conversions = list.iter();
+    Ok(conversions.find_map(|raw| ListedConversion::read_if(raw, order)))
 }
 
 /// Returns `true` if the list shows the customer.
 pub(super) fn has_customer(customer: &str, answer: &Answer) -> Result<bool, Error> {
     answer.accepted()?;
-    let list = list_in(answer.body(), ["customers", "data"]);
+    let list = answer.list(["customers", "data"]);
     let list = list.ok_or_else(|| answer.unreadable())?;
     let is_it = |raw: &&serde_json::value::RawValue| {
+        if !raw.get().contains(customer) && !raw.get().contains('\\') {
+            return false;
+        }
         let ids = crate::json::pick(raw.get().as_bytes(), ["customer_id"]);
         let id = ids.and_then(|[id]| crate::json::text(id?));
         id.is_some_and(|id| id == customer)

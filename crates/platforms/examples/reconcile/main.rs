@@ -37,12 +37,13 @@
 //! Ends with 0 if all agree, with 1 if not, and with 2 if it couldn't find out. Without a CSV it shows
 //! itself, on a sample of orders and a stand-in for the platform, and ends with 0.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+mod orders;
+
+use std::collections::{BTreeSet, HashSet};
 use std::convert::Infallible;
 use std::error::Error;
 use std::fmt::Write;
 use std::fs::File;
-use std::io::Read;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -58,6 +59,8 @@ use tower_referral_platforms::affiliate::partnac::Filter;
 use tower_referral_platforms::{
     Client, Error as PlatformError, Https, ListedConversion, Money, Partnac, Partnero, Tapfiliate,
 };
+
+use self::orders::{Orders, Period, day, read_orders};
 
 /// Compares the shop's orders with the conversions that the platform lists.
 #[derive(Parser)]
@@ -103,47 +106,6 @@ enum Platform {
     Partnac,
     Partnero,
     Tapfiliate,
-}
-
-/// Days as text, both included: they compare as they are written.
-#[derive(Default)]
-struct Period {
-    from: Option<String>,
-    to: Option<String>,
-}
-
-impl Period {
-    fn is_whole(&self) -> bool {
-        self.from.is_none() && self.to.is_none()
-    }
-
-    /// Is this moment, which begins with its day, within the period?
-    fn has(&self, moment: &str) -> bool {
-        let day = moment.get(..10).unwrap_or(moment);
-        self.from.as_deref().is_none_or(|from| day >= from)
-            && self.to.as_deref().is_none_or(|to| day <= to)
-    }
-}
-
-fn day(text: &str) -> Result<String, String> {
-    let is_day = text.len() == 10
-        && text.bytes().enumerate().all(|(at, byte)| match at {
-            4 | 7 => byte == b'-',
-            _ => byte.is_ascii_digit(),
-        });
-    is_day
-        .then(|| text.to_owned())
-        .ok_or_else(|| "write it as YYYY-MM-DD".to_owned())
-}
-
-/// The shop's orders of the period.
-#[derive(Default)]
-struct Orders {
-    amounts: BTreeMap<String, Money>,
-    uncredited: BTreeSet<String>,
-    /// All that the CSV has, whenever they were.
-    known: HashSet<String>,
-    customers: BTreeSet<String>,
 }
 
 type Listed = BoxStream<'static, Result<ListedConversion, PlatformError>>;
@@ -269,63 +231,6 @@ ORDER-3,5000,JPY
     let client = Client::new(Partnac::new("sample")?, service_fn(platform));
     let listed = client.list_conversions(Filter::all()).boxed();
     compare(orders, &period, listed).await
-}
-
-fn read_orders(
-    file: &str,
-    csv: impl Read,
-    period: &Period,
-    by_customer: bool,
-) -> Result<Orders, Box<dyn Error>> {
-    let mut reader = csv::ReaderBuilder::new()
-        .trim(csv::Trim::All)
-        .from_reader(csv);
-    let headers = reader.headers()?.clone();
-    let column = |name: &str| {
-        let mut names = headers
-            .iter()
-            .map(|header| header.trim_start_matches('\u{feff}'));
-        let at = names.position(|header| header.eq_ignore_ascii_case(name));
-        at.ok_or_else(|| format!("{file} has no column `{name}`: name it in the first line"))
-    };
-    let (order, amount, currency) = (column("order")?, column("amount")?, column("currency")?);
-    let date = match (column("date"), period.is_whole()) {
-        (Err(error), false) => return Err(error.into()),
-        (date, _) => date.ok(),
-    };
-    let customer = match (column("customer"), by_customer) {
-        (Err(error), true) => return Err(error.into()),
-        (customer, _) => customer.ok(),
-    };
-    let credit = column("credit").ok();
-    let mut orders = Orders::default();
-    // The first line is the columns' names.
-    for (record, line) in reader.records().zip(2..) {
-        let record = record?;
-        let field = |column| record.get(column).unwrap_or_default();
-        let money = Money::new(field(amount), field(currency))
-            .map_err(|error| format!("{file}, line {line}: {error}"))?;
-        let id = field(order).to_owned();
-        if id.is_empty() {
-            return Err(format!("{file}, line {line}: the order has no ID").into());
-        }
-        if !orders.known.insert(id.clone()) {
-            return Err(format!("{file}, line {line}: order {id} is there twice").into());
-        }
-        if let Some(date) = date
-            && !period.has(field(date))
-        {
-            continue;
-        }
-        if credit.is_some_and(|credit| field(credit).is_empty()) {
-            orders.uncredited.insert(id.clone());
-        }
-        if let Some(customer) = customer.map(field).filter(|customer| !customer.is_empty()) {
-            orders.customers.insert(customer.to_owned());
-        }
-        orders.amounts.insert(id, money);
-    }
-    Ok(orders)
 }
 
 async fn compare(
