@@ -158,6 +158,19 @@ impl Answer {
         self.status == StatusCode::NOT_FOUND && self.refusal().is_some()
     }
 
+    /// Returns a part of this answer as an answer of its own, for platforms that say of each report of
+    /// a batch what became of it.
+    #[must_use]
+    pub fn part(&self, status: StatusCode, json: &str) -> Self {
+        Self {
+            status,
+            retry_after: None,
+            is_html: false,
+            body: Bytes::copy_from_slice(json.as_bytes()),
+            secrets: self.secrets.clone(),
+        }
+    }
+
     /// Returns the error of an answer that can't be read.
     #[must_use]
     pub fn unreadable(&self) -> Error {

@@ -216,6 +216,7 @@ pub trait ReportApi {
         answer: &Answer,
     ) -> Vec<Result<Receipt, Error>> {
         let result = answer.accepted().map(|()| Outcome::Recorded.into());
+        let result = result.map_err(|error| error.of_batch(reports.len()));
         vec![result; reports.len()]
     }
 }
@@ -463,6 +464,13 @@ pub enum Unsupported {
     MissingField(&'static str),
     /// The platform doesn't know this value of the field.
     Value(&'static str),
+    /// The platform cuts this field off, so that two reports could become one.
+    TooLong {
+        /// The field.
+        field: &'static str,
+        /// The most characters that it keeps.
+        max: usize,
+    },
     /// The platform takes one report in a request.
     Batch,
     /// The platform has no request by which a key can be checked.
@@ -500,6 +508,11 @@ impl fmt::Display for Unsupported {
             Self::Value(field) => write!(
                 f,
                 "this platform doesn't know this value of `{field}`: look at its documentation"
+            ),
+            Self::TooLong { field, max } => write!(
+                f,
+                "this platform keeps {max} characters of `{field}`, and this one is longer: give it \
+                 a shorter ID"
             ),
             Self::Batch => f.write_str("this platform takes one report in a request"),
             Self::Check => {

@@ -12,7 +12,9 @@ use http_body::Body;
 use tower_referral::{ClickId, ClickRequest};
 use tower_service::Service;
 
+use crate::batches::Batches;
 use crate::boxed::{BoxError, BoxFuture};
+use crate::pages::MAX_PAGE_LEN;
 use crate::transport::{credentials, read};
 use crate::{
     Answer, Batch, ClickApi, Error, Outcome, PlatformIds, Receipt, Repeat, Report, ReportApi,
@@ -150,10 +152,7 @@ impl<P, T> Client<P, T> {
         T: Transport,
     {
         let (platform, report) = (&*self.platform, &request.report);
-        if let Report::Sale(sale) = report
-            && sale.amount().is_zero()
-        {
-            // Nothing was paid, so there is no commission.
+        if is_zero_sale(report) {
             return Ok(Outcome::NotAttributed.into());
         }
         let mut ids = request.ids.clone();
@@ -209,27 +208,71 @@ impl<P, T> Client<P, T> {
         P: ReportApi,
         T: Transport,
     {
-        let platform = &*self.platform;
-        let results = match platform.batch_request(reports) {
-            Ok(request) => match self.send(request, MAX_ANSWER_LEN).await {
-                Ok(answer) => {
-                    let secrets = reports.iter().flat_map(|request| request.report.secrets());
-                    platform.read_batch(reports, &answer.without(secrets))
-                }
-                Err(error) => vec![Err(error); reports.len()],
-            },
-            Err(error) => vec![Err(error); reports.len()],
-        };
-        // A platform that gives fewer results than it was given reports says nothing of the rest.
-        let missing = std::iter::repeat_with(|| Err(Error::UnknownOutcome));
-        let results = results.into_iter().chain(missing);
-        let results = reports.iter().zip(results).map(|(request, result)| {
-            let is_repeatable = platform.deduplicates(&request.report);
-            let result = result.map_err(|error| ReportError::new(error, is_repeatable));
+        let settled: Vec<_> = reports
+            .iter()
+            .map(|one| self.without_sending(one))
+            .collect();
+        let rest = reports.iter().zip(&settled);
+        let rest = rest.filter(|(_, settled)| settled.is_none());
+        let rest: Vec<_> = rest.map(|(request, _)| request.clone()).collect();
+        let mut results = self.send_batch(&rest).await.into_iter();
+        let results = reports.iter().zip(settled).map(|(request, settled)| {
+            let result = settled.unwrap_or_else(|| {
+                // A platform that gives fewer results than it was given reports says nothing of the
+                // rest.
+                let result = results.next().unwrap_or(Err(Error::UnknownOutcome));
+                let is_repeatable = self.platform.deduplicates(&request.report);
+                result.map_err(|error| ReportError::new(error, is_repeatable))
+            });
             telemetry::note_report(&request.report, &result);
             result
         });
         results.collect()
+    }
+
+    async fn send_batch(&self, reports: &[ReportRequest]) -> Vec<Result<Receipt, Error>>
+    where
+        P: ReportApi,
+        T: Transport,
+    {
+        if reports.is_empty() {
+            return Vec::new();
+        }
+        let answer = match self.platform.batch_request(reports) {
+            // It may have something on each report.
+            Ok(request) => self.send(request, MAX_PAGE_LEN).await,
+            Err(error) => Err(error),
+        };
+        match answer {
+            Ok(answer) => {
+                let secrets = reports.iter().flat_map(|request| request.report.secrets());
+                self.platform.read_batch(reports, &answer.without(secrets))
+            }
+            Err(error) => vec![Err(error); reports.len()],
+        }
+    }
+
+    /// Returns the result of a report of which nothing goes into a batch: it credits nobody, can't be
+    /// taken, or may have arrived before.
+    pub(crate) fn without_sending(
+        &self,
+        request: &ReportRequest,
+    ) -> Option<Result<Receipt, ReportError>>
+    where
+        P: ReportApi,
+    {
+        let report = &request.report;
+        if is_zero_sale(report) {
+            return Some(Ok(Outcome::NotAttributed.into()));
+        }
+        if request.may_have_arrived && !self.platform.deduplicates(report) {
+            return Some(Err(ReportError::new(Error::UnknownOutcome, false)));
+        }
+        match self.platform.begin(report, &request.ids) {
+            Ok(Step::Send { .. }) => None,
+            Ok(Step::Done(receipt)) => Some(Ok(receipt)),
+            Err(error) => Some(Err(ReportError::new(error, true))),
+        }
     }
 
     /// Checks the API key and the way to the platform, by a request that changes nothing: at
@@ -258,7 +301,10 @@ impl<P, T> Client<P, T> {
         P: ReportApi,
         T: Clone,
     {
-        ReportService(self.clone())
+        ReportService {
+            client: self.clone(),
+            batches: Arc::new(Batches::new()),
+        }
     }
 
     /// Returns the click service of this platform, for
@@ -316,6 +362,11 @@ impl<P, T> Client<P, T> {
     }
 }
 
+/// Nothing was paid, so there is no commission.
+fn is_zero_sale(report: &Report) -> bool {
+    matches!(report, Report::Sale(sale) if sale.amount().is_zero())
+}
+
 impl<P, T: Clone> Clone for Client<P, T> {
     fn clone(&self) -> Self {
         Self {
@@ -326,33 +377,43 @@ impl<P, T: Clone> Clone for Client<P, T> {
 }
 
 /// Tells a platform of reports; made by [`Client::reports`].
+///
+/// Where the platform takes [batches](Self::batch), reports wait here for the next one, and an answer
+/// may take as long as the time between two: have one service, and clone it, and give many reports to
+/// it at a time.
 #[derive(Debug)]
-pub struct ReportService<P, T>(Client<P, T>);
+pub struct ReportService<P, T> {
+    client: Client<P, T>,
+    batches: Arc<Batches>,
+}
 
 impl<P: ReportApi, T> ReportService<P, T> {
     /// Returns `true` if the platform recognises a duplicate of this report.
     #[must_use]
     pub fn deduplicates(&self, report: &Report) -> bool {
-        self.0.platform.deduplicates(report)
+        self.client.platform.deduplicates(report)
     }
 
     /// Returns how many reports one request may carry, where that is more than one; for
     /// [`Client::report_batch`].
     #[must_use]
     pub fn batch(&self) -> Option<Batch> {
-        self.0.platform.batch()
+        self.client.platform.batch()
     }
 
     /// Returns the client.
     #[must_use]
     pub fn client(&self) -> &Client<P, T> {
-        &self.0
+        &self.client
     }
 }
 
 impl<P, T: Clone> Clone for ReportService<P, T> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self {
+            client: self.client.clone(),
+            batches: Arc::clone(&self.batches),
+        }
     }
 }
 
@@ -370,8 +431,12 @@ where
     }
 
     fn call(&mut self, request: ReportRequest) -> Self::Future {
-        let client = self.0.clone();
-        Box::pin(async move { client.send_report(&request).await })
+        let client = self.client.clone();
+        let Some(batch) = self.batch() else {
+            return Box::pin(async move { client.send_report(&request).await });
+        };
+        let batches = Arc::clone(&self.batches);
+        Box::pin(async move { batches.send(client, batch, request).await })
     }
 }
 

@@ -7,6 +7,9 @@
 //! | [`Partnero`] (affiliate) | from its own script only | with a referral only | yes, duplicates not detected | yes | [`Unsupported`] |
 //! | [`PartneroFriends`] (refer-a-friend) | from its own script only | always | yes, duplicates not detected | yes | [`Unsupported`] |
 //! | [`Tapfiliate`] | yes | a customer | once for each order | yes | yes, duplicates not detected |
+//! | `FirstPromoter` | from its own script only | a lead | once for each order | yes | yes |
+//! | `Tolt` | yes | a customer, with a click before it where there is none | once for each order | yes | [`Unsupported`] |
+//! | `Awin` | `awc` comes with the landing | nothing | an order, duplicates not detected | [`Unsupported`] | [`Unsupported`] |
 //!
 //! Reports say the same to all of them, so a service changes platform by changing one line. What
 //! only one platform has is on its client: see [`affiliate`]. A report that must not be lost waits
@@ -27,8 +30,11 @@
 //!
 //! | feature | what it adds |
 //! |---|---|
+//! | `awin` | `Awin` |
+//! | `firstpromoter` | `FirstPromoter` |
 //! | `https` | `Https`, the ready-made transport |
 //! | `metrics` | counts reports through the `metrics` facade |
+//! | `tolt` | `Tolt` |
 //! | `tracing` | tells `tracing` of reports, and warns of failures with their cause |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -36,6 +42,7 @@
 pub mod affiliate;
 mod answer;
 mod api;
+mod batches;
 mod boxed;
 mod client;
 mod delivery;
@@ -53,9 +60,15 @@ mod retries;
 mod telemetry;
 mod transport;
 
+#[cfg(feature = "awin")]
+pub use self::affiliate::awin::Awin;
+#[cfg(feature = "firstpromoter")]
+pub use self::affiliate::firstpromoter::FirstPromoter;
 pub use self::affiliate::partnac::Partnac;
 pub use self::affiliate::partnero::{Partnero, PartneroFriends};
 pub use self::affiliate::tapfiliate::Tapfiliate;
+#[cfg(feature = "tolt")]
+pub use self::affiliate::tolt::Tolt;
 pub use self::answer::{Answer, Message, Refusal};
 pub use self::api::{
     Advice, Batch, ClickApi, CreatedClick, Repeat, ReportApi, ReportError, Step, Unsupported,
