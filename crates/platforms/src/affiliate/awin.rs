@@ -1,13 +1,14 @@
 //! Awin, by its conversion API. It takes nothing but orders, many in one request and the requests ten
 //! seconds apart; what it answers is documented nowhere.
 
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderName, Request, StatusCode};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use std::borrow::Cow;
-use std::fmt;
-use std::time::Duration;
 use tower_referral::ClickId;
 
 use super::refuse;

@@ -11,7 +11,11 @@ mod hostile_platform;
 mod reconcile;
 
 mod answers;
+#[cfg(feature = "awin")]
+mod awin;
 mod delivery;
+#[cfg(feature = "firstpromoter")]
+mod firstpromoter;
 mod golden;
 #[cfg(feature = "tracing")]
 mod leaks;
@@ -22,5 +26,9 @@ mod partnac;
 mod partnero;
 mod reports;
 mod stand_in;
+#[cfg(any(feature = "awin", feature = "firstpromoter", feature = "tolt"))]
+mod strict;
 mod tapfiliate;
+#[cfg(feature = "tolt")]
+mod tolt;
 mod webhooks_partnero;

@@ -11,7 +11,7 @@ use http::{Method, Request};
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tower_referral::{ClickId, ClickRequest, ReferralKey};
+use tower_referral::{ClickId, ClickRequest};
 
 pub use self::webhooks::{Event, InvalidWebhook, Webhooks};
 use super::refuse;

@@ -65,11 +65,15 @@ impl Webhooks {
     pub fn with_secret(mut self, secret: impl AsRef<str>) -> Result<Self, ConfigError> {
         let secret = secret.as_ref().trim();
         let secret = secret.strip_prefix("whsec_").unwrap_or(secret);
-        let secret = STANDARD.decode(secret).unwrap_or_default();
-        match Hmac::<Sha256>::new_from_slice(&secret) {
-            Ok(key) if !secret.is_empty() => self.secrets.push(key),
-            _ => return Err(ConfigError::InvalidWebhookSecret),
+        if secret.is_empty() {
+            return Err(ConfigError::EmptyWebhookSecret);
         }
+        let secret = STANDARD.decode(secret);
+        let secret = secret.map_err(|_| ConfigError::InvalidWebhookSecret)?;
+        // HMAC takes a key of any length.
+        let key = Hmac::<Sha256>::new_from_slice(&secret);
+        let key = key.map_err(|_| ConfigError::InvalidWebhookSecret)?;
+        self.secrets.push(key);
         Ok(self)
     }
 
