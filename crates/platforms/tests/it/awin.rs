@@ -12,7 +12,7 @@ use tower_referral_platforms::{
 };
 
 use crate::stand_in::{ReportOutcome as _, StandIn, clicked, credit};
-use crate::strict::{Call, Kind, Platform, Said, Strict, check, refused, text};
+use crate::documented::{Call, Kind, Platform, Said, Strict, check, refused, text};
 
 fn pounds(amount: &str) -> Money {
     Money::new(amount, "GBP").unwrap()

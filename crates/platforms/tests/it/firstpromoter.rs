@@ -8,7 +8,7 @@ use tower_referral_platforms::{
 };
 
 use crate::stand_in::{ReportOutcome as _, StandIn, clicked, credit};
-use crate::strict::{Call, Kind, Platform, Said, Strict, refused, text};
+use crate::documented::{Call, Kind, Platform, Said, Strict, refused, text};
 
 fn euros(amount: &str) -> Money {
     Money::new(amount, "EUR").unwrap()

@@ -27,7 +27,7 @@ mod partnero;
 mod reports;
 mod stand_in;
 #[cfg(any(feature = "awin", feature = "firstpromoter", feature = "tolt"))]
-mod strict;
+mod documented;
 mod tapfiliate;
 #[cfg(feature = "tolt")]
 mod tolt;

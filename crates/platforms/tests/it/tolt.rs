@@ -11,7 +11,7 @@ use tower_referral_platforms::{
 };
 
 use crate::stand_in::{ReportOutcome as _, StandIn, clicked, credit};
-use crate::strict::{Call, Kind, Platform, Said, Strict, text};
+use crate::documented::{Call, Kind, Platform, Said, Strict, text};
 
 fn dollars(amount: &str) -> Money {
     Money::new(amount, "USD").unwrap()
