@@ -7,6 +7,7 @@ use std::{fmt, time::Duration};
 use http::StatusCode;
 use tower_referral::UnknownKey;
 
+use crate::affiliate::postback::Problem;
 use crate::{Advice, Message, Unsupported};
 
 /// Why a platform's configuration was refused.
@@ -22,6 +23,18 @@ pub enum ConfigError {
     },
     /// The secret of a platform's webhooks is empty.
     EmptyWebhookSecret,
+    /// Something else that the platform needs is empty, or can't be what it is taken for.
+    InvalidSetting {
+        /// What it is.
+        name: &'static str,
+    },
+    /// A postback can't be built like this. Its URL isn't shown.
+    InvalidPostback {
+        /// Which template: `sale`, `sign_up` or `refund`.
+        template: &'static str,
+        /// What is wrong with it.
+        problem: Problem,
+    },
 }
 
 /// The same text as `Display`: a `main` that returns the error, or an `unwrap`, shows this.
@@ -47,6 +60,13 @@ impl fmt::Display for ConfigError {
                 "the secret of the webhooks is empty, and anybody could sign with that: copy it \
                  from the platform's settings",
             ),
+            Self::InvalidSetting { name } => write!(
+                f,
+                "the {name} is empty or isn't one: copy it from the platform's settings"
+            ),
+            Self::InvalidPostback { template, problem } => {
+                write!(f, "the {template} postback: {problem}")
+            }
         }
     }
 }

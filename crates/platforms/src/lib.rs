@@ -53,8 +53,11 @@ mod retries;
 mod telemetry;
 mod transport;
 
+pub use self::affiliate::affonso::Affonso;
+pub use self::affiliate::dub::Dub;
 pub use self::affiliate::partnac::Partnac;
 pub use self::affiliate::partnero::{Partnero, PartneroFriends};
+pub use self::affiliate::postback::Postback;
 pub use self::affiliate::tapfiliate::Tapfiliate;
 pub use self::answer::{Answer, Message, Refusal};
 pub use self::api::{
