@@ -3,9 +3,12 @@
 //!
 //! | | clicks | [`SignUp`] | [`Sale`] | whole [`Refund`] | partial [`Refund`] |
 //! |---|---|---|---|---|---|
+//! | [`Affonso`] | yes | yes, with a click that is made where none came | once for each order | yes, its amount is needed | yes |
+//! | [`Dub`] | from its own short links only | a lead, with a click ID only | once for each order | yes | yes, duplicates not detected |
 //! | [`Partnac`] | yes | a conversion `lead` | a conversion `sale` or `subscription`, once for each order | yes | yes |
 //! | [`Partnero`] (affiliate) | from its own script only | with a referral only | yes, duplicates not detected | yes | [`Unsupported`] |
 //! | [`PartneroFriends`] (refer-a-friend) | from its own script only | always | yes, duplicates not detected | yes | [`Unsupported`] |
+//! | [`Postback`] (any tracker) | from its own links only | by a template of its own | duplicates as its user says | by a template of its own | where that has the amount |
 //! | [`Tapfiliate`] | yes | a customer | once for each order | yes | yes, duplicates not detected |
 //!
 //! Reports say the same to all of them, so a service changes platform by changing one line. What

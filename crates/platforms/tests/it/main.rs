@@ -10,8 +10,10 @@ mod hostile_platform;
 #[cfg(feature = "https")]
 mod reconcile;
 
+mod affonso;
 mod answers;
 mod delivery;
+mod dub;
 mod golden;
 #[cfg(feature = "tracing")]
 mod leaks;
@@ -20,7 +22,9 @@ mod log;
 mod money;
 mod partnac;
 mod partnero;
+mod postback;
 mod reports;
 mod stand_in;
+mod strict;
 mod tapfiliate;
 mod webhooks_partnero;
