@@ -208,7 +208,8 @@ impl Answer {
         })
     }
 
-    fn rejected(&self) -> Error {
+    /// The error of a refusal, with what the platform says.
+    pub(crate) fn rejected(&self) -> Error {
         Error::Rejected {
             status: self.status,
             message: self.message(),

@@ -249,8 +249,7 @@ pub enum Repeat {
     Unsafe,
 }
 
-/// What comes next for a report.
-#[derive(Debug)]
+/// What comes next for a report. `Debug` shows nothing of the request: its URL may hold a secret.
 #[non_exhaustive]
 #[expect(
     clippy::large_enum_variant,
@@ -298,6 +297,19 @@ impl<S> Step<S> {
                 let ids = new.or(receipt.ids());
                 Self::Done(receipt.with_ids(ids))
             }
+        }
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for Step<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Send { stage, ids, .. } => f
+                .debug_struct("Send")
+                .field("stage", stage)
+                .field("ids", ids)
+                .finish_non_exhaustive(),
+            Self::Done(receipt) => f.debug_tuple("Done").field(receipt).finish(),
         }
     }
 }
@@ -452,6 +464,8 @@ pub enum Unsupported {
     PartialRefund,
     /// More goes back than is left of the sale.
     RefundOverSale,
+    /// The commission was paid out already, and the platform doesn't change it any more (Dub).
+    PaidOut,
     /// The refund isn't in the currency of the sale.
     RefundInOtherCurrency,
     /// The text isn't the ID of anything: see [`InvalidId`](crate::InvalidId).
@@ -487,6 +501,10 @@ impl fmt::Display for Unsupported {
             Self::RefundOverSale => f.write_str(
                 "more goes back than the platform knows to be left of the sale: look there what \
                  was refunded before",
+            ),
+            Self::PaidOut => f.write_str(
+                "the commission was paid out already, and this platform doesn't change it any \
+                 more: settle it with the partner",
             ),
             Self::RefundInOtherCurrency => f.write_str(
                 "the refund isn't in the currency that the sale was reported in: convert it first",

@@ -356,7 +356,7 @@ impl<P, T> Client<P, T> {
     where
         T: Transport,
     {
-        let credentials = credentials(request.headers());
+        let credentials = credentials(&request);
         let answer = self.transport.carry(request, max_len).await?;
         Ok(answer.without(credentials.iter().map(String::as_str)))
     }
@@ -472,7 +472,7 @@ where
     fn call(&mut self, click: ClickRequest) -> Self::Future {
         let platform = Arc::clone(&self.0.platform);
         let request = platform.click_request(&click);
-        let credentials = credentials(request.headers());
+        let credentials = credentials(&request);
         let response = self.0.transport.call(request);
         Box::pin(async move {
             let answer = read(response, MAX_ANSWER_LEN).await?;

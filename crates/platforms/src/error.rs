@@ -7,6 +7,7 @@ use std::{fmt, time::Duration};
 use http::StatusCode;
 use tower_referral::UnknownKey;
 
+use crate::affiliate::postback::Problem;
 use crate::{Advice, Message, Unsupported};
 
 /// Why a platform's configuration was refused.
@@ -20,13 +21,20 @@ pub enum ConfigError {
         /// The URL.
         url: String,
     },
-    /// The account's ID at a platform is empty or has a character that no ID has.
-    InvalidAccountId,
     /// The secret of a platform's webhooks is empty.
     EmptyWebhookSecret,
-    /// The secret of a platform's webhooks isn't in the form that the platform gives it. It isn't
-    /// shown.
-    InvalidWebhookSecret,
+    /// Something else that the platform needs is empty, or can't be what it is taken for.
+    InvalidSetting {
+        /// What it is.
+        name: &'static str,
+    },
+    /// A postback can't be built like this. Its URL isn't shown.
+    InvalidPostback {
+        /// Which template: `sale`, `sign_up` or `refund`.
+        template: &'static str,
+        /// What is wrong with it.
+        problem: Problem,
+    },
 }
 
 /// The same text as `Display`: a `main` that returns the error, or an `unwrap`, shows this.
@@ -48,18 +56,17 @@ impl fmt::Display for ConfigError {
                 "`{url}` can't be a platform's base URL: use https, or http on this machine \
                  (127.0.0.1), so that the API key never crosses a network in the clear"
             ),
-            Self::InvalidAccountId => f.write_str(
-                "the ID of the account at the platform is empty or has a character that no ID has: \
-                 copy it again from the platform's settings",
-            ),
-            Self::InvalidWebhookSecret => f.write_str(
-                "the secret of the webhooks isn't Base64 after its prefix: copy it again from the \
-                 platform's settings, whole",
-            ),
             Self::EmptyWebhookSecret => f.write_str(
                 "the secret of the webhooks is empty, and anybody could sign with that: copy it \
                  from the platform's settings",
             ),
+            Self::InvalidSetting { name } => write!(
+                f,
+                "the {name} is empty or isn't one: copy it from the platform's settings"
+            ),
+            Self::InvalidPostback { template, problem } => {
+                write!(f, "the {template} postback: {problem}")
+            }
         }
     }
 }

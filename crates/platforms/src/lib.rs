@@ -3,9 +3,12 @@
 //!
 //! | | clicks | [`SignUp`] | [`Sale`] | whole [`Refund`] | partial [`Refund`] |
 //! |---|---|---|---|---|---|
+//! | [`Affonso`] | yes | yes, with a click that is made where none came | once for each order | yes, its amount is needed | yes |
+//! | [`Dub`] | from its own short links only | a lead, with a click ID only | once for each order | yes | yes, duplicates not detected |
 //! | [`Partnac`] | yes | a conversion `lead` | a conversion `sale` or `subscription`, once for each order | yes | yes |
 //! | [`Partnero`] (affiliate) | from its own script only | with a referral only | yes, duplicates not detected | yes | [`Unsupported`] |
 //! | [`PartneroFriends`] (refer-a-friend) | from its own script only | always | yes, duplicates not detected | yes | [`Unsupported`] |
+//! | [`Postback`] (any tracker) | from its own links only | by a template of its own | duplicates as its user says | by a template of its own | where that has the amount |
 //! | [`Tapfiliate`] | yes | a customer | once for each order | yes | yes, duplicates not detected |
 //! | `FirstPromoter` | from its own script only | a lead | once for each order | yes | yes |
 //! | `Tolt` | yes | a customer, with a click before it where there is none | once for each order | yes | [`Unsupported`] |
@@ -60,12 +63,15 @@ mod retries;
 mod telemetry;
 mod transport;
 
+pub use self::affiliate::affonso::Affonso;
 #[cfg(feature = "awin")]
 pub use self::affiliate::awin::Awin;
+pub use self::affiliate::dub::Dub;
 #[cfg(feature = "firstpromoter")]
 pub use self::affiliate::firstpromoter::FirstPromoter;
 pub use self::affiliate::partnac::Partnac;
 pub use self::affiliate::partnero::{Partnero, PartneroFriends};
+pub use self::affiliate::postback::Postback;
 pub use self::affiliate::tapfiliate::Tapfiliate;
 #[cfg(feature = "tolt")]
 pub use self::affiliate::tolt::Tolt;

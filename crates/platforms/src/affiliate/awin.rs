@@ -19,12 +19,15 @@ use crate::{
     ReportRequest, Sale, Step, Unsupported,
 };
 
+/// The landing parameter with the click ID. Awin's links carry no referral key.
+pub const CLICK_PARAMS: [&str; 1] = ["awc"];
+
 /// The Awin network: `https://api.awin.com/s2s/advertiser/{id}/orders`, with the API key in
 /// `x-api-key` and the advertiser's ID in the path.
 ///
 /// | report | becomes |
 /// |---|---|
-/// | [`Sale`] with a click ID (`awc`) or a coupon (`voucher`) | an order; both are sent where both are there |
+/// | [`Sale`] with a click ID ([`awc`](CLICK_PARAMS)) or a coupon (`voucher`) | an order; both are sent where both are there |
 /// | any other [`Sale`] | nothing: a referral key is nobody at Awin |
 /// | [`SignUp`](crate::SignUp) | nothing: the order alone carries the click ID |
 /// | any other | refused: it is for Awin's own pages |
@@ -59,11 +62,6 @@ pub struct Awin {
 }
 
 impl Awin {
-    /// The URL parameters that carry a referral key: none.
-    pub const KEY_PARAMS: &'static [&'static str] = &[];
-    /// The URL parameters that carry a click ID.
-    pub const CLICK_PARAMS: &'static [&'static str] = &["awc"];
-
     /// An order's reference has at most so many characters.
     const MAX_REFERENCE: usize = 50;
     const BATCH: Batch = Batch {
@@ -84,7 +82,9 @@ impl Awin {
         let endpoint = Endpoint::new("https://api.awin.com", header, "", api_key.as_ref())?;
         let advertiser = advertiser.to_string();
         if advertiser.is_empty() || !advertiser.bytes().all(|b| b.is_ascii_alphanumeric()) {
-            return Err(ConfigError::InvalidAccountId);
+            return Err(ConfigError::InvalidSetting {
+                name: "advertiser ID",
+            });
         }
         Ok(Self {
             endpoint,

@@ -20,6 +20,9 @@ use crate::{
     Refund, Report, ReportApi, Sale, SignUp, Step, Unsupported,
 };
 
+/// The landing parameters with the referral key.
+pub const PARAMS: [&str; 3] = ["fpr", "via", "ref"];
+
 const ACCOUNT_ID: HeaderName = HeaderName::from_static("account-id");
 
 /// The FirstPromoter platform, version 2: `https://api.firstpromoter.com/api/v2/track`, with the API
@@ -51,11 +54,6 @@ pub struct FirstPromoter {
 }
 
 impl FirstPromoter {
-    /// The URL parameters that carry a referral key.
-    pub const KEY_PARAMS: &'static [&'static str] = &["fpr", "via", "ref"];
-    /// The URL parameters that carry a click ID: none.
-    pub const CLICK_PARAMS: &'static [&'static str] = &[];
-
     /// Creates FirstPromoter, with an API key and the ID of your account.
     ///
     /// # Errors
@@ -71,7 +69,7 @@ impl FirstPromoter {
                 endpoint,
                 account_id,
             }),
-            _ => Err(ConfigError::InvalidAccountId),
+            _ => Err(ConfigError::InvalidSetting { name: "account ID" }),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Who is credited with a report.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,8 @@ pub struct Credit {
     partner_id: Option<PlatformId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<Box<str>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    extra: BTreeMap<String, String>,
 }
 
 impl Credit {
@@ -75,6 +78,13 @@ impl Credit {
         self
     }
 
+    /// Adds an extra parameter of the landing, for platforms that want it back.
+    #[must_use]
+    pub fn with_extra(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.extra.insert(name.into(), value.into());
+        self
+    }
+
     /// Returns the referral key.
     #[must_use]
     pub fn key(&self) -> Option<&ReferralKey> {
@@ -99,6 +109,12 @@ impl Credit {
         self.source.as_deref()
     }
 
+    /// Returns the extra parameter of the landing of this name.
+    #[must_use]
+    pub fn extra(&self, name: &str) -> Option<&str> {
+        self.extra.get(name).map(String::as_str)
+    }
+
     /// Returns `true` if it names nobody.
     pub(crate) fn is_empty(&self) -> bool {
         self.key.is_none() && self.click_id.is_none() && self.partner_id.is_none()
@@ -108,7 +124,11 @@ impl Credit {
         let click_id = self.click_id.as_ref().map(ClickId::as_str);
         let partner_id = self.partner_id.as_ref().map(PlatformId::as_str);
         let key = self.key.as_ref().map(ReferralKey::as_str);
-        key.into_iter().chain(click_id).chain(partner_id)
+        let extra = self.extra.values().map(String::as_str);
+        key.into_iter()
+            .chain(click_id)
+            .chain(partner_id)
+            .chain(extra)
     }
 }
 
@@ -119,6 +139,10 @@ impl From<&Referral> for Credit {
             click_id: referral.click_id().cloned(),
             partner_id: None,
             source: Some(referral.source().as_str().into()),
+            extra: referral
+                .extra()
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
         }
     }
 }

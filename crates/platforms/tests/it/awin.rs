@@ -11,8 +11,8 @@ use tower_referral_platforms::{
     ReportRequest, Sale, SignUp, Unsupported,
 };
 
-use crate::stand_in::{ReportOutcome as _, StandIn, clicked, credit};
 use crate::documented::{Call, Kind, Platform, Said, Strict, check, refused, text};
+use crate::stand_in::{ReportOutcome as _, StandIn, clicked, credit};
 
 fn pounds(amount: &str) -> Money {
     Money::new(amount, "GBP").unwrap()
@@ -192,7 +192,12 @@ async fn nothing_is_repeated_by_guess() {
 fn a_wrong_account_is_refused_when_it_is_built() {
     for wrong in ["", "1/2", "12 ", "../x"] {
         let error = Awin::new("k", wrong).unwrap_err();
-        assert_eq!(error, ConfigError::InvalidAccountId);
+        assert_eq!(
+            error,
+            ConfigError::InvalidSetting {
+                name: "advertiser ID"
+            }
+        );
     }
     assert!(!format!("{:?}", platform()).contains("s3cret"));
 }

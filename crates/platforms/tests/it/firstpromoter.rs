@@ -7,8 +7,8 @@ use tower_referral_platforms::{
     Refund, RefundReversal, Sale, SaleUpdate, SignUp, Unsupported,
 };
 
-use crate::stand_in::{ReportOutcome as _, StandIn, clicked, credit};
 use crate::documented::{Call, Kind, Platform, Said, Strict, refused, text};
+use crate::stand_in::{ReportOutcome as _, StandIn, clicked, credit};
 
 fn euros(amount: &str) -> Money {
     Money::new(amount, "EUR").unwrap()
@@ -241,9 +241,17 @@ async fn failures_are_typed() {
 fn a_wrong_account_is_refused_when_it_is_built() {
     for (key, account, error) in [
         ("", "a", ConfigError::InvalidApiKey),
-        ("k", "", ConfigError::InvalidAccountId),
-        ("k", "a b", ConfigError::InvalidAccountId),
-        ("k", "a\n", ConfigError::InvalidAccountId),
+        ("k", "", ConfigError::InvalidSetting { name: "account ID" }),
+        (
+            "k",
+            "a b",
+            ConfigError::InvalidSetting { name: "account ID" },
+        ),
+        (
+            "k",
+            "a\n",
+            ConfigError::InvalidSetting { name: "account ID" },
+        ),
     ] {
         assert_eq!(FirstPromoter::new(key, account).unwrap_err(), error);
     }

@@ -6,8 +6,8 @@ use std::error::Error as _;
 use crate::log::Log;
 use crate::stand_in::{StandIn, clicked};
 use tower_referral_platforms::{
-    Error, Money, Partnac, Partnero, PartneroFriends, PlatformIds, Report, ReportApi, Sale, SignUp,
-    Tapfiliate,
+    Affonso, Dub, Error, Money, Partnac, Partnero, PartneroFriends, PlatformIds, Report, ReportApi,
+    Sale, SignUp, Tapfiliate,
 };
 
 const SECRETS: [&str; 9] = [
@@ -118,7 +118,9 @@ async fn nothing_leaks() {
     let errors = tell_all(|| Partnac::new(api_key).unwrap()).await
         + tell_all(|| Partnero::new(api_key).unwrap()).await
         + tell_all(|| PartneroFriends::new(api_key).unwrap()).await
-        + tell_all(|| Tapfiliate::new(api_key).unwrap()).await;
+        + tell_all(|| Tapfiliate::new(api_key).unwrap()).await
+        + tell_all(|| Dub::new(api_key).unwrap()).await
+        + tell_all(|| Affonso::new(api_key, "prog_1").unwrap()).await;
     assert!(errors > 200, "{errors}");
 
     let logged = log.take();
@@ -134,6 +136,8 @@ async fn nothing_leaks() {
         format!("{:?}", Partnero::new(api_key)),
         format!("{:?}", PartneroFriends::new(api_key)),
         format!("{:?}", Tapfiliate::new(api_key)),
+        format!("{:?}", Dub::new(api_key)),
+        format!("{:?}", Affonso::new(api_key, "prog_1")),
         format!("{:?}", reports()),
         format!(
             "{:?}",

@@ -10,10 +10,14 @@ mod hostile_platform;
 #[cfg(feature = "https")]
 mod reconcile;
 
+mod affonso;
 mod answers;
 #[cfg(feature = "awin")]
 mod awin;
 mod delivery;
+#[cfg(any(feature = "awin", feature = "firstpromoter", feature = "tolt"))]
+mod documented;
+mod dub;
 #[cfg(feature = "firstpromoter")]
 mod firstpromoter;
 mod golden;
@@ -24,10 +28,10 @@ mod log;
 mod money;
 mod partnac;
 mod partnero;
+mod postback;
 mod reports;
 mod stand_in;
-#[cfg(any(feature = "awin", feature = "firstpromoter", feature = "tolt"))]
-mod documented;
+mod strict;
 mod tapfiliate;
 #[cfg(feature = "tolt")]
 mod tolt;

@@ -10,8 +10,8 @@ use tower_referral_platforms::{
     Unsupported,
 };
 
-use crate::stand_in::{ReportOutcome as _, StandIn, clicked, credit};
 use crate::documented::{Call, Kind, Platform, Said, Strict, text};
+use crate::stand_in::{ReportOutcome as _, StandIn, clicked, credit};
 
 fn dollars(amount: &str) -> Money {
     Money::new(amount, "USD").unwrap()
@@ -419,6 +419,9 @@ async fn what_tolt_can_not_take_is_named() {
             unsupported(Unsupported::Kind("cancellation")),
         ),
     ];
+    let unknown = Refund::whole("ORDER-1").unwrap();
+    let nothing = client.report(unknown).await.unwrap();
+    assert_eq!(nothing, Outcome::NotAttributed);
     for (report, reason) in reports {
         let error = with_ids(&client, report, &ids).await.unwrap_err();
         assert_eq!(*error.error(), reason);
@@ -551,7 +554,12 @@ fn a_secret_that_is_none_is_refused() {
     for (secret, error) in [
         ("", ConfigError::EmptyWebhookSecret),
         ("whsec_", ConfigError::EmptyWebhookSecret),
-        ("whsec_%%%", ConfigError::InvalidWebhookSecret),
+        (
+            "whsec_%%%",
+            ConfigError::InvalidSetting {
+                name: "webhook secret",
+            },
+        ),
     ] {
         assert_eq!(Webhooks::new(secret).unwrap_err(), error);
     }

@@ -23,13 +23,16 @@ use crate::{
     PlatformIds, Receipt, Refund, Repeat, Report, ReportApi, Sale, Step, Unsupported,
 };
 
+/// The landing parameters with the referral key. Which one a partner's links have is a setting at Tolt.
+pub const PARAMS: [&str; 2] = ["ref", "via"];
+
 /// The Tolt platform, version 2: `https://api.tolt.com`, with the API key as a bearer token.
 ///
 /// | report | becomes |
 /// |---|---|
 /// | [`SignUp`](crate::SignUp) with credit | a customer of the partner; without [the partner's ID](crate::Credit::with_partner_id) a click is made first, whose answer names the partner |
 /// | [`Sale`] | a transaction of the customer, whose ID comes from [the sign-up](PlatformIds::customer); where there is none, the customer is made first from the sale's credit |
-/// | whole [`Refund`] | a refund of the transaction, whose ID comes from [the sale](PlatformIds::sale) |
+/// | whole [`Refund`] | a refund of the transaction, whose ID comes from [the sale](PlatformIds::sale); without any ID nobody was credited, and there is nothing to take back |
 ///
 /// The shop's own customer's ID and the e-mail address are sent; names and the time of payment aren't.
 /// The order is the transaction's `charge_id`, by which Tolt recognises a duplicate. Amounts are sent
@@ -50,12 +53,6 @@ pub struct Tolt {
 }
 
 impl Tolt {
-    /// The URL parameters that carry a referral key. Which one a partner's links have is a setting of
-    /// the program at Tolt.
-    pub const KEY_PARAMS: &'static [&'static str] = &["ref", "via"];
-    /// The URL parameters that carry a click ID: none.
-    pub const CLICK_PARAMS: &'static [&'static str] = &[];
-
     /// Creates Tolt, with an API key of your program.
     ///
     /// # Errors
@@ -66,7 +63,7 @@ impl Tolt {
         let endpoint = Endpoint::new(base_url, AUTHORIZATION, "Bearer ", api_key.as_ref())?;
         Ok(Self {
             endpoint,
-            param: Cow::Borrowed(Self::KEY_PARAMS[0]),
+            param: Cow::Borrowed(PARAMS[0]),
             currency: None,
         })
     }
@@ -259,7 +256,12 @@ impl Tolt {
         if refund.amount().is_some() {
             return Err(Error::Unsupported(Unsupported::PartialRefund));
         }
-        let sale = ids.sale.as_ref().ok_or(Error::MissingId("sale"))?;
+        let sale = match (&ids.sale, &ids.customer) {
+            (Some(sale), _) => sale,
+            // Its customer is somebody's, so that Tolt may have the sale.
+            (None, Some(_)) => return Err(Error::MissingId("sale")),
+            (None, None) => return Ok(Outcome::NotAttributed.into()),
+        };
         let path = format!("/v1/transactions/{}/refund", encoded(sale.as_str()));
         let mut request = self.endpoint.get(&path);
         *request.method_mut() = Method::PUT;

@@ -17,6 +17,9 @@ use crate::ConfigError;
 
 /// As many signatures of one header are compared. Two are sent while a secret is replaced.
 const MAX_SIGNATURES: usize = 8;
+const INVALID: ConfigError = ConfigError::InvalidSetting {
+    name: "webhook secret",
+};
 const DEFAULT_TOLERANCE: Duration = Duration::from_secs(300);
 
 /// Reads Tolt's webhooks, which are signed with the endpoint's own secret (`whsec_…`).
@@ -69,10 +72,10 @@ impl Webhooks {
             return Err(ConfigError::EmptyWebhookSecret);
         }
         let secret = STANDARD.decode(secret);
-        let secret = secret.map_err(|_| ConfigError::InvalidWebhookSecret)?;
+        let secret = secret.map_err(|_| INVALID)?;
         // HMAC takes a key of any length.
         let key = Hmac::<Sha256>::new_from_slice(&secret);
-        let key = key.map_err(|_| ConfigError::InvalidWebhookSecret)?;
+        let key = key.map_err(|_| INVALID)?;
         self.secrets.push(key);
         Ok(self)
     }
