@@ -42,6 +42,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod advice;
 pub mod affiliate;
 mod answer;
 mod api;
@@ -60,9 +61,12 @@ mod pages;
 mod redact;
 mod report;
 mod retries;
+mod sequence;
+mod services;
 mod telemetry;
 mod transport;
 
+pub use self::advice::{Advice, ReportError};
 pub use self::affiliate::affonso::Affonso;
 #[cfg(feature = "awin")]
 pub use self::affiliate::awin::Awin;
@@ -76,10 +80,8 @@ pub use self::affiliate::tapfiliate::Tapfiliate;
 #[cfg(feature = "tolt")]
 pub use self::affiliate::tolt::Tolt;
 pub use self::answer::{Answer, Message, Refusal};
-pub use self::api::{
-    Advice, Batch, ClickApi, CreatedClick, Repeat, ReportApi, ReportError, Step, Unsupported,
-};
-pub use self::client::{ClickService, Client, ReportRequest, ReportService};
+pub use self::api::{Batch, ClickApi, CreatedClick, Repeat, ReportApi, Step, Unsupported};
+pub use self::client::{Client, ReportRequest};
 pub use self::delivery::{
     Delivery, DeliveryOutcome, DeliveryState, DeliveryStore, Failure, deliver,
 };
@@ -94,4 +96,5 @@ pub use self::report::{
     Receipt, Refund, RefundReversal, Report, Sale, SaleUpdate, SignUp,
 };
 pub use self::retries::Retries;
+pub use self::services::{ClickService, ReportService};
 pub use self::transport::{NotSent, Transport};

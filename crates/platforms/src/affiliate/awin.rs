@@ -11,7 +11,6 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tower_referral::ClickId;
 
-use super::refuse;
 use crate::endpoint::{Endpoint, encoded};
 use crate::json::{self, Number, pick};
 use crate::{
@@ -121,6 +120,17 @@ impl Awin {
     }
 }
 
+/// What an order has a place for, or what tells Awin nothing.
+const TAKEN: [&str; 7] = [
+    "action",
+    "commission_type",
+    "coupon",
+    "interval",
+    "paid_at",
+    "product",
+    "product_type",
+];
+
 #[derive(Serialize)]
 struct Orders<'a> {
     orders: Vec<Order<'a>>,
@@ -160,11 +170,7 @@ impl Awin {
         if awc.is_none() && voucher.is_none() {
             return Ok(None);
         }
-        refuse(&[
-            ("tags", !sale.tags().is_empty()),
-            ("campaign", sale.campaign().is_some()),
-            ("metadata", !sale.metadata().is_empty()),
-        ])?;
+        report.refuse_fields_except(&TAKEN)?;
         if sale.order().chars().count() > Self::MAX_REFERENCE {
             return Err(Error::Unsupported(Unsupported::TooLong {
                 field: "order",

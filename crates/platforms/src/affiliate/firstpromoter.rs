@@ -12,7 +12,6 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tower_referral::{ClickId, ReferralKey};
 
-use super::refuse;
 use crate::endpoint::Endpoint;
 use crate::json::pick;
 use crate::{
@@ -38,7 +37,7 @@ const ACCOUNT_ID: HeaderName = HeaderName::from_static("account-id");
 ///
 /// The customer's ID is sent as `uid`, beside the e-mail address where there is one. Amounts are sent
 /// in minor units and should be [without taxes](Sale). A coupon of a sale is its `promo_code`, the
-/// product its `plan`. Names and the time of payment aren't sent.
+/// product its `plan`. Names, the time of payment and a subscription's interval aren't sent.
 ///
 /// FirstPromoter takes 400 requests a minute; a 429 pauses the queue. It recognises duplicates of
 /// everything: a lead that has signed up by a 422, an event's ID by a 409.
@@ -175,12 +174,6 @@ impl FirstPromoter {
 
     /// Returns the sign-up, credited by the visitor's ID where there is one and that is wanted.
     fn sign_up(&self, sign_up: &SignUp, by_visitor: bool) -> Result<Step<Stage>, Error> {
-        refuse(&[
-            ("tags", !sign_up.tags().is_empty()),
-            ("campaign", sign_up.campaign().is_some()),
-            ("action", sign_up.action().is_some()),
-            ("metadata", !sign_up.metadata().is_empty()),
-        ])?;
         let credit = sign_up.credit();
         let visitor = credit.and_then(|credit| credit.click_id());
         let visitor = visitor.filter(|_| by_visitor).map(ClickId::as_str);
@@ -202,14 +195,6 @@ impl FirstPromoter {
     }
 
     fn sale(&self, sale: &Sale) -> Result<Step<Stage>, Error> {
-        refuse(&[
-            ("tags", !sale.tags().is_empty()),
-            ("campaign", sale.campaign().is_some()),
-            ("action", sale.action().is_some()),
-            ("metadata", !sale.metadata().is_empty()),
-            ("product_type", sale.product_type().is_some()),
-            ("commission_type", sale.commission_type().is_some()),
-        ])?;
         if sale.order().starts_with("refund:") {
             // A refund's event would be taken for it.
             return Err(Error::Unsupported(Unsupported::Value("order")));
@@ -279,6 +264,12 @@ impl ReportApi for FirstPromoter {
     type Stage = Stage;
 
     fn begin(&self, report: &Report, _: &PlatformIds) -> Result<Step<Stage>, Error> {
+        let taken: &[&str] = match report {
+            Report::SignUp(_) => &["ip", "signed_up_at"],
+            Report::Sale(_) => &["coupon", "product", "interval", "paid_at"],
+            _ => &[],
+        };
+        report.refuse_fields_except(taken)?;
         match report {
             Report::SignUp(sign_up) => self.sign_up(sign_up, true),
             Report::Sale(sale) => self.sale(sale),

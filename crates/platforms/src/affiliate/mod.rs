@@ -13,12 +13,3 @@ pub mod postback;
 pub mod tapfiliate;
 #[cfg(feature = "tolt")]
 pub mod tolt;
-
-/// Refuses a report by the first field that is set and that the platform has no place for.
-#[cfg(any(feature = "awin", feature = "firstpromoter", feature = "tolt"))]
-fn refuse(fields: &[(&'static str, bool)]) -> Result<(), crate::Error> {
-    match fields.iter().find(|(_, is_set)| *is_set) {
-        Some((field, _)) => Err(crate::Error::Unsupported(crate::Unsupported::Field(field))),
-        None => Ok(()),
-    }
-}

@@ -14,6 +14,7 @@ mod affonso;
 mod answers;
 #[cfg(feature = "awin")]
 mod awin;
+mod cases;
 mod delivery;
 #[cfg(any(feature = "awin", feature = "firstpromoter", feature = "tolt"))]
 mod documented;
@@ -21,6 +22,7 @@ mod dub;
 #[cfg(feature = "firstpromoter")]
 mod firstpromoter;
 mod golden;
+mod guides;
 #[cfg(feature = "tracing")]
 mod leaks;
 #[cfg(feature = "tracing")]

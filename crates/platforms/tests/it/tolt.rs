@@ -301,7 +301,7 @@ async fn a_sale_is_a_transaction_in_minor_units() {
 #[tokio::test]
 async fn an_unknown_partner_is_nobody() {
     let program = Strict::new(Program::default());
-    let client = program.client(platform());
+    let client = program.client(platform().leave_out_coupons());
     let by_key = sign_up().with_credit(credit("UNKNOWN"));
     let unknown = credit("sam").with_partner_id(PlatformId::new("part_9"));
     let by_id = sign_up().with_credit(unknown);

@@ -6,18 +6,16 @@ mod webhooks;
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use http::Request;
 use http::header::AUTHORIZATION;
-use http::{Method, Request};
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tower_referral::{ClickId, ClickRequest};
 
 pub use self::webhooks::{Event, InvalidWebhook, Webhooks};
-use super::refuse;
 use crate::endpoint::{Endpoint, encoded};
 use crate::json::{self, pick};
-use crate::report::Details;
 use crate::{
     Answer, ClickApi, ConfigError, CreatedClick, Error, InvalidMoney, Money, Outcome, PlatformId,
     PlatformIds, Receipt, Refund, Repeat, Report, ReportApi, Sale, Step, Unsupported,
@@ -32,7 +30,7 @@ pub const PARAMS: [&str; 2] = ["ref", "via"];
 /// |---|---|
 /// | [`SignUp`](crate::SignUp) with credit | a customer of the partner; without [the partner's ID](crate::Credit::with_partner_id) a click is made first, whose answer names the partner |
 /// | [`Sale`] | a transaction of the customer, whose ID comes from [the sign-up](PlatformIds::customer); where there is none, the customer is made first from the sale's credit |
-/// | whole [`Refund`] | a refund of the transaction, whose ID comes from [the sale](PlatformIds::sale); without any ID nobody was credited, and there is nothing to take back |
+/// | [`Refund`] that is whole, or makes the whole | a refund of the transaction, whose ID comes from [the sale](PlatformIds::sale); without any ID nobody was credited, and there is nothing to take back |
 ///
 /// The shop's own customer's ID and the e-mail address are sent; names and the time of payment aren't.
 /// The order is the transaction's `charge_id`, by which Tolt recognises a duplicate. Amounts are sent
@@ -50,6 +48,7 @@ pub struct Tolt {
     endpoint: Endpoint,
     param: Cow<'static, str>,
     currency: Option<Money>,
+    leaves_out_coupons: bool,
 }
 
 impl Tolt {
@@ -65,6 +64,7 @@ impl Tolt {
             endpoint,
             param: Cow::Borrowed(PARAMS[0]),
             currency: None,
+            leaves_out_coupons: false,
         })
     }
 
@@ -95,7 +95,24 @@ impl Tolt {
         self.currency = Some(Money::from_minor(0, code)?);
         Ok(self)
     }
+
+    /// Sends reports that have a coupon without it, for which Tolt has no place. By default a coupon is
+    /// refused, so that none is lost unnoticed.
+    #[must_use]
+    pub fn leave_out_coupons(mut self) -> Self {
+        self.leaves_out_coupons = true;
+        self
+    }
 }
+
+/// What a report may have: the landing's URL goes with a click, the times aren't sent.
+const TAKEN: [&str; 5] = [
+    "interval",
+    "paid_at",
+    "product",
+    "referral_url",
+    "signed_up_at",
+];
 
 #[derive(Serialize)]
 struct ClickBody<'a> {
@@ -253,7 +270,7 @@ impl Tolt {
     }
 
     fn refund(&self, refund: &Refund, ids: &PlatformIds) -> Result<Step<Stage>, Error> {
-        if refund.amount().is_some() {
+        if !refund.completes_whole() {
             return Err(Error::Unsupported(Unsupported::PartialRefund));
         }
         let sale = match (&ids.sale, &ids.customer) {
@@ -263,9 +280,7 @@ impl Tolt {
             (None, None) => return Ok(Outcome::NotAttributed.into()),
         };
         let path = format!("/v1/transactions/{}/refund", encoded(sale.as_str()));
-        let mut request = self.endpoint.get(&path);
-        *request.method_mut() = Method::PUT;
-        Ok(Step::send(request, Stage(At::Refund)))
+        Ok(Step::send(self.endpoint.put(&path), Stage(At::Refund)))
     }
 
     /// Takes in the answer to a click that was made for its partner's ID.
@@ -362,30 +377,16 @@ fn invalid_fields(answer: &Answer) -> Vec<String> {
     fields.into_iter().map(|named| named.field).collect()
 }
 
-fn refuse_fields(details: &Details) -> Result<(), Error> {
-    refuse(&[
-        ("tags", !details.tags.is_empty()),
-        ("campaign", details.campaign.is_some()),
-        ("action", details.action.is_some()),
-        ("metadata", !details.metadata.is_empty()),
-    ])
-}
-
 impl ReportApi for Tolt {
     type Stage = Stage;
 
     fn begin(&self, report: &Report, ids: &PlatformIds) -> Result<Step<Stage>, Error> {
+        let coupon = self.leaves_out_coupons.then_some("coupon");
+        let taken = TAKEN.into_iter().chain(coupon).collect::<Vec<_>>();
+        report.refuse_fields_except(&taken)?;
         match report {
-            Report::SignUp(sign_up) => {
-                refuse_fields(&sign_up.details)?;
-                self.customer(report, ids, true)
-            }
+            Report::SignUp(_) => self.customer(report, ids, true),
             Report::Sale(sale) => {
-                refuse_fields(&sale.details)?;
-                refuse(&[
-                    ("product_type", sale.product_type().is_some()),
-                    ("commission_type", sale.commission_type().is_some()),
-                ])?;
                 self.amount_of(sale)?; // before a customer is made for it
                 match &ids.customer {
                     Some(customer) => self.transaction(sale, customer),
