@@ -173,7 +173,7 @@ impl FirstPromoter {
     }
 
     /// Returns the sign-up, credited by the visitor's ID where there is one and that is wanted.
-    fn sign_up(&self, sign_up: &SignUp, by_visitor: bool) -> Result<Step<Stage>, Error> {
+    fn sign_up(&self, sign_up: &SignUp, by_visitor: bool) -> Step<Stage> {
         let credit = sign_up.credit();
         let visitor = credit.and_then(|credit| credit.click_id());
         let visitor = visitor.filter(|_| by_visitor).map(ClickId::as_str);
@@ -182,7 +182,7 @@ impl FirstPromoter {
         let at = match (visitor, key) {
             (Some(_), _) => At::SignUpByVisitor,
             (None, Some(_)) => At::SignUpByKey,
-            (None, None) => return Ok(Outcome::NotAttributed.into()),
+            (None, None) => return Outcome::NotAttributed.into(),
         };
         let body = SignUpBody {
             person: Person::new(sign_up.customer(), sign_up.contact().email.as_deref()),
@@ -191,7 +191,7 @@ impl FirstPromoter {
             ip: sign_up.ip(),
             created_at: sign_up.signed_up_at().and_then(rfc3339),
         };
-        Ok(Step::send(self.post("/signup", &body), Stage(at)))
+        Step::send(self.post("/signup", &body), Stage(at))
     }
 
     fn sale(&self, sale: &Sale) -> Result<Step<Stage>, Error> {
@@ -271,7 +271,7 @@ impl ReportApi for FirstPromoter {
         };
         report.refuse_fields_except(taken)?;
         match report {
-            Report::SignUp(sign_up) => self.sign_up(sign_up, true),
+            Report::SignUp(sign_up) => Ok(self.sign_up(sign_up, true)),
             Report::Sale(sale) => self.sale(sale),
             Report::Refund(refund) => self.refund(report, refund),
             Report::Cancellation(end) => Ok(self.cancellation(end)),
@@ -288,7 +288,7 @@ impl ReportApi for FirstPromoter {
     ) -> Result<Step<Stage>, Error> {
         if answer.is_not_found() {
             return match (stage.0, report) {
-                (At::SignUpByVisitor, Report::SignUp(sign_up)) => self.sign_up(sign_up, false),
+                (At::SignUpByVisitor, Report::SignUp(sign_up)) => Ok(self.sign_up(sign_up, false)),
                 _ => Ok(Outcome::NotAttributed.into()),
             };
         }

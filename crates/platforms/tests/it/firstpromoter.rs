@@ -8,7 +8,7 @@ use tower_referral_platforms::{
 };
 
 use crate::documented::{Call, Kind, Platform, Said, Strict, refused, text};
-use crate::stand_in::{ReportOutcome as _, StandIn, clicked, credit};
+use crate::stand_in::{Asked, ReportOutcome as _, StandIn, clicked, credit};
 
 fn euros(amount: &str) -> Money {
     Money::new(amount, "EUR").unwrap()
@@ -115,7 +115,7 @@ async fn a_refund_has_its_own_event_an_amount_and_a_customer() {
         let outcome = client(&stand_in).outcome(refund).await;
         assert_eq!(outcome, Ok(Outcome::Recorded));
     }
-    let bodies: Vec<_> = stand_in.asked().iter().map(|asked| asked.json()).collect();
+    let bodies: Vec<_> = stand_in.asked().iter().map(Asked::json).collect();
     assert_eq!(stand_in.lines(), ["POST /api/v2/track/refund"; 3]);
     let body = |event: &str, amount: u64, order: &str| json!({"event_id": event, "amount": amount, "uid": "CUSTOMER-1", "sale_event_id": order});
     assert_eq!(
@@ -180,7 +180,7 @@ async fn a_visitors_id_that_is_refused_gives_way_to_the_key() {
     let report = sign_up().with_credit(clicked("PARTNER_1", "tid-1"));
     let outcome = client(&stand_in).outcome(report).await;
     assert_eq!(outcome, Ok(Outcome::Recorded));
-    let bodies: Vec<_> = stand_in.asked().iter().map(|asked| asked.json()).collect();
+    let bodies: Vec<_> = stand_in.asked().iter().map(Asked::json).collect();
     assert_eq!(
         bodies,
         [
@@ -397,7 +397,7 @@ async fn a_shop_that_knows_addresses_only_is_understood() {
     let refund = Refund::part("O", euros("1")).unwrap();
     let refund = refund.with_customer("ada@example.com").unwrap();
     assert!(client(&stand_in).outcome(refund).await.is_ok());
-    let bodies: Vec<_> = stand_in.asked().iter().map(|asked| asked.json()).collect();
+    let bodies: Vec<_> = stand_in.asked().iter().map(Asked::json).collect();
     assert_eq!(
         bodies[0],
         json!({"email": "ada@example.com", "ref_id": "P"})

@@ -119,6 +119,10 @@ fn error(status: u16, code: &str, field: &str) -> Said {
     (status, body)
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a JSON value as it is written"
+)]
 fn data(status: u16, data: Value) -> Said {
     (status, json!({"success": true, "data": data}))
 }
