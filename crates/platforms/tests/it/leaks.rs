@@ -6,8 +6,8 @@ use std::error::Error as _;
 use crate::log::Log;
 use crate::stand_in::{StandIn, clicked};
 use tower_referral_platforms::{
-    Affonso, Dub, Error, Money, Partnac, Partnero, PartneroFriends, PlatformIds, Report, ReportApi,
-    Sale, SignUp, Tapfiliate,
+    Affonso, Dub, Error, Money, Partnac, Partnero, PartneroFriends, PlatformIds, Postback, Report,
+    ReportApi, Sale, SignUp, Tapfiliate,
 };
 
 const SECRETS: [&str; 9] = [
@@ -104,6 +104,19 @@ async fn tell_all<P: ReportApi>(platform: impl Fn() -> P) -> usize {
     errors
 }
 
+/// A tracker whose secret is in the URL.
+fn postback(secret: &str) -> Postback {
+    let of = |rest| format!("https://tracker.example/{secret}?c={{click_id}}&t={secret}&{rest}");
+    Postback::builder(of(
+        "o={order}&k={key}&coupon={coupon}&fact={fact}&u={customer}",
+    ))
+    .sign_ups(of("u={customer}&e={email}&n={name}&s={surname}"))
+    .without_refunds()
+    .extra_params(["fact"])
+    .build()
+    .unwrap()
+}
+
 #[tokio::test]
 async fn nothing_leaks() {
     let log = Log::default();
@@ -120,7 +133,8 @@ async fn nothing_leaks() {
         + tell_all(|| PartneroFriends::new(api_key).unwrap()).await
         + tell_all(|| Tapfiliate::new(api_key).unwrap()).await
         + tell_all(|| Dub::new(api_key).unwrap()).await
-        + tell_all(|| Affonso::new(api_key, "prog_1").unwrap()).await;
+        + tell_all(|| Affonso::new(api_key, "prog_1").unwrap()).await
+        + tell_all(|| postback(api_key)).await;
     assert!(errors > 200, "{errors}");
 
     let logged = log.take();
@@ -138,6 +152,11 @@ async fn nothing_leaks() {
         format!("{:?}", Tapfiliate::new(api_key)),
         format!("{:?}", Dub::new(api_key)),
         format!("{:?}", Affonso::new(api_key, "prog_1")),
+        format!("{:?}", postback(api_key)),
+        format!(
+            "{:?}",
+            postback(api_key).begin(&reports()[0], &PlatformIds::default())
+        ),
         format!("{:?}", reports()),
         format!(
             "{:?}",
