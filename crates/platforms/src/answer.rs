@@ -145,6 +145,15 @@ impl Answer {
         })
     }
 
+    /// Returns `true` if it is a [refusal](Self::refusal) of this very request: not of the account
+    /// (401, 402, 403), of the pace (429) or of the time it took (408). The same thing said in
+    /// another way, for instance without a click ID, may be taken.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        let is_other = matches!(self.status.as_u16(), 401..=403 | 408 | 429);
+        !is_other && self.refusal().is_some()
+    }
+
     /// Returns `true` if it is a 409 with a JSON object: the platform has it already.
     #[must_use]
     pub fn is_conflict(&self) -> bool {
@@ -156,6 +165,13 @@ impl Answer {
     #[must_use]
     pub fn is_not_found(&self) -> bool {
         self.status == StatusCode::NOT_FOUND && self.refusal().is_some()
+    }
+
+    /// Returns `true` if it is a 404 that isn't an HTML page, whatever its body: what was to be
+    /// removed isn't there.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.status == StatusCode::NOT_FOUND && !self.is_html
     }
 
     /// Returns the error of an answer that can't be read.

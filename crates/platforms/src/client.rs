@@ -1,26 +1,26 @@
 //! One client for all platforms, over any HTTP transport: it sends what a platform built, reads no
 //! more of an answer than anyone needs, and keeps what was sent out of the errors.
 
-use std::{
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Request, Response};
-use http_body::Body;
-use tower_referral::{ClickId, ClickRequest};
-use tower_service::Service;
+use http::Request;
+use tower_referral::ClickRequest;
 
-use crate::boxed::{BoxError, BoxFuture};
-use crate::transport::{credentials, read};
+use crate::endpoint::ListPage;
+use crate::sequence::Sequences;
+use crate::transport::credentials;
 use crate::{
-    Answer, Batch, ClickApi, Error, Outcome, PlatformIds, Receipt, Repeat, Report, ReportApi,
-    ReportError, Step, Transport, Unsupported, telemetry,
+    Answer, ClickApi, ClickService, CreatedClick, Error, Outcome, PlatformIds, Receipt, Repeat,
+    Report, ReportApi, ReportError, ReportService, Step, Transport, Unsupported, telemetry,
 };
 
 /// The longest answer that is read, in bytes. No platform's is anywhere near it.
-const MAX_ANSWER_LEN: usize = 64 * 1024;
+pub(crate) const MAX_ANSWER_LEN: usize = 64 * 1024;
+
+/// The longest page of a list that is read, in bytes: a hundred conversions with their metadata are
+/// longer than any other answer.
+pub(crate) const MAX_PAGE_LEN: usize = 1024 * 1024;
 
 /// A report for a platform, with what is known from before.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,6 +102,7 @@ impl From<Report> for ReportRequest {
 pub struct Client<P, T> {
     platform: Arc<P>,
     transport: T,
+    sequences: Sequences,
 }
 
 impl<P, T> Client<P, T> {
@@ -110,11 +111,15 @@ impl<P, T> Client<P, T> {
         Self {
             platform: Arc::new(platform),
             transport,
+            sequences: Sequences::default(),
         }
     }
 
     /// Tells the platform of a report, once: nothing is repeated here. What to do about a failure is
     /// in the error's [advice](ReportError::advice).
+    ///
+    /// What changes an order goes one at a time for each order: several processes that report
+    /// refunds of one order see to that by [`Report::sequence_key`].
     ///
     /// There is no timeout but the transport's; [`Https`](crate::Https) has one.
     ///
@@ -139,7 +144,12 @@ impl<P, T> Client<P, T> {
         P: ReportApi,
         T: Transport,
     {
+        let turn = match &request.report {
+            Report::SignUp(_) | Report::Sale(_) | Report::Cancellation(_) => None,
+            report => Some(self.sequences.turn(report.sequence_key()).await),
+        };
         let result = self.exchange(request).await;
+        drop(turn);
         telemetry::note_report(&request.report, &result);
         result
     }
@@ -192,7 +202,11 @@ impl<P, T> Client<P, T> {
                 Some(Repeat::Unsafe) => platform.deduplicates(report),
                 None => next.method().is_safe() || platform.deduplicates(report),
             };
-            step = match self.send(next, MAX_ANSWER_LEN).await {
+            let max_len = match next.extensions().get::<ListPage>() {
+                Some(ListPage) => MAX_PAGE_LEN,
+                None => MAX_ANSWER_LEN,
+            };
+            step = match self.send(next, max_len).await {
                 Ok(answer) => {
                     let answer = answer.without(report.secrets());
                     platform.next(report, &ids, stage, &answer)
@@ -258,7 +272,7 @@ impl<P, T> Client<P, T> {
         P: ReportApi,
         T: Clone,
     {
-        ReportService(self.clone())
+        ReportService::new(self.clone())
     }
 
     /// Returns the click service of this platform, for
@@ -269,7 +283,43 @@ impl<P, T> Client<P, T> {
         P: ClickApi,
         T: Clone,
     {
-        ClickService(self.clone())
+        ClickService::new(self.clone())
+    }
+
+    /// Creates a click at the platform, once, for what a [`Clicks`](tower_referral::Clicks) doesn't
+    /// see: the landing in a native app, or a redirect of the shop's own.
+    ///
+    /// # Errors
+    ///
+    /// The platform couldn't be told, or refused.
+    pub async fn create_click(&self, click: &ClickRequest) -> Result<CreatedClick, Error>
+    where
+        P: ClickApi,
+        T: Transport,
+    {
+        let request = self.platform.click_request(click);
+        let result = self.send_click(request, click.key.as_str()).await;
+        telemetry::note_click(&result);
+        result
+    }
+
+    /// Sends a click, and reads what the platform created.
+    pub(crate) async fn send_click(
+        &self,
+        request: Request<Bytes>,
+        key: &str,
+    ) -> Result<CreatedClick, Error>
+    where
+        P: ClickApi,
+        T: Transport,
+    {
+        let answer = self.send(request, MAX_ANSWER_LEN).await?;
+        self.platform
+            .read_click(&answer.without(std::iter::once(key)))
+    }
+
+    pub(crate) fn transport_mut(&mut self) -> &mut T {
+        &mut self.transport
     }
 
     pub(crate) fn platform(&self) -> &Arc<P> {
@@ -321,99 +371,7 @@ impl<P, T: Clone> Clone for Client<P, T> {
         Self {
             platform: Arc::clone(&self.platform),
             transport: self.transport.clone(),
+            sequences: self.sequences.clone(),
         }
-    }
-}
-
-/// Tells a platform of reports; made by [`Client::reports`].
-#[derive(Debug)]
-pub struct ReportService<P, T>(Client<P, T>);
-
-impl<P: ReportApi, T> ReportService<P, T> {
-    /// Returns `true` if the platform recognises a duplicate of this report.
-    #[must_use]
-    pub fn deduplicates(&self, report: &Report) -> bool {
-        self.0.platform.deduplicates(report)
-    }
-
-    /// Returns how many reports one request may carry, where that is more than one; for
-    /// [`Client::report_batch`].
-    #[must_use]
-    pub fn batch(&self) -> Option<Batch> {
-        self.0.platform.batch()
-    }
-
-    /// Returns the client.
-    #[must_use]
-    pub fn client(&self) -> &Client<P, T> {
-        &self.0
-    }
-}
-
-impl<P, T: Clone> Clone for ReportService<P, T> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-impl<P, T> Service<ReportRequest> for ReportService<P, T>
-where
-    P: ReportApi + Send + Sync + 'static,
-    T: Transport,
-{
-    type Response = Receipt;
-    type Error = ReportError;
-    type Future = BoxFuture<'static, Result<Receipt, ReportError>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ReportError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: ReportRequest) -> Self::Future {
-        let client = self.0.clone();
-        Box::pin(async move { client.send_report(&request).await })
-    }
-}
-
-/// Creates clicks at a platform; made by [`Client::clicks`].
-#[derive(Debug)]
-pub struct ClickService<P, T>(Client<P, T>);
-
-impl<P, T: Clone> Clone for ClickService<P, T> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-impl<P, T, B> Service<ClickRequest> for ClickService<P, T>
-where
-    P: ClickApi + Send + Sync + 'static,
-    T: Service<Request<Bytes>, Response = Response<B>>,
-    T::Error: Into<BoxError>,
-    T::Future: Send + 'static,
-    B: Body + Send,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
-{
-    type Response = ClickId;
-    type Error = Error;
-    type Future = BoxFuture<'static, Result<ClickId, Error>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        // A transport that isn't ready hasn't sent anything.
-        self.0.transport.poll_ready(cx).map_err(|_| Error::NotSent)
-    }
-
-    fn call(&mut self, click: ClickRequest) -> Self::Future {
-        let platform = Arc::clone(&self.0.platform);
-        let request = platform.click_request(&click);
-        let credentials = credentials(&request);
-        let response = self.0.transport.call(request);
-        Box::pin(async move {
-            let answer = read(response, MAX_ANSWER_LEN).await?;
-            let secrets = credentials.iter().map(String::as_str);
-            let answer = answer.without(secrets.chain([click.key.as_str()]));
-            platform.read_click(&answer).map(|click| click.id)
-        })
     }
 }

@@ -24,6 +24,10 @@ pub(crate) fn encoded(text: &str) -> impl fmt::Display + '_ {
     utf8_percent_encode(text, UNRESERVED)
 }
 
+/// In the extensions of a request: the answer is a page of a list.
+#[derive(Clone, Copy)]
+pub(crate) struct ListPage;
+
 /// Where a platform is and how it knows us: what every request to it has in common.
 #[derive(Clone)]
 pub(crate) struct Endpoint {
@@ -72,8 +76,19 @@ impl Endpoint {
         self.request(Method::PATCH, path, json(body))
     }
 
+    pub(crate) fn put(&self, path: &str) -> Request<Bytes> {
+        self.request(Method::PUT, path, Bytes::new())
+    }
+
     pub(crate) fn get(&self, path: &str) -> Request<Bytes> {
         self.request(Method::GET, path, Bytes::new())
+    }
+
+    /// A page of a list, which may be longer than other answers.
+    pub(crate) fn get_list(&self, path: &str) -> Request<Bytes> {
+        let mut request = self.get(path);
+        request.extensions_mut().insert(ListPage);
+        request
     }
 
     pub(crate) fn delete(&self, path: &str) -> Request<Bytes> {
@@ -99,7 +114,7 @@ impl Endpoint {
         if !is_same_origin || !path.starts_with('/') || path.starts_with("//") {
             return None;
         }
-        let mut request = self.get("");
+        let mut request = self.get_list("");
         *request.uri_mut() = Uri::builder()
             .scheme(base.scheme_str()?)
             .authority(base.authority()?.as_str())

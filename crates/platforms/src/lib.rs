@@ -36,6 +36,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod advice;
 pub mod affiliate;
 mod answer;
 mod api;
@@ -53,9 +54,12 @@ mod pages;
 mod redact;
 mod report;
 mod retries;
+mod sequence;
+mod services;
 mod telemetry;
 mod transport;
 
+pub use self::advice::{Advice, ReportError};
 pub use self::affiliate::affonso::Affonso;
 pub use self::affiliate::dub::Dub;
 pub use self::affiliate::partnac::Partnac;
@@ -63,10 +67,8 @@ pub use self::affiliate::partnero::{Partnero, PartneroFriends};
 pub use self::affiliate::postback::Postback;
 pub use self::affiliate::tapfiliate::Tapfiliate;
 pub use self::answer::{Answer, Message, Refusal};
-pub use self::api::{
-    Advice, Batch, ClickApi, CreatedClick, Repeat, ReportApi, ReportError, Step, Unsupported,
-};
-pub use self::client::{ClickService, Client, ReportRequest, ReportService};
+pub use self::api::{Batch, ClickApi, CreatedClick, Repeat, ReportApi, Step, Unsupported};
+pub use self::client::{Client, ReportRequest};
 pub use self::delivery::{
     Delivery, DeliveryOutcome, DeliveryState, DeliveryStore, Failure, deliver,
 };
@@ -81,4 +83,5 @@ pub use self::report::{
     Receipt, Refund, RefundReversal, Report, Sale, SaleUpdate, SignUp,
 };
 pub use self::retries::Retries;
+pub use self::services::{ClickService, ReportService};
 pub use self::transport::{NotSent, Transport};

@@ -19,6 +19,7 @@ pub struct ListedConversion {
     kind: Option<String>,
     amount: Option<String>,
     currency: Option<String>,
+    created_at: Option<String>,
     json: String,
 }
 
@@ -38,6 +39,8 @@ impl ListedConversion {
             "amount_units",
             "metadata",
             "meta_data",
+            "created_at",
+            "date",
         ];
         let [
             id,
@@ -53,6 +56,8 @@ impl ListedConversion {
             units,
             metadata,
             meta_data,
+            created_at,
+            date,
         ] = pick(raw.get().as_bytes(), names)?;
         let text = |raw: &RawValue| {
             if raw.get().starts_with('\"') {
@@ -75,6 +80,7 @@ impl ListedConversion {
             kind: first([conversion_type, kind]).or_else(|| text(action?)),
             amount: amount.and_then(json::digits),
             currency: first([currency, units]).or(within),
+            created_at: first([created_at, date]),
             json: raw.get().to_owned(),
         })
     }
@@ -107,6 +113,13 @@ impl ListedConversion {
     #[must_use]
     pub fn currency(&self) -> Option<&str> {
         self.currency.as_deref()
+    }
+
+    /// Returns when it was recorded, as the platform writes it: for the three platforms, a text that
+    /// begins with `YYYY-MM-DD`.
+    #[must_use]
+    pub fn created_at(&self) -> Option<&str> {
+        self.created_at.as_deref()
     }
 
     /// Returns amount and currency, where the platform says both.

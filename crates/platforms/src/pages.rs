@@ -12,12 +12,10 @@ use futures_util::stream::{self, BoxStream, Stream, StreamExt, TryStreamExt};
 use http::Request;
 use serde_json::value::RawValue;
 
+use crate::client::MAX_PAGE_LEN;
 use crate::json::list_in;
 use crate::{Answer, Client, Error, Transport};
 
-/// The longest page that is read, in bytes: a hundred conversions with their metadata are longer
-/// than any other answer.
-const MAX_PAGE_LEN: usize = 1024 * 1024;
 /// How often one page is asked for while the platform wants fewer requests.
 const MAX_TRIES: u32 = 6;
 /// How long is waited between two of these where the platform doesn't say.

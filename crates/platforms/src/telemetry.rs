@@ -1,7 +1,7 @@
 //! What the client counts through the `metrics` facade and tells `tracing`, by nothing that came
 //! from the visitor. Every label is one of a fixed list, so the number of series is bounded.
 
-use crate::{Receipt, Report, ReportError};
+use crate::{CreatedClick, Error, Receipt, Report, ReportError};
 
 /// Counts a report with its outcome, or with the advice that follows from its failure, and tells
 /// `tracing`.
@@ -28,4 +28,20 @@ pub(crate) fn note_report(report: &Report, result: &Result<Receipt, ReportError>
         }
     }
     let _ = (kind, outcome);
+}
+
+/// Counts a click, and warns of one that failed, with its cause.
+pub(crate) fn note_click(result: &Result<CreatedClick, Error>) {
+    let outcome = match result {
+        Ok(_) => "created",
+        Err(error) => error.code(),
+    };
+    #[cfg(feature = "metrics")]
+    metrics::counter!("tower_referral_platform_clicks_total", "outcome" => outcome).increment(1);
+    #[cfg(feature = "tracing")]
+    match result {
+        Ok(_) => tracing::debug!(target: "tower_referral", outcome, "click"),
+        Err(error) => tracing::warn!(target: "tower_referral", code = outcome, %error, "click"),
+    }
+    let _ = outcome;
 }

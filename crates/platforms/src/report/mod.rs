@@ -4,6 +4,7 @@
 
 mod credit;
 mod details;
+mod fields;
 mod id;
 mod outcome;
 mod refund;

@@ -34,6 +34,9 @@ pub struct Refund {
     id: Option<Id>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sale_amount: Option<Money>,
+    /// What went back of the order in all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    total_refunded: Option<Money>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     customer: Option<Id>,
     #[serde(
@@ -64,6 +67,7 @@ impl Refund {
             amount: None,
             id: None,
             sale_amount: None,
+            total_refunded: None,
             customer: None,
             reason: None,
             reverse_paid_earnings: None,
@@ -97,6 +101,16 @@ impl Refund {
     /// Sets what the order was worth, for platforms that want the amount of a whole refund too.
     pub fn with_sale_amount(mut self, amount: impl Into<Option<Money>>) -> Self {
         self.sale_amount = amount.into();
+        self
+    }
+
+    /// Sets what went back of the order in all, this refund included, as payment providers say it
+    /// (Stripe: a charge's `amount_refunded`). Together with the [sale's
+    /// amount](Self::with_sale_amount) it says what is left: a platform that takes back whole sales
+    /// only does so once the parts make the whole, and one that lowers the sale's amount lowers it
+    /// once, in whatever order the refunds arrive.
+    pub fn with_total_refunded(mut self, amount: impl Into<Option<Money>>) -> Self {
+        self.total_refunded = amount.into();
         self
     }
 
@@ -146,6 +160,43 @@ impl Refund {
     #[must_use]
     pub fn known_amount(&self) -> Option<Money> {
         self.amount.or(self.sale_amount)
+    }
+
+    /// Returns what the order was worth, where that was set.
+    #[must_use]
+    pub fn sale_amount(&self) -> Option<Money> {
+        self.sale_amount
+    }
+
+    /// Returns what went back of the order in all, where that was set.
+    #[must_use]
+    pub fn total_refunded(&self) -> Option<Money> {
+        self.total_refunded
+    }
+
+    /// Returns what is left of the order after this refund, where that is known: nothing after a
+    /// whole one, and otherwise the sale's amount without the total refunded.
+    #[must_use]
+    pub fn left(&self) -> Option<Money> {
+        let sale = self.sale_amount?;
+        let refunded = match (self.amount, self.total_refunded) {
+            (None, _) => sale,
+            (Some(_), Some(total)) => total,
+            // One part that is all of it.
+            (Some(amount), None) if amount >= sale => sale,
+            (Some(_), None) => return None,
+        };
+        if refunded >= sale {
+            return sale.checked_sub(&sale);
+        }
+        sale.checked_sub(&refunded)
+    }
+
+    /// Returns `true` if nothing is left of the order: it is a whole refund, or the part that makes
+    /// the whole.
+    #[must_use]
+    pub fn completes_whole(&self) -> bool {
+        self.amount.is_none() || self.left().is_some_and(|left| left.is_zero())
     }
 
     /// Returns the refund's ID.

@@ -427,6 +427,10 @@ async fn what_dub_cannot_take_is_refused_by_name() {
     for (report, reason) in [
         (of(sale("1").with_tag("vip")), Unsupported::Field("tags")),
         (
+            of(sale("1").with_coupon("SUMMER")),
+            Unsupported::Field("coupon"),
+        ),
+        (
             of(sale("1").with_campaign("c")),
             Unsupported::Field("campaign"),
         ),
@@ -442,6 +446,11 @@ async fn what_dub_cannot_take_is_refused_by_name() {
         let error = platform.client(dub()).outcome(report).await.unwrap_err();
         assert_eq!(*error.error(), Error::Unsupported(reason));
     }
+    let platform = StandIn::new([(200, r#"{"customer":{},"sale":{}}"#)]);
+    let client = platform.client(dub().leave_out_coupons());
+    let report = of(sale("1").with_coupon("SUMMER"));
+    assert_eq!(client.outcome(report).await, Ok(Outcome::Recorded));
+    assert!(!platform.only().text.contains("SUMMER"));
     let platform = StandIn::new([]);
     let end = Cancellation::new("C").unwrap();
     let error = platform.client(dub()).outcome(end).await.unwrap_err();

@@ -12,9 +12,11 @@ mod reconcile;
 
 mod affonso;
 mod answers;
+mod cases;
 mod delivery;
 mod dub;
 mod golden;
+mod guides;
 #[cfg(feature = "tracing")]
 mod leaks;
 #[cfg(feature = "tracing")]

@@ -170,7 +170,8 @@ async fn words_in_a_refusal_are_no_success() {
             r#"{"message":"The coupon 'already a conversion' has expired."}"#,
         ),
     ] {
-        let platform = StandIn::new([(status, body)]);
+        let list = r#"[{"unique_id":"ORDER-10"}]"#;
+        let platform = StandIn::new([(status, body), (200, list), (200, "[]")]);
         let report = sale().with_credit(credit("P"));
         let error = client(&platform).outcome(report).await.unwrap_err();
         assert_eq!(error.advice(), Advice::Permanent, "{status} {body}");
@@ -211,7 +212,7 @@ async fn refusals_that_name_nobody_are_errors() {
         (400, ""),
         (200, r#"{"success":false}"#),
     ] {
-        let platform = StandIn::new([(status, body)]);
+        let platform = StandIn::new([(status, body), (status, body)]);
         let report = Sale::new("exists-already", "CUSTOMER-1", euros("1")).unwrap();
         let report = report.with_credit(credit("P"));
         let error = client(&platform).outcome(report).await.unwrap_err();
@@ -220,7 +221,12 @@ async fn refusals_that_name_nobody_are_errors() {
             "{status} {body}: {error:?}"
         );
         assert_eq!(error.advice(), Advice::Permanent, "{status} {body}");
-        assert_eq!(platform.asked().len(), 1);
+        let lines = platform.lines();
+        let asked = [
+            "POST /v1/tracking/conversions",
+            "GET /v1/tracking/conversions?limit=100&offset=0",
+        ];
+        assert_eq!(lines, asked[..lines.len()], "{status} {body}");
     }
 }
 

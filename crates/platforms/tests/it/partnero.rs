@@ -48,9 +48,7 @@ fn friends(platform: &StandIn) -> Client<PartneroFriends, StandIn> {
 #[tokio::test]
 async fn a_sign_up_is_a_customer_of_the_partner() {
     let platform = StandIn::new([DONE]);
-    let report = sign_up()
-        .with_credit(clicked("PARTNER_1", "clk_1"))
-        .with_coupon("SUMMER");
+    let report = sign_up().with_credit(clicked("PARTNER_1", "clk_1"));
     assert_eq!(affiliates(&platform).outcome(report).await, Ok(RECORDED));
     let asked = platform.only();
     assert_eq!(asked.line, "POST /v1/customers");

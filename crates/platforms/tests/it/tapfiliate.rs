@@ -138,12 +138,13 @@ async fn what_a_report_does_not_have_is_not_tried() {
     );
 
     // A sign-up isn't credited by its own customer.
-    let platform = StandIn::new([refused]);
+    let platform = StandIn::new([refused, (200, "[]")]);
     let sign_up = SignUp::new("c").unwrap().with_coupon("SUMMER");
     let error = client(&platform).outcome(sign_up).await.unwrap_err();
     assert_eq!(error.advice(), Advice::Permanent);
+    assert_eq!(platform.lines()[1], "GET /1.6/customers/?customer_id=c");
     assert_eq!(
-        platform.only().json(),
+        platform.asked()[0].json(),
         json!({"customer_id": "c", "coupon": "SUMMER"})
     );
 }

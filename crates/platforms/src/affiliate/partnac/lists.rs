@@ -2,13 +2,15 @@
 
 use std::fmt;
 
+use bytes::Bytes;
+use http::Request;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::Partnac;
 use crate::endpoint::encoded;
-use crate::json::{id, pick};
-use crate::{Client, ListedConversion, Pages, Transport};
+use crate::json::{id, list_in, pick, text};
+use crate::{Answer, Client, Error, ListedConversion, Pages, Transport};
 
 /// The most that a page of a list may hold.
 const PAGE_LEN: usize = 100;
@@ -124,8 +126,70 @@ impl<T: Transport> Client<Partnac, T> {
         filter: Filter,
         item: fn(&RawValue) -> Option<I>,
     ) -> Pages<I> {
-        let endpoint = self.platform().endpoint.clone();
-        let ask = move |_, offset| endpoint.get(&format!("/{what}?{}", filter.query(offset)));
-        Pages::counted(self, ask, ["conversions", "clicks"], item)
+        let partnac = self.platform().clone();
+        let ask = move |_, offset| partnac.list_request(what, &filter, offset);
+        Pages::counted(self, ask, NAMES, item)
     }
+}
+
+/// Where a list may be in an answer.
+const NAMES: [&str; 2] = ["conversions", "clicks"];
+
+impl Partnac {
+    pub(super) fn list_request(
+        &self,
+        what: &str,
+        filter: &Filter,
+        offset: usize,
+    ) -> Request<Bytes> {
+        let path = format!("/{what}?{}", filter.query(offset));
+        self.endpoint.get_list(&path)
+    }
+}
+
+/// Whether a page shows what is looked for.
+pub(super) enum Found {
+    Yes,
+    /// No, among so many.
+    Not {
+        len: usize,
+    },
+}
+
+/// Looks on a page for the conversion of this unique ID, if it is as wanted.
+pub(super) fn find(
+    answer: &Answer,
+    unique_id: &str,
+    is_wanted: impl Fn(&RawValue) -> bool,
+) -> Result<Found, Error> {
+    answer.accepted()?;
+    let list = list_in(answer.body(), NAMES).ok_or_else(|| answer.unreadable())?;
+    let is_found = list.iter().any(|raw| {
+        let listed = ListedConversion::read(raw);
+        listed.is_some_and(|it| it.external_id() == Some(unique_id)) && is_wanted(raw)
+    });
+    Ok(if is_found {
+        Found::Yes
+    } else {
+        Found::Not { len: list.len() }
+    })
+}
+
+/// Returns `true` if the conversion names a refund by this ID: in `external_refund_id`, or in that of
+/// one of its `refunds`. *Documented nowhere:* whether a list shows refunds; the field's name is that
+/// of the request.
+pub(super) fn has_refund(conversion: &RawValue, refund: &str) -> bool {
+    let Some([own, refunds]) = pick(
+        conversion.get().as_bytes(),
+        ["external_refund_id", "refunds"],
+    ) else {
+        return false;
+    };
+    let is_it = |raw: &RawValue| text(raw).is_some_and(|id| id == refund);
+    let listed = refunds.and_then(|refunds| list_in(refunds.get().as_bytes(), ["refunds", "data"]));
+    let mut ids = listed.into_iter().flatten().filter_map(|raw| {
+        let [id] = pick(raw.get().as_bytes(), ["external_refund_id"])?;
+        id
+    });
+    own.is_some_and(is_it) || ids.any(is_it)
 }

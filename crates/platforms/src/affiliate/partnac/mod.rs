@@ -1,24 +1,22 @@
 //! Partnac. Paths and request fields are documented; statuses, error bodies and the shape of
 //! answers are not.
 
+mod clicks;
 mod lists;
+mod wire;
 
-use std::collections::BTreeMap;
-
-use bytes::Bytes;
 use http::Request;
 use http::header::AUTHORIZATION;
-use serde::Serialize;
-use serde_json::Value;
-use tower_referral::{ClickId, ClickRequest, ReferralKey};
+use tower_referral::{ClickId, ReferralKey};
 
+pub use self::clicks::{Landing, click_id_cookie};
 pub use self::lists::{Filter, ListedClick};
-use crate::endpoint::{Endpoint, encoded};
-use crate::json::Number;
+use self::lists::{Found, find};
+use self::wire::{Credited, unique_id};
+use crate::endpoint::Endpoint;
 use crate::report::Details;
 use crate::{
-    Answer, ClickApi, ConfigError, CreatedClick, Error, Outcome, PlatformIds, Receipt, Refund,
-    Report, ReportApi, Sale, SaleUpdate, SignUp, Step, Unsupported,
+    Answer, ConfigError, Error, Outcome, PlatformIds, Receipt, Report, ReportApi, Step, Unsupported,
 };
 
 /// The Partnac platform: `https://api.partnac.com/v1/tracking`, with the API key as a bearer token.
@@ -26,18 +24,23 @@ use crate::{
 /// A sign-up is a conversion of type `lead` under the unique ID `signup:CUSTOMER`, so that a
 /// customer and an order of the same ID are two things; a sale is a conversion of type `sale`, or
 /// `subscription` where it is a payment of one, under the order's ID. A report's
-/// [action](Sale::with_action) is another type: `sale`, `lead`, `referral`, `subscription` or
+/// [action](crate::Sale::with_action) is another type: `sale`, `lead`, `referral`, `subscription` or
 /// `custom`. Both are credited by the referral key together with the click ID; without a key, by the
-/// coupon. E-mail addresses and names aren't sent.
+/// coupon ([`coupon_wins`](Self::coupon_wins) turns that round). E-mail addresses and names aren't
+/// sent.
 ///
 /// *Documented nowhere:* the statuses and shapes of all answers. A JSON 409 is
-/// [`Outcome::Duplicate`]. A JSON refusal (400, 404, 422) of a conversion with a click ID is
-/// followed by one repeat without it, and then by one with the coupon in the key's place, where
-/// there is one; a refusal that stays is a permanent failure, for a person to look at.
+/// [`Outcome::Duplicate`]. A conversion that is refused in JSON (a 4xx other than 401, 402, 403, 408
+/// and 429, or a 2xx whose body says no) is sent once more without its click ID, and then with the
+/// coupon in the key's place, where there is one. If it is refused for good, the last 1000
+/// conversions of the list are looked through for its unique ID: there, it is a duplicate; not
+/// there, the refusal is a permanent failure, for a person to look at. A refund whose outcome is
+/// unknown is looked for in the same way, by its [ID](crate::Refund::with_id).
 #[derive(Clone, Debug)]
 pub struct Partnac {
     endpoint: Endpoint,
     keep_paid_earnings: bool,
+    coupon_wins: bool,
 }
 
 impl Partnac {
@@ -52,6 +55,7 @@ impl Partnac {
         Ok(Self {
             endpoint,
             keep_paid_earnings: false,
+            coupon_wins: false,
         })
     }
 
@@ -67,276 +71,210 @@ impl Partnac {
 
     /// Leaves partners what was paid out to them already when money goes back
     /// (`reverse_paid_earnings`, on by Partnac's default), unless a refund
-    /// [says otherwise](Refund::with_reverse_paid_earnings).
+    /// [says otherwise](crate::Refund::with_reverse_paid_earnings).
     #[must_use]
     pub fn keep_paid_earnings(mut self) -> Self {
         self.keep_paid_earnings = true;
         self
     }
-}
 
-#[derive(Serialize)]
-struct ClickBody<'a> {
-    partnership_code: &'a str,
-    click_url: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    referrer_url: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ip_address: Option<std::net::IpAddr>,
-}
-
-impl ClickApi for Partnac {
-    fn click_request(&self, click: &ClickRequest) -> Request<Bytes> {
-        let body = ClickBody {
-            partnership_code: click.key.as_str(),
-            click_url: &click.landing_url,
-            referrer_url: click.referrer.as_deref(),
-            ip_address: click.ip,
-        };
-        self.endpoint.post("/clicks", &body)
+    /// Credits whom the coupon belongs to where a report has both a coupon and a referral; by
+    /// default the referral wins. What loses is tried if the other is refused.
+    #[must_use]
+    pub fn coupon_wins(mut self) -> Self {
+        self.coupon_wins = true;
+        self
     }
-
-    /// Where the click ID is in the answer is documented nowhere: `click_id`, `id` and `session_id`
-    /// are tried, at the top and under `data`.
-    fn read_click(&self, answer: &Answer) -> Result<CreatedClick, Error> {
-        answer.accepted()?;
-        CreatedClick::read(answer, ["click_id", "id", "session_id"])
-    }
-}
-
-#[derive(Serialize)]
-struct ConversionBody<'a> {
-    partnership_code: &'a str,
-    unique_id: &'a str,
-    conversion_type: &'a str,
-    amount: Amount,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    campaign_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    session_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    metadata: BTreeMap<String, Value>,
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Amount {
-    Of(Number),
-    Nothing(u8),
-}
-
-#[derive(Serialize)]
-struct RefundBody<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    amount: Option<Number>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    external_refund_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reverse_paid_earnings: Option<bool>,
-}
-
-#[derive(Serialize)]
-struct UpdateBody<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    amount: Option<Number>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    unique_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    metadata: &'a BTreeMap<String, Value>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    recalculate_commissions: bool,
 }
 
 /// Where an exchange with Partnac is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stage(At);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum At {
-    /// A conversion was sent, credited by key and click ID,
-    ByClick,
-    /// by the key alone,
-    ByKey,
-    /// by the coupon in the key's place.
-    ByCoupon,
+    /// A conversion was sent, credited by the try of this number.
+    Told(usize),
+    /// It was refused with this error, and the list is looked through for it.
+    Refused(Error, Position),
     Refund,
+    /// The list is looked through for a refund.
+    RefundLookUp(Position),
     Update,
 }
 
-/// What Partnac takes as a conversion's type.
-const TYPES: [&str; 5] = ["sale", "lead", "referral", "subscription", "custom"];
+/// How far the list was looked through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Position {
+    pages: u8,
+    offset: usize,
+}
+
+/// The most pages of a hundred conversions that are looked through.
+const MAX_PAGES: u8 = 10;
 
 impl Partnac {
-    /// Returns the conversion, credited by the first of what it has from `first` on.
-    fn convert(&self, report: &Report, first: At) -> Result<Step<Stage>, Error> {
-        let Some(details) = report.details() else {
-            return Err(Error::Unsupported(Unsupported::Kind(report.kind())));
-        };
+    /// Returns what a report can be credited by, in the order in which it is tried.
+    fn tries<'a>(&self, details: &'a Details) -> Vec<Credited<'a>> {
         let credit = details.credit();
         let key = credit
             .and_then(|credit| credit.key())
             .map(ReferralKey::as_str);
         let click_id = credit.and_then(|credit| credit.click_id());
         let click_id = click_id.map(ClickId::as_str);
-        let coupon = details.coupon.as_deref();
-        let (at, code, session_id) = match (key, click_id, coupon) {
-            (Some(key), Some(click_id), _) if first <= At::ByClick => {
-                (At::ByClick, key, Some(click_id))
-            }
-            (Some(key), _, _) if first <= At::ByKey => (At::ByKey, key, None),
-            (_, _, Some(coupon)) if first <= At::ByCoupon => (At::ByCoupon, coupon, None),
-            _ => return Ok(Outcome::NotAttributed.into()),
+        // A click ID is of its key and of no other code.
+        let by_click = key.filter(|_| click_id.is_some()).map(|code| Credited {
+            code,
+            session_id: click_id,
+        });
+        let by = |code| Credited {
+            code,
+            session_id: None,
+        };
+        let by_key = key.map(by);
+        let by_coupon = details.coupon.as_deref().map(by);
+        let order = if self.coupon_wins {
+            [by_coupon, by_click, by_key]
+        } else {
+            [by_click, by_key, by_coupon]
+        };
+        order.into_iter().flatten().collect()
+    }
+
+    /// Returns the conversion, credited by the try of this number; `None` if there is none.
+    fn convert(&self, report: &Report, at: usize) -> Result<Option<Step<Stage>>, Error> {
+        let Some(details) = report.details() else {
+            return Err(Error::Unsupported(Unsupported::Kind(report.kind())));
+        };
+        let Some(by) = self.tries(details).get(at).copied() else {
+            return Ok(None);
         };
         let request = match report {
-            Report::SignUp(sign_up) => self.lead(sign_up, code, session_id)?,
-            Report::Sale(sale) => self.sale(sale, code, session_id)?,
+            Report::SignUp(sign_up) => self.lead(sign_up, by)?,
+            Report::Sale(sale) => self.sale(sale, by)?,
             _ => return Err(Error::Unsupported(Unsupported::Kind(report.kind()))),
         };
-        Ok(Step::send(request, Stage(at)))
+        Ok(Some(Step::send(request, Stage(At::Told(at)))))
     }
 
-    fn lead(
-        &self,
-        sign_up: &SignUp,
-        code: &str,
-        session_id: Option<&str>,
-    ) -> Result<Request<Bytes>, Error> {
-        let missing = Error::Unsupported(Unsupported::MissingField("customer"));
-        let customer = sign_up.customer().ok_or(missing)?;
-        let mut metadata = metadata(&sign_up.details);
-        metadata.insert("customer_id".to_owned(), customer.into());
-        let body = ConversionBody {
-            partnership_code: code,
-            unique_id: &format!("signup:{customer}"),
-            conversion_type: type_of(sign_up.action(), "lead")?,
-            amount: Amount::Nothing(0),
-            campaign_id: sign_up.campaign(),
-            session_id,
-            metadata,
-        };
-        Ok(self.endpoint.post("/conversions", &body))
-    }
-
-    fn sale(
-        &self,
-        sale: &Sale,
-        code: &str,
-        session_id: Option<&str>,
-    ) -> Result<Request<Bytes>, Error> {
-        if sale.order().starts_with("signup:") {
-            // It would be taken for a customer's sign-up.
-            return Err(Error::Unsupported(Unsupported::Value("order")));
+    fn told(&self, report: &Report, at: usize, answer: &Answer) -> Result<Step<Stage>, Error> {
+        if answer.is_conflict() {
+            return Ok(Outcome::Duplicate.into());
         }
-        let mut metadata = metadata(&sale.details);
-        let facts = [
-            ("currency", Some(sale.amount_ref().currency())),
-            ("customer_id", Some(sale.customer())),
-            ("product_id", sale.product()),
-            ("product_type", sale.product_type()),
-            ("commission_type", sale.commission_type()),
-            ("interval", sale.interval()),
-        ];
-        for (name, fact) in facts {
-            if let Some(fact) = fact {
-                metadata.insert(name.to_owned(), fact.into());
+        let Err(error) = answer.accepted_json() else {
+            let ids = PlatformIds {
+                sale: answer.id(["conversion_id", "id"]),
+                ..PlatformIds::default()
+            };
+            return Ok(Receipt::new(Outcome::Recorded).with_ids(ids).into());
+        };
+        if !answer.is_refused() {
+            return Err(error);
+        }
+        match self.convert(report, at + 1)? {
+            Some(next) => Ok(next),
+            None => {
+                let from = Position::default();
+                let request = self.page(report, from);
+                Ok(Step::send(request, Stage(At::Refused(error, from))))
             }
         }
-        if let Some(paid_at) = sale.paid_at() {
-            metadata.insert("paid_at".to_owned(), rfc3339(paid_at).into());
-        }
-        let usual = if sale.is_subscription() {
-            "subscription"
-        } else {
-            "sale"
-        };
-        let body = ConversionBody {
-            partnership_code: code,
-            unique_id: sale.order(),
-            conversion_type: type_of(sale.action(), usual)?,
-            amount: Amount::Of(Number(sale.amount())),
-            campaign_id: sale.campaign(),
-            session_id,
-            metadata,
-        };
-        Ok(self.endpoint.post("/conversions", &body))
     }
 
-    fn refund(&self, refund: &Refund) -> Request<Bytes> {
-        let keep = self.keep_paid_earnings.then_some(false);
-        let body = RefundBody {
-            amount: refund.amount().map(Number),
-            reason: refund.reason(),
-            external_refund_id: refund.id(),
-            reverse_paid_earnings: refund.reverse_paid_earnings().or(keep),
+    fn page(&self, report: &Report, position: Position) -> Request<bytes::Bytes> {
+        let campaign = report.details().and_then(|it| it.campaign.as_deref());
+        let filter = match campaign {
+            Some(campaign) => Filter::all().campaign(campaign),
+            None => Filter::all(),
         };
-        let path = format!("/conversions/{}/refund", encoded(refund.order()));
-        self.endpoint.post(&path, &body)
+        self.list_request("conversions", &filter, position.offset)
     }
 
-    fn update(&self, update: &SaleUpdate) -> Request<Bytes> {
-        let body = UpdateBody {
-            amount: update.amount().map(Number),
-            unique_id: update.new_order(),
-            metadata: update.metadata(),
-            recalculate_commissions: update.recalculates_commissions(),
-        };
-        let path = format!("/conversions/{}", encoded(update.order()));
-        self.endpoint.patch(&path, &body)
+    /// Returns the next page's position, if one is to be looked through.
+    fn after(position: Position, len: usize) -> Option<Position> {
+        (len > 0 && position.pages + 1 < MAX_PAGES).then(|| Position {
+            pages: position.pages + 1,
+            offset: position.offset + len,
+        })
     }
-}
 
-/// The facts of a report under the names that Partnac knows.
-fn metadata(details: &Details) -> BTreeMap<String, Value> {
-    let mut metadata = details.metadata.clone();
-    let ip = details.ip.map(|ip| ip.to_string());
-    let facts = [
-        ("coupon_code", details.coupon.as_deref()),
-        ("ip_address", ip.as_deref()),
-        ("user_agent", details.user_agent.as_deref()),
-        ("referral_url", details.referral_url.as_deref()),
-    ];
-    for (name, fact) in facts {
-        if let Some(fact) = fact {
-            metadata.insert(name.to_owned(), fact.into());
+    fn looked_for_refused(
+        &self,
+        report: &Report,
+        refusal: Error,
+        position: Position,
+        answer: &Answer,
+    ) -> Result<Step<Stage>, Error> {
+        let id = unique_id(report).unwrap_or_default();
+        match find(answer, &id, |_| true) {
+            Ok(Found::Yes) => Ok(Outcome::Duplicate.into()),
+            Ok(Found::Not { len }) => match Self::after(position, len) {
+                Some(next) => {
+                    let request = self.page(report, next);
+                    Ok(Step::send(request, Stage(At::Refused(refusal, next))))
+                }
+                None => Err(refusal),
+            },
+            // The list is away: the same report may be sent again, and asked for again.
+            Err(error) if error.advice(true) != crate::Advice::Permanent => match error {
+                Error::Unreadable { .. } => Err(refusal),
+                error => Err(error),
+            },
+            Err(_) => Err(refusal),
         }
     }
-    if !details.tags.is_empty() {
-        metadata.insert("tags".to_owned(), details.tags.clone().into());
+
+    fn looked_for_refund(
+        &self,
+        report: &Report,
+        position: Position,
+        answer: &Answer,
+    ) -> Result<Step<Stage>, Error> {
+        let Report::Refund(refund) = report else {
+            return Err(Error::NotListed);
+        };
+        let (order, id) = (refund.order(), refund.id().unwrap_or_default());
+        match find(answer, order, |listed| lists::has_refund(listed, id))? {
+            Found::Yes => Ok(Outcome::Duplicate.into()),
+            Found::Not { len } => match Self::after(position, len) {
+                Some(next) => {
+                    let request = self.page(report, next);
+                    Ok(Step::send(request, Stage(At::RefundLookUp(next))))
+                }
+                None => Err(Error::NotListed),
+            },
+        }
     }
-    metadata
-}
-
-fn type_of<'a>(action: Option<&'a str>, usual: &'a str) -> Result<&'a str, Error> {
-    match action {
-        None => Ok(usual),
-        Some(action) if TYPES.contains(&action) => Ok(action),
-        Some(_) => Err(Error::Unsupported(Unsupported::Value("action"))),
-    }
-}
-
-fn rfc3339(at: time::OffsetDateTime) -> String {
-    // Years of five digits have no such form.
-    at.format(&time::format_description::well_known::Rfc3339)
-        .unwrap_or_default()
-}
-
-/// Returns what follows from a refused conversion: another credit to try.
-fn is_refused(answer: &Answer) -> bool {
-    answer
-        .refusal()
-        .is_some_and(|refusal| matches!(refusal.status().as_u16(), 400 | 404 | 422))
 }
 
 impl ReportApi for Partnac {
     type Stage = Stage;
 
     fn begin(&self, report: &Report, _: &PlatformIds) -> Result<Step<Stage>, Error> {
+        report.refuse_fields_except(&[
+            "coupon",
+            "tags",
+            "referral_url",
+            "campaign",
+            "action",
+            "ip",
+            "user_agent",
+            "metadata",
+            "signed_up_at",
+            "product",
+            "product_type",
+            "interval",
+            "commission_type",
+            "paid_at",
+            "reverse_paid_earnings",
+            "new_order",
+        ])?;
         match report {
-            Report::Refund(refund) => Ok(Step::send(self.refund(refund), Stage(At::Refund))),
+            Report::Refund(refund) => Ok(Step::send(self.refund(refund)?, Stage(At::Refund))),
             Report::SaleUpdate(update) => Ok(Step::send(self.update(update), Stage(At::Update))),
-            _ => self.convert(report, At::ByClick),
+            _ => Ok(self
+                .convert(report, 0)?
+                .unwrap_or_else(|| Outcome::NotAttributed.into())),
         }
     }
 
@@ -347,37 +285,28 @@ impl ReportApi for Partnac {
         stage: Stage,
         answer: &Answer,
     ) -> Result<Step<Stage>, Error> {
-        let mut ids = PlatformIds::default();
         match stage.0 {
-            At::ByClick | At::ByKey | At::ByCoupon => {
-                if answer.is_conflict() {
-                    return Ok(Outcome::Duplicate.into());
-                }
-                let rest = match stage.0 {
-                    At::ByClick => Some(At::ByKey),
-                    At::ByKey => Some(At::ByCoupon).filter(|_| report.coupon().is_some()),
-                    _ => None,
-                };
-                if let Some(rest) = rest
-                    && is_refused(answer)
-                {
-                    return self.convert(report, rest);
-                }
-                answer.accepted_json()?;
-                ids.sale = answer.id(["conversion_id", "id"]);
+            At::Told(at) => self.told(report, at, answer),
+            At::Refused(error, position) => {
+                self.looked_for_refused(report, error, position, answer)
             }
+            At::RefundLookUp(position) => self.looked_for_refund(report, position, answer),
             // No such conversion: it was credited to nobody, or isn't there yet.
-            At::Refund | At::Update if answer.is_not_found() => {
-                return Ok(Outcome::NotAttributed.into());
-            }
+            At::Refund | At::Update if answer.is_not_found() => Ok(Outcome::NotAttributed.into()),
             At::Refund => {
                 // Nothing is said about the answer, so it may be empty; a page is none.
                 answer.read_or_default::<Option<serde::de::IgnoredAny>>()?;
-                ids.refund = answer.id(["refund_id", "id"]);
+                let ids = PlatformIds {
+                    refund: answer.id(["refund_id", "id"]),
+                    ..PlatformIds::default()
+                };
+                Ok(Receipt::new(Outcome::Recorded).with_ids(ids).into())
             }
-            At::Update => answer.accepted()?,
+            At::Update => {
+                answer.accepted()?;
+                Ok(Outcome::Recorded.into())
+            }
         }
-        Ok(Receipt::new(Outcome::Recorded).with_ids(ids).into())
     }
 
     /// Conversions are unique by `unique_id`, and the same change twice is one change; nothing is
@@ -386,7 +315,18 @@ impl ReportApi for Partnac {
         !matches!(report, Report::Refund(_))
     }
 
-    fn check_request(&self) -> Option<Request<Bytes>> {
+    fn settle(&self, report: &Report, _: &PlatformIds) -> Option<Step<Stage>> {
+        match report {
+            // A refund without an ID is told from no other.
+            Report::Refund(refund) => refund.id()?,
+            _ => return None,
+        };
+        let from = Position::default();
+        let request = self.page(report, from);
+        Some(Step::send(request, Stage(At::RefundLookUp(from))))
+    }
+
+    fn check_request(&self) -> Option<Request<bytes::Bytes>> {
         Some(self.endpoint.get("/conversions?limit=1&offset=0"))
     }
 }

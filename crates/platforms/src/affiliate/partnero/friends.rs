@@ -4,17 +4,23 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use http::StatusCode;
+use bytes::Bytes;
+use http::{Request, StatusCode};
 use serde::Serialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::PartneroFriends;
+use super::links::{is_web_link, without_script_links};
+use super::refunds::transactions_of;
 use super::wire::next_page;
-use crate::endpoint::encoded;
+use crate::endpoint::{Endpoint, encoded};
 use crate::json::{Number, list_in};
 use crate::pages::{Page, Pages};
 use crate::report::Id;
-use crate::{Client, Error, InvalidId, Money, ReportError, Transport, Unsupported};
+use crate::{
+    Client, Error, InvalidId, ListedConversion, Money, Receipt, ReportError, Transport, Unsupported,
+};
 
 /// A customer of a refer-a-friend program, as Partnero knows one. `Debug` hides all of it.
 #[derive(Clone, PartialEq)]
@@ -25,8 +31,15 @@ pub struct Friend {
 }
 
 impl Friend {
+    /// Returns the customer whom the answer to a sign-up shows, to be stored for the customer's
+    /// page; `None` if the receipt is of something else.
+    #[must_use]
+    pub fn of_sign_up(receipt: &Receipt) -> Option<Self> {
+        Self::read(receipt.data().clone()).filter(|friend| friend.id.is_some())
+    }
+
     fn read(json: Value) -> Option<Self> {
-        let json = match json {
+        let json = match without_script_links(json) {
             Value::Object(mut object) => match object.remove("data") {
                 Some(data @ Value::Object(_)) => data,
                 Some(_) => return None,
@@ -39,7 +52,12 @@ impl Friend {
             link => text_in(link, &["url", "link"]),
         };
         let link = json.get("referral_link").and_then(link_of);
-        let first = || link_of(json.get("referral_links")?.get(0)?);
+        let first = || {
+            json.get("referral_links")?
+                .as_array()?
+                .iter()
+                .find_map(link_of)
+        };
         Some(Self {
             id: text_in(&json, &["id", "key"]),
             referral_link: link.or_else(first).filter(|link| is_web_link(link)),
@@ -65,7 +83,7 @@ impl Friend {
         self.json.get("referrals_count")?.as_u64()
     }
 
-    /// All that Partnero says of the customer.
+    /// All that Partnero says of the customer, without links that would run a script.
     #[must_use]
     pub fn json(&self) -> &Value {
         &self.json
@@ -121,14 +139,42 @@ impl<T: Transport> Client<PartneroFriends, T> {
     ///
     /// As [`Client::report`].
     pub async fn credit_friend(&self, customer: &str, amount: Money) -> Result<(), ReportError> {
-        let refuse = |error| ReportError::new(error, false);
-        let path = format!("{}/balance/credit", path_of(customer).map_err(refuse)?);
         let body = Credit {
             amount: Number(amount),
             amount_units: amount.currency(),
             is_currency: true,
         };
-        let request = self.platform().endpoint.post(&path, &body);
+        self.credit(customer, &body).await
+    }
+
+    /// Gives a customer points, which are no money (`is_currency: false`): so many of what the program
+    /// calls this, for instance `points`. Partnero doesn't recognise a duplicate.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::report`].
+    pub async fn credit_friend_points(
+        &self,
+        customer: &str,
+        points: u64,
+        units: &str,
+    ) -> Result<(), ReportError> {
+        let body = Credit {
+            amount: points,
+            amount_units: units,
+            is_currency: false,
+        };
+        self.credit(customer, &body).await
+    }
+
+    async fn credit<A: Serialize>(
+        &self,
+        customer: &str,
+        body: &Credit<'_, A>,
+    ) -> Result<(), ReportError> {
+        let refuse = |error| ReportError::new(error, false);
+        let path = format!("{}/balance/credit", path_of(customer).map_err(refuse)?);
+        let request = self.platform().endpoint.post(&path, body);
         let secrets = std::iter::once(customer);
         let answer = self.tell(request, secrets, false).await?;
         answer.accepted().map_err(refuse)
@@ -141,7 +187,7 @@ impl<T: Transport> Client<PartneroFriends, T> {
         if answer.is_not_found() {
             return Ok(None);
         }
-        answer.read().map(Some)
+        answer.read().map(without_script_links).map(Some)
     }
 
     /// Whom a customer has referred. Partnero names the next page by its URL, which is followed on
@@ -154,23 +200,62 @@ impl<T: Transport> Client<PartneroFriends, T> {
     pub fn friend_referrals(&self, customer: &str) -> Result<Pages<Friend>, Error> {
         let path = format!("{}/referrals", path_of(customer)?);
         let endpoint = self.platform().endpoint.clone();
-        let first = endpoint.get(&path);
-        let mut seen = HashSet::from([first.uri().clone()]);
-        Ok(Pages::new(self, first, move |answer| {
-            answer.accepted()?;
-            let list = list_in(answer.body(), ["referrals", "data"]);
-            let list = list.ok_or_else(|| answer.unreadable())?;
-            let friend = |json: &str| Friend::read(serde_json::from_str(json).ok()?);
-            let items = list.iter().filter_map(|raw| friend(raw.get())).collect();
-            let next = next_page(&endpoint, answer)?;
-            if let Some(next) = &next
-                && !seen.insert(next.uri().clone())
-            {
-                return Err(Error::EndlessList);
-            }
-            Ok(Page { items, next })
-        }))
+        let first = endpoint.get_list(&path);
+        let friend = |raw: &RawValue| Friend::read(serde_json::from_str(raw.get()).ok()?);
+        Ok(linked(self, endpoint, first, ["referrals", "data"], friend))
     }
+}
+
+/// Lists what a customer has bought, page by page, as Partnero names the pages.
+pub(super) fn transactions<P, T>(
+    client: &Client<P, T>,
+    endpoint: &Endpoint,
+    customer: &str,
+) -> Result<Pages<ListedConversion>, Error>
+where
+    P: Send + Sync + 'static,
+    T: Transport,
+{
+    path_of(customer)?;
+    let first = endpoint.get_list(&transactions_of(customer));
+    let names = ["transactions", "data"];
+    let endpoint = endpoint.clone();
+    Ok(linked(
+        client,
+        endpoint,
+        first,
+        names,
+        ListedConversion::read,
+    ))
+}
+
+/// A list whose pages name the next one.
+fn linked<P, T, I>(
+    client: &Client<P, T>,
+    endpoint: Endpoint,
+    first: Request<Bytes>,
+    names: [&'static str; 2],
+    item: fn(&RawValue) -> Option<I>,
+) -> Pages<I>
+where
+    P: Send + Sync + 'static,
+    T: Transport,
+    I: Send + 'static,
+{
+    let mut seen = HashSet::from([first.uri().clone()]);
+    Pages::new(client, first, move |answer| {
+        answer.accepted()?;
+        let list = list_in(answer.body(), names);
+        let list = list.ok_or_else(|| answer.unreadable())?;
+        let items = list.iter().filter_map(|raw| item(raw)).collect();
+        let next = next_page(&endpoint, answer)?;
+        if let Some(next) = &next
+            && !seen.insert(next.uri().clone())
+        {
+            return Err(Error::EndlessList);
+        }
+        Ok(Page { items, next })
+    })
 }
 
 fn path_of(customer: &str) -> Result<String, Error> {
@@ -179,16 +264,10 @@ fn path_of(customer: &str) -> Result<String, Error> {
 }
 
 #[derive(Serialize)]
-struct Credit<'a> {
-    amount: Number,
+struct Credit<'a, A> {
+    amount: A,
     amount_units: &'a str,
     is_currency: bool,
-}
-
-/// Returns `true` if it can be shown as a link: nothing but a web page is.
-fn is_web_link(link: &str) -> bool {
-    let uri = link.parse::<http::Uri>();
-    uri.is_ok_and(|uri| matches!(uri.scheme_str(), Some("https" | "http")) && uri.host().is_some())
 }
 
 /// The text or whole number in the first of these properties that has one.

@@ -2,7 +2,9 @@
 //! means another thing in each.
 
 mod friends;
+mod links;
 mod program;
+mod refunds;
 mod webhooks;
 mod wire;
 
@@ -16,13 +18,13 @@ pub use self::program::PartneroFriends;
 pub use self::webhooks::{Event, InvalidWebhook, Webhooks};
 use self::wire::{
     Customer, NewCustomer, Options, Person, Transaction, Transactions, credited, is_duplicate,
-    is_unknown_customer, is_unknown_referrer, refuse_fields, taken_back, whole_refund,
+    is_unknown_customer, is_unknown_referrer, tags,
 };
-use crate::endpoint::{Endpoint, encoded};
-use crate::json::list_in;
+use crate::endpoint::Endpoint;
+use crate::json::{data, list_in};
 use crate::{
-    Answer, Client, ConfigError, Error, ListedConversion, Outcome, PlatformIds, Receipt, Report,
-    ReportApi, ReportError, Sale, SignUp, Step, Transport, Unsupported,
+    Answer, Client, ConfigError, Error, ListedConversion, Outcome, Pages, PlatformIds, Receipt,
+    Report, ReportApi, ReportError, Sale, SignUp, Step, Transport, Unsupported,
 };
 
 const BASE_URL: &str = "https://api.partnero.com/v1";
@@ -35,17 +37,44 @@ const MAX_PAGES: u8 = 20;
 /// A sign-up is a customer of the partner whom the referral names; without a referral nothing is
 /// sent, and a partner whom Partnero doesn't know is [`Outcome::NotAttributed`]. A sale names its
 /// customer, whom Partnero knows from the sign-up. If it doesn't, and the sale has a referral, or if
-/// the customer is a [guest](Sale::guest) with one, customer and sale are made in one call. Partnero
-/// credits by the partner only: coupons and click IDs aren't sent.
+/// the customer is a [guest](Sale::guest) with one, customer and sale are made in one call: tags and
+/// the landing's URL of a sale are for that case, since any other customer has those of the sign-up.
+/// A subscription's interval is the `product_type` where the sale has none of its own. Partnero
+/// credits by the partner only: click IDs aren't sent, and coupons are refused unless
+/// [`leave_out_coupons`](Self::leave_out_coupons) says otherwise.
 ///
 /// Partnero's own documents disagree on whether it detects a duplicate sale. It is taken not to: a
 /// sale whose outcome is unknown is looked for in the customer's transactions, and is for a person
-/// to look at if it isn't there. It takes back whole sales only.
+/// to look at if it isn't there. It takes back whole sales only: a partial refund is refused, until
+/// the parts make the whole ([`Refund::with_total_refunded`](crate::Refund::with_total_refunded)), or
+/// done by a [smaller sale](Self::replace_partly_refunded).
 #[derive(Clone, Debug)]
 pub struct Partnero {
     endpoint: Endpoint,
     partner_by: PartnerBy,
+    options: ProgramOptions,
 }
+
+/// What both kinds of program have in common.
+#[derive(Clone, Copy, Debug, Default)]
+struct ProgramOptions {
+    leaves_out_coupons: bool,
+    replaces_partly_refunded: bool,
+}
+
+impl ProgramOptions {
+    /// Refuses what Partnero has no place for.
+    fn check(self, report: &Report, taken: &[&str]) -> Result<(), Error> {
+        let mut taken = taken.to_vec();
+        if self.leaves_out_coupons {
+            taken.push("coupon");
+        }
+        report.refuse_fields_except(&taken)
+    }
+}
+
+/// What a sale may have in any program.
+const SALE_FIELDS: [&str; 5] = ["action", "product", "product_type", "interval", "paid_at"];
 
 /// What a referral key is to Partnero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,6 +100,7 @@ impl Partnero {
         Ok(Self {
             endpoint,
             partner_by: PartnerBy::Key,
+            options: ProgramOptions::default(),
         })
     }
 
@@ -91,6 +121,29 @@ impl Partnero {
         self
     }
 
+    /// Sends reports that have a coupon without it. Partnero knows coupons from a connected checkout
+    /// only; by default a coupon is refused, so that none is lost unnoticed.
+    #[must_use]
+    pub fn leave_out_coupons(mut self) -> Self {
+        self.options.leaves_out_coupons = true;
+        self
+    }
+
+    /// Does a partial refund by deleting the sale and making a smaller one under the same key, of what
+    /// is left. The refund has to say its [customer](crate::Refund::with_customer), the
+    /// [sale's amount](crate::Refund::with_sale_amount) and the
+    /// [total](crate::Refund::with_total_refunded).
+    ///
+    /// The smaller sale is of the day on which it is made, has no product, and starts the program's
+    /// holding period anew. Between the two calls there is no sale: an attempt that ends there goes on
+    /// with the smaller sale the next time, unless nobody knows whether that arrived and the
+    /// customer's transactions don't show it, which is for a person to look at.
+    #[must_use]
+    pub fn replace_partly_refunded(mut self) -> Self {
+        self.options.replaces_partly_refunded = true;
+        self
+    }
+
     fn partner<'a>(&self, report: &'a Report) -> Option<Person<'a>> {
         let key = report.credit()?.key().map(ReferralKey::as_str)?;
         Some(match self.partner_by {
@@ -104,13 +157,14 @@ impl Partnero {
         let Some(partner) = self.partner(report) else {
             return Ok(Outcome::NotAttributed.into());
         };
-        refuse_fields(&sign_up.details, true)?;
+        self.options
+            .check(report, &["tags", "referral_url", "metadata"])?;
         let missing = Error::Unsupported(Unsupported::MissingField("customer"));
         let key = sign_up.customer().ok_or(missing)?;
         let body = NewCustomer {
             partner: Some(partner),
             key: Some(key),
-            tags: sign_up.tags(),
+            tags: tags(&sign_up.details)?,
             options: Options::referral_url(sign_up.referral_url()),
             ..NewCustomer::of(sign_up.contact())
         };
@@ -123,10 +177,9 @@ impl Partnero {
         let Some(partner) = self.partner(report) else {
             return Ok(Outcome::NotAttributed.into());
         };
-        refuse_fields(&sale.details, true)?;
         let customer = Customer {
             partner: Some(partner),
-            tags: sale.tags(),
+            tags: tags(&sale.details)?,
             ..Customer::of(sale.customer(), sale.contact())
         };
         let body = Transaction {
@@ -140,23 +193,25 @@ impl Partnero {
 }
 
 /// Returns the sale to a customer whom Partnero knows.
-fn known_sale(endpoint: &Endpoint, sale: &Sale, at: At) -> Result<Step<Stage>, Error> {
-    refuse_fields(&sale.details, true)?;
+fn known_sale(endpoint: &Endpoint, sale: &Sale, at: At) -> Step<Stage> {
     let body = Transaction {
         customer: Some(Customer::known(sale.customer())),
         ..Transaction::of(sale)
     };
     let request = endpoint.post("/transactions", &body);
-    Ok(Step::send(request, Stage(at)))
+    Step::send(request, Stage(at))
 }
 
 /// Returns the request for the transactions of a sale's customer.
 fn look_up(endpoint: &Endpoint, report: &Report) -> Option<Step<Stage>> {
-    let Report::Sale(sale) = report else {
-        return None;
-    };
-    let path = format!("/customers/{}/transactions", encoded(sale.customer()));
-    Some(Step::send(endpoint.get(&path), Stage(At::LookUp(1))))
+    match report {
+        Report::Sale(sale) => {
+            let request = endpoint.get_list(&refunds::transactions_of(sale.customer()));
+            Some(Step::send(request, Stage(At::LookUp(1))))
+        }
+        Report::Refund(refund) => refunds::settle(endpoint, refund),
+        _ => None,
+    }
 }
 
 /// Looks for a sale among a customer's transactions, page by page.
@@ -182,10 +237,17 @@ fn looked_up(
     }
 }
 
+/// Reads the answer to a sale. "Ignored" may be a 2xx without a transaction: then nobody is credited.
 fn recorded(answer: &Answer) -> Result<Step<Stage>, Error> {
     answer.accepted_json()?;
+    let is_ignored = data(answer.body())
+        .is_some_and(|data| matches!(data.get(), "null" | "[]" | "{}" | "false"));
     // What Partnero calls the key is our own ID.
-    Ok(Outcome::Recorded.into())
+    Ok(if is_ignored {
+        Outcome::NotAttributed.into()
+    } else {
+        Outcome::Recorded.into()
+    })
 }
 
 /// Where an exchange with Partnero is.
@@ -204,6 +266,11 @@ enum At {
     /// Customer and sale in one call, or, among friends, the customer before the sale.
     Customer,
     Refund,
+    /// The sale was deleted, to be replaced by a smaller one.
+    ReplacedSale,
+    SmallerSale,
+    /// The customer's transactions are looked through for what a refund has left, this page of them.
+    RefundLookUp(u8),
     /// The customer's transactions are looked through, this page of them.
     LookUp(u8),
 }
@@ -211,12 +278,26 @@ enum At {
 impl ReportApi for Partnero {
     type Stage = Stage;
 
-    fn begin(&self, report: &Report, _: &PlatformIds) -> Result<Step<Stage>, Error> {
+    fn begin(&self, report: &Report, ids: &PlatformIds) -> Result<Step<Stage>, Error> {
         match report {
             Report::SignUp(sign_up) => self.sign_up(report, sign_up),
-            Report::Sale(sale) if sale.is_guest() => self.sale_with_customer(report, sale),
-            Report::Sale(sale) => known_sale(&self.endpoint, sale, At::Sale),
-            Report::Refund(refund) => whole_refund(&self.endpoint, refund),
+            Report::Sale(sale) => {
+                let mut taken = vec!["tags", "referral_url", "metadata"];
+                taken.extend(SALE_FIELDS);
+                self.options.check(report, &taken)?;
+                // Nothing but tags may be in there.
+                tags(&sale.details)?;
+                if sale.is_guest() {
+                    self.sale_with_customer(report, sale)
+                } else {
+                    Ok(known_sale(&self.endpoint, sale, At::Sale))
+                }
+            }
+            Report::Refund(refund) => {
+                self.options.check(report, &[])?;
+                let replaces = self.options.replaces_partly_refunded;
+                refunds::begin(&self.endpoint, refund, replaces, ids)
+            }
             _ => Err(Error::Unsupported(Unsupported::Kind(report.kind()))),
         }
     }
@@ -231,11 +312,11 @@ impl ReportApi for Partnero {
         let nobody = Ok(Outcome::NotAttributed.into());
         match (stage.0, report) {
             (At::LookUp(page), _) => looked_up(&self.endpoint, report, page, answer),
-            (At::Refund, _) => taken_back(answer),
+            (at, Report::Refund(refund)) => refunds::next(&self.endpoint, refund, at, answer),
             // A guest who bought before: if it is the sale that is there already, the same answer
             // comes again.
             (At::Customer, Report::Sale(sale)) if is_duplicate(answer) => {
-                known_sale(&self.endpoint, sale, At::LastSale)
+                Ok(known_sale(&self.endpoint, sale, At::LastSale))
             }
             (_, _) if is_duplicate(answer) => Ok(Outcome::Duplicate.into()),
             (At::Sale, Report::Sale(sale)) if is_unknown_customer(answer) => {
@@ -250,9 +331,12 @@ impl ReportApi for Partnero {
     }
 
     /// Customers are unique by their key, and what was taken back isn't there any more. Of sales
-    /// nobody knows.
+    /// nobody knows, so not of smaller ones either.
     fn deduplicates(&self, report: &Report) -> bool {
-        !matches!(report, Report::Sale(_))
+        match report {
+            Report::Refund(refund) => refund.completes_whole(),
+            report => !matches!(report, Report::Sale(_)),
+        }
     }
 
     fn settle(&self, report: &Report, _: &PlatformIds) -> Option<Step<Stage>> {
@@ -273,13 +357,25 @@ impl<T: Transport> Client<Partnero, T> {
     ///
     /// The sales aren't of one customer, or as [`Client::report`] for a sale.
     pub async fn report_sales(&self, sales: &[Sale]) -> Result<Receipt, ReportError> {
-        report_sales(self, &self.platform().endpoint, sales).await
+        let platform = self.platform();
+        report_sales(self, &platform.endpoint, platform.options, sales).await
+    }
+
+    /// Lists what a customer has bought: Partnero has no list over all customers that is documented
+    /// here.
+    ///
+    /// # Errors
+    ///
+    /// The text isn't an ID.
+    pub fn list_transactions(&self, customer: &str) -> Result<Pages<ListedConversion>, Error> {
+        friends::transactions(self, &self.platform().endpoint, customer)
     }
 }
 
 async fn report_sales<P, T>(
     client: &Client<P, T>,
     endpoint: &Endpoint,
+    options: ProgramOptions,
     sales: &[Sale],
 ) -> Result<Receipt, ReportError>
 where
@@ -293,7 +389,8 @@ where
         return Err(refuse(Error::Unsupported(Unsupported::Value("customer"))));
     }
     for sale in sales {
-        refuse_fields(&sale.details, true).map_err(refuse)?;
+        let report = Report::from(sale.clone());
+        options.check(&report, &SALE_FIELDS).map_err(refuse)?;
     }
     let body = Transactions {
         customer: Customer::known(first.customer()),

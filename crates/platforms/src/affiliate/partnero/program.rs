@@ -5,15 +5,19 @@ use http::Request;
 use http::header::AUTHORIZATION;
 use tower_referral::ReferralKey;
 
+use super::links::without_script_links;
 use super::wire::{
     NewCustomer, Person, credited, customer_data, is_duplicate, is_unknown_customer,
-    is_unknown_referrer, refuse_fields, taken_back, whole_refund,
+    is_unknown_referrer,
 };
-use super::{At, BASE_URL, Stage, known_sale, look_up, looked_up, recorded, report_sales};
+use super::{
+    At, BASE_URL, ProgramOptions, SALE_FIELDS, Stage, friends, known_sale, look_up, looked_up,
+    recorded, refunds, report_sales,
+};
 use crate::endpoint::Endpoint;
 use crate::{
-    Answer, Client, ConfigError, Error, Outcome, PlatformIds, Receipt, Repeat, Report, ReportApi,
-    ReportError, Sale, Step, Transport, Unsupported,
+    Answer, Client, ConfigError, Error, ListedConversion, Outcome, Pages, PlatformIds, Receipt,
+    Repeat, Report, ReportApi, ReportError, Sale, Step, Transport, Unsupported,
 };
 
 /// A refer-a-friend program at Partnero, where customers refer customers:
@@ -45,6 +49,7 @@ use crate::{
 pub struct PartneroFriends {
     pub(super) endpoint: Endpoint,
     referrer_by_id: bool,
+    options: ProgramOptions,
 }
 
 impl PartneroFriends {
@@ -58,6 +63,7 @@ impl PartneroFriends {
         Ok(Self {
             endpoint,
             referrer_by_id: false,
+            options: ProgramOptions::default(),
         })
     }
 
@@ -78,12 +84,27 @@ impl PartneroFriends {
         self
     }
 
+    /// Sends reports that have a coupon without it, as
+    /// [`Partnero::leave_out_coupons`](super::Partnero::leave_out_coupons).
+    #[must_use]
+    pub fn leave_out_coupons(mut self) -> Self {
+        self.options.leaves_out_coupons = true;
+        self
+    }
+
+    /// Does a partial refund by deleting the sale and making a smaller one, as
+    /// [`Partnero::replace_partly_refunded`](super::Partnero::replace_partly_refunded).
+    #[must_use]
+    pub fn replace_partly_refunded(mut self) -> Self {
+        self.options.replaces_partly_refunded = true;
+        self
+    }
+
     /// Returns the customer of a sign-up or a sale.
     fn customer_of(&self, report: &Report, is_referred: bool) -> Result<Request<Bytes>, Error> {
         let Some(details) = report.details() else {
             return Err(Error::Unsupported(Unsupported::Kind(report.kind())));
         };
-        refuse_fields(details, false)?;
         let key = details.credit().and_then(|credit| credit.key());
         let referrer = key.filter(|_| is_referred).map(ReferralKey::as_str);
         let body = NewCustomer {
@@ -111,15 +132,28 @@ impl PartneroFriends {
 impl ReportApi for PartneroFriends {
     type Stage = Stage;
 
-    fn begin(&self, report: &Report, _: &PlatformIds) -> Result<Step<Stage>, Error> {
+    fn begin(&self, report: &Report, ids: &PlatformIds) -> Result<Step<Stage>, Error> {
+        let person = ["metadata", "date_of_birth"];
         match report {
             Report::SignUp(_) => {
+                self.options.check(report, &person)?;
                 let request = self.customer_of(report, true)?;
                 Ok(Step::send(request, Stage(At::SignUp)))
             }
-            Report::Sale(sale) if sale.is_guest() => self.customer_first(report),
-            Report::Sale(sale) => known_sale(&self.endpoint, sale, At::Sale),
-            Report::Refund(refund) => whole_refund(&self.endpoint, refund),
+            Report::Sale(sale) => {
+                self.options
+                    .check(report, &[&SALE_FIELDS[..], &person].concat())?;
+                if sale.is_guest() {
+                    self.customer_first(report)
+                } else {
+                    Ok(known_sale(&self.endpoint, sale, At::Sale))
+                }
+            }
+            Report::Refund(refund) => {
+                self.options.check(report, &[])?;
+                let replaces = self.options.replaces_partly_refunded;
+                refunds::begin(&self.endpoint, refund, replaces, ids)
+            }
             _ => Err(Error::Unsupported(Unsupported::Kind(report.kind()))),
         }
     }
@@ -135,7 +169,7 @@ impl ReportApi for PartneroFriends {
         let has_referrer = report.credit().is_some_and(|credit| credit.key().is_some());
         match (stage.0, report) {
             (At::LookUp(page), _) => looked_up(&self.endpoint, report, page, answer),
-            (At::Refund, _) => taken_back(answer),
+            (at, Report::Refund(refund)) => refunds::next(&self.endpoint, refund, at, answer),
             (At::Customer, Report::Sale(sale)) => {
                 if is_unknown_referrer(answer) {
                     return nobody;
@@ -143,7 +177,7 @@ impl ReportApi for PartneroFriends {
                 if !is_duplicate(answer) {
                     answer.accepted()?;
                 }
-                known_sale(&self.endpoint, sale, At::LastSale)
+                Ok(known_sale(&self.endpoint, sale, At::LastSale))
             }
             (_, _) if is_duplicate(answer) => Ok(Outcome::Duplicate.into()),
             (At::SignUp, Report::SignUp(_)) if has_referrer && is_unknown_referrer(answer) => {
@@ -151,13 +185,13 @@ impl ReportApi for PartneroFriends {
                 Ok(Step::send(request, Stage(At::SignUpAlone)))
             }
             (At::SignUp, _) if has_referrer => Ok(credited(answer, "referring_customer")?.into()),
-            (At::SignUp, _) => {
-                let data = answer.read::<serde_json::Value>()?;
-                Ok(Receipt::new(Outcome::Recorded).with_data(data).into())
-            }
-            (At::SignUpAlone, _) => {
-                answer.accepted()?;
-                nobody
+            (At::SignUp | At::SignUpAlone, _) => {
+                let data = without_script_links(answer.read::<serde_json::Value>()?);
+                let outcome = match stage.0 {
+                    At::SignUp => Outcome::Recorded,
+                    _ => Outcome::NotAttributed,
+                };
+                Ok(Receipt::new(outcome).with_data(data).into())
             }
             (At::Sale, Report::Sale(_)) if is_unknown_customer(answer) => {
                 if has_referrer {
@@ -175,6 +209,7 @@ impl ReportApi for PartneroFriends {
     fn deduplicates(&self, report: &Report) -> bool {
         match report {
             Report::SignUp(sign_up) => sign_up.customer().is_some(),
+            Report::Refund(refund) => refund.completes_whole(),
             report => !matches!(report, Report::Sale(_)),
         }
     }
@@ -196,6 +231,16 @@ impl<T: Transport> Client<PartneroFriends, T> {
     ///
     /// As there.
     pub async fn report_sales(&self, sales: &[Sale]) -> Result<Receipt, ReportError> {
-        report_sales(self, &self.platform().endpoint, sales).await
+        let platform = self.platform();
+        report_sales(self, &platform.endpoint, platform.options, sales).await
+    }
+
+    /// Lists what a customer has bought.
+    ///
+    /// # Errors
+    ///
+    /// The text isn't an ID.
+    pub fn list_transactions(&self, customer: &str) -> Result<Pages<ListedConversion>, Error> {
+        friends::transactions(self, &self.platform().endpoint, customer)
     }
 }

@@ -8,11 +8,11 @@ use serde::Serialize;
 use serde_json::Value;
 use time::format_description::well_known::Rfc3339;
 
-use super::{At, Stage};
-use crate::endpoint::{Endpoint, encoded};
+use super::links::without_script_links;
+use crate::endpoint::Endpoint;
 use crate::json::{Number, data, pick, text};
 use crate::report::Details;
-use crate::{Answer, Contact, Error, Outcome, Receipt, Refund, Sale, Step, Unsupported};
+use crate::{Answer, Contact, Error, Money, Outcome, Receipt, Sale, Unsupported};
 
 /// A partner or a customer, by one of their names.
 #[derive(Default, Serialize)]
@@ -65,8 +65,8 @@ pub(super) struct NewCustomer<'a> {
     pub(super) name: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) surname: Option<&'a str>,
-    #[serde(skip_serializing_if = "<[String]>::is_empty")]
-    pub(super) tags: &'a [String],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) tags: Vec<&'a str>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) metadata: BTreeMap<String, Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -94,8 +94,8 @@ pub(super) struct Customer<'a> {
     pub(super) name: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) surname: Option<&'a str>,
-    #[serde(skip_serializing_if = "<[String]>::is_empty")]
-    pub(super) tags: &'a [String],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) tags: Vec<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) partner: Option<Person<'a>>,
 }
@@ -162,18 +162,37 @@ pub(super) struct Transaction<'a> {
 }
 
 impl<'a> Transaction<'a> {
-    pub(super) fn of(sale: &'a Sale) -> Self {
+    pub(super) fn new(key: &'a str, amount: &'a Money) -> Self {
         Self {
             customer: None,
-            key: sale.order(),
-            amount: Number(sale.amount()),
-            amount_units: sale.amount_ref().currency(),
-            action: sale.action().unwrap_or("sale"),
-            product_id: sale.product(),
-            product_type: sale.product_type(),
-            created_at: sale.paid_at().and_then(|at| at.format(&Rfc3339).ok()),
+            key,
+            amount: Number(*amount),
+            amount_units: amount.currency(),
+            action: "sale",
+            product_id: None,
+            product_type: None,
+            created_at: None,
             options: None,
         }
+    }
+
+    pub(super) fn of(sale: &'a Sale) -> Self {
+        Self {
+            action: sale.action().unwrap_or("sale"),
+            product_id: sale.product(),
+            product_type: sale.product_type().or(sale.interval().map(product_type)),
+            created_at: sale.paid_at().and_then(|at| at.format(&Rfc3339).ok()),
+            ..Self::new(sale.order(), sale.amount_ref())
+        }
+    }
+}
+
+/// What Partnero's documentation calls a subscription of this interval.
+fn product_type(interval: &str) -> &str {
+    match interval {
+        "month" => "monthly",
+        "year" => "yearly",
+        interval => interval,
     }
 }
 
@@ -184,6 +203,25 @@ pub(super) struct Transactions<'a> {
     pub(super) transactions: Vec<Transaction<'a>>,
 }
 
+/// The tags of a customer: those of the report, and those that its metadata has under `tags`, where an
+/// affiliate program has no metadata.
+pub(super) fn tags(details: &Details) -> Result<Vec<&str>, Error> {
+    let mut tags: Vec<_> = details.tags.iter().map(String::as_str).collect();
+    let other = || Error::Unsupported(Unsupported::Field("metadata"));
+    for (name, value) in &details.metadata {
+        match (name.as_str(), value) {
+            ("tags", Value::String(tag)) => tags.push(tag),
+            ("tags", Value::Array(list)) => {
+                for tag in list {
+                    tags.push(tag.as_str().ok_or_else(other)?);
+                }
+            }
+            _ => return Err(other()),
+        }
+    }
+    Ok(tags)
+}
+
 /// The metadata of a friend: the shop's own facts, and the date of birth.
 pub(super) fn customer_data(details: &Details) -> BTreeMap<String, Value> {
     let mut metadata = details.metadata.clone();
@@ -191,35 +229,6 @@ pub(super) fn customer_data(details: &Details) -> BTreeMap<String, Value> {
         metadata.insert("date_of_birth".to_owned(), date.as_str().into());
     }
     metadata
-}
-
-/// Refuses what Partnero has no place for: in an affiliate program metadata, among friends tags.
-pub(super) fn refuse_fields(details: &Details, is_affiliate: bool) -> Result<(), Error> {
-    let fields = [
-        ("metadata", is_affiliate && !details.metadata.is_empty()),
-        (
-            "date_of_birth",
-            is_affiliate && details.contact.date_of_birth.is_some(),
-        ),
-        ("tags", !is_affiliate && !details.tags.is_empty()),
-        (
-            "referral_url",
-            !is_affiliate && details.referral_url.is_some(),
-        ),
-        ("campaign", details.campaign.is_some()),
-    ];
-    match fields.iter().find(|(_, is_set)| *is_set) {
-        Some((field, _)) => Err(Error::Unsupported(Unsupported::Field(field))),
-        None => Ok(()),
-    }
-}
-
-pub(super) fn whole_refund(endpoint: &Endpoint, refund: &Refund) -> Result<Step<Stage>, Error> {
-    if refund.amount().is_some() {
-        return Err(Error::Unsupported(Unsupported::PartialRefund));
-    }
-    let path = format!("/transactions/{}", encoded(refund.order()));
-    Ok(Step::send(endpoint.delete(&path), Stage(At::Refund)))
 }
 
 /// Customers and transactions are documented to be there already by 422 "Duplicate key"; a JSON 409
@@ -257,7 +266,7 @@ pub(super) fn is_unknown_customer(answer: &Answer) -> bool {
 /// Reads the answer to a sign-up with a referrer: where it names none in this property, nobody is
 /// credited.
 pub(super) fn credited(answer: &Answer, referrer: &str) -> Result<Receipt, Error> {
-    let said = answer.read::<Value>()?;
+    let said = without_script_links(answer.read::<Value>()?);
     let is_credited = data(answer.body())
         .and_then(|data| pick(data.get().as_bytes(), [referrer]))
         .is_some_and(|[referrer]| referrer.is_some_and(|json| json.get() != "null"));
@@ -267,16 +276,6 @@ pub(super) fn credited(answer: &Answer, referrer: &str) -> Result<Receipt, Error
         Outcome::NotAttributed
     };
     Ok(Receipt::new(outcome).with_data(said))
-}
-
-pub(super) fn taken_back(answer: &Answer) -> Result<Step<Stage>, Error> {
-    if answer.is_not_found() {
-        // It was credited to nobody, or taken back before.
-        return Ok(Outcome::NotAttributed.into());
-    }
-    // `{"status": 1}`, or nothing at all; a page is no answer of Partnero's.
-    answer.read_or_default::<Option<serde::de::IgnoredAny>>()?;
-    Ok(Outcome::Recorded.into())
 }
 
 /// Returns the request for the next page of a list: Partnero names it by its URL, which is followed

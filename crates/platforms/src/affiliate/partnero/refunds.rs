@@ -1,0 +1,152 @@
+//! Money goes back at Partnero, which takes back whole sales only: a whole refund, the part that
+//! makes the whole, and, where it is switched on, a part by a smaller sale in the place of the first.
+
+use serde_json::value::RawValue;
+
+use super::wire::{self, Customer, Transaction, is_duplicate};
+use super::{At, MAX_PAGES, Stage};
+use crate::endpoint::{Endpoint, encoded};
+use crate::json::list_in;
+use crate::{
+    Answer, Error, ListedConversion, Money, Outcome, PlatformId, PlatformIds, Receipt, Refund,
+    Step, Unsupported,
+};
+
+/// Kept as the refund's ID once the sale is deleted and the smaller one isn't there yet, so that an
+/// attempt that goes on after a crash knows it.
+const DELETED: &str = "deleted";
+
+/// Returns the first request of a refund. `replaces` says whether a part is done by a smaller sale.
+pub(super) fn begin(
+    endpoint: &Endpoint,
+    refund: &Refund,
+    replaces: bool,
+    ids: &PlatformIds,
+) -> Result<Step<Stage>, Error> {
+    if refund.completes_whole() {
+        let path = format!("/transactions/{}", encoded(refund.order()));
+        return Ok(Step::send(endpoint.delete(&path), Stage(At::Refund)));
+    }
+    if !replaces {
+        return Err(Error::Unsupported(Unsupported::PartialRefund));
+    }
+    replacement(refund)?;
+    if is_deleted(ids) {
+        return smaller_sale(endpoint, refund);
+    }
+    let path = format!("/transactions/{}", encoded(refund.order()));
+    Ok(Step::send(endpoint.delete(&path), Stage(At::ReplacedSale)))
+}
+
+/// What a smaller sale needs: its customer, and what is left of the order.
+fn replacement(refund: &Refund) -> Result<(&str, Money), Error> {
+    let missing = |field| Error::Unsupported(Unsupported::MissingField(field));
+    let customer = refund.customer().ok_or_else(|| missing("customer"))?;
+    if refund.sale_amount().is_none() {
+        return Err(missing("sale_amount"));
+    }
+    let left = refund.left().ok_or_else(|| missing("total_refunded"))?;
+    Ok((customer, left))
+}
+
+fn is_deleted(ids: &PlatformIds) -> bool {
+    ids.refund.as_ref().is_some_and(|id| *id == DELETED)
+}
+
+fn smaller_sale(endpoint: &Endpoint, refund: &Refund) -> Result<Step<Stage>, Error> {
+    let (customer, left) = replacement(refund)?;
+    let body = Transaction {
+        customer: Some(Customer::known(customer)),
+        ..Transaction::new(refund.order(), &left)
+    };
+    let request = endpoint.post("/transactions", &body);
+    let ids = PlatformIds {
+        refund: PlatformId::new(DELETED),
+        ..PlatformIds::default()
+    };
+    Ok(Step::send(request, Stage(At::SmallerSale)).with_ids(ids))
+}
+
+/// Says what follows from the answer to one of a refund's requests.
+pub(super) fn next(
+    endpoint: &Endpoint,
+    refund: &Refund,
+    at: At,
+    answer: &Answer,
+) -> Result<Step<Stage>, Error> {
+    // It was credited to nobody, or taken back before.
+    let is_gone = answer.is_not_found();
+    match at {
+        At::ReplacedSale if is_gone => Ok(Outcome::NotAttributed.into()),
+        At::ReplacedSale => {
+            answer.read_or_default::<Option<serde::de::IgnoredAny>>()?;
+            smaller_sale(endpoint, refund)
+        }
+        At::SmallerSale if is_duplicate(answer) => Ok(Outcome::Duplicate.into()),
+        At::SmallerSale => {
+            answer.accepted_json()?;
+            Ok(Receipt::new(Outcome::Recorded).into())
+        }
+        At::RefundLookUp(page) => looked_up(endpoint, refund, page, answer),
+        _ if is_gone => Ok(Outcome::NotAttributed.into()),
+        _ => {
+            // `{"status": 1}`, or nothing at all; a page is no answer of Partnero's.
+            answer.read_or_default::<Option<serde::de::IgnoredAny>>()?;
+            Ok(Outcome::Recorded.into())
+        }
+    }
+}
+
+/// Returns the request that finds out whether the smaller sale is there.
+pub(super) fn settle(endpoint: &Endpoint, refund: &Refund) -> Option<Step<Stage>> {
+    if refund.completes_whole() {
+        return None;
+    }
+    let (customer, _) = replacement(refund).ok()?;
+    let request = endpoint.get_list(&transactions_of(customer));
+    Some(Step::send(request, Stage(At::RefundLookUp(1))))
+}
+
+pub(super) fn transactions_of(customer: &str) -> String {
+    format!("/customers/{}/transactions", encoded(customer))
+}
+
+/// Looks for the order's sale among the customer's transactions: the smaller one is there; or the
+/// first one still is, and the refund begins; or neither, which is for a person to look at.
+fn looked_up(
+    endpoint: &Endpoint,
+    refund: &Refund,
+    page: u8,
+    answer: &Answer,
+) -> Result<Step<Stage>, Error> {
+    let (_, left) = replacement(refund)?;
+    if answer.is_not_found() {
+        return Err(Error::NotListed);
+    }
+    answer.accepted()?;
+    let list = list_in(answer.body(), ["transactions", "data"]);
+    let list = list.ok_or_else(|| answer.unreadable())?;
+    let amount_of = |raw: &&RawValue| {
+        let listed = ListedConversion::read(raw)?;
+        if listed.external_id() != Some(refund.order()) {
+            return None;
+        }
+        let amount = listed.amount()?;
+        Money::new(amount, left.currency()).ok()
+    };
+    let mut amounts: Vec<_> = list.iter().filter_map(amount_of).collect();
+    match (amounts.pop(), amounts.is_empty()) {
+        (Some(listed), true) if listed == left => Ok(Outcome::Duplicate.into()),
+        (Some(listed), true) if listed > left => {
+            begin(endpoint, refund, true, &PlatformIds::default())
+        }
+        // Less than there should be, or twice.
+        (Some(_), _) => Err(Error::NotListed),
+        (None, _) => match wire::next_page(endpoint, answer)? {
+            Some(request) if page < MAX_PAGES => {
+                Ok(Step::send(request, Stage(At::RefundLookUp(page + 1))))
+            }
+            _ => Err(Error::NotListed),
+        },
+    }
+}

@@ -1,0 +1,377 @@
+//! Tapfiliate. Every path ends in a slash, and the API key goes into a header of its own. It has no
+//! refunds: a conversion is found by the order, and deleted, disapproved or lowered.
+
+mod wire;
+
+use bytes::Bytes;
+use http::{HeaderName, Request};
+
+use self::wire::{conversion_of, has_customer};
+use crate::endpoint::Endpoint;
+use crate::{
+    Answer, Client, ConfigError, Error, ListedConversion, Money, Outcome, Pages, PlatformIds,
+    Receipt, Refund, RefundReversal, Report, ReportApi, SaleUpdate, Step, Transport, Unsupported,
+};
+
+/// The Tapfiliate platform: `https://api.tapfiliate.com/1.6`, with the API key in `X-Api-Key`.
+///
+/// A sign-up is a customer, a sale a conversion whose `external_id` is the order and whose
+/// `customer_id` is always sent, by which Tapfiliate ties a payment to its customer. Each is
+/// credited by one more thing: by the click ID; if there is none or it is refused, by the referral
+/// key; then by the coupon ([`coupon_wins`](Self::coupon_wins) puts that first). Product, interval
+/// and times go into the metadata. E-mail addresses and names aren't sent.
+///
+/// A refund is looked up by the order. All of it deletes the conversion, or
+/// [disapproves](Self::disapprove_refunds) its commissions; a part of it lowers the amount and has
+/// commissions worked out again. A part that says what is [left](Refund::left) sets that amount, and
+/// does no harm twice; any other is taken from the amount that is listed, for which there must be no
+/// other refund of the order under way at the same time ([`Report::sequence_key`]; one client sees to
+/// that by itself), and of which a duplicate isn't detected.
+///
+/// *Documented nowhere:* the status of a duplicate and of a click ID that is refused. After a refusal
+/// in JSON (a 4xx other than 401, 402, 403, 408 and 429, or a 2xx whose body says no) the list of
+/// conversions is asked for the order, or that of customers for the customer: there it is a
+/// duplicate; not there, the report is sent once more without the click ID, by key, then by coupon. A
+/// refusal that stays is a permanent failure, for a person to look at.
+#[derive(Clone, Debug)]
+pub struct Tapfiliate {
+    endpoint: Endpoint,
+    coupon_wins: bool,
+    override_max_cookie_time: bool,
+    disapprove_refunds: bool,
+}
+
+impl Tapfiliate {
+    /// Creates Tapfiliate, with an API key of your account.
+    ///
+    /// # Errors
+    ///
+    /// The API key is empty or can't stand in a header.
+    pub fn new(api_key: impl AsRef<str>) -> Result<Self, ConfigError> {
+        let header = HeaderName::from_static("x-api-key");
+        let base_url = "https://api.tapfiliate.com/1.6";
+        let endpoint = Endpoint::new(base_url, header, "", api_key.as_ref())?;
+        Ok(Self {
+            endpoint,
+            coupon_wins: false,
+            override_max_cookie_time: false,
+            disapprove_refunds: false,
+        })
+    }
+
+    /// Sets another base URL, for instance that of a stand-in in tests.
+    ///
+    /// # Errors
+    ///
+    /// The URL isn't `https`, nor plain `http` to this machine.
+    pub fn base_url(self, url: impl AsRef<str>) -> Result<Self, ConfigError> {
+        let endpoint = self.endpoint.with_base_url(url.as_ref())?;
+        Ok(Self { endpoint, ..self })
+    }
+
+    /// Credits whom the coupon belongs to where a report has both a coupon and a referral; by
+    /// default the referral wins. What loses is tried if the other is refused.
+    #[must_use]
+    pub fn coupon_wins(mut self) -> Self {
+        self.coupon_wins = true;
+        self
+    }
+
+    /// Lets conversions count that come after the program's cookie time
+    /// (`override_max_cookie_time`): the window of the referral decides.
+    #[must_use]
+    pub fn override_max_cookie_time(mut self) -> Self {
+        self.override_max_cookie_time = true;
+        self
+    }
+
+    /// Takes a whole refund back by disapproving the conversion's commissions, as Tapfiliate advises,
+    /// so that the partner sees why; by default the conversion is deleted. A
+    /// [`RefundReversal`] of the whole approves them again.
+    #[must_use]
+    pub fn disapprove_refunds(mut self) -> Self {
+        self.disapprove_refunds = true;
+        self
+    }
+}
+
+/// Where an exchange with Tapfiliate is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stage(At);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum At {
+    /// A customer or a conversion was sent, credited by the try of this number.
+    Told(usize),
+    /// It was refused with this error, and the list is asked whether it is there.
+    Refused(usize, Error),
+    /// The order's conversion was asked for.
+    LookedUp,
+    /// The conversion was deleted, or its amount was set.
+    Changed,
+    /// A commission was approved or disapproved; these are left.
+    Commission(Vec<String>),
+}
+
+impl Tapfiliate {
+    /// Returns the report, credited by the try of this number; `None` if there is none.
+    fn tell(&self, report: &Report, at: usize) -> Result<Option<Step<Stage>>, Error> {
+        let Some(by) = self.tries(report).get(at).copied() else {
+            return Ok(None);
+        };
+        let request = self.create(report, by)?;
+        Ok(Some(Step::send(request, Stage(At::Told(at)))))
+    }
+
+    fn told(&self, report: &Report, at: usize, answer: &Answer) -> Result<Step<Stage>, Error> {
+        let Err(error) = answer.accepted_json() else {
+            let id = answer.id(["id"]);
+            let mut ids = PlatformIds::default();
+            match report {
+                Report::SignUp(_) => ids.customer = id,
+                _ => ids.sale = id,
+            }
+            return Ok(Receipt::new(Outcome::Recorded).with_ids(ids).into());
+        };
+        if !answer.is_refused() {
+            return Err(error);
+        }
+        if matches!(report, Report::SignUp(_)) && answer.is_conflict() {
+            return Ok(Outcome::Duplicate.into());
+        }
+        let request = self.look_up(report);
+        Ok(Step::send(request, Stage(At::Refused(at, error))))
+    }
+
+    /// Says what follows from a list that was asked after a refusal: a duplicate, the next credit, or
+    /// the refusal itself.
+    fn refused(
+        &self,
+        report: &Report,
+        at: usize,
+        refusal: Error,
+        answer: &Answer,
+    ) -> Result<Step<Stage>, Error> {
+        let is_there = match report {
+            Report::SignUp(sign_up) => has_customer(sign_up.customer().unwrap_or_default(), answer),
+            report => conversion_of(report.order().unwrap_or_default(), answer)
+                .map(|conversion| conversion.is_some()),
+        };
+        match is_there {
+            Ok(true) => return Ok(Outcome::Duplicate.into()),
+            // A list that says nothing keeps no sale from going on: our IDs are unique.
+            Ok(false) => {}
+            Err(_) if answer.is_refused() || answer.accepted().is_ok() => {}
+            Err(error) => return Err(error),
+        }
+        self.tell(report, at + 1)?.ok_or(refusal)
+    }
+
+    fn change(&self, report: &Report, answer: &Answer) -> Result<Step<Stage>, Error> {
+        let order = report.order().unwrap_or_default();
+        // It was credited to nobody, or taken back before.
+        let Some(conversion) = conversion_of(order, answer)? else {
+            return Ok(Outcome::NotAttributed.into());
+        };
+        let id = conversion.id().ok_or_else(|| answer.unreadable())?;
+        match report {
+            Report::Refund(refund) => self.take_back(refund, &conversion, id, answer),
+            Report::RefundReversal(reversal) => self.give_back(reversal, &conversion, id, answer),
+            Report::SaleUpdate(update) => {
+                let amount = new_amount(update)?;
+                listed_amount(&conversion, amount, answer)?;
+                let recalculate = update.recalculates_commissions();
+                Ok(changed(self.set_amount(id, amount, recalculate)))
+            }
+            _ => Err(Error::Unsupported(Unsupported::Kind(report.kind()))),
+        }
+    }
+
+    fn take_back(
+        &self,
+        refund: &Refund,
+        conversion: &ListedConversion,
+        id: &str,
+        answer: &Answer,
+    ) -> Result<Step<Stage>, Error> {
+        let left = match refund.amount() {
+            None => None,
+            Some(amount) => {
+                let listed = listed_amount(conversion, amount, answer)?;
+                let over = Error::Unsupported(Unsupported::RefundOverSale);
+                match refund.left() {
+                    // This one or a later one was there before.
+                    Some(left) if listed <= left => return Ok(Outcome::Duplicate.into()),
+                    Some(left) => Some(left),
+                    None => Some(listed.checked_sub(&amount).ok_or(over)?),
+                }
+            }
+        };
+        match left {
+            Some(left) if !left.is_zero() => Ok(changed(self.set_amount(id, left, true))),
+            _ if self.disapprove_refunds => self.next_commission(
+                commissions(conversion).ok_or_else(|| answer.unreadable())?,
+                false,
+            ),
+            _ => Ok(changed(self.remove(id))),
+        }
+    }
+
+    fn give_back(
+        &self,
+        reversal: &RefundReversal,
+        conversion: &ListedConversion,
+        id: &str,
+        answer: &Answer,
+    ) -> Result<Step<Stage>, Error> {
+        let Some(amount) = reversal.amount() else {
+            let commissions = commissions(conversion).ok_or_else(|| answer.unreadable())?;
+            return self.next_commission(commissions, true);
+        };
+        let listed = listed_amount(conversion, amount, answer)?;
+        let sum = listed
+            .checked_add(&amount)
+            .ok_or_else(|| answer.unreadable())?;
+        Ok(changed(self.set_amount(id, sum, true)))
+    }
+
+    fn next_commission(
+        &self,
+        mut left: Vec<String>,
+        is_approved: bool,
+    ) -> Result<Step<Stage>, Error> {
+        match left.pop() {
+            Some(commission) => Ok(Step::send(
+                self.approve(&commission, is_approved),
+                Stage(At::Commission(left)),
+            )),
+            None => Ok(Outcome::Recorded.into()),
+        }
+    }
+}
+
+fn changed(request: Request<Bytes>) -> Step<Stage> {
+    Step::send(request, Stage(At::Changed))
+}
+
+fn new_amount(update: &SaleUpdate) -> Result<Money, Error> {
+    let missing = Error::Unsupported(Unsupported::MissingField("amount"));
+    update.amount().ok_or(missing)
+}
+
+/// Returns what is listed of the conversion's amount, in the currency of `amount`.
+fn listed_amount(
+    conversion: &ListedConversion,
+    amount: Money,
+    answer: &Answer,
+) -> Result<Money, Error> {
+    let is_other = |currency: &str| !currency.eq_ignore_ascii_case(amount.currency());
+    if conversion.currency().is_some_and(is_other) {
+        return Err(Error::Unsupported(Unsupported::RefundInOtherCurrency));
+    }
+    let listed = conversion.amount().ok_or_else(|| answer.unreadable())?;
+    Money::new(listed, amount.currency()).map_err(|_| answer.unreadable())
+}
+
+/// Returns the IDs of a conversion's commissions, where they are listed.
+fn commissions(conversion: &ListedConversion) -> Option<Vec<String>> {
+    let json = conversion.json();
+    let list = json.get("commissions")?.as_array()?;
+    let id = |commission: &serde_json::Value| match commission.get("id")? {
+        serde_json::Value::String(id) => Some(id.clone()),
+        serde_json::Value::Number(id) => Some(id.to_string()),
+        _ => None,
+    };
+    list.iter().map(id).collect()
+}
+
+impl ReportApi for Tapfiliate {
+    type Stage = Stage;
+
+    fn begin(&self, report: &Report, _: &PlatformIds) -> Result<Step<Stage>, Error> {
+        let mut taken = vec![
+            "coupon",
+            "metadata",
+            "signed_up_at",
+            "product",
+            "product_type",
+            "interval",
+            "commission_type",
+            "paid_at",
+        ];
+        match report {
+            Report::Sale(_) => taken.extend(["ip", "user_agent"]),
+            // What a conversion's metadata is can't be changed by the same call.
+            Report::SaleUpdate(update) => {
+                new_amount(update)?;
+                taken.clear();
+            }
+            // What was deleted is gone.
+            Report::RefundReversal(it) if it.amount().is_none() && !self.disapprove_refunds => {
+                return Err(Error::Unsupported(Unsupported::Kind(report.kind())));
+            }
+            Report::Cancellation(_) => {
+                return Err(Error::Unsupported(Unsupported::Kind(report.kind())));
+            }
+            _ => {}
+        }
+        report.refuse_fields_except(&taken)?;
+        match report {
+            Report::SignUp(_) | Report::Sale(_) => Ok(self
+                .tell(report, 0)?
+                .unwrap_or_else(|| Outcome::NotAttributed.into())),
+            _ => Ok(Step::send(self.look_up(report), Stage(At::LookedUp))),
+        }
+    }
+
+    fn next(
+        &self,
+        report: &Report,
+        _: &PlatformIds,
+        stage: Stage,
+        answer: &Answer,
+    ) -> Result<Step<Stage>, Error> {
+        match stage.0 {
+            At::Told(at) => self.told(report, at, answer),
+            At::Refused(at, error) => self.refused(report, at, error, answer),
+            At::LookedUp => self.change(report, answer),
+            // Somebody else was faster.
+            At::Changed if answer.is_gone() => Ok(Outcome::Duplicate.into()),
+            At::Changed => {
+                answer.accepted()?;
+                Ok(Outcome::Recorded.into())
+            }
+            At::Commission(left) => {
+                if !answer.is_gone() {
+                    answer.accepted()?;
+                }
+                self.next_commission(left, matches!(report, Report::RefundReversal(_)))
+            }
+        }
+    }
+
+    /// Customers and conversions are unique by our IDs, a whole refund finds nothing the second time,
+    /// and an amount that is set twice is the same. What is taken from an amount or added to it would
+    /// be so twice.
+    fn deduplicates(&self, report: &Report) -> bool {
+        match report {
+            Report::Refund(refund) => refund.amount().is_none() || refund.left().is_some(),
+            Report::RefundReversal(reversal) => reversal.amount().is_none(),
+            _ => true,
+        }
+    }
+
+    fn check_request(&self) -> Option<Request<Bytes>> {
+        Some(self.endpoint.get("/conversions/?page=1"))
+    }
+}
+
+impl<T: Transport> Client<Tapfiliate, T> {
+    /// Lists all conversions. *Documented nowhere:* where the list ends; it is read until a page is
+    /// empty or the same as the one before.
+    pub fn list_conversions(&self) -> Pages<ListedConversion> {
+        let endpoint = self.platform().endpoint.clone();
+        let ask = move |page, _| endpoint.get_list(&format!("/conversions/?page={page}"));
+        Pages::counted(self, ask, ["conversions", "data"], ListedConversion::read)
+    }
+}

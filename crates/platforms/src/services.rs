@@ -1,0 +1,131 @@
+//! A client as two Tower services: one takes reports, the other clicks.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use tower_referral::{ClickId, ClickRequest};
+use tower_service::Service;
+
+use crate::boxed::{BoxError, BoxFuture};
+use crate::client::MAX_ANSWER_LEN;
+use crate::transport::{credentials, read};
+use crate::{
+    Batch, ClickApi, Client, Error, Receipt, Report, ReportApi, ReportError, ReportRequest,
+    Transport, telemetry,
+};
+
+/// Tells a platform of reports; made by [`Client::reports`].
+#[derive(Debug)]
+pub struct ReportService<P, T>(Client<P, T>);
+
+impl<P, T> ReportService<P, T> {
+    pub(crate) fn new(client: Client<P, T>) -> Self {
+        Self(client)
+    }
+}
+
+impl<P: ReportApi, T> ReportService<P, T> {
+    /// Returns `true` if the platform recognises a duplicate of this report.
+    #[must_use]
+    pub fn deduplicates(&self, report: &Report) -> bool {
+        self.0.platform().deduplicates(report)
+    }
+
+    /// Returns how many reports one request may carry, where that is more than one; for
+    /// [`Client::report_batch`].
+    #[must_use]
+    pub fn batch(&self) -> Option<Batch> {
+        self.0.platform().batch()
+    }
+
+    /// Returns the client.
+    #[must_use]
+    pub fn client(&self) -> &Client<P, T> {
+        &self.0
+    }
+}
+
+impl<P, T: Clone> Clone for ReportService<P, T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<P, T> Service<ReportRequest> for ReportService<P, T>
+where
+    P: ReportApi + Send + Sync + 'static,
+    T: Transport,
+{
+    type Response = Receipt;
+    type Error = ReportError;
+    type Future = BoxFuture<'static, Result<Receipt, ReportError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ReportError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: ReportRequest) -> Self::Future {
+        let client = self.0.clone();
+        Box::pin(async move { client.send_report(&request).await })
+    }
+}
+
+/// Creates clicks at a platform; made by [`Client::clicks`].
+#[derive(Debug)]
+pub struct ClickService<P, T>(Client<P, T>);
+
+impl<P, T> ClickService<P, T> {
+    pub(crate) fn new(client: Client<P, T>) -> Self {
+        Self(client)
+    }
+}
+
+impl<P, T: Clone> Clone for ClickService<P, T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<P, T, B> Service<ClickRequest> for ClickService<P, T>
+where
+    P: ClickApi + Send + Sync + 'static,
+    T: Service<Request<Bytes>, Response = Response<B>>,
+    T::Error: Into<BoxError>,
+    T::Future: Send + 'static,
+    B: Body + Send,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    type Response = ClickId;
+    type Error = Error;
+    type Future = BoxFuture<'static, Result<ClickId, Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        // A transport that isn't ready hasn't sent anything.
+        self.0
+            .transport_mut()
+            .poll_ready(cx)
+            .map_err(|_| Error::NotSent)
+    }
+
+    fn call(&mut self, click: ClickRequest) -> Self::Future {
+        let platform = Arc::clone(self.0.platform());
+        let request = platform.click_request(&click);
+        let credentials = credentials(&request);
+        let response = self.0.transport_mut().call(request);
+        Box::pin(async move {
+            let created = match read(response, MAX_ANSWER_LEN).await {
+                Ok(answer) => {
+                    let secrets = credentials.iter().map(String::as_str);
+                    platform.read_click(&answer.without(secrets.chain([click.key.as_str()])))
+                }
+                Err(error) => Err(error),
+            };
+            telemetry::note_click(&created);
+            created.map(ClickId::from)
+        })
+    }
+}
