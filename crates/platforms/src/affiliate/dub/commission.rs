@@ -98,6 +98,10 @@ fn left(refund: &Refund, listed: &Commission, answer: &Answer) -> Result<Option<
     let Some(amount) = refund.amount() else {
         return Ok(None);
     };
+    // What the shop knows is in the currency of the sale, and the same the second time.
+    if let Some(left) = refund.left() {
+        return Ok(Some(left));
+    }
     let is_other = |currency: &String| !currency.eq_ignore_ascii_case(amount.currency());
     if listed.currency.as_ref().is_some_and(is_other) {
         return Err(Error::Unsupported(Unsupported::RefundInOtherCurrency));

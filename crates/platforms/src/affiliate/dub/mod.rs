@@ -55,11 +55,13 @@ const MAX_METADATA_CHARS: usize = 10_000;
 /// recognises a duplicate. An answer in which customer or sale is `null` is
 /// [`Outcome::NotAttributed`]. Amounts go in the currency's minor unit.
 ///
-/// A refund looks up the order's commission, and marks it as refunded, or lowers its `saleAmount`: for
-/// that there must be no other refund of the order under way at the same time
-/// ([`Report::sequence_key`]), and a duplicate isn't detected. Dub may keep amounts in another currency
-/// than that of the sale; a part is taken off in the currency of the commission only. A commission
-/// that was paid out is [`Unsupported::PaidOut`]. A [`SaleUpdate`](crate::SaleUpdate) sets the amount.
+/// A refund looks up the order's commission, and marks it as refunded, or sets its `saleAmount` to what
+/// is left. That follows from the sale's amount and the
+/// [total refunded](crate::Refund::with_total_refunded) where the refund has both. Otherwise the part
+/// is taken off what Dub has: only in the currency of the commission, which may be another than that of
+/// the sale; not while another refund of the order is under way ([`Report::sequence_key`]); and a
+/// duplicate isn't detected. A commission that was paid out is [`Unsupported::PaidOut`]. A
+/// [`SaleUpdate`](crate::SaleUpdate) sets the amount.
 ///
 /// E-mail address and name are sent, and metadata; the product goes as `productId` into a sale's
 /// metadata. A subscription's interval and times aren't sent, and what else a report may have is refused;
@@ -439,11 +441,12 @@ impl ReportApi for Dub {
         }
     }
 
-    /// Leads are unique by customer and event, and sales by the order, for seven days; a whole refund
-    /// and an update are the same the second time. A part would be taken off twice.
+    /// Leads are unique by customer and event, and sales by the order, for seven days; a whole refund,
+    /// an update and a part of which it is known what is left are the same the second time. Any other
+    /// part would be taken off twice.
     fn deduplicates(&self, report: &Report) -> bool {
         match report {
-            Report::Refund(refund) => refund.amount().is_none(),
+            Report::Refund(refund) => refund.amount().is_none() || refund.left().is_some(),
             _ => true,
         }
     }
