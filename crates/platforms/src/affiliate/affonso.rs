@@ -9,7 +9,6 @@ use tower_referral::{ClickId, ClickRequest, ReferralKey};
 
 use crate::endpoint::{Endpoint, encoded};
 use crate::json::Number;
-use crate::report::Details;
 use crate::{
     Answer, ClickApi, ConfigError, CreatedClick, Error, Outcome, PlatformId, PlatformIds, Receipt,
     Refund, Repeat, Report, ReportApi, Sale, SignUp, Step, Unsupported,
@@ -18,6 +17,16 @@ use crate::{
 /// The landing parameters with the partner's tracking ID: Affonso's own one, and two that programs
 /// are often set to.
 pub const PARAMS: [&str; 3] = ["atp", "via", "ref"];
+
+/// What reports may have. Affonso takes times from its own clock.
+const TAKEN: [&str; 6] = [
+    "ip",
+    "user_agent",
+    "product",
+    "interval",
+    "paid_at",
+    "signed_up_at",
+];
 
 /// The Affonso platform: `https://api.affonso.io/v1`, with the API key as a bearer token. The referral
 /// key is the partner's tracking ID.
@@ -36,8 +45,9 @@ pub const PARAMS: [&str; 3] = ["atp", "via", "ref"];
 /// and an amount even where it is whole: [`Refund::with_sale_amount`]. Without that ID nobody was
 /// credited: [`Outcome::NotAttributed`].
 ///
-/// E-mail address and name go with a sign-up, where they are set. Coupons, times and product types
-/// aren't sent; IP address and browser only with a click that is made at delivery.
+/// E-mail address and name go with a sign-up, where they are set; IP address and browser with a click
+/// that is made at delivery. Times aren't sent, and what else a report may have is refused; so is a
+/// coupon, unless [`leave_out_coupons`](Self::leave_out_coupons) says otherwise.
 ///
 /// *Documented nowhere:* what an unknown customer, click or tracking ID is answered with. A JSON 404
 /// to a sale that only its customer could credit is read as [`Outcome::NotAttributed`]; every other
@@ -47,6 +57,7 @@ pub const PARAMS: [&str; 3] = ["atp", "via", "ref"];
 pub struct Affonso {
     endpoint: Endpoint,
     program_id: String,
+    leaves_out_coupons: bool,
 }
 
 impl Affonso {
@@ -70,6 +81,7 @@ impl Affonso {
         Ok(Self {
             endpoint,
             program_id,
+            leaves_out_coupons: false,
         })
     }
 
@@ -81,6 +93,14 @@ impl Affonso {
     pub fn base_url(self, url: impl AsRef<str>) -> Result<Self, ConfigError> {
         let endpoint = self.endpoint.with_base_url(url.as_ref())?;
         Ok(Self { endpoint, ..self })
+    }
+
+    /// Sends reports that have a coupon without it, for which Affonso has no place. By default a
+    /// coupon is refused, so that none is lost unnoticed.
+    #[must_use]
+    pub fn leave_out_coupons(mut self) -> Self {
+        self.leaves_out_coupons = true;
+        self
     }
 }
 
@@ -339,38 +359,6 @@ fn interval(interval: &str) -> &str {
     }
 }
 
-/// Affonso's sign-ups and conversions have no place for these.
-fn refuse_fields(report: &Report) -> Result<(), Error> {
-    let Some(details) = report.details() else {
-        return Ok(());
-    };
-    let Details {
-        tags,
-        referral_url,
-        campaign,
-        action,
-        metadata,
-        ..
-    } = details;
-    let commission_type = match report {
-        Report::Sale(sale) => sale.commission_type(),
-        _ => None,
-    };
-    let fields = [
-        ("tags", !tags.is_empty()),
-        ("referral_url", referral_url.is_some()),
-        ("campaign", campaign.is_some()),
-        ("action", action.is_some()),
-        ("metadata", !metadata.is_empty()),
-        ("date_of_birth", details.contact.date_of_birth.is_some()),
-        ("commission_type", commission_type.is_some()),
-    ];
-    match fields.iter().find(|(_, is_set)| *is_set) {
-        Some((field, _)) => Err(Error::Unsupported(Unsupported::Field(field))),
-        None => Ok(()),
-    }
-}
-
 impl ReportApi for Affonso {
     type Stage = Stage;
 
@@ -378,12 +366,17 @@ impl ReportApi for Affonso {
         match report {
             Report::SignUp(_) | Report::Sale(_) => match self.tell(report, ids, By::Click)? {
                 Some(step) => {
-                    refuse_fields(report)?;
+                    let coupon = self.leaves_out_coupons.then_some("coupon");
+                    let taken: Vec<_> = TAKEN.into_iter().chain(coupon).collect();
+                    report.refuse_fields_except(&taken)?;
                     Ok(step)
                 }
                 None => Ok(Outcome::NotAttributed.into()),
             },
-            Report::Refund(refund) => self.refund(report, refund, ids),
+            Report::Refund(refund) => {
+                report.refuse_fields_except(&[])?;
+                self.refund(report, refund, ids)
+            }
             _ => Err(Error::Unsupported(Unsupported::Kind(report.kind()))),
         }
     }

@@ -404,12 +404,11 @@ async fn a_rate_limit_ends_at_the_time_that_affonso_names() {
         let platform = StandIn::default();
         let answer = Response::builder()
             .status(status)
-            .header("date", "Sun, 06 Nov 1994 08:49:37 GMT") // 784111777
+            .header("date", "Fri, 20 Nov 2026 12:00:00 GMT")
             .header("x-ratelimit-reset", reset);
         platform.then(answer.body(r#"{"success":false}"#.to_owned()).unwrap());
         platform
     };
-    // 784111777 is too small to be told from a number of seconds, so that a later date is taken.
     let platform = StandIn::default();
     let answer = Response::builder()
         .status(429)

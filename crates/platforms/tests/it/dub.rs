@@ -418,6 +418,32 @@ async fn a_partial_refund_is_the_only_thing_that_is_not_repeated() {
 }
 
 #[tokio::test]
+async fn a_part_of_which_it_is_known_what_is_left_is_the_same_the_second_time() {
+    let part = || {
+        let part = Refund::part("ORDER-1", money("10", "EUR")).unwrap();
+        part.with_sale_amount(money("99.99", "EUR"))
+            .with_total_refunded(money("30", "EUR"))
+    };
+    assert!(dub().deduplicates(&part().into()));
+    // Dub keeps dollars.
+    let listed = r#"[{"id":"cm_1","amount":9300,"currency":"usd","status":"pending"}]"#;
+    let platform = StandIn::new([(200, listed), (500, "")]);
+    let error = platform.client(dub()).outcome(part()).await.unwrap_err();
+    assert_eq!(error.advice(), Advice::Retry { after: None });
+    assert_eq!(
+        platform.asked()[1].json(),
+        json!({"saleAmount": 6999, "currency": "eur"})
+    );
+    let all = part().with_total_refunded(money("99.99", "EUR"));
+    let platform = StandIn::new([(200, listed), (200, "{}")]);
+    assert_eq!(
+        platform.client(dub()).outcome(all).await,
+        Ok(Outcome::Recorded)
+    );
+    assert_eq!(platform.asked()[1].json(), json!({"status": "refunded"}));
+}
+
+#[tokio::test]
 async fn what_dub_cannot_take_is_refused_by_name() {
     let long = "x".repeat(101);
     let of = |report: Sale| report.with_credit(of_click("clk_1"));
@@ -426,6 +452,10 @@ async fn what_dub_cannot_take_is_refused_by_name() {
     let facts = sale("1").with_metadata("fact", "x".repeat(10_000));
     for (report, reason) in [
         (of(sale("1").with_tag("vip")), Unsupported::Field("tags")),
+        (
+            of(sale("1").with_coupon("SUMMER")),
+            Unsupported::Field("coupon"),
+        ),
         (
             of(sale("1").with_campaign("c")),
             Unsupported::Field("campaign"),
@@ -442,6 +472,11 @@ async fn what_dub_cannot_take_is_refused_by_name() {
         let error = platform.client(dub()).outcome(report).await.unwrap_err();
         assert_eq!(*error.error(), Error::Unsupported(reason));
     }
+    let platform = StandIn::new([(200, r#"{"customer":{},"sale":{}}"#)]);
+    let client = platform.client(dub().leave_out_coupons());
+    let report = of(sale("1").with_coupon("SUMMER"));
+    assert_eq!(client.outcome(report).await, Ok(Outcome::Recorded));
+    assert!(!platform.only().text.contains("SUMMER"));
     let platform = StandIn::new([]);
     let end = Cancellation::new("C").unwrap();
     let error = platform.client(dub()).outcome(end).await.unwrap_err();

@@ -12,8 +12,8 @@ use tower_referral_platforms::FirstPromoter;
 #[cfg(feature = "tolt")]
 use tower_referral_platforms::Tolt;
 use tower_referral_platforms::{
-    Affonso, Dub, Error, Money, Partnac, Partnero, PartneroFriends, PlatformIds, Report, ReportApi,
-    Sale, SignUp, Tapfiliate,
+    Affonso, Dub, Error, Money, Partnac, Partnero, PartneroFriends, PlatformIds, Postback, Report,
+    ReportApi, Sale, SignUp, Tapfiliate,
 };
 
 const SECRETS: [&str; 9] = [
@@ -137,6 +137,19 @@ async fn tell<P: ReportApi>(
     errors
 }
 
+/// A tracker whose secret is in the URL.
+fn postback(secret: &str) -> Postback {
+    let of = |rest| format!("https://tracker.example/{secret}?c={{click_id}}&t={secret}&{rest}");
+    Postback::builder(of(
+        "o={order}&k={key}&coupon={coupon}&fact={fact}&u={customer}",
+    ))
+    .sign_ups(of("u={customer}&e={email}&n={name}&s={surname}"))
+    .without_refunds()
+    .extra_params(["fact"])
+    .build()
+    .unwrap()
+}
+
 #[tokio::test]
 async fn nothing_leaks() {
     let log = Log::default();
@@ -152,8 +165,9 @@ async fn nothing_leaks() {
         + tell_all(|| Partnero::new(api_key).unwrap().leave_out_coupons()).await
         + tell_all(|| PartneroFriends::new(api_key).unwrap().leave_out_coupons()).await
         + tell_all(|| Tapfiliate::new(api_key).unwrap()).await
-        + tell_all(|| Dub::new(api_key).unwrap()).await
-        + tell_all(|| Affonso::new(api_key, "prog_1").unwrap()).await;
+        + tell_all(|| Dub::new(api_key).unwrap().leave_out_coupons()).await
+        + tell_all(|| Affonso::new(api_key, "prog_1").unwrap().leave_out_coupons()).await
+        + tell_all(|| postback(api_key)).await;
     #[cfg(feature = "awin")]
     let errors = errors + tell_bare(|| Awin::new(api_key, 1).unwrap()).await;
     #[cfg(feature = "firstpromoter")]
@@ -177,6 +191,11 @@ async fn nothing_leaks() {
         format!("{:?}", Tapfiliate::new(api_key)),
         format!("{:?}", Dub::new(api_key)),
         format!("{:?}", Affonso::new(api_key, "prog_1")),
+        format!("{:?}", postback(api_key)),
+        format!(
+            "{:?}",
+            postback(api_key).begin(&reports()[0], &PlatformIds::default())
+        ),
         format!("{:?}", reports()),
         format!(
             "{:?}",

@@ -340,6 +340,23 @@ async fn what_has_no_click_or_no_template_is_not_sent() {
     );
 }
 
+#[tokio::test]
+async fn what_no_url_holds_is_refused_and_a_form_takes_it() {
+    let long = sale().with_metadata("note", "x".repeat(70_000));
+    let template = format!("{SALE}&note={{note}}");
+    let builder = || {
+        Postback::builder(&*template)
+            .without_refunds()
+            .extra_params(["note"])
+    };
+    let platform = StandIn::new([]);
+    let error = client(builder(), &platform).outcome(long.clone()).await;
+    assert_eq!(error.unwrap_err().advice(), Advice::Permanent);
+    let platform = StandIn::new([(200, "")]);
+    let outcome = client(builder().post_form(), &platform).outcome(long).await;
+    assert_eq!(outcome, Ok(Outcome::Recorded));
+}
+
 /// The result for an answer: an outcome, or an advice.
 async fn made_of(builder: Builder, status: u16, body: &str) -> Result<Outcome, Advice> {
     let platform = StandIn::new([(status, body)]);

@@ -8,8 +8,8 @@ use serde::Serialize;
 use crate::endpoint::{Endpoint, encoded};
 use crate::json::{self, list_in, pick};
 use crate::{
-    Answer, Error, Money, Outcome, PlatformId, PlatformIds, Receipt, Refund, Report, SaleUpdate,
-    Step, Unsupported,
+    Answer, Error, Money, Outcome, PlatformId, PlatformIds, Receipt, Refund, Report, Step,
+    Unsupported,
 };
 
 /// A commission as Dub lists it.
@@ -41,21 +41,6 @@ const REFUNDED: ChangeBody<'_> = ChangeBody {
 /// Returns the request for the commissions of an order.
 pub(super) fn look_up(endpoint: &Endpoint, order: &str) -> Request<Bytes> {
     endpoint.get(&format!("/commissions?invoiceId={}", encoded(order)))
-}
-
-/// Refuses what a change of a commission has no place for.
-pub(super) fn check_update(update: &SaleUpdate) -> Result<(), Error> {
-    let field = |field| Err(Error::Unsupported(Unsupported::Field(field)));
-    if update.new_order().is_some() {
-        return field("new_order");
-    }
-    if !update.metadata().is_empty() {
-        return field("metadata");
-    }
-    match update.amount() {
-        Some(_) => Ok(()),
-        None => Err(Error::Unsupported(Unsupported::MissingField("amount"))),
-    }
 }
 
 /// Returns what follows from the list: the request that changes the order's commission, or the
@@ -113,6 +98,10 @@ fn left(refund: &Refund, listed: &Commission, answer: &Answer) -> Result<Option<
     let Some(amount) = refund.amount() else {
         return Ok(None);
     };
+    // What the shop knows is in the currency of the sale, and the same the second time.
+    if let Some(left) = refund.left() {
+        return Ok(Some(left));
+    }
     let is_other = |currency: &String| !currency.eq_ignore_ascii_case(amount.currency());
     if listed.currency.as_ref().is_some_and(is_other) {
         return Err(Error::Unsupported(Unsupported::RefundInOtherCurrency));

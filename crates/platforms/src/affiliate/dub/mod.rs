@@ -27,6 +27,15 @@ pub const PARAMS: [&str; 1] = ["via"];
 /// The landing parameter with the click ID, which Dub's short links add.
 pub const CLICK_PARAMS: [&str; 1] = ["dub_id"];
 
+/// What reports may have. Dub knows renewals by their customer and times by its own clock.
+const TAKEN: [&str; 6] = [
+    "action",
+    "metadata",
+    "product",
+    "interval",
+    "paid_at",
+    "signed_up_at",
+];
 /// The longest ID of a customer, in characters.
 const MAX_CUSTOMER_CHARS: usize = 100;
 /// The longest name of an event, in characters.
@@ -46,14 +55,17 @@ const MAX_METADATA_CHARS: usize = 10_000;
 /// recognises a duplicate. An answer in which customer or sale is `null` is
 /// [`Outcome::NotAttributed`]. Amounts go in the currency's minor unit.
 ///
-/// A refund looks up the order's commission, and marks it as refunded, or lowers its `saleAmount`: for
-/// that there must be no other refund of the order under way at the same time
-/// ([`Report::sequence_key`]), and a duplicate isn't detected. Dub may keep amounts in another currency
-/// than that of the sale; a part is taken off in the currency of the commission only. A commission
-/// that was paid out is [`Unsupported::PaidOut`]. A [`SaleUpdate`](crate::SaleUpdate) sets the amount.
+/// A refund looks up the order's commission, and marks it as refunded, or sets its `saleAmount` to what
+/// is left. That follows from the sale's amount and the
+/// [total refunded](crate::Refund::with_total_refunded) where the refund has both. Otherwise the part
+/// is taken off what Dub has: only in the currency of the commission, which may be another than that of
+/// the sale; not while another refund of the order is under way ([`Report::sequence_key`]); and a
+/// duplicate isn't detected. A commission that was paid out is [`Unsupported::PaidOut`]. A
+/// [`SaleUpdate`](crate::SaleUpdate) sets the amount.
 ///
 /// E-mail address and name are sent, and metadata; the product goes as `productId` into a sale's
-/// metadata. Coupons, IP addresses, browsers, intervals and times aren't sent.
+/// metadata. A subscription's interval and times aren't sent, and what else a report may have is refused;
+/// so is a coupon, unless [`leave_out_coupons`](Self::leave_out_coupons) says otherwise.
 ///
 /// *Assumed:* a lead whose answer has `"link": null` is a duplicate, as Dub's published source has
 /// it. A 404 to a sale without a click ID (the customer is there, and the lead isn't) is a permanent
@@ -64,6 +76,7 @@ pub struct Dub {
     lead_event: String,
     lead_mode: LeadMode,
     payment_processor: String,
+    leaves_out_coupons: bool,
 }
 
 /// How Dub records a lead.
@@ -96,6 +109,7 @@ impl Dub {
             lead_event: "Sign up".to_owned(),
             lead_mode: LeadMode::Wait,
             payment_processor: "custom".to_owned(),
+            leaves_out_coupons: false,
         })
     }
 
@@ -127,6 +141,14 @@ impl Dub {
     #[must_use]
     pub fn payment_processor(mut self, name: impl Into<String>) -> Self {
         self.payment_processor = name.into();
+        self
+    }
+
+    /// Sends reports that have a coupon without it, for which Dub has no place. By default a coupon is
+    /// refused, so that none is lost unnoticed.
+    #[must_use]
+    pub fn leave_out_coupons(mut self) -> Self {
+        self.leaves_out_coupons = true;
         self
     }
 }
@@ -190,7 +212,13 @@ enum At {
 }
 
 impl Dub {
-    fn sign_up(&self, sign_up: &SignUp) -> Result<Step<Stage>, Error> {
+    fn refuse_fields(&self, report: &Report) -> Result<(), Error> {
+        let coupon = self.leaves_out_coupons.then_some("coupon");
+        let taken: Vec<_> = TAKEN.into_iter().chain(coupon).collect();
+        report.refuse_fields_except(&taken)
+    }
+
+    fn sign_up(&self, report: &Report, sign_up: &SignUp) -> Result<Step<Stage>, Error> {
         let credit = sign_up.credit();
         let click_id = credit.and_then(|credit| credit.click_id());
         let (at, click_id, mode) = match click_id.map(ClickId::as_str) {
@@ -200,7 +228,7 @@ impl Dub {
             }
             None => return Ok(Outcome::NotAttributed.into()),
         };
-        refuse_fields(&sign_up.details)?;
+        self.refuse_fields(report)?;
         let missing = Error::Unsupported(Unsupported::MissingField("customer"));
         let body = LeadBody {
             click_id,
@@ -216,10 +244,6 @@ impl Dub {
     }
 
     fn sale(&self, sale: &Sale, at: At) -> Result<Step<Stage>, Error> {
-        refuse_fields(&sale.details)?;
-        if sale.commission_type().is_some() {
-            return Err(Error::Unsupported(Unsupported::Field("commission_type")));
-        }
         let click_id = sale.credit().and_then(|credit| credit.click_id());
         let click_id = click_id.filter(|_| at == At::SaleByClick);
         let at = if at == At::SaleByClick && click_id.is_none() {
@@ -355,20 +379,6 @@ fn metadata<'a>(
     Ok(metadata)
 }
 
-/// Dub's leads and sales have no place for these.
-fn refuse_fields(details: &Details) -> Result<(), Error> {
-    let fields = [
-        ("tags", !details.tags.is_empty()),
-        ("campaign", details.campaign.is_some()),
-        ("referral_url", details.referral_url.is_some()),
-        ("date_of_birth", details.contact.date_of_birth.is_some()),
-    ];
-    match fields.iter().find(|(_, is_set)| *is_set) {
-        Some((field, _)) => Err(Error::Unsupported(Unsupported::Field(field))),
-        None => Ok(()),
-    }
-}
-
 impl ReportApi for Dub {
     type Stage = Stage;
 
@@ -378,11 +388,19 @@ impl ReportApi for Dub {
             Ok(Step::send(request, Stage(At::LookUp)))
         };
         match report {
-            Report::SignUp(sign_up) => self.sign_up(sign_up),
-            Report::Sale(sale) => self.sale(sale, At::SaleByClick),
-            Report::Refund(refund) => look_up(refund.order()),
+            Report::SignUp(sign_up) => self.sign_up(report, sign_up),
+            Report::Sale(sale) => {
+                self.refuse_fields(report)?;
+                self.sale(sale, At::SaleByClick)
+            }
+            Report::Refund(refund) => {
+                report.refuse_fields_except(&[])?;
+                look_up(refund.order())
+            }
             Report::SaleUpdate(update) => {
-                commission::check_update(update)?;
+                report.refuse_fields_except(&[])?;
+                let missing = Error::Unsupported(Unsupported::MissingField("amount"));
+                update.amount().ok_or(missing)?;
                 look_up(update.order())
             }
             _ => Err(Error::Unsupported(Unsupported::Kind(report.kind()))),
@@ -423,11 +441,12 @@ impl ReportApi for Dub {
         }
     }
 
-    /// Leads are unique by customer and event, and sales by the order, for seven days; a whole refund
-    /// and an update are the same the second time. A part would be taken off twice.
+    /// Leads are unique by customer and event, and sales by the order, for seven days; a whole refund,
+    /// an update and a part of which it is known what is left are the same the second time. Any other
+    /// part would be taken off twice.
     fn deduplicates(&self, report: &Report) -> bool {
         match report {
-            Report::Refund(refund) => refund.amount().is_none(),
+            Report::Refund(refund) => refund.amount().is_none() || refund.left().is_some(),
             _ => true,
         }
     }

@@ -194,7 +194,7 @@ impl Template {
             (format!("{}?{query}", self.url), String::new())
         };
         // The template was checked; what remains is a text that is too long for a URL.
-        let too_long = |_| Error::Unsupported(Unsupported::Value("length of the URL"));
+        let too_long = |_| Error::Unsupported(Unsupported::Value("URL"));
         let uri = uri.parse::<Uri>().map_err(too_long)?;
         let mut request = Request::new(Bytes::from(body));
         *request.uri_mut() = uri;
