@@ -216,6 +216,7 @@ impl Answer {
             retry_after: None,
             is_html: false,
             body: Bytes::copy_from_slice(json.as_bytes()),
+            top: OnceLock::new(),
             secrets: self.secrets.clone(),
         }
     }

@@ -5,7 +5,8 @@ use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{Request, StatusCode};
 use serde::Serialize;
-use tower_referral::{ClickId, ClickRequest, ReferralKey};
+use tower_referral::click::ClickRequest;
+use tower_referral::{ClickId, ReferralKey};
 
 use crate::endpoint::{Endpoint, encoded};
 use crate::json::Number;

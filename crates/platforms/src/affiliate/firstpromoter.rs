@@ -257,7 +257,10 @@ fn has_signed_up(answer: &Answer) -> bool {
 fn lead_of(answer: &Answer) -> Option<PlatformId> {
     let leads = pick(answer.body(), ["referral", "lead"])?;
     let mut leads = leads.into_iter().flatten();
-    leads.find_map(|lead| crate::json::id_in(lead.get().as_bytes(), ["id"]))
+    leads.find_map(|lead| {
+        let [id] = pick(lead.get().as_bytes(), ["id"])?;
+        json::id(id?)
+    })
 }
 
 impl ReportApi for FirstPromoter {

@@ -11,7 +11,8 @@ use http::header::AUTHORIZATION;
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tower_referral::{ClickId, ClickRequest};
+use tower_referral::ClickId;
+use tower_referral::click::ClickRequest;
 
 pub use self::webhooks::{Event, InvalidWebhook, Webhooks};
 use crate::endpoint::{Endpoint, encoded};
@@ -355,7 +356,8 @@ fn param_of<'a>(url: &'a str, key: &str) -> Option<Cow<'a, str>> {
 
 /// Returns the ID of this name under `data`, which is an object, or a list of one as in version 1.
 fn id_in_data(answer: &Answer, name: &str) -> Option<PlatformId> {
-    let data = json::data(answer.body())?;
+    let [data] = pick(answer.body(), ["data"])?;
+    let data = data?;
     let list = serde_json::from_str::<Vec<&RawValue>>(data.get());
     let object = list.map_or(Some(data), |list| list.first().copied())?;
     let [id] = pick(object.get().as_bytes(), [name])?;
