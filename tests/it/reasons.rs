@@ -1,17 +1,16 @@
 //! Every decision has a reason, and no reason, event or `Debug` output tells a key, a click ID or
 //! a cookie's value.
 
-mod common;
-
 use std::collections::BTreeSet;
 
-use common::{
+use crate::common::{
     COOKIE_NAME, Clock, DAY, Page, Shop, keyring, page_visit, signing_key, with_cookie_line,
     with_headers,
 };
 use http::{Request, Response};
+use tower_referral::carry::Carry;
 use tower_referral::{
-    Attribution, Capture, Carry, Consent, Forget, Keyring, Program, Reason, Referral, SignedCookie,
+    Attribution, Capture, Consent, Forget, Keyring, Program, Reason, Referral, SignedCookie,
     Verdict,
 };
 
@@ -93,13 +92,13 @@ fn cases() -> Vec<(Reason, Page)> {
             Reason::KeptFirstTouch,
             Shop::program(first_touch()).send(second_landing()),
         ),
-        (Reason::KeptSameOrigin, Shop::new().send(within)),
+        (Reason::KeptOwnLink, Shop::new().send(within)),
         (
             Reason::KeptStandDown,
             Shop::with(|b| b.stand_down("/")).send(second_landing()),
         ),
         (
-            Reason::KeptHigherClaim,
+            Reason::KeptHigherRank,
             // Another script's key, brought back over a kept landing.
             {
                 let scripts = Program::default().fallback_cookies(["partnero"]);
@@ -130,12 +129,12 @@ fn cases() -> Vec<(Reason, Page)> {
         ),
         (
             Reason::GlobalPrivacyControl,
-            Shop::with(tower_referral::Builder::global_privacy_control)
+            Shop::with(tower_referral::ReferralLayerBuilder::global_privacy_control)
                 .send(with_headers(landing(), &[("sec-gpc", "1")])),
         ),
         (
             Reason::DoNotTrack,
-            Shop::with(tower_referral::Builder::do_not_track)
+            Shop::with(tower_referral::ReferralLayerBuilder::do_not_track)
                 .send(with_headers(landing(), &[("dnt", "1")])),
         ),
         (
@@ -204,7 +203,10 @@ fn decisions_come_in_order_and_the_last_one_explains_what_is_kept() {
     assert_eq!((&decisions).into_iter().count(), 2);
     assert!(Shop::new().send(page_visit("/")).decisions().is_empty());
     // The handler sees what was decided on the way in.
-    assert_eq!(common::reasons(page.seen.decisions()), page.reasons());
+    assert_eq!(
+        crate::common::reasons(page.seen.decisions()),
+        page.reasons()
+    );
 }
 
 #[test]
@@ -213,7 +215,7 @@ fn no_debug_output_shows_what_is_hidden() {
     for (_, page) in cases() {
         assert_hides(format!("{:?} {:?}", page.seen, page.decisions()));
     }
-    let shop = Shop::program(Program::default().keep_params(["x"]));
+    let shop = Shop::program(Program::default().extra_params(["x"]));
     let page = shop.send(landing());
     let referral = page.referral().unwrap();
     assert_eq!(referral.extra().next(), Some(("x", "HIDDENQUERY")));
@@ -260,7 +262,7 @@ fn a_capture_on_its_way_from_the_endpoint_hides_what_came_from_the_url() {
 
     #[cfg(feature = "tracing")]
     events::listen();
-    let shop = Shop::program(Program::default().keep_params(["x"]));
+    let shop = Shop::program(Program::default().extra_params(["x"]));
     let request = Request::post("/track")
         .header("content-type", "application/x-www-form-urlencoded")
         .header("host", "shop.example")
@@ -279,7 +281,7 @@ fn a_capture_on_its_way_from_the_endpoint_hides_what_came_from_the_url() {
             Ok::<_, std::convert::Infallible>(response)
         }
     });
-    let Ok(response) = common::at_once(shop.layer.layer(service).call(request));
+    let Ok(response) = crate::common::at_once(shop.layer.layer(service).call(request));
     assert_eq!(response.status(), 204);
     let shown = receive.recv().unwrap();
     assert!(shown.contains("Capture"), "{shown}");

@@ -125,7 +125,7 @@ fn a_link_within_the_site_fills_an_empty_slot_and_never_overwrites() {
     let page = visitor.send(within("/?ref=header"));
     assert_eq!(
         (page.key(), page.reason()),
-        (Some("footer"), "kept_same_origin")
+        (Some("footer"), "kept_own_link")
     );
     assert!(!page.changed());
     let page = visitor.visit("/?aff=PARTNER");
@@ -133,7 +133,7 @@ fn a_link_within_the_site_fills_an_empty_slot_and_never_overwrites() {
     let page = visitor.send(within("/?ref=footer"));
     assert_eq!(
         (page.key(), page.reason()),
-        (Some("PARTNER"), "kept_same_origin")
+        (Some("PARTNER"), "kept_own_link")
     );
 
     let mut mixed = within("/?ref=footer");
@@ -259,7 +259,7 @@ fn parameters_are_read_from_the_query_by_one_set_of_rules() {
         let page = shop.send(page_visit(&format!("/p?{query}")));
         let found = page.referral().map(|referral| {
             let parameter = referral.parameter().unwrap();
-            format!("{parameter}={}", referral.key())
+            format!("{parameter}={}", referral.key().unwrap())
         });
         assert_eq!(found.as_deref(), expected.ok(), "{query}");
         assert_eq!(
@@ -462,7 +462,7 @@ fn the_landing_page_is_the_path_and_our_parameter_and_nothing_else() {
         builder.program(
             Program::default()
                 .key_rule(KeyRule::printable_unicode())
-                .keep_params(["utm_source"]),
+                .extra_params(["utm_source"]),
         )
     });
     let long = format!("/{}", "p".repeat(254));
@@ -498,7 +498,7 @@ fn the_landing_page_is_the_path_and_our_parameter_and_nothing_else() {
 }
 
 fn extra_parameters_are_kept_in_the_configured_order() {
-    let shop = Shop::program(Program::default().keep_params(["utm_source", "sub_id", "utm_term"]));
+    let shop = Shop::program(Program::default().extra_params(["utm_source", "sub_id", "utm_term"]));
     let long = "v".repeat(128);
     let too_long = "v".repeat(129);
     let query_fits = format!("sub_id={long}");

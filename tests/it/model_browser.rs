@@ -10,30 +10,29 @@
 //! MODEL_SEED=4711 cargo test --test model_browser       # one run again, made as short as it gets
 //! ```
 
-mod common;
-mod random;
-
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use common::{Clock, Page, START, Shop, bare_get, signing_key, with_headers};
+use crate::common::{Clock, Page, START, Shop, bare_get, signing_key, with_headers};
+use crate::random::Random;
 use http::header::{CACHE_CONTROL, COOKIE, HeaderValue};
 use http::{Method, Request, Response};
-use random::Random;
-use time::{Duration, OffsetDateTime};
+use std::time::Duration;
+use time::OffsetDateTime;
+use tower_referral::carry::Carry;
 use tower_referral::{
-    Attribution, Capture, Carry, Consent, Forget, ForgetProgram, Keyring, Program, Referral,
-    RequestRef, SignedCookie, Source,
+    Attribution, Capture, Consent, Forget, ForgetProgram, Keyring, Program, Referral, RequestRef,
+    SignedCookie, Source,
 };
 
 const RUNS: u64 = 1500;
 const MINUTE: i64 = 60_000;
 const DAY: i64 = 1440 * MINUTE;
 const PAGE: &str = "public, max-age=600";
-const TOKEN_LIFE: i64 = 10 * DAY;
+const TOKEN_TTL: i64 = 10 * DAY;
 
 // ===== What can happen =====
 
@@ -305,14 +304,14 @@ struct Answer {
 
 #[derive(Clone, Copy, PartialEq)]
 enum May {
-    Keep,
+    Storage,
     Show,
     Nothing,
 }
 
 fn may(consent: Consent) -> May {
     match consent {
-        Consent::Granted => May::Keep,
+        Consent::Granted => May::Storage,
         Consent::Unknown => May::Show,
         Consent::Denied => May::Nothing,
     }
@@ -433,7 +432,7 @@ fn answer(
                     }
                     _ => true,
                 };
-                if wins && may_in == May::Keep {
+                if wins && may_in == May::Storage {
                     count("captured from a landing");
                     holds = Some(new.clone());
                     shows = Some(new.clone());
@@ -504,7 +503,7 @@ fn answer(
                 parameter: None,
             },
         };
-        if !is_alive(&new, now) || may_out != May::Keep {
+        if !is_alive(&new, now) || may_out != May::Storage {
             count("a capture that came to nothing");
             continue;
         }
@@ -571,6 +570,10 @@ struct World {
     counts: Counts,
 }
 
+fn millis(millis: i64) -> Duration {
+    Duration::from_millis(millis.unsigned_abs())
+}
+
 fn cookie_name(program: &str) -> &'static str {
     match program {
         "default" => "__Host-referral",
@@ -616,7 +619,7 @@ fn open(setup: &Setup, clock: &Clock) -> (Shop, Carry) {
                 builder = builder.program(
                     Program::new(rules.name)
                         .params(rules.params.clone())
-                        .window(Duration::milliseconds(rules.window))
+                        .window(millis(rules.window))
                         .attribution(if rules.first_touch {
                             Attribution::FirstTouch
                         } else {
@@ -634,7 +637,7 @@ fn open(setup: &Setup, clock: &Clock) -> (Shop, Carry) {
         },
     );
     let carry = Carry::builder(keyring)
-        .life(Duration::milliseconds(TOKEN_LIFE))
+        .ttl(millis(TOKEN_TTL))
         .clock(clock.reader())
         .build()
         .unwrap();
@@ -700,9 +703,9 @@ fn plain(referral: &Referral) -> Result<Plain, String> {
     let captured_at = referral.captured_at() - OffsetDateTime::UNIX_EPOCH;
     Ok(Plain {
         program: known(referral.program())?,
-        key: known(referral.key().as_str())?,
+        key: known(referral.key().unwrap().as_str())?,
         captured_at: captured_at.whole_milliseconds() as i64,
-        window: referral.window().whole_milliseconds() as i64,
+        window: referral.window().as_millis() as i64,
         from_landing: referral.source() == Source::Landing,
         parameter: referral.parameter().map(known).transpose()?,
     })
@@ -735,7 +738,10 @@ impl World {
 
     fn take(&mut self, step: &Step) -> Result<(), String> {
         match step {
-            Step::Wait(millis) => self.clock.pass(Duration::milliseconds(*millis)),
+            Step::Wait(millis) => {
+                let moved = time::Duration::milliseconds(*millis);
+                self.clock.set(self.clock.now() + moved);
+            }
             Step::Remember => self.stale = self.jar.clone(),
             Step::Restart(setup) => {
                 (self.shop, self.carry) = open(setup, &self.clock);
@@ -835,7 +841,7 @@ impl World {
                     referral: expected.seen[0].clone(),
                     by: self.setup.keys[0],
                 },
-                expires: now + TOKEN_LIFE,
+                expires: now + TOKEN_TTL,
             });
         }
         Ok(())
