@@ -28,6 +28,9 @@ pub(crate) const START: i64 = 1_800_000_000;
 pub(crate) const DAY: Duration = Duration::from_secs(86_400);
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const MILLISECOND: Duration = Duration::from_millis(1);
+/// Whoever names no browser is taken for a robot.
+pub(crate) const BROWSER: &str =
+    "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
 /// The cookie of the default program in the default mode.
 pub(crate) const COOKIE_NAME: &str = "__Host-referral";
 
@@ -231,6 +234,7 @@ pub(crate) fn page_visit(uri: &str) -> Request<String> {
             ("sec-fetch-mode", "navigate"),
             ("sec-fetch-dest", "document"),
             ("sec-fetch-user", "?1"),
+            ("user-agent", BROWSER),
         ],
     )
 }

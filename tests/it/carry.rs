@@ -76,7 +76,7 @@ fn a_token_is_one_run_of_letters_digits_hyphen_and_underscore_in_200_characters(
 }
 
 #[test]
-fn names_of_80_bytes_together_fit_and_81_do_not() {
+fn names_of_90_bytes_together_fit_and_91_do_not() {
     for (key_id, program) in [
         ("k", "p"),
         ("2026-11", "default"),
@@ -87,7 +87,7 @@ fn names_of_80_bytes_together_fit_and_81_do_not() {
             .clock(shop.clock.reader())
             .build()
             .unwrap();
-        let room = 80 - key_id.len() - program.len();
+        let room = 90 - key_id.len() - program.len();
         for (len, fits) in [(room, true), (room + 1, false)] {
             let referral = landed(&shop, &format!("/p?aff={}", "K".repeat(len)));
             let token = referral.carry_token(&carry);

@@ -200,10 +200,10 @@ fn what_only_fetches_links_is_not_redirected() {
         ("Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0", true),
     ];
     for (agent, is_redirected) in agents {
-        let page = shop().send(with_headers(
-            page_visit("/?aff=K"),
-            &[("user-agent", agent)],
-        ));
+        let mut request = page_visit("/?aff=K");
+        let agent_value = agent.parse().unwrap();
+        request.headers_mut().insert("user-agent", agent_value);
+        let page = shop().send(request);
         assert_eq!(page.header("location").is_some(), is_redirected, "{agent}");
         assert!(page.changed(), "{agent}: captured all the same");
     }

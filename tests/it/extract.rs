@@ -161,13 +161,40 @@ fn keys_and_referrals_as_json() {
         serde_json::json!({
             "key": "K",
             "click_id": null,
+            "partner_id": null,
+            "click_reference": null,
             "program": "default",
+            "source": "landing",
+            "own_link": false,
             "parameter": "aff",
             "captured_at": "2027-01-15T08:00:00Z",
+            "window": 2_592_000,
             "landing_page": "/p?aff=K",
             "extra": {"sub": "a", "utm": "b"},
         })
     );
+    let back: Referral = serde_json::from_value(json.clone()).unwrap();
+    assert_eq!(&back, page.referral().unwrap());
+    // What another program writes, with everything else at its default.
+    let least = r#"{"key":"K","captured_at":"2027-01-15T08:00:00Z"}"#;
+    let least: Referral = serde_json::from_str(least).unwrap();
+    assert_eq!((least.key().unwrap().as_str(), least.program()), ("K", "default"));
+    assert_eq!((least.source(), least.window()), (Source::Landing, DAY * 30));
+    for (field, value) in [
+        ("key", serde_json::json!("a b")),
+        ("key", serde_json::json!(null)),
+        ("program", serde_json::json!("a b")),
+        ("window", serde_json::json!(0)),
+        ("parameter", serde_json::json!("a=b")),
+        ("landing_page", serde_json::json!("https://evil.example/")),
+        ("click_reference", serde_json::json!("short")),
+        ("captured_at", serde_json::json!("yesterday")),
+        ("extra", serde_json::json!({"a": "b\n"})),
+    ] {
+        let mut bad = json.clone();
+        bad[field] = value;
+        assert!(serde_json::from_value::<Referral>(bad).is_err(), "{field}");
+    }
     let key: ReferralKey = serde_json::from_str("\"K-1\"").unwrap();
     assert_eq!(key, "K-1");
     for bad in ["\"\"", "\"a b\"", "\"a\\u0000\"", "7", "null"] {
@@ -183,7 +210,7 @@ fn keys_and_referrals_as_json() {
         let parsed = serde_json::from_str::<tower_referral::ClickId>(text);
         assert_eq!(parsed.is_ok(), valid, "{text}");
     }
-    let error = serde_json::from_str::<ReferralKey>("\"<WICKED>\"").unwrap_err();
+    let error = serde_json::from_str::<ReferralKey>("\"<WICKED >\"").unwrap_err();
     assert!(
         !error.to_string().contains("WICKED"),
         "an invalid key is never echoed"

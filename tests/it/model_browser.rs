@@ -275,7 +275,7 @@ fn steps(seed: u64) -> Vec<Step> {
 // ===== The model =====
 
 /// A referral, as the rules speak of it. Times and windows in milliseconds.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 struct Plain {
     program: &'static str,
     key: &'static str,
@@ -283,6 +283,37 @@ struct Plain {
     window: i64,
     from_landing: bool,
     parameter: Option<&'static str>,
+    /// By a link of the own site, which ranks below everything else here. No public method shows this.
+    is_own: bool,
+    /// The key that was refused as a link of the own site. No public method shows this either, but the
+    /// cookie changes with it.
+    refused: Option<&'static str>,
+}
+
+/// By what the public methods show.
+impl PartialEq for Plain {
+    fn eq(&self, other: &Self) -> bool {
+        (self.program, self.key) == (other.program, other.key)
+            && (self.captured_at, self.window) == (other.captured_at, other.window)
+            && (self.from_landing, self.parameter) == (other.from_landing, other.parameter)
+    }
+}
+
+/// Does the new referral take the place of the one that is kept?
+fn wins_over(rules: &Rules, kept: &Plain, new: &Plain) -> bool {
+    let is_higher = kept.is_own && !new.is_own;
+    if kept.key == new.key {
+        return is_higher;
+    }
+    is_higher || (kept.is_own == new.is_own && !rules.first_touch)
+}
+
+/// The new referral, once it has taken the place of the other.
+fn in_place_of(kept: Option<&Plain>, mut new: Plain) -> Plain {
+    if let Some(kept) = kept.filter(|kept| kept.is_own && !new.is_own) {
+        new.refused = Some(kept.key);
+    }
+    new
 }
 
 /// What a cookie or a token holds, and under which key.
@@ -304,14 +335,14 @@ struct Answer {
 
 #[derive(Clone, Copy, PartialEq)]
 enum May {
-    Storage,
+    Keep,
     Show,
     Nothing,
 }
 
 fn may(consent: Consent) -> May {
     match consent {
-        Consent::Granted => May::Storage,
+        Consent::Granted => May::Keep,
         Consent::Unknown => May::Show,
         Consent::Denied => May::Nothing,
     }
@@ -355,10 +386,12 @@ fn answer(
     }
     let is_page_visit = !matches!(
         visit.how,
-        How::OldPrefetch | How::Image | How::Frame | How::Post | How::Head
+        How::Image | How::Frame | How::Post | How::Head
     );
-    let is_till = visit.path == "/checkout" || visit.path == "/checkout/pay";
-    let fills_only = (setup.stands_down && is_till) || visit.how == How::SameOrigin;
+    let is_checkout = visit.path == "/checkout" || visit.path == "/checkout/pay";
+    let stands_down = setup.stands_down && is_checkout;
+    let is_own = visit.how == How::SameOrigin;
+    let fills_only = stands_down || is_own || visit.how == How::Prefetch;
 
     // The way in, program by program; none of them knows of another.
     let mut kept: BTreeMap<&'static str, Plain> = BTreeMap::new();
@@ -388,7 +421,7 @@ fn answer(
         let mut holds: Option<Plain> = None;
         for referral in valid {
             match &holds {
-                Some(first) if rules.first_touch || first.key == referral.key => {}
+                Some(first) if !wins_over(rules, first, &referral) => {}
                 _ => holds = Some(referral),
             }
         }
@@ -419,21 +452,32 @@ fn answer(
                     window: rules.window,
                     from_landing: true,
                     parameter: Some(param),
+                    is_own,
+                    refused: None,
                 };
-                let wins = match &holds {
-                    Some(old) if old.key == new.key => false,
-                    Some(_) if fills_only => {
+                let wins = match &mut holds {
+                    None => true,
+                    Some(old) if old.key == new.key => !fills_only && wins_over(rules, old, &new),
+                    Some(old) if fills_only => {
                         count("stood down");
+                        let is_refused = is_own && !stands_down && may_in == May::Keep;
+                        if is_refused && old.refused != Some(key) {
+                            count("refused as a link of the own site");
+                            old.refused = Some(key);
+                            shows = Some(old.clone());
+                            answer.set.insert(rules.name, Some(old.clone()));
+                        }
                         false
                     }
-                    Some(_) if rules.first_touch => {
+                    Some(old) if wins_over(rules, old, &new) => true,
+                    Some(_) => {
                         count("kept the first touch");
                         false
                     }
-                    _ => true,
                 };
-                if wins && may_in == May::Storage {
+                if wins && may_in == May::Keep {
                     count("captured from a landing");
+                    let new = in_place_of(holds.as_ref(), new);
                     holds = Some(new.clone());
                     shows = Some(new.clone());
                     answer.set.insert(rules.name, Some(new));
@@ -501,22 +545,25 @@ fn answer(
                 window: rules.window,
                 from_landing: false,
                 parameter: None,
+                is_own: false,
+                refused: None,
             },
         };
-        if !is_alive(&new, now) || may_out != May::Storage {
+        if !is_alive(&new, now) || may_out != May::Keep {
             count("a capture that came to nothing");
             continue;
         }
         let wins = match kept.get(name) {
             None => true,
-            Some(old) if old.key == new.key => false,
+            Some(old) if old.key == new.key => wins_over(rules, old, &new),
             Some(old) if carried && new.captured_at < old.captured_at => {
                 count("an older one carried");
                 false
             }
-            Some(_) => !rules.first_touch,
+            Some(old) => wins_over(rules, old, &new),
         };
         if wins {
+            let new = in_place_of(kept.get(name), new);
             count(if carried {
                 "captured from a token"
             } else {
@@ -708,6 +755,8 @@ fn plain(referral: &Referral) -> Result<Plain, String> {
         window: referral.window().as_millis() as i64,
         from_landing: referral.source() == Source::Landing,
         parameter: referral.parameter().map(known).transpose()?,
+        is_own: false,
+        refused: None,
     })
 }
 
@@ -865,7 +914,7 @@ impl World {
                     if is != token.sealed.referral {
                         return Err(format!("a token holds {is:?}, not {:?}", token.sealed));
                     }
-                    Some((referral, is))
+                    Some((referral, token.sealed.referral.clone()))
                 }
                 (Err(_), false) => None,
                 (result, _) => {
@@ -1038,7 +1087,7 @@ fn the_layer_does_what_the_model_does() {
     let counts = totals.into_inner().unwrap();
     println!("{runs} runs from {START}: {counts:#?}");
     // A model that nothing happens in proves nothing.
-    assert_eq!(counts.len(), 19, "something never happened: {counts:#?}");
+    assert_eq!(counts.len(), 20, "something never happened: {counts:#?}");
     for (what, count) in &counts {
         assert!(*count >= runs / 100, "{what}: only {count} times");
     }

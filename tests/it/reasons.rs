@@ -94,6 +94,35 @@ fn cases() -> Vec<(Reason, Page)> {
         ),
         (Reason::KeptOwnLink, Shop::new().send(within)),
         (
+            Reason::KeptPrefetch,
+            Shop::new().send(with_headers(second_landing(), &[("sec-purpose", "prefetch")])),
+        ),
+        (Reason::KeptReload, {
+            let reload = [("cache-control", "max-age=0"), ("sec-ch-ua", "\"Chromium\"")];
+            Shop::new().send(with_headers(second_landing(), &reload))
+        }),
+        (Reason::KeptPossibleFrame, {
+            let mut request = second_landing();
+            for (name, value) in [("sec-fetch-site", "same-site"), ("sec-fetch-dest", "empty")] {
+                request.headers_mut().insert(name, value.parse().unwrap());
+            }
+            Shop::new().send(request)
+        }),
+        (Reason::NoRoom, {
+            let shop = Shop::with(|b| {
+                let programs = (0..6).map(|n| Program::new(format!("p{n}")).params([format!("a{n}")]));
+                programs.fold(b, |b, program| {
+                    b.program(program.extra_params(["x1", "x2", "x3", "x4", "x5"]))
+                })
+            });
+            let mut visitor = shop.visitor();
+            let extra: String = (1..6).map(|n| format!("&x{n}={}", "v".repeat(128))).collect();
+            for n in 0..5 {
+                visitor.visit(&format!("/?a{n}=HIDDENKEY{extra}"));
+            }
+            visitor.visit(&format!("/?a5=HIDDENKEY{}", "K".repeat(100)))
+        }),
+        (
             Reason::KeptStandDown,
             Shop::with(|b| b.stand_down("/")).send(second_landing()),
         ),
@@ -119,10 +148,6 @@ fn cases() -> Vec<(Reason, Page)> {
             Shop::new().send(page_visit("/?aff=HIDDEN%20KEY")),
         ),
         (Reason::NotAPageVisit, Shop::new().send(post)),
-        (
-            Reason::Skipped,
-            Shop::with(|b| b.skip(|_| true)).send(landing()),
-        ),
         (
             Reason::NoConsent,
             Shop::with(|b| b.consent(|_| Consent::Denied)).send(landing()),
@@ -186,7 +211,7 @@ fn every_reason_is_reached_and_has_a_name_of_its_own() {
             "it can be aligned in a log"
         );
     }
-    assert_eq!(names.len(), 22);
+    assert_eq!(names.len(), 25);
 }
 
 #[test]
