@@ -21,29 +21,29 @@ in_every_way! {
     a_long_invalid_value_does_not_hide_the_key_behind_it,
 }
 
-type Body = Full<bytes::Bytes>;
+pub(crate) type Body = Full<bytes::Bytes>;
 
 /// The header's name and value.
-type Header<'h> = (&'static str, &'h str);
+pub(crate) type Header<'h> = (&'static str, &'h str);
 
-const FORM: Header<'_> = ("content-type", "application/x-www-form-urlencoded");
-const JSON: Header<'_> = ("content-type", "application/json");
-const SAME_ORIGIN: Header<'_> = ("sec-fetch-site", "same-origin");
+pub(crate) const FORM: Header<'_> = ("content-type", "application/x-www-form-urlencoded");
+pub(crate) const JSON: Header<'_> = ("content-type", "application/json");
+pub(crate) const SAME_ORIGIN: Header<'_> = ("sec-fetch-site", "same-origin");
 
-struct Answer {
-    status: u16,
-    cookie: Option<String>,
-    body: String,
-    reasons: Vec<String>,
-    private: bool,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) cookie: Option<String>,
+    pub(crate) body: String,
+    pub(crate) reasons: Vec<String>,
+    pub(crate) private: bool,
 }
 
-fn layer(configure: impl FnOnce(ReferralLayerBuilder) -> ReferralLayerBuilder) -> ReferralLayer {
+pub(crate) fn layer(configure: impl FnOnce(ReferralLayerBuilder) -> ReferralLayerBuilder) -> ReferralLayer {
     let builder = ReferralLayer::builder(storage()).clock(Clock::new().reader());
     configure(builder).build().unwrap()
 }
 
-fn request(headers: &[Header<'_>], body: &str) -> Request<Body> {
+pub(crate) fn request(headers: &[Header<'_>], body: &str) -> Request<Body> {
     let mut request = Request::post("/api/track-landing")
         .header("host", "shop.example")
         .body(Full::from(body.to_owned()))
@@ -54,7 +54,7 @@ fn request(headers: &[Header<'_>], body: &str) -> Request<Body> {
     request
 }
 
-fn tell(layer: &ReferralLayer, request: Request<Body>) -> Answer {
+pub(crate) fn tell(layer: &ReferralLayer, request: Request<Body>) -> Answer {
     let mut service = layer.layer(layer.capture_endpoint());
     let Ok(response) = run(service.call(arriving(request)));
     let (parts, body) = response.into_parts();
@@ -81,7 +81,7 @@ fn tell(layer: &ReferralLayer, request: Request<Body>) -> Answer {
 }
 
 /// The referral that a `Set-Cookie` keeps, as the next request's handler sees it.
-fn kept(layer: &ReferralLayer, answer: &Answer) -> Referrals {
+pub(crate) fn kept(layer: &ReferralLayer, answer: &Answer) -> Referrals {
     let pair = answer
         .cookie
         .as_deref()

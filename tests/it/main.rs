@@ -15,6 +15,7 @@ mod ways;
 
 mod attribution;
 mod caching;
+mod cases;
 mod carry;
 mod clean_url;
 mod config;
