@@ -281,13 +281,13 @@ impl Visitor {
             let Some((name, value)) = parts.next().and_then(|pair| pair.split_once('=')) else {
                 continue;
             };
-            let max_age = parts.filter_map(|attribute| {
+            let mut max_age = parts.filter_map(|attribute| {
                 let (name, value) = attribute.split_once('=')?;
                 let is_max_age = name.trim().eq_ignore_ascii_case("max-age");
                 value.trim().parse::<i64>().ok().filter(|_| is_max_age)
             });
             // The last one counts (RFC 6265 section 5.3).
-            let max_age = max_age.last();
+            let max_age = max_age.next_back();
             let (name, value) = (name.trim(), value.trim());
             if max_age.is_some_and(|seconds| seconds <= 0) {
                 self.cookies.retain(|cookie| cookie.name != name);

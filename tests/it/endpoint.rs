@@ -38,7 +38,9 @@ pub(crate) struct Answer {
     pub(crate) private: bool,
 }
 
-pub(crate) fn layer(configure: impl FnOnce(ReferralLayerBuilder) -> ReferralLayerBuilder) -> ReferralLayer {
+pub(crate) fn layer(
+    configure: impl FnOnce(ReferralLayerBuilder) -> ReferralLayerBuilder,
+) -> ReferralLayer {
     let builder = ReferralLayer::builder(storage()).clock(Clock::new().reader());
     configure(builder).build().unwrap()
 }

@@ -178,8 +178,14 @@ fn keys_and_referrals_as_json() {
     // What another program writes, with everything else at its default.
     let least = r#"{"key":"K","captured_at":"2027-01-15T08:00:00Z"}"#;
     let least: Referral = serde_json::from_str(least).unwrap();
-    assert_eq!((least.key().unwrap().as_str(), least.program()), ("K", "default"));
-    assert_eq!((least.source(), least.window()), (Source::Landing, DAY * 30));
+    assert_eq!(
+        (least.key().unwrap().as_str(), least.program()),
+        ("K", "default")
+    );
+    assert_eq!(
+        (least.source(), least.window()),
+        (Source::Landing, DAY * 30)
+    );
     for (field, value) in [
         ("key", serde_json::json!("a b")),
         ("key", serde_json::json!(null)),

@@ -8,15 +8,13 @@
 mod common;
 #[path = "../mutator/mod.rs"]
 mod mutator;
-#[path = "../random/mod.rs"]
-mod random;
 #[macro_use]
 mod ways;
 
 mod attribution;
 mod caching;
-mod cases;
 mod carry;
+mod cases;
 mod clean_url;
 mod config;
 mod consent;

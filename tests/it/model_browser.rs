@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use crate::common::{Clock, Page, START, Shop, bare_get, signing_key, with_headers};
-use crate::random::Random;
+use crate::mutator::Random;
 use http::header::{CACHE_CONTROL, COOKIE, HeaderValue};
 use http::{Method, Request, Response};
 use std::time::Duration;
@@ -384,10 +384,7 @@ fn answer(
     if signals {
         may_in = May::Nothing;
     }
-    let is_page_visit = !matches!(
-        visit.how,
-        How::Image | How::Frame | How::Post | How::Head
-    );
+    let is_page_visit = !matches!(visit.how, How::Image | How::Frame | How::Post | How::Head);
     let is_checkout = visit.path == "/checkout" || visit.path == "/checkout/pay";
     let stands_down = setup.stands_down && is_checkout;
     let is_own = visit.how == How::SameOrigin;

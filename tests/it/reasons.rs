@@ -95,10 +95,16 @@ fn cases() -> Vec<(Reason, Page)> {
         (Reason::KeptOwnLink, Shop::new().send(within)),
         (
             Reason::KeptPrefetch,
-            Shop::new().send(with_headers(second_landing(), &[("sec-purpose", "prefetch")])),
+            Shop::new().send(with_headers(
+                second_landing(),
+                &[("sec-purpose", "prefetch")],
+            )),
         ),
         (Reason::KeptReload, {
-            let reload = [("cache-control", "max-age=0"), ("sec-ch-ua", "\"Chromium\"")];
+            let reload = [
+                ("cache-control", "max-age=0"),
+                ("sec-ch-ua", "\"Chromium\""),
+            ];
             Shop::new().send(with_headers(second_landing(), &reload))
         }),
         (Reason::KeptPossibleFrame, {
@@ -110,13 +116,16 @@ fn cases() -> Vec<(Reason, Page)> {
         }),
         (Reason::NoRoom, {
             let shop = Shop::with(|b| {
-                let programs = (0..6).map(|n| Program::new(format!("p{n}")).params([format!("a{n}")]));
+                let programs =
+                    (0..6).map(|n| Program::new(format!("p{n}")).params([format!("a{n}")]));
                 programs.fold(b, |b, program| {
                     b.program(program.extra_params(["x1", "x2", "x3", "x4", "x5"]))
                 })
             });
             let mut visitor = shop.visitor();
-            let extra: String = (1..6).map(|n| format!("&x{n}={}", "v".repeat(128))).collect();
+            let extra: String = (1..6)
+                .map(|n| format!("&x{n}={}", "v".repeat(128)))
+                .collect();
             for n in 0..5 {
                 visitor.visit(&format!("/?a{n}=HIDDENKEY{extra}"));
             }
