@@ -13,7 +13,7 @@ use time::format_description::well_known::Rfc3339;
 use tower_referral::{ClickId, ReferralKey};
 
 use crate::endpoint::Endpoint;
-use crate::json::pick;
+use crate::json::{self, pick};
 use crate::{
     Answer, Cancellation, ConfigError, Error, Money, Outcome, PlatformId, PlatformIds, Receipt,
     Refund, Report, ReportApi, Sale, SignUp, Step, Unsupported,

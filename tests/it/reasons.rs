@@ -1,17 +1,16 @@
 //! Every decision has a reason, and no reason, event or `Debug` output tells a key, a click ID or
 //! a cookie's value.
 
-mod common;
-
 use std::collections::BTreeSet;
 
-use common::{
+use crate::common::{
     COOKIE_NAME, Clock, DAY, Page, Shop, keyring, page_visit, signing_key, with_cookie_line,
     with_headers,
 };
 use http::{Request, Response};
+use tower_referral::carry::Carry;
 use tower_referral::{
-    Attribution, Capture, Carry, Consent, Forget, Keyring, Program, Reason, Referral, SignedCookie,
+    Attribution, Capture, Consent, Forget, Keyring, Program, Reason, Referral, SignedCookie,
     Verdict,
 };
 
@@ -93,13 +92,51 @@ fn cases() -> Vec<(Reason, Page)> {
             Reason::KeptFirstTouch,
             Shop::program(first_touch()).send(second_landing()),
         ),
-        (Reason::KeptSameOrigin, Shop::new().send(within)),
+        (Reason::KeptOwnLink, Shop::new().send(within)),
+        (
+            Reason::KeptPrefetch,
+            Shop::new().send(with_headers(
+                second_landing(),
+                &[("sec-purpose", "prefetch")],
+            )),
+        ),
+        (Reason::KeptReload, {
+            let reload = [
+                ("cache-control", "max-age=0"),
+                ("sec-ch-ua", "\"Chromium\""),
+            ];
+            Shop::new().send(with_headers(second_landing(), &reload))
+        }),
+        (Reason::KeptPossibleFrame, {
+            let mut request = second_landing();
+            for (name, value) in [("sec-fetch-site", "same-site"), ("sec-fetch-dest", "empty")] {
+                request.headers_mut().insert(name, value.parse().unwrap());
+            }
+            Shop::new().send(request)
+        }),
+        (Reason::NoRoom, {
+            let shop = Shop::with(|b| {
+                let programs =
+                    (0..6).map(|n| Program::new(format!("p{n}")).params([format!("a{n}")]));
+                programs.fold(b, |b, program| {
+                    b.program(program.extra_params(["x1", "x2", "x3", "x4", "x5"]))
+                })
+            });
+            let mut visitor = shop.visitor();
+            let extra: String = (1..6)
+                .map(|n| format!("&x{n}={}", "v".repeat(128)))
+                .collect();
+            for n in 0..5 {
+                visitor.visit(&format!("/?a{n}=HIDDENKEY{extra}"));
+            }
+            visitor.visit(&format!("/?a5=HIDDENKEY{}", "K".repeat(100)))
+        }),
         (
             Reason::KeptStandDown,
             Shop::with(|b| b.stand_down("/")).send(second_landing()),
         ),
         (
-            Reason::KeptHigherClaim,
+            Reason::KeptHigherRank,
             // Another script's key, brought back over a kept landing.
             {
                 let scripts = Program::default().fallback_cookies(["partnero"]);
@@ -121,21 +158,17 @@ fn cases() -> Vec<(Reason, Page)> {
         ),
         (Reason::NotAPageVisit, Shop::new().send(post)),
         (
-            Reason::Skipped,
-            Shop::with(|b| b.skip(|_| true)).send(landing()),
-        ),
-        (
             Reason::NoConsent,
             Shop::with(|b| b.consent(|_| Consent::Denied)).send(landing()),
         ),
         (
             Reason::GlobalPrivacyControl,
-            Shop::with(tower_referral::Builder::global_privacy_control)
+            Shop::with(tower_referral::ReferralLayerBuilder::global_privacy_control)
                 .send(with_headers(landing(), &[("sec-gpc", "1")])),
         ),
         (
             Reason::DoNotTrack,
-            Shop::with(tower_referral::Builder::do_not_track)
+            Shop::with(tower_referral::ReferralLayerBuilder::do_not_track)
                 .send(with_headers(landing(), &[("dnt", "1")])),
         ),
         (
@@ -187,7 +220,7 @@ fn every_reason_is_reached_and_has_a_name_of_its_own() {
             "it can be aligned in a log"
         );
     }
-    assert_eq!(names.len(), 22);
+    assert_eq!(names.len(), 25);
 }
 
 #[test]
@@ -204,7 +237,10 @@ fn decisions_come_in_order_and_the_last_one_explains_what_is_kept() {
     assert_eq!((&decisions).into_iter().count(), 2);
     assert!(Shop::new().send(page_visit("/")).decisions().is_empty());
     // The handler sees what was decided on the way in.
-    assert_eq!(common::reasons(page.seen.decisions()), page.reasons());
+    assert_eq!(
+        crate::common::reasons(page.seen.decisions()),
+        page.reasons()
+    );
 }
 
 #[test]
@@ -213,7 +249,7 @@ fn no_debug_output_shows_what_is_hidden() {
     for (_, page) in cases() {
         assert_hides(format!("{:?} {:?}", page.seen, page.decisions()));
     }
-    let shop = Shop::program(Program::default().keep_params(["x"]));
+    let shop = Shop::program(Program::default().extra_params(["x"]));
     let page = shop.send(landing());
     let referral = page.referral().unwrap();
     assert_eq!(referral.extra().next(), Some(("x", "HIDDENQUERY")));
@@ -260,7 +296,7 @@ fn a_capture_on_its_way_from_the_endpoint_hides_what_came_from_the_url() {
 
     #[cfg(feature = "tracing")]
     events::listen();
-    let shop = Shop::program(Program::default().keep_params(["x"]));
+    let shop = Shop::program(Program::default().extra_params(["x"]));
     let request = Request::post("/track")
         .header("content-type", "application/x-www-form-urlencoded")
         .header("host", "shop.example")
@@ -279,7 +315,7 @@ fn a_capture_on_its_way_from_the_endpoint_hides_what_came_from_the_url() {
             Ok::<_, std::convert::Infallible>(response)
         }
     });
-    let Ok(response) = common::at_once(shop.layer.layer(service).call(request));
+    let Ok(response) = crate::common::at_once(shop.layer.layer(service).call(request));
     assert_eq!(response.status(), 204);
     let shown = receive.recv().unwrap();
     assert!(shown.contains("Capture"), "{shown}");

@@ -1,19 +1,21 @@
 //! The wire format, pinned: referrals that are out there in cookies and tokens must open for as
 //! long as their windows last, whatever becomes of this crate. The vectors are recomputed by an
-//! independent implementation, `golden/vectors.py`.
-
-mod common;
+//! independent implementation, `golden/vectors.py`, which reads them back as well.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use common::{Shop, page_visit, with_cookie_line};
+use crate::common::{Shop, page_visit, with_cookie_line};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::Response;
 use serde::Deserialize;
-use time::{Duration, OffsetDateTime};
-use tower_referral::{
-    Capture, Carry, CarryError, KeyRule, Keyring, Program, Referral, SignedCookie, SigningKey,
-};
+use std::time::Duration;
+use time::OffsetDateTime;
+#[cfg(feature = "tower-sessions-0_15")]
+use tower::{Layer as _, Service as _};
+use tower_referral::carry::{Carry, CarryError};
+use tower_referral::{Capture, KeyRule, Keyring, Program, Referral, SignedCookie, SigningKey};
 
 #[derive(Deserialize)]
 struct Vectors {
@@ -27,16 +29,25 @@ struct Vector {
     kind: String,
     signing_key: Key,
     cookie_name: String,
+    domain: String,
     max_len: usize,
     purpose: String,
     audience: String,
     sealed_at_ms: i64,
-    life_s: i64,
+    ttl_s: u64,
     /// What was to be sealed.
     referral: Plain,
     /// What is in it, once something had to go.
     kept: Plain,
     sealed: String,
+    /// What a cookie holds where referrals are kept on the server.
+    #[cfg(feature = "tower-sessions-0_15")]
+    record: Option<Record>,
+    /// The record's ID at the server, as a number, and its text.
+    #[cfg(feature = "tower-sessions-0_15")]
+    record_id: Option<String>,
+    #[cfg(feature = "tower-sessions-0_15")]
+    record_text: Option<String>,
     /// All of `referral` as a token for the purpose `whole`.
     whole: String,
 }
@@ -50,6 +61,13 @@ struct Invalid {
     sealed: String,
 }
 
+#[cfg(feature = "tower-sessions-0_15")]
+#[derive(Deserialize)]
+struct Record {
+    visitor_hex: String,
+    carries: bool,
+}
+
 #[derive(Deserialize)]
 struct Key {
     id: String,
@@ -59,11 +77,14 @@ struct Key {
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 struct Plain {
     program: String,
-    key: String,
+    key: Option<String>,
     click_id: Option<String>,
+    partner_id: Option<String>,
     source: String,
+    /// The name of the touch, in hexadecimal.
+    touch: Option<String>,
     captured_at_ms: i64,
-    window_s: i64,
+    window_s: u64,
     parameter: Option<String>,
     landing_path: Option<String>,
     extra: Vec<(String, String)>,
@@ -77,11 +98,16 @@ impl Plain {
         let page = referral.landing_page();
         Self {
             program: referral.program().to_owned(),
-            key: referral.key().to_string(),
+            key: referral.key().map(ToString::to_string),
             click_id: referral.click_id().map(ToString::to_string),
+            partner_id: referral.partner_id().map(ToString::to_string),
             source: referral.source().as_str().to_owned(),
+            touch: referral.click_reference().map(|text| {
+                let bytes = URL_SAFE_NO_PAD.decode(text).unwrap();
+                bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+            }),
             captured_at_ms: captured_at.whole_milliseconds().try_into().unwrap(),
-            window_s: referral.window().whole_seconds(),
+            window_s: referral.window().as_secs(),
             parameter: referral.parameter().map(str::to_owned),
             landing_path: page.map(|page| page.split('?').next().unwrap().to_owned()),
             extra: referral
@@ -92,12 +118,15 @@ impl Plain {
     }
 }
 
+fn unhex(text: &str) -> Vec<u8> {
+    (0..text.len() / 2)
+        .map(|at| u8::from_str_radix(&text[2 * at..][..2], 16).unwrap())
+        .collect()
+}
+
 impl Key {
     fn signing(&self) -> SigningKey {
-        let secret: Vec<u8> = (0..self.secret_hex.len() / 2)
-            .map(|at| u8::from_str_radix(&self.secret_hex[2 * at..][..2], 16).unwrap())
-            .collect();
-        SigningKey::new(&self.id, secret).unwrap()
+        SigningKey::new(&self.id, unhex(&self.secret_hex)).unwrap()
     }
 
     fn keyring(&self) -> Keyring {
@@ -106,32 +135,43 @@ impl Key {
 
     /// A keyring that signs with another key by now.
     fn rotated(&self) -> Keyring {
-        let newer = SigningKey::new("newer", common::secret(200)).unwrap();
+        let newer = SigningKey::new("newer", crate::common::secret(200)).unwrap();
         Keyring::new(newer).verify_with(self.signing()).unwrap()
     }
 }
 
 impl Vector {
     fn now(&self) -> OffsetDateTime {
-        OffsetDateTime::UNIX_EPOCH + Duration::milliseconds(self.sealed_at_ms)
+        OffsetDateTime::UNIX_EPOCH + time::Duration::milliseconds(self.sealed_at_ms)
     }
 
     fn program(&self) -> Program {
         let parameter = self.referral.parameter.clone().unwrap_or("aff".into());
         let program = Program::new(self.referral.program.as_str())
-            .window(Duration::seconds(self.referral.window_s))
+            .window(Duration::from_secs(self.referral.window_s))
             .key_rule(KeyRule::printable_unicode())
-            .keep_params(self.referral.extra.iter().map(|(name, _)| name.as_str()));
+            .extra_params(self.referral.extra.iter().map(|(name, _)| name.as_str()));
         if self.referral.source == "script" {
             program.params(["aff"]).fallback_cookies([parameter])
+        } else if self.referral.key.is_none() {
+            program.click_params([parameter])
         } else {
             program.params([parameter])
         }
     }
 
+    fn cookie(&self, keyring: Keyring) -> SignedCookie {
+        let cookie = SignedCookie::new(keyring);
+        match (self.domain.as_str(), self.cookie_name.starts_with("__")) {
+            ("", true) => cookie,
+            ("", false) => cookie.plain_http(),
+            (domain, _) => cookie.domain(domain),
+        }
+    }
+
     fn shop(&self, keyring: Keyring) -> Shop {
         let now = self.now();
-        Shop::keeping(SignedCookie::new(keyring), |builder| {
+        Shop::keeping(self.cookie(keyring), |builder| {
             builder.program(self.program()).clock(move || now)
         })
     }
@@ -141,7 +181,7 @@ impl Vector {
         Carry::builder(keyring)
             .purpose(self.purpose.as_str())
             .audience(self.audience.as_str())
-            .life(Duration::seconds(self.life_s))
+            .ttl(Duration::from_secs(self.ttl_s))
             .max_len(self.max_len)
             .clock(move || now)
             .build()
@@ -163,7 +203,7 @@ impl Vector {
 }
 
 fn vectors() -> Vectors {
-    serde_json::from_str(include_str!("golden/vectors.json")).unwrap()
+    serde_json::from_str(include_str!("../golden/vectors.json")).unwrap()
 }
 
 #[test]
@@ -173,10 +213,11 @@ fn the_whole_referral_is_read_with_its_click_id() {
         assert_eq!(Plain::of(&whole), vector.referral, "{}", vector.name);
         let debug = format!("{whole:?} {:?}", whole.click_id());
         for hidden in [
-            Some(&vector.referral.key),
-            vector.referral.click_id.as_ref(),
+            &vector.referral.key,
+            &vector.referral.click_id,
+            &vector.referral.partner_id,
         ] {
-            if let Some(text) = hidden.filter(|text| text.len() > 8) {
+            if let Some(text) = hidden.as_ref().filter(|text| text.len() > 8) {
                 assert!(!debug.contains(text.as_str()), "{}: {debug}", vector.name);
             }
         }
@@ -195,7 +236,7 @@ fn cookies_are_read_and_written_to_the_byte() {
         let line = format!("{}={}", vector.cookie_name, vector.sealed);
         for keyring in [vector.signing_key.keyring(), vector.signing_key.rotated()] {
             let page = vector.shop(keyring).send(with_cookie_line("/", &line));
-            let reasons = common::reasons(page.seen.decisions());
+            let reasons = crate::common::reasons(page.seen.decisions());
             let referral = page
                 .referral()
                 .unwrap_or_else(|| panic!("{name}: {reasons:?}"));
@@ -231,13 +272,15 @@ fn what_a_request_captures_is_written_to_the_byte() {
         .filter(|vector| vector.kind == "cookie")
     {
         let plain = &vector.referral;
-        let has_click = plain.click_id.is_some() || vector.name.contains("click");
-        if has_click || plain.captured_at_ms != vector.sealed_at_ms {
+        let is_made_elsewhere = ["click", "partner ID", "own"]
+            .iter()
+            .any(|word| vector.name.contains(word) && !vector.name.contains("program"));
+        if is_made_elsewhere || plain.captured_at_ms != vector.sealed_at_ms {
             continue;
         }
         let encode =
             |text: &str| -> String { text.bytes().map(|byte| format!("%{byte:02X}")).collect() };
-        let key = encode(&plain.key);
+        let key = encode(plain.key.as_ref().unwrap());
         let (capture, request) = match plain.source.as_str() {
             "landing" => {
                 let extra: String = plain
@@ -257,7 +300,7 @@ fn what_a_request_captures_is_written_to_the_byte() {
                 (None, with_cookie_line("/", line))
             }
             _ => (
-                Some(Capture::key(plain.key.parse().unwrap())),
+                Some(Capture::key(plain.key.as_ref().unwrap().parse().unwrap())),
                 page_visit("/"),
             ),
         };
@@ -310,8 +353,8 @@ fn key_and_click_id_are_never_dropped() {
     for vector in vectors().valid {
         let (whole, kept) = (&vector.referral, &vector.kept);
         assert_eq!(
-            (&whole.key, &whole.click_id),
-            (&kept.key, &kept.click_id),
+            (&whole.key, &whole.click_id, &whole.partner_id),
+            (&kept.key, &kept.click_id, &kept.partner_id),
             "{}",
             vector.name
         );
@@ -328,6 +371,91 @@ fn key_and_click_id_are_never_dropped() {
             );
         }
     }
+}
+
+/// The cookie is read, the record loaded, and both are written again to the byte.
+#[cfg(feature = "tower-sessions-0_15")]
+#[test]
+fn records_on_the_server_are_read_and_written_to_the_byte() {
+    use std::collections::HashMap;
+
+    use tower_referral::{ReferralLayer, Referrals, ServerSide};
+    use tower_sessions::session::{Id, Record as Stored};
+    use tower_sessions::{MemoryStore, SessionStore as _};
+
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    let mut count = 0;
+    for vector in vectors().valid {
+        let Some(record) = &vector.record else {
+            continue;
+        };
+        let name = &vector.name;
+        let id = Id(vector.record_id.as_ref().unwrap().parse().unwrap());
+        let text = serde_json::Value::String(vector.record_text.clone().unwrap());
+        let line = format!("{}={}", vector.cookie_name, vector.sealed);
+        let store = MemoryStore::default();
+        let visitor = unhex(&record.visitor_hex);
+        let now = vector.now();
+        let open = |keyring| {
+            let server = ServerSide::new(store.clone(), vector.cookie(keyring))
+                .timeout(Duration::from_secs(30))
+                .store_expires_records();
+            let visitor = visitor.clone();
+            let builder = ReferralLayer::builder(server)
+                .program(vector.program())
+                .clock(move || now)
+                .random_source(move |bytes| {
+                    bytes.copy_from_slice(&visitor[..bytes.len()]);
+                    true
+                });
+            builder.build().unwrap()
+        };
+        if !record.carries {
+            let stored = Stored {
+                id,
+                data: HashMap::from([("tower_referral".to_owned(), text.clone())]),
+                expiry_date: OffsetDateTime::now_utc() + time::Duration::DAY,
+            };
+            runtime.block_on(store.save(&stored)).unwrap();
+        }
+        for keyring in [vector.signing_key.keyring(), vector.signing_key.rotated()] {
+            let layer = open(keyring);
+            let (send, receive) = std::sync::mpsc::channel();
+            let handler = tower::service_fn(move |request: http::Request<String>| {
+                let send = send.clone();
+                async move {
+                    let seen = Referrals::from_extensions(request.extensions()).await;
+                    send.send(seen.unwrap()).unwrap();
+                    Ok::<_, std::convert::Infallible>(Response::new(()))
+                }
+            });
+            let mut service = layer.layer(handler);
+            let request = with_cookie_line("/", &line);
+            let Ok(_) = runtime.block_on(service.call(request));
+            let seen = receive.recv().unwrap();
+            assert_eq!(Plain::of(seen.first().unwrap()), vector.kept, "{name}");
+            assert_eq!(seen.visitor_ids().len(), 1, "{name}");
+        }
+        // What a landing writes, by the same random bytes.
+        if name.contains("on the server") {
+            runtime.block_on(store.delete(&id)).unwrap();
+            let handler = tower::service_fn(async |_: http::Request<String>| {
+                Ok::<_, std::convert::Infallible>(Response::new(()))
+            });
+            let mut service = open(vector.signing_key.keyring()).layer(handler);
+            let page = page_visit("/pricing?aff=PARTNER_123");
+            let Ok(response) = runtime.block_on(service.call(page));
+            let written = response.headers()["set-cookie"].to_str().unwrap();
+            assert_eq!(written.split(';').next(), Some(&*line), "{name}");
+            let stored = runtime.block_on(store.load(&id)).unwrap().unwrap();
+            assert_eq!(stored.data["tower_referral"], text, "{name}");
+        }
+        count += 1;
+    }
+    assert_eq!(count, 4);
 }
 
 /// What the shop says about an invalid vector: the key that it took, and the reason.

@@ -4,9 +4,7 @@
 //! The list is our own, after the kinds that the suites of the http-state working group and of
 //! web-platform-tests try. What our own cookie's value may look like is in `cookie.rs`.
 
-mod common;
-
-use common::{COOKIE_NAME, Shop, page_visit};
+use crate::common::{COOKIE_NAME, Shop, page_visit};
 use http::Request;
 use http::header::{COOKIE, HeaderValue};
 use tower_referral::{Consent, Program};

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::common::{COOKIE_NAME, Shop, bare_get, page_visit, with_cookie_line, with_headers};
 use http::{Request, Response};
-use tower_referral::{Builder, Capture, Consent, RequestRef};
+use tower_referral::{Capture, Consent, ReferralLayerBuilder, RequestRef};
 
 in_every_way! {
     denied_consent_captures_nothing_and_forgets_what_is_kept,
@@ -99,10 +99,10 @@ fn unknown_consent_writes_nothing_durable_and_shows_the_handler_the_landing() {
 }
 
 fn the_privacy_signals_are_switches_of_their_own_off_by_default() {
-    let gpc = |b: Builder| b.global_privacy_control();
-    let dnt = |b: Builder| b.do_not_track();
-    let both = |b: Builder| b.global_privacy_control().do_not_track();
-    type Switch = fn(Builder) -> Builder;
+    let gpc = |b: ReferralLayerBuilder| b.global_privacy_control();
+    let dnt = |b: ReferralLayerBuilder| b.do_not_track();
+    let both = |b: ReferralLayerBuilder| b.global_privacy_control().do_not_track();
+    type Switch = fn(ReferralLayerBuilder) -> ReferralLayerBuilder;
     // (switches, header, value, reason why nothing is captured)
     let cases: &[(&str, Switch, &str, &str, Option<&str>)] = &[
         ("off", |b| b, "sec-gpc", "1", None),

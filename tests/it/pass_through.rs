@@ -1,10 +1,8 @@
 //! A request without anything of ours, and its response, go through byte for byte.
 
-mod common;
-
 use std::sync::{Arc, Mutex};
 
-use common::{COOKIE_NAME, Shop, at_once, page_visit, with_cookie_line};
+use crate::common::{COOKIE_NAME, Shop, at_once, page_visit, with_cookie_line};
 use http::{Request, Response, Version};
 use tower::{Layer as _, Service as _, service_fn};
 

@@ -1,9 +1,10 @@
 //! What a handler says to the layer: `Capture`, `Forget`, `ForgetProgram`.
 
-use crate::common::{COOKIE_NAME, Clock, DAY, MILLISECOND, Shop, keep, keyring, page_visit};
+use crate::common::{COOKIE_NAME, Clock, DAY, MILLISECOND, Shop, keyring, page_visit, storage};
 use http::{Request, Response};
+use tower_referral::carry::Carry;
 use tower_referral::{
-    Attribution, Capture, Carry, Forget, ForgetProgram, KeyRule, Program, Referral, Source,
+    Attribution, Capture, Forget, ForgetProgram, KeyRule, Program, Referral, Source,
 };
 
 in_every_way! {
@@ -207,7 +208,7 @@ fn a_referral_that_comes_back_keeps_its_moment_and_never_displaces_a_later_one()
     for (attribution, kept, day, reason) in cases {
         let case = format!("{attribution:?}, {kept:?}");
         let clock = Clock::new();
-        let shop = Shop::at(clock.clone(), keep(), |builder| {
+        let shop = Shop::at(clock.clone(), storage(), |builder| {
             builder.program(Program::default().attribution(attribution))
         });
         let mut visitor = shop.visitor();
@@ -282,7 +283,7 @@ fn a_carry_token_brings_a_referral_over_the_consent_banner() {
         .build()
         .unwrap();
     let reader = carry.clone();
-    let shop = Shop::at(clock.clone(), keep(), |builder| {
+    let shop = Shop::at(clock.clone(), storage(), |builder| {
         builder.consent(|_| tower_referral::Consent::Unknown)
     })
     .answering(move |request| {

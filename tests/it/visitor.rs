@@ -1,14 +1,14 @@
 //! What `tower_referral::testing` gives to an application's own tests.
 #![cfg(feature = "testing")]
 
-mod common;
-
-use common::{START, keyring};
+use crate::common::{DAY, SECOND, START, keyring};
 use http::header::SET_COOKIE;
 use http::{Request, Response};
-use time::{Duration, OffsetDateTime};
+use std::time::Duration;
+use time::OffsetDateTime;
+use tower_referral::click::Clicks;
 use tower_referral::testing::{Clock, Visitor};
-use tower_referral::{ClickId, Clicks, Consent, Program, Reason, ReferralLayer, SignedCookie};
+use tower_referral::{ClickId, Consent, Program, Reason, ReferralLayer, SignedCookie};
 
 fn layer(clock: &Clock) -> ReferralLayer {
     ReferralLayer::builder(SignedCookie::new(keyring()))
@@ -35,14 +35,14 @@ async fn a_visitor_keeps_what_was_kept_until_the_clock_says_otherwise() {
     let referrals = visitor.referrals(&layer).await;
     let first = referrals.first().unwrap();
     assert_eq!(
-        (first.key().as_str(), first.captured_at()),
+        (first.key().unwrap().as_str(), first.captured_at()),
         ("A", clock.now())
     );
-    assert_eq!(referrals.get("friends").unwrap().key(), &"ada");
+    assert_eq!(referrals.get("friends").unwrap().key().unwrap(), &"ada");
 
-    clock.advance(Duration::days(30) - Duration::SECOND);
+    clock.advance(DAY * 30 - SECOND);
     assert_eq!(visitor.referrals(&layer).await.iter().count(), 2);
-    clock.advance(Duration::SECOND);
+    clock.advance(SECOND);
     assert_eq!(visitor.referrals(&layer).await.iter().count(), 0);
 }
 
@@ -78,7 +78,7 @@ fn cookies_are_replaced_and_deleted_as_a_browser_does() {
 async fn a_landing_creates_its_click() {
     let clicks = Clicks::from_fn(async |_| "click-1".parse::<ClickId>());
     let layer = ReferralLayer::builder(SignedCookie::new(keyring()))
-        .clicks(clicks.wait(std::time::Duration::from_secs(5)))
+        .clicks(clicks.wait(Duration::from_secs(5)))
         .build()
         .unwrap();
     let mut visitor = Visitor::new();
@@ -92,15 +92,15 @@ async fn a_landing_creates_its_click() {
 async fn referrals_on_the_server_are_seen_too() {
     use tower_referral::{AppSession, ServerSide};
     let store = tower_sessions::MemoryStore::default();
-    let keep = ServerSide::new(store.clone(), keyring());
+    let keep = ServerSide::new(store.clone(), keyring()).store_expires_records();
     let layer = ReferralLayer::builder(keep).build().unwrap();
     let mut visitor = Visitor::new();
     visitor.lands(&layer, "/?aff=A").await;
     let referrals = visitor.referrals(&layer).await;
-    assert_eq!(referrals.first().unwrap().key(), &"A");
+    assert_eq!(referrals.first().unwrap().key().unwrap(), &"A");
     assert_eq!(referrals.visitor_ids().len(), 1);
 
-    let keep = AppSession::new(store, keyring());
+    let keep = AppSession::new(&store, keyring());
     let layer = ReferralLayer::builder(keep).build().unwrap();
     Visitor::new().lands(&layer, "/?aff=A").await;
 }

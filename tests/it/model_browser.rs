@@ -10,30 +10,29 @@
 //! MODEL_SEED=4711 cargo test --test model_browser       # one run again, made as short as it gets
 //! ```
 
-mod common;
-mod random;
-
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use common::{Clock, Page, START, Shop, bare_get, signing_key, with_headers};
+use crate::common::{Clock, Page, START, Shop, bare_get, signing_key, with_headers};
+use crate::mutator::Random;
 use http::header::{CACHE_CONTROL, COOKIE, HeaderValue};
 use http::{Method, Request, Response};
-use random::Random;
-use time::{Duration, OffsetDateTime};
+use std::time::Duration;
+use time::OffsetDateTime;
+use tower_referral::carry::Carry;
 use tower_referral::{
-    Attribution, Capture, Carry, Consent, Forget, ForgetProgram, Keyring, Program, Referral,
-    RequestRef, SignedCookie, Source,
+    Attribution, Capture, Consent, Forget, ForgetProgram, Keyring, Program, Referral, RequestRef,
+    SignedCookie, Source,
 };
 
 const RUNS: u64 = 1500;
 const MINUTE: i64 = 60_000;
 const DAY: i64 = 1440 * MINUTE;
 const PAGE: &str = "public, max-age=600";
-const TOKEN_LIFE: i64 = 10 * DAY;
+const TOKEN_TTL: i64 = 10 * DAY;
 
 // ===== What can happen =====
 
@@ -276,7 +275,7 @@ fn steps(seed: u64) -> Vec<Step> {
 // ===== The model =====
 
 /// A referral, as the rules speak of it. Times and windows in milliseconds.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 struct Plain {
     program: &'static str,
     key: &'static str,
@@ -284,6 +283,37 @@ struct Plain {
     window: i64,
     from_landing: bool,
     parameter: Option<&'static str>,
+    /// By a link of the own site, which ranks below everything else here. No public method shows this.
+    is_own: bool,
+    /// The key that was refused as a link of the own site. No public method shows this either, but the
+    /// cookie changes with it.
+    refused: Option<&'static str>,
+}
+
+/// By what the public methods show.
+impl PartialEq for Plain {
+    fn eq(&self, other: &Self) -> bool {
+        (self.program, self.key) == (other.program, other.key)
+            && (self.captured_at, self.window) == (other.captured_at, other.window)
+            && (self.from_landing, self.parameter) == (other.from_landing, other.parameter)
+    }
+}
+
+/// Does the new referral take the place of the one that is kept?
+fn wins_over(rules: &Rules, kept: &Plain, new: &Plain) -> bool {
+    let is_higher = kept.is_own && !new.is_own;
+    if kept.key == new.key {
+        return is_higher;
+    }
+    is_higher || (kept.is_own == new.is_own && !rules.first_touch)
+}
+
+/// The new referral, once it has taken the place of the other.
+fn in_place_of(kept: Option<&Plain>, mut new: Plain) -> Plain {
+    if let Some(kept) = kept.filter(|kept| kept.is_own && !new.is_own) {
+        new.refused = Some(kept.key);
+    }
+    new
 }
 
 /// What a cookie or a token holds, and under which key.
@@ -354,12 +384,11 @@ fn answer(
     if signals {
         may_in = May::Nothing;
     }
-    let is_page_visit = !matches!(
-        visit.how,
-        How::OldPrefetch | How::Image | How::Frame | How::Post | How::Head
-    );
-    let is_till = visit.path == "/checkout" || visit.path == "/checkout/pay";
-    let fills_only = (setup.stands_down && is_till) || visit.how == How::SameOrigin;
+    let is_page_visit = !matches!(visit.how, How::Image | How::Frame | How::Post | How::Head);
+    let is_checkout = visit.path == "/checkout" || visit.path == "/checkout/pay";
+    let stands_down = setup.stands_down && is_checkout;
+    let is_own = visit.how == How::SameOrigin;
+    let fills_only = stands_down || is_own || visit.how == How::Prefetch;
 
     // The way in, program by program; none of them knows of another.
     let mut kept: BTreeMap<&'static str, Plain> = BTreeMap::new();
@@ -389,7 +418,7 @@ fn answer(
         let mut holds: Option<Plain> = None;
         for referral in valid {
             match &holds {
-                Some(first) if rules.first_touch || first.key == referral.key => {}
+                Some(first) if !wins_over(rules, first, &referral) => {}
                 _ => holds = Some(referral),
             }
         }
@@ -420,21 +449,32 @@ fn answer(
                     window: rules.window,
                     from_landing: true,
                     parameter: Some(param),
+                    is_own,
+                    refused: None,
                 };
-                let wins = match &holds {
-                    Some(old) if old.key == new.key => false,
-                    Some(_) if fills_only => {
+                let wins = match &mut holds {
+                    None => true,
+                    Some(old) if old.key == new.key => !fills_only && wins_over(rules, old, &new),
+                    Some(old) if fills_only => {
                         count("stood down");
+                        let is_refused = is_own && !stands_down && may_in == May::Keep;
+                        if is_refused && old.refused != Some(key) {
+                            count("refused as a link of the own site");
+                            old.refused = Some(key);
+                            shows = Some(old.clone());
+                            answer.set.insert(rules.name, Some(old.clone()));
+                        }
                         false
                     }
-                    Some(_) if rules.first_touch => {
+                    Some(old) if wins_over(rules, old, &new) => true,
+                    Some(_) => {
                         count("kept the first touch");
                         false
                     }
-                    _ => true,
                 };
                 if wins && may_in == May::Keep {
                     count("captured from a landing");
+                    let new = in_place_of(holds.as_ref(), new);
                     holds = Some(new.clone());
                     shows = Some(new.clone());
                     answer.set.insert(rules.name, Some(new));
@@ -502,6 +542,8 @@ fn answer(
                 window: rules.window,
                 from_landing: false,
                 parameter: None,
+                is_own: false,
+                refused: None,
             },
         };
         if !is_alive(&new, now) || may_out != May::Keep {
@@ -510,14 +552,15 @@ fn answer(
         }
         let wins = match kept.get(name) {
             None => true,
-            Some(old) if old.key == new.key => false,
+            Some(old) if old.key == new.key => wins_over(rules, old, &new),
             Some(old) if carried && new.captured_at < old.captured_at => {
                 count("an older one carried");
                 false
             }
-            Some(_) => !rules.first_touch,
+            Some(old) => wins_over(rules, old, &new),
         };
         if wins {
+            let new = in_place_of(kept.get(name), new);
             count(if carried {
                 "captured from a token"
             } else {
@@ -571,6 +614,10 @@ struct World {
     counts: Counts,
 }
 
+fn millis(millis: i64) -> Duration {
+    Duration::from_millis(millis.unsigned_abs())
+}
+
 fn cookie_name(program: &str) -> &'static str {
     match program {
         "default" => "__Host-referral",
@@ -616,7 +663,7 @@ fn open(setup: &Setup, clock: &Clock) -> (Shop, Carry) {
                 builder = builder.program(
                     Program::new(rules.name)
                         .params(rules.params.clone())
-                        .window(Duration::milliseconds(rules.window))
+                        .window(millis(rules.window))
                         .attribution(if rules.first_touch {
                             Attribution::FirstTouch
                         } else {
@@ -634,7 +681,7 @@ fn open(setup: &Setup, clock: &Clock) -> (Shop, Carry) {
         },
     );
     let carry = Carry::builder(keyring)
-        .life(Duration::milliseconds(TOKEN_LIFE))
+        .ttl(millis(TOKEN_TTL))
         .clock(clock.reader())
         .build()
         .unwrap();
@@ -700,11 +747,13 @@ fn plain(referral: &Referral) -> Result<Plain, String> {
     let captured_at = referral.captured_at() - OffsetDateTime::UNIX_EPOCH;
     Ok(Plain {
         program: known(referral.program())?,
-        key: known(referral.key().as_str())?,
+        key: known(referral.key().unwrap().as_str())?,
         captured_at: captured_at.whole_milliseconds() as i64,
-        window: referral.window().whole_milliseconds() as i64,
+        window: referral.window().as_millis() as i64,
         from_landing: referral.source() == Source::Landing,
         parameter: referral.parameter().map(known).transpose()?,
+        is_own: false,
+        refused: None,
     })
 }
 
@@ -735,7 +784,10 @@ impl World {
 
     fn take(&mut self, step: &Step) -> Result<(), String> {
         match step {
-            Step::Wait(millis) => self.clock.pass(Duration::milliseconds(*millis)),
+            Step::Wait(millis) => {
+                let moved = time::Duration::milliseconds(*millis);
+                self.clock.set(self.clock.now() + moved);
+            }
             Step::Remember => self.stale = self.jar.clone(),
             Step::Restart(setup) => {
                 (self.shop, self.carry) = open(setup, &self.clock);
@@ -835,7 +887,7 @@ impl World {
                     referral: expected.seen[0].clone(),
                     by: self.setup.keys[0],
                 },
-                expires: now + TOKEN_LIFE,
+                expires: now + TOKEN_TTL,
             });
         }
         Ok(())
@@ -859,7 +911,7 @@ impl World {
                     if is != token.sealed.referral {
                         return Err(format!("a token holds {is:?}, not {:?}", token.sealed));
                     }
-                    Some((referral, is))
+                    Some((referral, token.sealed.referral.clone()))
                 }
                 (Err(_), false) => None,
                 (result, _) => {
@@ -1032,7 +1084,7 @@ fn the_layer_does_what_the_model_does() {
     let counts = totals.into_inner().unwrap();
     println!("{runs} runs from {START}: {counts:#?}");
     // A model that nothing happens in proves nothing.
-    assert_eq!(counts.len(), 19, "something never happened: {counts:#?}");
+    assert_eq!(counts.len(), 20, "something never happened: {counts:#?}");
     for (what, count) in &counts {
         assert!(*count >= runs / 100, "{what}: only {count} times");
     }

@@ -3,9 +3,7 @@
 //! A bounded number of them, the same in every run; `cargo bench --bench mutants` tries as many as
 //! are asked for.
 
-mod mutator;
-
-use mutator::{NAMES, Prober, Random, Specimen, single, specimens, spliced, stacked};
+use crate::mutator::{NAMES, Prober, Random, Specimen, single, specimens, spliced, stacked};
 
 fn assert_none_accepted(mut prober: Prober, at_least: u64) {
     prober.send();
