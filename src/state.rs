@@ -13,7 +13,7 @@ use crate::inbound::Inbound;
 use crate::reason::{Decisions, Reason};
 use crate::referral::{ClickState, Referral, Source, TouchId};
 use crate::visitor::RecordRef;
-use crate::window::check_age;
+use crate::window::if_counting;
 
 /// What is known of one visitor.
 #[derive(Clone, Debug)]
@@ -33,7 +33,8 @@ pub(crate) struct Slot {
     shown: Option<Box<Referral>>,
     /// The browser doesn't hold what is kept.
     pub(crate) changed: bool,
-    /// The length of the name and value of the program's cookie in the request.
+    /// The length of the name and value of the program's cookie in the request, where other programs' have
+    /// to leave room for it.
     pub(crate) cookie_len: usize,
     /// Where the referral is on the server.
     pub(crate) record: Option<Box<RecordSlot>>,
@@ -96,9 +97,12 @@ impl RequestState {
         if cookies.is_empty() {
             return state;
         }
-        let lengths = config.cookies.lengths(cookies);
+        if config.programs.len() > 1 {
+            let lengths = config.cookies.lengths(cookies);
+            let slots = state.slots.iter_mut().zip(lengths);
+            slots.for_each(|(slot, len)| slot.cookie_len = len);
+        }
         for (index, program) in config.programs.iter().enumerate() {
-            state.slots[index].cookie_len = lengths[index];
             match config.cookies.open(cookies, index, program, now) {
                 Ok(kept) => state.slots[index].kept = kept,
                 Err(reason) => state.note(config, index, reason),
@@ -274,7 +278,7 @@ impl RequestState {
         let (kept, reason) = result.apply(referral);
         slot.kept = match kept {
             // What had been replaced may have expired meanwhile.
-            Some(kept) if undone => check_age(kept, &config.programs[index], self.now).ok(),
+            Some(kept) if undone => if_counting(kept, &config.programs[index], self.now).ok(),
             kept => kept,
         };
         slot.changed = true;

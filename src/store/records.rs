@@ -26,7 +26,7 @@ use crate::seal::Seal;
 use crate::seal::message::{self, StoredCookie};
 use crate::state::{Loaded, OnServer, RecordSlot};
 use crate::visitor::{RecordRef, VisitorId};
-use crate::window::{check_age, seconds_left};
+use crate::window::{if_counting, seconds_left};
 
 /// No referral makes a longer message, in bytes.
 const MAX_MESSAGE_LEN: usize = 8 * 1024;
@@ -179,7 +179,7 @@ impl Records {
             None => (usable, OnServer::Nothing, None),
         };
         let carried = stored.iter().filter_map(|stored| {
-            let referral = check_age(stored.carried.clone()?, program, now).ok()?;
+            let referral = if_counting(stored.carried.clone()?, program, now).ok()?;
             Some((referral, stored.fills_only))
         });
         let mut loaded = Loaded {
@@ -352,7 +352,7 @@ impl Records {
             return Ok(());
         }
         let (kept, _) = result.clone().apply(referral);
-        let kept = kept.and_then(|kept| check_age(kept, program, now).ok());
+        let kept = kept.and_then(|kept| if_counting(kept, program, now).ok());
         match (kept, self.record_id(record)) {
             (Some(kept), Some(id)) => {
                 let (text, expiry) = as_text(&kept, now);
@@ -533,5 +533,5 @@ fn of_text(text: &str, programs: &[Program], now: UnixMillis) -> Result<Referral
             .then_some((referral, program))
     };
     let (referral, program) = decode().ok_or(Reason::Malformed)?;
-    check_age(referral, program, now)
+    if_counting(referral, program, now)
 }
