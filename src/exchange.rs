@@ -205,7 +205,14 @@ impl Exchange {
         let loaded = records
             .load(loading, programs, &self.permissions, self.now)
             .await;
-        let resolve = || self.decide(RequestState::load(&self.config, loaded.to_vec(), self.now));
+        let resolve = || {
+            self.decide(RequestState::load(
+                &self.config,
+                &self.cookies,
+                loaded.to_vec(),
+                self.now,
+            ))
+        };
         &self.resolved.get_or_init(resolve).state
     }
 
@@ -255,6 +262,14 @@ impl Exchange {
             }
             if !self.is_skipped {
                 self.join_late_clicks(state);
+            }
+        }
+        if let Some(records) = &config.records {
+            // Now, so that handlers see the IDs of new visitors.
+            for slot in state.slots.iter_mut().filter(|slot| slot.kept.is_some()) {
+                if let Some(record) = &mut slot.record {
+                    record.current = record.current.take().or_else(|| records.draw_record());
+                }
             }
         }
         resolved
@@ -389,7 +404,7 @@ impl Exchange {
                 .as_ref()
                 .map(Loading::unread)
                 .unwrap_or_default();
-            let state = RequestState::load(&self.config, loaded, self.now);
+            let state = RequestState::load(&self.config, &self.cookies, loaded, self.now);
             let calls = SmallVec::new();
             return self
                 .finish_resolved(&Resolved { state, calls }, commands, status)
@@ -586,7 +601,7 @@ impl Exchange {
 fn open(config: &Config, cookies: &FoundCookies, now: UnixMillis) -> RequestState {
     if config.records.is_some() {
         let empty = config.programs.iter().map(|_| Loaded::default());
-        return RequestState::load(config, empty.collect(), now);
+        return RequestState::load(config, cookies, empty.collect(), now);
     }
     RequestState::open(config, cookies, now)
 }

@@ -97,11 +97,7 @@ impl RequestState {
         if cookies.is_empty() {
             return state;
         }
-        if config.programs.len() > 1 {
-            let lengths = config.cookies.lengths(cookies);
-            let slots = state.slots.iter_mut().zip(lengths);
-            slots.for_each(|(slot, len)| slot.cookie_len = len);
-        }
+        state.measure(config, cookies);
         for (index, program) in config.programs.iter().enumerate() {
             match config.cookies.open(cookies, index, program, now) {
                 Ok(kept) => state.slots[index].kept = kept,
@@ -111,9 +107,24 @@ impl RequestState {
         state
     }
 
+    /// Notes how long the programs' cookies are, where several have to share their room.
+    fn measure(&mut self, config: &Config, cookies: &FoundCookies) {
+        if config.programs.len() > 1 {
+            let lengths = config.cookies.lengths(cookies);
+            let slots = self.slots.iter_mut().zip(lengths);
+            slots.for_each(|(slot, len)| slot.cookie_len = len);
+        }
+    }
+
     /// Takes in what was loaded from the server.
-    pub(crate) fn load(config: &Config, loaded: Vec<Loaded>, now: UnixMillis) -> Self {
+    pub(crate) fn load(
+        config: &Config,
+        cookies: &FoundCookies,
+        loaded: Vec<Loaded>,
+        now: UnixMillis,
+    ) -> Self {
         let mut state = Self::new(config, now);
+        state.measure(config, cookies);
         for (index, loaded) in loaded.into_iter().enumerate() {
             for reason in loaded.failures {
                 state.note(config, index, reason);

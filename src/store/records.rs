@@ -401,7 +401,12 @@ impl Records {
         derived.map(|(_, id)| i128::from_le_bytes(id)).collect()
     }
 
-    /// Draws a new record; `None` without randomness.
+    /// Draws a new visitor's record; `None` without randomness.
+    pub(crate) fn draw_record(&self) -> Option<RecordRef> {
+        self.draw().map(|(_, record)| record)
+    }
+
+    /// Draws a new record with its ID.
     fn draw(&self) -> Option<(i128, RecordRef)> {
         let mut visitor = [0; 16];
         if !(self.0.fill_random)(&mut visitor) {
@@ -501,6 +506,11 @@ impl Loaded {
         };
         let decision = program.attribution.decide(self.kept.as_ref(), &touch);
         if is_later_version || decision.is_ok() {
+            if !is_later_version && matches!(self.record.on_server, OnServer::Referral(_)) {
+                // As with any replacement: a new record, so that an old cookie shows nothing of it.
+                self.record.discarded.extend(self.record.current.take());
+                self.record.on_server = OnServer::Nothing;
+            }
             self.record.fills_only = fills_only;
             self.kept = Some(touch.referral);
         }

@@ -35,8 +35,6 @@ struct State {
     records: HashMap<Id, Record>,
     calls: Vec<&'static str>,
     deletions: u32,
-    /// What `create` makes of the ID that it is given.
-    next_id: Option<Id>,
 }
 
 impl Scripted {
@@ -54,10 +52,6 @@ impl Scripted {
 
     pub(crate) fn put(&self, record: Record) {
         self.0.lock().unwrap().records.insert(record.id, record);
-    }
-
-    pub(crate) fn next_id(&self, id: Id) {
-        self.0.lock().unwrap().next_id = Some(id);
     }
 
     /// The calls since the last time that somebody asked.
@@ -98,7 +92,6 @@ impl SessionStore for Scripted {
     async fn create(&self, record: &mut Record) -> Result<()> {
         self.call("create", true).await?;
         let mut state = self.0.lock().unwrap();
-        record.id = state.next_id.take().unwrap_or(record.id);
         while state.records.contains_key(&record.id) {
             record.id = Id::default();
         }

