@@ -17,7 +17,6 @@ use http::{Request, Response, StatusCode};
 use tower::{Layer, Service, service_fn};
 use tower_referral::click::{ClickRequest, Clicks};
 use tower_referral::{ClickId, Keyring, ReferralLayer, SigningKey};
-use tower_referral_platforms::{Client, Https, Partnac};
 
 const LANDINGS: usize = 1_000_000;
 const MAX_IN_FLIGHT: usize = 64;

@@ -59,7 +59,10 @@ fn programs(criterion: &mut Criterion) {
         let program = |at| Program::new(format!("program-{at}")).params([format!("aff{at}")]);
         let layer = (0..count)
             .map(program)
-            .fold(traffic::builder(), tower_referral::ReferralLayerBuilder::program)
+            .fold(
+                traffic::builder(),
+                tower_referral::ReferralLayerBuilder::program,
+            )
             .build()
             .expect("a layer");
         let passing = Visit::browser("", BROWSER_URI).with_cookies(&traffic::foreign_cookies());
