@@ -1,14 +1,13 @@
 //! A session store that does as it is told: it works, fails, hangs or loses what it had, and notes
 //! every call.
-#![allow(dead_code, reason = "every test binary uses a part of it")]
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use tower_sessions::SessionStore;
 use tower_sessions::session::{Id, Record};
 use tower_sessions::session_store::{Error, Result};
+use tower_sessions::{ExpiredDeletion, SessionStore};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Mood {
@@ -35,8 +34,7 @@ struct State {
     mood: Mood,
     records: HashMap<Id, Record>,
     calls: Vec<&'static str>,
-    /// What `create` makes of the ID that it is given.
-    next_id: Option<Id>,
+    deletions: u32,
 }
 
 impl Scripted {
@@ -56,13 +54,14 @@ impl Scripted {
         self.0.lock().unwrap().records.insert(record.id, record);
     }
 
-    pub(crate) fn next_id(&self, id: Id) {
-        self.0.lock().unwrap().next_id = Some(id);
-    }
-
     /// The calls since the last time that somebody asked.
     pub(crate) fn calls(&self) -> Vec<&'static str> {
         std::mem::take(&mut self.0.lock().unwrap().calls)
+    }
+
+    /// How often expired records were to be deleted.
+    pub(crate) fn deletions(&self) -> u32 {
+        self.0.lock().unwrap().deletions
     }
 
     async fn call(&self, name: &'static str, writes: bool) -> Result<()> {
@@ -76,7 +75,7 @@ impl Scripted {
             Mood::ReadOnly if !writes => Ok(()),
             Mood::WriteOnly if writes => Ok(()),
             Mood::Down | Mood::ReadOnly | Mood::WriteOnly => {
-                Err(Error::Backend("it is as the script says".into()))
+                Err(Error::Backend(format!("no: {:?}", self.records())))
             }
             Mood::Hanging => std::future::pending().await,
             Mood::Panicking => panic!("it is as the script says"),
@@ -93,7 +92,6 @@ impl SessionStore for Scripted {
     async fn create(&self, record: &mut Record) -> Result<()> {
         self.call("create", true).await?;
         let mut state = self.0.lock().unwrap();
-        record.id = state.next_id.take().unwrap_or(record.id);
         while state.records.contains_key(&record.id) {
             record.id = Id::default();
         }
@@ -119,6 +117,15 @@ impl SessionStore for Scripted {
     async fn delete(&self, id: &Id) -> Result<()> {
         self.call("delete", true).await?;
         self.0.lock().unwrap().records.remove(id);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl ExpiredDeletion for Scripted {
+    async fn delete_expired(&self) -> Result<()> {
+        self.call("delete_expired", true).await?;
+        self.0.lock().unwrap().deletions += 1;
         Ok(())
     }
 }

@@ -2,8 +2,6 @@
 //! exactly the virtual time that the inner service and the wait budget take, whatever the platform
 //! does, so every latency here is an equation and no test sleeps.
 
-#![cfg(feature = "partnac")]
-
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -12,24 +10,26 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, Request, Response, StatusCode};
-use http_body::Frame;
-use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Full, StreamBody};
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt, service_fn};
+use tower_referral::carry::Carry;
+use tower_referral::click::{Click, ClickRequest, Clicks, LateClick, UnknownKey, trusted_header};
+use tower_referral::testing::Clock;
 use tower_referral::{
-    Attribution, Capture, Carry, ClickId, ClickRequest, Clicks, Consent, Decisions, Keyring,
-    Program, Reason, ReferralLayer, ReferralService, Referrals, SignedCookie, SigningKey,
-    UnknownKey, trusted_header,
+    Attribution, Capture, ClickId, Consent, Decisions, Program, Reason, ReferralLayer,
+    ReferralService, Referrals,
 };
-use tower_referral_platforms::{Client, Partnac};
+use tracing::Level;
+
+use crate::log::Log;
+use crate::support::{FIREFOX, keyring};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type Reply = Response<String>;
 
+const DAY: Duration = Duration::from_secs(86_400);
 const PAGE: Duration = Duration::from_millis(70);
 
 /// What the handler saw: key and click ID.
@@ -38,7 +38,7 @@ fn describe(referrals: &Referrals) -> String {
         None => "-".to_owned(),
         Some(referral) => {
             let click_id = referral.click_id().map_or("?", ClickId::as_str);
-            format!("{}/{click_id}", referral.key())
+            format!("{}/{click_id}", referral.key().unwrap())
         }
     }
 }
@@ -56,13 +56,8 @@ async fn page(request: Request<()>) -> Result<Reply, Infallible> {
     Ok(response)
 }
 
-fn cookie() -> SignedCookie {
-    let key = SigningKey::new("test", (0..32).collect::<Vec<u8>>()).unwrap();
-    SignedCookie::new(Keyring::new(key))
-}
-
 fn layer(clicks: Clicks) -> ReferralLayer {
-    ReferralLayer::builder(cookie())
+    ReferralLayer::builder(keyring())
         .clicks(clicks)
         .build()
         .unwrap()
@@ -84,10 +79,7 @@ where
     fn new(layer: &ReferralLayer, site: S) -> Self {
         let mut headers = HeaderMap::new();
         headers.insert("host", "shop.example".parse().unwrap());
-        headers.insert(
-            "user-agent",
-            "Mozilla/5.0 (X11; Linux) Firefox/127.0".parse().unwrap(),
-        );
+        headers.insert("user-agent", FIREFOX.parse().unwrap());
         Self {
             site: layer.layer(site),
             cookie: None,
@@ -158,180 +150,85 @@ async fn settle() {
     tokio::time::sleep(Duration::from_secs(5)).await;
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Fault {
+/// What a click service can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Platform {
     Fast,
     Slow,
     Silent,
-    /// No connection, no error: the name server never answers.
-    DnsHangs,
     NeverReady,
-    Refusing,
-    Resetting,
-    Dribbling,
-    LyingAboutLength,
-    Endless,
-    Html,
-    TooManyRequests,
-    ServerError,
-    Redirect,
-    BadClickId,
+    Failing,
     Panicking,
 }
 
-const FAULTS: [Fault; 16] = [
-    Fault::Fast,
-    Fault::Slow,
-    Fault::Silent,
-    Fault::DnsHangs,
-    Fault::NeverReady,
-    Fault::Refusing,
-    Fault::Resetting,
-    Fault::Dribbling,
-    Fault::LyingAboutLength,
-    Fault::Endless,
-    Fault::Html,
-    Fault::TooManyRequests,
-    Fault::ServerError,
-    Fault::Redirect,
-    Fault::BadClickId,
-    Fault::Panicking,
-];
-
-/// An HTTP transport to a platform with a fault.
+/// A click service that counts its calls.
 #[derive(Clone)]
-struct FaultyPlatform(Fault, Arc<AtomicU64>);
+struct Scripted(Platform, Arc<AtomicU64>);
 
-impl Service<Request<Bytes>> for FaultyPlatform {
-    type Response = Response<BoxBody<Bytes, BoxError>>;
+impl Service<ClickRequest> for Scripted {
+    type Response = ClickId;
     type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<ClickId, BoxError>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         match self.0 {
-            Fault::NeverReady => Poll::Pending,
+            Platform::NeverReady => Poll::Pending,
             _ => Poll::Ready(Ok(())),
         }
     }
 
-    fn call(&mut self, _: Request<Bytes>) -> Self::Future {
+    fn call(&mut self, _: ClickRequest) -> Self::Future {
         self.1.fetch_add(1, Ordering::SeqCst);
-        let fault = self.0;
+        let platform = self.0;
         Box::pin(async move {
-            let full = |text: &str| {
-                Full::new(Bytes::copy_from_slice(text.as_bytes()))
-                    .map_err(BoxError::from)
-                    .boxed()
-            };
-            let answer = |status: u16, text: &str| {
-                let response = Response::builder().status(status).header("location", "/x");
-                Ok(response.body(full(text)).unwrap())
-            };
-            let broken = |parts: usize, pause: Duration, end: Option<&'static str>| {
-                let frames = futures_util::stream::unfold(0, move |sent| async move {
-                    tokio::time::sleep(pause).await;
-                    let frame = match end {
-                        Some(error) if sent == parts => Err(BoxError::from(error)),
-                        _ => Ok(Frame::data(Bytes::from_static(b"                "))),
-                    };
-                    (sent <= parts).then_some((frame, sent + 1))
-                });
-                Ok(Response::new(BodyExt::boxed(StreamBody::new(SyncStream(
-                    Box::pin(frames),
-                )))))
-            };
-            match fault {
-                Fault::Fast => answer(201, r#"{"click_id": "fast"}"#),
-                Fault::Slow => {
+            match platform {
+                Platform::Fast => Ok("fast".parse()?),
+                Platform::Slow => {
                     tokio::time::sleep(Duration::from_millis(1500)).await;
-                    answer(201, r#"{"data": {"id": "slow"}}"#)
+                    Ok("slow".parse()?)
                 }
-                Fault::Silent | Fault::DnsHangs | Fault::NeverReady => std::future::pending().await,
-                Fault::Refusing => Err("connection refused".into()),
-                Fault::Resetting => broken(1, Duration::ZERO, Some("connection reset")),
-                Fault::Dribbling => broken(1000, Duration::from_millis(100), None),
-                Fault::LyingAboutLength => broken(2, Duration::ZERO, Some("end before length")),
-                Fault::Endless => broken(usize::MAX - 1, Duration::ZERO, None),
-                Fault::Html => answer(200, "<html>maintenance</html>"),
-                Fault::TooManyRequests => answer(429, "{}"),
-                Fault::ServerError => answer(500, "oops"),
-                Fault::Redirect => answer(302, ""),
-                Fault::BadClickId => answer(200, r#"{"click_id": "a b\r\nSet-Cookie: x=y"}"#),
-                Fault::Panicking => panic!("the platform's client has a bug"),
+                Platform::Silent | Platform::NeverReady => std::future::pending().await,
+                Platform::Failing => Err("connection refused".into()),
+                Platform::Panicking => panic!("the platform's client has a bug"),
             }
         })
     }
 }
 
-/// Bodies have to be `Sync` to be boxed; a stream that is only ever polled mutably is.
-struct SyncStream<S>(Pin<Box<S>>);
-
-impl<S> futures_util::Stream for SyncStream<S>
-where
-    S: futures_util::Stream,
-{
-    type Item = S::Item;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<S::Item>> {
-        self.0.as_mut().poll_next(cx)
-    }
-}
-
-fn partnac(fault: Fault) -> (Clicks, Arc<AtomicU64>) {
-    let calls = Arc::new(AtomicU64::new(0));
-    let client = Client::new(
-        Partnac::new("key").unwrap(),
-        FaultyPlatform(fault, Arc::clone(&calls)),
-    );
-    (Clicks::new(client.clicks()), calls)
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_page_takes_its_own_time_whatever_the_platform_does() {
-    for fault in FAULTS {
+    use Platform::{Failing, Fast, NeverReady, Panicking, Silent, Slow};
+    for platform in [Fast, Slow, Silent, NeverReady, Failing, Panicking] {
         for wait in [0, 300] {
             let wait = Duration::from_millis(wait);
-            let (clicks, calls) = partnac(fault);
+            let calls = Arc::new(AtomicU64::new(0));
+            let clicks = Clicks::new(Scripted(platform, Arc::clone(&calls)));
             let layer = layer(clicks.wait(wait));
             let mut browser = Browser::new(&layer, service_fn(page));
 
             let (seen, took) = browser.open("/pricing?aff=K1").await;
-            assert_eq!(seen, "K1/?", "{fault:?}");
-            let is_over_at_once = !matches!(
-                fault,
-                Fault::Slow
-                    | Fault::Silent
-                    | Fault::DnsHangs
-                    | Fault::NeverReady
-                    | Fault::Dribbling
-            );
-            let budget = if is_over_at_once {
-                Duration::ZERO
-            } else {
-                wait
+            assert_eq!(seen, "K1/?", "{platform:?}");
+            let budget = match platform {
+                Slow | Silent | NeverReady => wait,
+                _ => Duration::ZERO,
             };
-            assert_eq!(took, PAGE + budget, "{fault:?}, wait {wait:?}");
+            assert_eq!(took, PAGE + budget, "{platform:?}, wait {wait:?}");
 
             settle().await;
             let (seen, took) = browser.open("/").await;
-            let expected = match fault {
-                Fault::Fast => "K1/fast",
-                Fault::Slow => "K1/slow",
+            let expected = match platform {
+                Fast => "K1/fast",
+                Slow => "K1/slow",
                 _ => "K1/?",
             };
-            assert_eq!(seen, expected, "{fault:?}, wait {wait:?}");
-            assert_eq!(took, PAGE, "{fault:?}");
+            assert_eq!(seen, expected, "{platform:?}, wait {wait:?}");
+            assert_eq!(took, PAGE, "{platform:?}");
 
-            let expected_calls = u64::from(!matches!(fault, Fault::NeverReady));
-            assert_eq!(
-                calls.load(Ordering::SeqCst),
-                expected_calls,
-                "{fault:?}: repeated"
-            );
-            assert!(
-                layer.drain_clicks(Duration::ZERO).await,
-                "{fault:?}: still in flight"
-            );
+            browser.open("/").await;
+            settle().await;
+            let expected_calls = u64::from(platform != NeverReady);
+            assert_eq!(calls.load(Ordering::SeqCst), expected_calls, "{platform:?}");
+            assert!(layer.drain_clicks(Duration::ZERO).await, "{platform:?}");
         }
     }
 }
@@ -363,14 +260,11 @@ async fn the_wait_budget_ends_with_the_answer() {
 
 #[tokio::test(start_paused = true)]
 async fn a_late_click_id_joins_its_own_visitor_and_keeps_the_clock() {
-    let now = Arc::new(Mutex::new(
-        time::OffsetDateTime::UNIX_EPOCH + time::Duration::days(20_000),
-    ));
-    let clock = Arc::clone(&now);
+    let clock = Clock::new();
     let (clicks, calls) = counting(Duration::from_secs(1));
-    let layer = ReferralLayer::builder(cookie())
-        .clicks(clicks)
-        .clock(move || *clock.lock().unwrap())
+    let layer = ReferralLayer::builder(keyring())
+        .clicks(clicks.late_results(100, 30 * DAY))
+        .clock(clock.reader())
         .build()
         .unwrap();
     let site = service_fn(page);
@@ -382,16 +276,16 @@ async fn a_late_click_id_joins_its_own_visitor_and_keeps_the_clock() {
     first.open("/?aff=K1").await;
     second.open("/?aff=K1").await;
     settle().await;
-    *now.lock().unwrap() += time::Duration::days(10);
+    clock.advance(10 * DAY);
     assert_eq!(second.open("/").await.0, "K1/c2");
     assert_eq!(first.open("/").await.0, "K1/c1");
     assert_eq!(third.open("/").await.0, "-");
     assert_eq!(calls.load(Ordering::SeqCst), 2);
 
     // Captured-at stayed, and so did the end of the window.
-    *now.lock().unwrap() += time::Duration::days(19);
+    clock.advance(19 * DAY);
     assert_eq!(first.open("/").await.0, "K1/c1");
-    *now.lock().unwrap() += time::Duration::days(1);
+    clock.advance(1 * DAY);
     assert_eq!(first.open("/").await.0, "-");
 }
 
@@ -410,7 +304,7 @@ async fn a_late_click_id_that_got_lost_on_its_way_is_sent_again() {
 #[tokio::test(start_paused = true)]
 async fn a_winning_touch_makes_one_click_and_nothing_else_makes_any() {
     let (clicks, calls) = counting(Duration::ZERO);
-    let layer = ReferralLayer::builder(cookie())
+    let layer = ReferralLayer::builder(keyring())
         .clicks(clicks)
         .program(Program::default().attribution(Attribution::FirstTouch))
         .build()
@@ -544,30 +438,10 @@ async fn a_due_click_id_survives_a_tab_that_does_not_know_it_yet() {
     assert_eq!(calls.load(Ordering::SeqCst), 1);
 }
 
-/// A due click that finds no room is dropped for good, and nothing waits for it any more.
-#[tokio::test(start_paused = true)]
-async fn a_due_click_that_is_dropped_is_over() {
-    let (clicks, calls) = counting(Duration::ZERO);
-    let layer = layer(clicks.max_in_flight(0));
-    let mut browser = Browser::new(&layer, service_fn(page));
-    browser
-        .headers
-        .insert("sec-purpose", "prefetch".parse().unwrap());
-    browser.open("/pricing?aff=K1").await;
-    browser.headers.remove("sec-purpose");
-    for _ in 0..3 {
-        assert_eq!(browser.open("/").await.0, "K1/?");
-    }
-    assert_eq!(
-        (calls.load(Ordering::SeqCst), layer.click_counts().dropped),
-        (0, 1)
-    );
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_late_click_id_is_not_written_while_consent_is_unknown() {
     let (clicks, _) = counting(Duration::from_secs(1));
-    let layer = ReferralLayer::builder(cookie())
+    let layer = ReferralLayer::builder(keyring())
         .clicks(clicks)
         .consent(|request| {
             if request.headers().contains_key("x-unknown") {
@@ -601,7 +475,7 @@ async fn crawlers_are_captured_and_click_nothing_unless_the_user_says_otherwise(
     assert_eq!(calls.load(Ordering::SeqCst), 0);
 
     let (clicks, calls) = counting(Duration::ZERO);
-    let mut crawler = Browser::new(&layer(clicks.not_for(|_| false)), service_fn(page));
+    let mut crawler = Browser::new(&layer(clicks.exclude(|_| false)), service_fn(page));
     crawler
         .headers
         .insert("user-agent", "curl/8.5.0".parse().unwrap());
@@ -619,7 +493,7 @@ async fn without_consent_nothing_is_sent() {
         (Consent::Granted, true, 0),
     ] {
         let (clicks, calls) = counting(Duration::ZERO);
-        let layer = ReferralLayer::builder(cookie())
+        let layer = ReferralLayer::builder(keyring())
             .clicks(clicks)
             .consent(move |_| consent)
             .global_privacy_control()
@@ -645,7 +519,7 @@ async fn without_consent_nothing_is_sent() {
 async fn a_landing_that_waited_for_consent_clicks_at_the_next_page_view() {
     let (clicks, calls) = counting(Duration::ZERO);
     let has_agreed = |headers: &HeaderMap| headers.contains_key("x-agreed");
-    let layer = ReferralLayer::builder(cookie())
+    let layer = ReferralLayer::builder(keyring())
         .clicks(clicks)
         .consent(move |request| {
             if has_agreed(request.headers()) {
@@ -656,8 +530,7 @@ async fn a_landing_that_waited_for_consent_clicks_at_the_next_page_view() {
         })
         .build()
         .unwrap();
-    let key = SigningKey::new("test", (0..32).collect::<Vec<u8>>()).unwrap();
-    let carry = Carry::builder(Keyring::new(key)).build().unwrap();
+    let carry = Carry::builder(keyring()).build().unwrap();
     let banner = service_fn(move |request: Request<()>| {
         let carry = carry.clone();
         async move {
@@ -723,24 +596,29 @@ async fn beyond_the_bound_the_newest_click_is_dropped_and_the_key_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn late_answers_are_bounded_in_number_and_time() {
+async fn late_results_are_bounded_in_number_and_time() {
+    let clock = Clock::new();
     let (clicks, _) = counting(Duration::from_secs(1));
-    let layer = layer(clicks.late_answers(2, Duration::from_secs(60)));
+    let layer = ReferralLayer::builder(keyring())
+        .clicks(clicks.late_results(2, Duration::from_secs(60)))
+        .clock(clock.reader())
+        .build()
+        .unwrap();
     let site = service_fn(page);
     let mut visitors: Vec<_> = (0..3).map(|_| Browser::new(&layer, site)).collect();
-    for visitor in &mut visitors {
-        visitor.open("/?aff=K").await;
+    for (number, visitor) in visitors.iter_mut().enumerate() {
+        visitor.open(&format!("/?aff=K{number}")).await;
     }
     settle().await;
     assert_eq!(layer.click_counts().late_dropped, 1);
     assert_eq!(
         visitors[0].open("/").await.0,
-        "K/?",
+        "K0/?",
         "the oldest was dropped"
     );
-    assert_eq!(visitors[1].open("/").await.0, "K/c2");
-    tokio::time::sleep(Duration::from_secs(60)).await;
-    assert_eq!(visitors[2].open("/").await.0, "K/?", "it has expired");
+    assert_eq!(visitors[1].open("/").await.0, "K1/c2");
+    clock.advance(Duration::from_secs(60));
+    assert_eq!(visitors[2].open("/").await.0, "K2/?", "it has expired");
 }
 
 #[tokio::test(start_paused = true)]
@@ -758,7 +636,7 @@ async fn shutdown_waits_for_clicks_in_flight() {
 async fn an_unknown_key_is_taken_back_if_the_user_says_so() {
     let platform = |request: ClickRequest| async move {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        if request.key == "TYPO" {
+        if *request.key() == "TYPO" {
             Err::<ClickId, BoxError>(UnknownKey.into())
         } else {
             Ok("c".parse().unwrap())
@@ -825,17 +703,14 @@ async fn the_platform_is_told_what_it_may_know_and_no_more() {
         .open("/pricing?utm_source=x&aff=K+1&token=secret")
         .await;
     let request = told.lock().unwrap().pop().unwrap();
-    assert_eq!(request.key, "K+1");
-    assert_eq!(request.program, "default");
+    assert_eq!(*request.key(), "K+1");
+    assert_eq!(request.program(), "default");
     assert_eq!(
-        request.landing_url,
+        request.landing_url(),
         "https://shop.example/pricing?aff=K%2B1"
     );
-    assert_eq!(
-        request.referrer.as_deref(),
-        Some("https://blog.example:8443")
-    );
-    assert_eq!((request.ip, &request.user_agent), (None, &None));
+    assert_eq!(request.referrer(), Some("https://blog.example:8443"));
+    assert_eq!((request.ip(), request.user_agent()), (None, None));
     assert!(!format!("{request:?}").contains("K+1"));
 
     let everything = |clicks: Clicks| {
@@ -846,24 +721,21 @@ async fn the_platform_is_told_what_it_may_know_and_no_more() {
     };
     listen(everything).open("/?aff=K").await;
     let request = told.lock().unwrap().pop().unwrap();
-    assert_eq!(request.ip, Some(IpAddr::from([203, 0, 113, 0])));
-    assert_eq!(
-        request.user_agent.as_deref(),
-        Some("Mozilla/5.0 (X11; Linux) Firefox/127.0")
-    );
-    assert_eq!(request.landing_url, "https://www.shop.example/?aff=K");
+    assert_eq!(request.ip(), Some(IpAddr::from([203, 0, 113, 0])));
+    assert_eq!(request.user_agent(), Some(FIREFOX));
+    assert_eq!(request.landing_url(), "https://www.shop.example/?aff=K");
 
-    listen(|clicks| clicks.ip(trusted_header("x-real-ip")).whole_ip())
+    listen(|clicks| clicks.ip(trusted_header("x-real-ip")).unmasked_ip())
         .open("/?aff=K")
         .await;
     let request = told.lock().unwrap().pop().unwrap();
-    assert_eq!(request.ip, Some(IpAddr::from([203, 0, 113, 99])));
+    assert_eq!(request.ip(), Some(IpAddr::from([203, 0, 113, 99])));
 
     listen(|clicks| clicks.ip(|_| Some("2001:db8:1:2:3::4".parse().unwrap())))
         .open("/?aff=K")
         .await;
     let request = told.lock().unwrap().pop().unwrap();
-    assert_eq!(request.ip, Some("2001:db8:1::".parse().unwrap()));
+    assert_eq!(request.ip(), Some("2001:db8:1::".parse().unwrap()));
 }
 
 #[test]
@@ -889,4 +761,397 @@ fn outside_a_runtime_the_key_is_kept_and_the_click_dropped() {
     let mut future = Box::pin(layer.layer(site).call(request));
     assert!(future.as_mut().poll(&mut cx).is_ready());
     assert_eq!(layer.click_counts().dropped, 1);
+}
+
+// ===== The bounds =====
+
+/// Calls that never end.
+fn hanging() -> Clicks {
+    Clicks::from_fn(|_| std::future::pending::<Result<ClickId, Infallible>>())
+}
+
+#[tokio::test(start_paused = true)]
+async fn l1_one_busy_key_leaves_room_for_the_late_results_of_others() {
+    let (clicks, _) = counting(Duration::from_millis(100));
+    let clicks = clicks
+        .late_results(10, Duration::from_secs(600))
+        .max_per_second(u32::MAX);
+    let layer = layer(clicks.max_in_flight(1000));
+    let site = service_fn(page);
+    let mut honest = Browser::new(&layer, site);
+    honest.open("/?aff=HONEST").await;
+    settle().await;
+    for _ in 0..100 {
+        Browser::new(&layer, site).open("/?aff=BUSY").await;
+    }
+    settle().await;
+    assert_eq!(honest.open("/").await.0, "HONEST/c1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn l2_a_click_that_finds_no_room_is_created_at_the_next_page_view() {
+    let calls = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&calls);
+    let clicks = Clicks::from_fn(move |request: ClickRequest| {
+        let call = counter.fetch_add(1, Ordering::SeqCst) + 1;
+        async move {
+            if request.key().as_str().starts_with("FLOOD") {
+                std::future::pending::<()>().await;
+            }
+            Ok::<ClickId, Infallible>(format!("c{call}").parse().unwrap())
+        }
+    });
+    let layer = layer(clicks.max_in_flight(4));
+    let site = service_fn(page);
+    for key in ["FLOOD1", "FLOOD2", "FLOOD3", "FLOOD4"] {
+        Browser::new(&layer, site)
+            .open(&format!("/?aff={key}"))
+            .await;
+    }
+    let mut honest = Browser::new(&layer, site);
+    assert_eq!(honest.open("/pricing?aff=HONEST").await.0, "HONEST/?");
+    assert_eq!(layer.click_counts().dropped, 1);
+    // Still no room, and nothing is lost.
+    honest.open("/").await;
+    assert_eq!(
+        (layer.click_counts().dropped, calls.load(Ordering::SeqCst)),
+        (2, 4)
+    );
+    settle().await;
+    honest
+        .headers
+        .insert("sec-fetch-dest", "image".parse().unwrap());
+    honest.open("/logo.png").await;
+    assert_eq!(calls.load(Ordering::SeqCst), 4, "an image is no page view");
+    honest.headers.remove("sec-fetch-dest");
+    honest.open("/").await;
+    assert_eq!(honest.open("/").await.0, "HONEST/c5");
+    settle().await;
+    honest.open("/").await;
+    assert_eq!(calls.load(Ordering::SeqCst), 5, "once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn l2_a_click_that_failed_or_was_refused_is_not_tried_again() {
+    for unknown in [true, false] {
+        let calls = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&calls);
+        let clicks = Clicks::from_fn(move |_: ClickRequest| {
+            counter.fetch_add(1, Ordering::SeqCst);
+            let error: BoxError = if unknown {
+                UnknownKey.into()
+            } else {
+                "500".into()
+            };
+            async { Err::<ClickId, BoxError>(error) }
+        });
+        let mut browser = Browser::new(&layer(clicks), service_fn(page));
+        browser.open("/?aff=K1").await;
+        for _ in 0..3 {
+            settle().await;
+            assert_eq!(browser.open("/").await.0, "K1/?");
+        }
+        assert_eq!(calls.load(Ordering::SeqCst), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn l3_calls_are_bounded_by_the_second_and_one_key_gets_half() {
+    let clock = Clock::new();
+    let (clicks, calls) = counting(Duration::ZERO);
+    let layer = ReferralLayer::builder(keyring())
+        .clicks(clicks.max_per_second(10))
+        .clock(clock.reader())
+        .build()
+        .unwrap();
+    let site = service_fn(page);
+    for second in 1..=3 {
+        let mut busy: Vec<_> = (0..20).map(|_| Browser::new(&layer, site)).collect();
+        for browser in &mut busy {
+            browser.open("/?aff=BUSY").await;
+        }
+        assert_eq!(calls.load(Ordering::SeqCst), 10 * second - 5, "half");
+        for visitor in 0..20 {
+            Browser::new(&layer, site)
+                .open(&format!("/?aff=K{visitor}"))
+                .await;
+        }
+        settle().await;
+        assert_eq!(calls.load(Ordering::SeqCst), 10 * second);
+        clock.advance(Duration::from_secs(1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn l3_by_default_50_calls_a_second_and_64_at_once() {
+    let clock = Clock::new();
+    let layer = ReferralLayer::builder(keyring())
+        .clicks(hanging().timeout(Duration::from_secs(3600)))
+        .clock(clock.reader())
+        .build()
+        .unwrap();
+    let site = service_fn(page);
+    for expected in [50, 64, 64] {
+        for visitor in 0..100 {
+            Browser::new(&layer, site)
+                .open(&format!("/?aff=K{visitor}"))
+                .await;
+        }
+        assert_eq!(layer.click_counts().started, expected);
+        clock.advance(Duration::from_secs(1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_key_gets_half_of_the_calls_in_flight() {
+    let layer = layer(hanging().max_in_flight(4));
+    let site = service_fn(page);
+    for _ in 0..5 {
+        Browser::new(&layer, site).open("/?aff=BUSY").await;
+    }
+    assert_eq!(layer.click_counts().started, 2);
+    Browser::new(&layer, site).open("/?aff=OTHER").await;
+    assert_eq!(layer.click_counts().started, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn l4_a_hook_shortens_the_path_that_the_platform_is_told() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let listening = Arc::clone(&told);
+    let clicks = Clicks::from_fn(move |request: ClickRequest| {
+        listening
+            .lock()
+            .unwrap()
+            .push(request.landing_url().to_owned());
+        async { Ok::<ClickId, Infallible>("c".parse().unwrap()) }
+    });
+    let layer = layer(
+        clicks.shorten_path(|path| match path.strip_prefix("/reset/") {
+            Some(_) => "/reset".to_owned(),
+            None => path.to_owned(),
+        }),
+    );
+    let kept = service_fn(async |request: Request<()>| {
+        let referrals = Referrals::from_extensions(request.extensions())
+            .await
+            .unwrap();
+        let page = referrals
+            .first()
+            .and_then(tower_referral::Referral::landing_page);
+        Ok::<_, Infallible>(Response::new(page.unwrap_or_default().to_string()))
+    });
+    let mut browser = Browser::new(&layer, kept);
+    let (page, _) = browser.open("/reset/SECRET?aff=P").await;
+    assert_eq!(page, "/reset/SECRET?aff=P", "what is kept stays");
+    Browser::new(&layer, kept).open("/pricing?aff=P").await;
+    // A click that was put off is told of no more.
+    let mut prefetching = Browser::new(&layer, kept);
+    prefetching
+        .headers
+        .insert("sec-purpose", "prefetch".parse().unwrap());
+    prefetching.open("/reset/SECRET2?aff=P").await;
+    prefetching.headers.remove("sec-purpose");
+    prefetching.open("/").await;
+    settle().await;
+    assert_eq!(
+        *told.lock().unwrap(),
+        [
+            "https://shop.example/reset?aff=P",
+            "https://shop.example/pricing?aff=P",
+            "https://shop.example/reset?aff=P"
+        ]
+    );
+}
+
+/// What was logged, at which level, while a layer with this platform had three landings.
+async fn logged_by<E: Into<BoxError> + Send + 'static>(
+    fail: impl Fn(ClickRequest) -> E + Clone + Send + Sync + 'static,
+) -> String {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(Level::DEBUG)
+        .with_writer(log.clone())
+        .with_ansi(false)
+        .without_time()
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let clicks = Clicks::from_fn(move |request: ClickRequest| {
+        let error: BoxError = fail(request).into();
+        async { Err::<ClickId, BoxError>(error) }
+    });
+    let layer = layer(clicks);
+    for _ in 0..3 {
+        Browser::new(&layer, service_fn(page))
+            .open("/secret?aff=PARTNER_123")
+            .await;
+        settle().await;
+    }
+    log.take()
+}
+
+#[tokio::test(start_paused = true)]
+async fn l6_a_failed_click_is_logged_with_its_cause() {
+    let text = logged_by(|_| "401: the API key is wrong").await;
+    let lines: Vec<_> = text
+        .lines()
+        .filter(|line| line.contains("click failed"))
+        .collect();
+    assert_eq!(lines.len(), 3, "{text}");
+    for (at, line) in lines.into_iter().enumerate() {
+        let level = if at < 2 { "WARN" } else { "DEBUG" };
+        assert!(line.trim().starts_with(level), "{line}");
+        assert!(line.contains("401: the API key is wrong"), "{line}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn l6_no_cause_shows_what_came_from_the_visitor() {
+    let text = logged_by(|request: ClickRequest| {
+        format!(
+            "no {} of {}\nFORGED {}",
+            request.key(),
+            request.landing_url(),
+            "x".repeat(9999)
+        )
+    })
+    .await;
+    assert!(text.contains("click failed"), "{text}");
+    assert!(
+        !text.contains("PARTNER_123") && !text.contains("secret?"),
+        "{text}"
+    );
+    assert!(
+        text.lines()
+            .all(|line| !line.starts_with("FORGED") && line.len() < 600)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn l7_only_an_unknown_key_takes_a_capture_back() {
+    #[derive(Debug)]
+    struct Wrapped(UnknownKey);
+    impl std::fmt::Display for Wrapped {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("wrapped")
+        }
+    }
+    impl std::error::Error for Wrapped {
+        fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+    for (code, seen) in [
+        (r#"{"code":"invalid_request"}"#, "K1/?"),
+        ("unknown key", "K1/?"),
+        ("404", "K1/?"),
+        ("UnknownKey", "-"),
+        ("wrapped UnknownKey", "-"),
+    ] {
+        let clicks = Clicks::from_fn(move |_: ClickRequest| async move {
+            let error: BoxError = match code {
+                "UnknownKey" => UnknownKey.into(),
+                "wrapped UnknownKey" => Box::new(Wrapped(UnknownKey)),
+                other => other.into(),
+            };
+            Err::<ClickId, BoxError>(error)
+        });
+        let mut browser = Browser::new(&layer(clicks.undo_unknown_keys()), service_fn(page));
+        browser.open("/?aff=K1").await;
+        settle().await;
+        assert_eq!(browser.open("/").await.0, seen, "{code}");
+    }
+}
+
+// ===== Late results elsewhere, other runtimes, second IDs =====
+
+#[tokio::test(start_paused = true)]
+async fn a_late_result_is_handed_on_under_its_reference() {
+    let stored = Arc::new(Mutex::new(Vec::new()));
+    let store = Arc::clone(&stored);
+    let (clicks, _) = counting(Duration::from_secs(1));
+    let late_layer = layer(clicks.on_late_result(move |late: LateClick| {
+        store
+            .lock()
+            .unwrap()
+            .push((late.reference, late.click.id().to_string()));
+        async {}
+    }));
+    let reference = service_fn(async |request: Request<()>| {
+        let referrals = Referrals::from_extensions(request.extensions())
+            .await
+            .unwrap();
+        let reference = referrals
+            .first()
+            .and_then(tower_referral::Referral::click_reference);
+        Ok::<_, Infallible>(Response::new(reference.unwrap_or_default()))
+    });
+    let (reference, _) = Browser::new(&late_layer, reference).open("/?aff=K1").await;
+    assert!(!reference.is_empty() && stored.lock().unwrap().is_empty());
+    settle().await;
+    assert_eq!(*stored.lock().unwrap(), [(reference, "c1".to_owned())]);
+
+    // What came in time is in the cookie, and handed to nobody else.
+    let (clicks, _) = counting(Duration::ZERO);
+    let clicks = clicks.on_late_result(|_| async { panic!("it isn't late") });
+    let in_time = layer(clicks);
+    let mut browser = Browser::new(&in_time, service_fn(page));
+    browser.open("/?aff=K1").await;
+    assert_eq!(browser.decisions, [Reason::Captured, Reason::ClickJoined]);
+    assert!(in_time.drain_clicks(Duration::ZERO).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_id_of_the_click_is_kept_with_it() {
+    let clicks = Clicks::from_fn(|_: ClickRequest| async {
+        let click = Click::new("clk".parse().unwrap());
+        Ok::<_, Infallible>(click.with_partner_id("prt".parse::<ClickId>().unwrap()))
+    });
+    let ids = service_fn(async |request: Request<()>| {
+        tokio::time::sleep(PAGE).await;
+        let referrals = Referrals::from_extensions(request.extensions())
+            .await
+            .unwrap();
+        let ids = referrals.first().map(|it| {
+            let text = |id: Option<&ClickId>| id.map(ToString::to_string).unwrap_or_default();
+            text(it.click_id()) + &text(it.partner_id())
+        });
+        Ok::<_, Infallible>(Response::new(ids.unwrap_or_default()))
+    });
+    let mut browser = Browser::new(&layer(clicks), ids);
+    browser.open("/?aff=K1").await;
+    let shown = browser.open("/").await.0;
+    assert_eq!(shown, "clkprt");
+}
+
+#[test]
+fn without_a_runtime_calls_run_where_the_spawner_puts_them() {
+    let tasks = Arc::new(Mutex::new(Vec::new()));
+    let spawned = Arc::clone(&tasks);
+    let (clicks, calls) = counting_at_once();
+    let layer = layer(clicks.spawner(move |task| spawned.lock().unwrap().push(task)));
+    let site = service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(())));
+    let request = Request::get("/?aff=K")
+        .header("user-agent", FIREFOX)
+        .body(())
+        .unwrap();
+    let response = crate::support::at_once(layer.layer(site).call(request)).unwrap();
+    assert!(response.headers().contains_key(SET_COOKIE));
+    for task in tasks.lock().unwrap().drain(..) {
+        crate::support::at_once(task);
+    }
+    assert_eq!(
+        (calls.load(Ordering::SeqCst), layer.click_counts().created),
+        (1, 1)
+    );
+}
+
+/// The same as `counting` without a timer, which needs a runtime.
+fn counting_at_once() -> (Clicks, Arc<AtomicU64>) {
+    let calls = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&calls);
+    let clicks = Clicks::from_fn(move |_| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        async { Ok::<ClickId, Infallible>("c".parse().unwrap()) }
+    });
+    (clicks, calls)
 }

@@ -1,24 +1,21 @@
 //! What is counted through the `metrics` facade, that no label comes from a visitor, and that the
-//! Grafana dashboard asks for just that.
-#![cfg(feature = "metrics")]
+//! Grafana dashboard and the guide name just that.
 
-mod common;
-
-use std::collections::BTreeMap;
-#[cfg(feature = "partnac")]
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::{Shop, keyring, page_visit, with_cookie_line, with_headers};
 use http::{Request, Response};
 use metrics::{
     Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
     with_local_recorder,
 };
 use tower::{Layer as _, ServiceExt as _, service_fn};
-use tower_referral::{Capture, ClickRequest, Clicks, ReferralLayer, SignedCookie, UnknownKey};
+use tower_referral::click::{Click, ClickRequest, Clicks, UnknownKey};
+use tower_referral::{Capture, ReferralLayer};
+
+use crate::support::{COOKIE_NAME, FIREFOX, at_once, keyring, page_visit, with_headers};
 
 /// Keeps counters by their written form, `name{label=value}`.
 #[derive(Default)]
@@ -56,26 +53,39 @@ impl Recorder for Counters {
     }
 }
 
+/// Sends a request through the layer to a page that captures a key for the program that the request
+/// names, if any. Returns the cookie that is set.
+fn send(layer: &ReferralLayer, request: Request<String>) -> Option<String> {
+    let page = service_fn(async |request: Request<String>| {
+        let mut response = Response::new(());
+        if let Some(name) = request.headers().get("x-name") {
+            let capture = Capture::key_for(name.to_str().unwrap(), "K".parse().unwrap());
+            response.extensions_mut().insert(capture);
+        }
+        Ok::<_, std::convert::Infallible>(response)
+    });
+    let Ok(response) = at_once(layer.layer(page).oneshot(request));
+    let line = response.headers().get("set-cookie")?;
+    Some(line.to_str().unwrap().split(';').next()?.to_owned())
+}
+
 #[test]
 fn decisions_are_counted_by_program_and_reason() {
     let counters = Counters::default();
     with_local_recorder(&counters, || {
-        let shop = Shop::new();
-        let line = format!("{}={}", common::COOKIE_NAME, shop.sealed("/?aff=A"));
-        shop.send(with_cookie_line("/?aff=A", &line));
-        shop.send(page_visit("/?aff=B"));
-        shop.send(page_visit("/?aff=no%20key"));
-        // Nothing of ours: nothing to count.
-        shop.send(page_visit("/"));
-        let shop = shop.answering(|request| {
-            let mut response = Response::new(String::new());
-            let name = request.headers()["x-name"].to_str().unwrap().to_owned();
-            let capture = Capture::key_for(name, "K".parse().unwrap());
-            response.extensions_mut().insert(capture);
-            response
-        });
+        let layer = ReferralLayer::builder(keyring()).build().unwrap();
+        let pair = send(&layer, page_visit("/?aff=A")).unwrap();
+        assert!(pair.starts_with(COOKIE_NAME));
+        send(
+            &layer,
+            with_headers(page_visit("/?aff=A"), &[("cookie", &pair)]),
+        );
+        send(&layer, page_visit("/?aff=B"));
+        send(&layer, page_visit("/?aff=no%20key"));
+        // Nothing of the layer's: nothing to count.
+        send(&layer, page_visit("/"));
         for name in ["one", "two"] {
-            shop.send(with_headers(page_visit("/"), &[("x-name", name)]));
+            send(&layer, with_headers(page_visit("/"), &[("x-name", name)]));
         }
     });
     let of = |program, reason| {
@@ -93,7 +103,7 @@ fn decisions_are_counted_by_program_and_reason() {
 }
 
 #[test]
-fn clicks_are_counted_by_what_came_of_them() {
+fn clicks_are_counted_by_their_outcome() {
     let counters = Counters::default();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -102,13 +112,13 @@ fn clicks_are_counted_by_what_came_of_them() {
     with_local_recorder(&counters, || {
         runtime.block_on(async {
             let clicks = Clicks::from_fn(async |click: ClickRequest| {
-                if click.key == "GOOD" {
-                    Ok("click-1".parse().unwrap())
+                if *click.key() == "GOOD" {
+                    Ok(Click::new("click-1".parse().unwrap()))
                 } else {
                     Err(UnknownKey)
                 }
             });
-            let layer = ReferralLayer::builder(SignedCookie::new(keyring()))
+            let layer = ReferralLayer::builder(keyring())
                 .clicks(clicks)
                 .build()
                 .unwrap();
@@ -116,13 +126,7 @@ fn clicks_are_counted_by_what_came_of_them() {
                 let page = service_fn(async |_: Request<String>| {
                     Ok::<_, std::convert::Infallible>(Response::new(()))
                 });
-                let request = with_headers(
-                    page_visit(uri),
-                    &[(
-                        "user-agent",
-                        "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
-                    )],
-                );
+                let request = with_headers(page_visit(uri), &[("user-agent", FIREFOX)]);
                 layer.layer(page).oneshot(request).await.unwrap();
             }
             assert!(layer.drain_clicks(Duration::from_secs(5)).await);
@@ -141,51 +145,11 @@ fn clicks_are_counted_by_what_came_of_them() {
     assert!(!shown.contains("GOOD") && !shown.contains("BAD"), "{shown}");
 }
 
-#[cfg(feature = "partnac")]
-#[test]
-fn reports_are_counted_by_kind_and_outcome() {
-    use http::StatusCode;
-    use http_body_util::Full;
-    use tower_referral_platforms::{Client, Credit, Money, Partnac, Sale, SignUp};
-
-    let counters = Counters::default();
-    let transport = service_fn(async |_: Request<bytes::Bytes>| {
-        let mut response = Response::new(Full::<bytes::Bytes>::default());
-        *response.status_mut() = StatusCode::UNPROCESSABLE_ENTITY;
-        Ok::<_, std::convert::Infallible>(response)
-    });
-    let client = Client::new(Partnac::new("key").unwrap(), transport);
-    let sale = Sale::new("ORDER-1", "ADA", Money::new("9.99", "EUR").unwrap()).unwrap();
-    let sale = sale.credit(Credit::new("PARTNER".parse().unwrap()));
-    with_local_recorder(&counters, || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            assert!(client.report(sale).await.is_err());
-            let sign_up = SignUp::new("ADA").unwrap();
-            assert!(client.report(sign_up).await.is_ok());
-        });
-    });
-    let of =
-        |kind, outcome| format!("tower_referral_reports_total{{kind={kind},outcome={outcome}}}");
-    assert_eq!(
-        counters.counted(),
-        [
-            (of("sale", "dead"), 1),
-            (of("sign_up", "not_attributed"), 1)
-        ]
-    );
-}
-
 /// Labels, each with the values that a query asks for, if it asks for any.
-#[cfg(feature = "partnac")]
 type Labels<'query> = Vec<(&'query str, Vec<&'query str>)>;
 
 /// What of our counters a query asks for: `name{label="value",label=~"value|value"}`, and the labels
 /// that it groups by.
-#[cfg(feature = "partnac")]
 fn asked_for(query: &str) -> Vec<(&str, Labels<'_>)> {
     let mut selectors = Vec::new();
     for (start, _) in query.match_indices("tower_referral_") {
@@ -214,7 +178,6 @@ fn asked_for(query: &str) -> Vec<(&str, Labels<'_>)> {
 }
 
 /// Every query in the dashboard: those of the panels, and that of the variable.
-#[cfg(feature = "partnac")]
 fn queries(of: &serde_json::Value) -> Vec<&str> {
     match of {
         serde_json::Value::Array(parts) => parts.iter().flat_map(queries).collect(),
@@ -230,9 +193,8 @@ fn queries(of: &serde_json::Value) -> Vec<&str> {
 }
 
 /// The words in backticks of a row in the guide's table of counters.
-#[cfg(feature = "partnac")]
 fn words_of(counter: &str) -> BTreeSet<&'static str> {
-    let guide = include_str!("../docs/guide/troubleshooting.md");
+    let guide = include_str!("../../docs/guide/troubleshooting.md");
     let row = guide
         .lines()
         .find(|line| line.starts_with(&format!("| `{counter}` |")));
@@ -240,64 +202,51 @@ fn words_of(counter: &str) -> BTreeSet<&'static str> {
     row.split('`').skip(3).step_by(2).collect()
 }
 
-#[cfg(feature = "partnac")]
+/// The counters of the platforms' package, which its own tests hold against the dashboard.
+const REPORTS: &str = "tower_referral_reports_total";
+
 #[test]
 fn the_dashboard_asks_for_what_is_counted_and_for_nothing_else() {
-    use http_body_util::Full;
-    use metrics_exporter_prometheus::PrometheusBuilder;
-    use tower_referral_platforms::{Client, Partnac, SignUp};
-
-    // Each counter once, and what an exporter makes of it.
-    let recorder = PrometheusBuilder::new().build_recorder();
-    let exporter = recorder.handle();
-    with_local_recorder(&recorder, || {
-        let clicks = Clicks::from_fn(async |_: ClickRequest| Err(UnknownKey));
-        let layer = ReferralLayer::builder(SignedCookie::new(keyring())).clicks(clicks);
-        let page = service_fn(async |_: Request<String>| {
-            Ok::<_, std::convert::Infallible>(Response::new(()))
-        });
-        let firefox = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
-        let layer = layer.build().unwrap();
-        let landing = || {
-            let request = with_headers(page_visit("/?aff=A"), &[("user-agent", firefox)]);
-            layer.layer(page).oneshot(request)
-        };
+    // Each counter once.
+    let counters = Counters::default();
+    with_local_recorder(&counters, || {
+        let clicks = Clicks::from_fn(async |_: ClickRequest| Err::<Click, _>(UnknownKey));
+        let layer = ReferralLayer::builder(keyring())
+            .clicks(clicks)
+            .build()
+            .unwrap();
+        let landing = || with_headers(page_visit("/?aff=A"), &[("user-agent", FIREFOX)]);
         // Outside of a runtime a click can't be started, and is dropped.
-        common::at_once(landing()).unwrap();
-        let transport = service_fn(async |_: Request<bytes::Bytes>| {
-            Ok::<_, std::convert::Infallible>(Response::new(Full::<bytes::Bytes>::default()))
-        });
-        let client = Client::new(Partnac::new("key").unwrap(), transport);
+        send(&layer, landing());
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()
             .unwrap();
         runtime.block_on(async {
-            landing().await.unwrap();
-            client.report(SignUp::new("ADA").unwrap()).await.unwrap();
+            send(&layer, landing());
+            assert!(layer.drain_clicks(Duration::from_secs(5)).await);
         });
     });
-    let scrape = exporter.render();
-    let counted: BTreeMap<&str, BTreeSet<&str>> = scrape
-        .lines()
-        .filter_map(|line| line.split_once('{'))
+    let counted = counters.counted();
+    let counted: BTreeMap<&str, BTreeSet<&str>> = counted
+        .iter()
+        .filter_map(|(name, _)| name.trim_end_matches('}').split_once('{'))
         .map(|(name, labels)| {
-            let labels = labels
-                .split("\",")
-                .filter_map(|label| label.split_once('='));
+            let labels = labels.split(',').filter_map(|label| label.split_once('='));
             (name, labels.map(|(label, _)| label).collect())
         })
         .collect();
 
-    let dashboard = serde_json::from_str(include_str!("../docs/grafana.json")).unwrap();
+    let dashboard = serde_json::from_str(include_str!("../../docs/grafana.json")).unwrap();
     let selectors: Vec<_> = queries(&dashboard)
         .into_iter()
         .flat_map(asked_for)
+        .filter(|(name, _)| *name != REPORTS)
         .collect();
     let asked: BTreeSet<_> = selectors.iter().map(|(name, _)| *name).collect();
-    assert_eq!(asked, counted.keys().copied().collect(), "{scrape}");
+    assert_eq!(asked, counted.keys().copied().collect());
 
-    let reasons = include_str!("../src/reason.rs");
+    let reasons = include_str!("../../src/reason.rs");
     let mut missing: BTreeSet<_> = reasons
         .lines()
         .filter_map(|line| line.trim().strip_prefix("Self::")?.split_once(" => \""))
