@@ -4,15 +4,17 @@
 //! | | clicks | [`SignUp`] | [`Sale`] | whole [`Refund`] | partial [`Refund`] |
 //! |---|---|---|---|---|---|
 //! | [`Affonso`] | yes | yes, with a click that is made where none came | once for each order | yes, its amount is needed | yes |
-//! | [`Dub`] | from its own short links only | a lead, with a click ID only | once for each order | yes | yes, duplicates not detected |
+//! | [`Dub`] | from its own short links only | a lead, with a click ID only | once for each order | yes | yes; duplicates not detected unless it says what is [left](Refund::left) |
 //! | [`Partnac`] | yes | a conversion `lead` | a conversion `sale` or `subscription`, once for each order | yes | yes |
-//! | [`Partnero`] (affiliate) | from its own script only | with a referral only | yes, duplicates not detected | yes | [`Unsupported`] |
-//! | [`PartneroFriends`] (refer-a-friend) | from its own script only | always | yes, duplicates not detected | yes | [`Unsupported`] |
+//! | [`Partnero`] (affiliate) | from its own script only | with a referral only | yes, duplicates not detected | yes | once the parts make the whole, or by a smaller sale |
+//! | [`PartneroFriends`] (refer-a-friend) | from its own script only | always | yes, duplicates not detected | yes | as an affiliate program |
 //! | [`Postback`] (any tracker) | from its own links only | by a template of its own | duplicates as its user says | by a template of its own | where that has the amount |
-//! | [`Tapfiliate`] | yes | a customer | once for each order | yes | yes, duplicates not detected |
+//! | [`Tapfiliate`] | yes | a customer | once for each order | yes | yes; duplicates not detected unless it says what is [left](Refund::left) |
 //!
-//! Reports say the same to all of them, so a service changes platform by changing one line. What
-//! only one platform has is on its client: see [`affiliate`]. A report that must not be lost waits
+//! Reports say the same to all of them, so a service changes platform by changing one line. A field
+//! that a platform has no place for is refused by name ([`Unsupported::Field`]); e-mail addresses and
+//! names are left out where no platform wants them. What only one platform has is on its client: see
+//! [`affiliate`]. A report that must not be lost waits
 //! in a queue: [`deliver`] says what may be done with it.
 //!
 //! ```no_run

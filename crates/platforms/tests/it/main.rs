@@ -26,6 +26,7 @@ mod partnac;
 mod partnero;
 mod postback;
 mod reports;
+mod settings;
 mod stand_in;
 mod strict;
 mod tapfiliate;

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::process::{Output, Stdio};
 
 use axum::Router;
-use axum::extract::RawQuery;
+use axum::extract::{Path, RawQuery};
+use axum::http::{StatusCode, Uri};
 use axum::routing::get;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -37,7 +38,28 @@ async fn platform() -> String {
             _ => "[]",
         }
     }
+    async fn partnero(Path(customer): Path<String>, uri: Uri) -> (StatusCode, String) {
+        let page = match (&*customer, uri.query()) {
+            ("c-1", None) => {
+                r#"{"data":[{"key":"o-1","amount":10,"amount_units":"eur","created_at":"2026-11-05T10:00:00Z"}],
+                    "links":{"next":"/v1/customers/c-1/transactions?page=2"}}"#
+            }
+            ("c-1", Some("page=2")) => {
+                r#"{"data":[{"key":"o-0","amount":1,"created_at":"2026-10-31T23:00:00Z"},
+                    {"key":"x-9","amount":1,"created_at":"2026-12-01T00:00:00Z"},
+                    {"key":"x-8","amount":1,"created_at":"2026-11-30T23:59:59Z"}],"links":{"next":null}}"#
+            }
+            _ => {
+                return (
+                    StatusCode::NOT_FOUND,
+                    r#"{"message":"Not found"}"#.to_owned(),
+                );
+            }
+        };
+        (StatusCode::OK, page.to_owned())
+    }
     let app = Router::new()
+        .route("/v1/customers/{customer}/transactions", get(partnero))
         .route("/v1/conversions", get(partnac))
         .route("/1.6/conversions/", get(tapfiliate));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -108,6 +130,7 @@ async fn a_program_reads_json() {
                 {"order": "o-2", "shop": "5.50 EUR", "platform": "5.00 EUR"},
                 {"order": "o-3", "shop": "20.00 EUR", "platform": "20.00 USD"},
             ],
+            "uncredited": [],
         })
     );
     // What it says on the way is not in the way.
@@ -140,6 +163,56 @@ async fn all_is_well_if_it_is() {
         "1 matched, 0 missing, 0 extra, 0 different\n"
     );
     assert_eq!(output.status.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_period_at_partnero_and_orders_without_credit() {
+    let url = format!("{}/v1", platform().await);
+    let csv = "\
+order,amount,currency,customer,date,credit
+o-0,1,EUR,c-1,2026-10-31,P
+o-1,10,EUR,c-1,2026-11-05 09:59,P
+o-2,20,EUR,c-2,2026-11-06,
+o-3,30,EUR,c-2,2026-11-07,P
+";
+    let args = ["--platform", "partnero", "--platform-url", &url, "--json"];
+    let period = ["--from", "2026-11-01", "--to", "2026-11-30"];
+    let output = reconcile("partnero", csv, &[&args[..], &period].concat()).await;
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        json,
+        json!({
+            "agrees": false,
+            "matched": ["o-1"],
+            "missing": [{"order": "o-3", "shop": "30.00 EUR"}],
+            "extra": [{"order": "x-8", "platform": "1"}],
+            "different": [],
+            "uncredited": ["o-2"],
+        })
+    );
+    // What it takes is said.
+    for (csv, args, why) in [
+        ("order,amount,currency\n", &args[..], "no column `customer`"),
+        (
+            "order,amount,currency,customer\n",
+            &period[..],
+            "no column `date`",
+        ),
+        (
+            "order,amount,currency\n",
+            &["--from", "1.11.2026"],
+            "YYYY-MM-DD",
+        ),
+    ] {
+        let output = reconcile("lacks", csv, args).await;
+        assert_eq!(output.status.code(), Some(2));
+        assert!(
+            text(&output.stderr).contains(why),
+            "{}",
+            text(&output.stderr)
+        );
+    }
 }
 
 #[tokio::test]
