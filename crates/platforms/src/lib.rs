@@ -4,7 +4,7 @@
 //! | | clicks | [`SignUp`] | [`Sale`] | whole [`Refund`] | partial [`Refund`] |
 //! |---|---|---|---|---|---|
 //! | [`Affonso`] | yes | yes, with a click that is made where none came | once for each order | yes, its amount is needed | yes |
-//! | [`Dub`] | from its own short links only | a lead, with a click ID only | once for each order | yes | yes, duplicates not detected |
+//! | [`Dub`] | from its own short links only | a lead, with a click ID only | once for each order | yes | yes; duplicates not detected unless it says what is [left](Refund::left) |
 //! | [`Partnac`] | yes | a conversion `lead` | a conversion `sale` or `subscription`, once for each order | yes | yes |
 //! | [`Partnero`] (affiliate) | from its own script only | with a referral only | yes, duplicates not detected | yes | once the parts make the whole, or by a smaller sale |
 //! | [`PartneroFriends`] (refer-a-friend) | from its own script only | always | yes, duplicates not detected | yes | as an affiliate program |
