@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 
 use serde_json::{Value, json};
 
-use crate::shop_process::{Json, Shop, send};
+use crate::shop_process::{Json, KEY_A, Shop, send};
 use crate::support::{LONG_WAIT, accept, answer_one, read_call};
 
 #[test]
@@ -210,4 +210,35 @@ fn the_end_waits_for_clicks_that_are_under_way() {
     call.write_all(b"HTTP/1.1 201 Created\r\nContent-Length: 10\r\n\r\n{\"id\": 1 }")
         .unwrap();
     assert!(shop.child.wait().unwrap().success());
+}
+
+#[test]
+fn a_click_id_that_comes_late_reaches_the_report_of_another_shop() {
+    let platform = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/v1/tracking", platform.local_addr().unwrap());
+    let files = tempfile::tempdir().unwrap();
+    let database = format!("sqlite://{}/shop.db", files.path().display());
+    let args = ["--platform-url", &url, "--database", &database];
+    let start = || Shop::start_as_told(&args, &[("REFERRAL_KEY", KEY_A)]);
+    let (landed_at, buys_at) = (start(), start());
+    let mut visitor = landed_at.browser();
+    visitor.get("/?aff=PARTNER_1");
+    let mut click = accept(&platform);
+    assert!(read_call(&mut click).starts_with("POST /v1/tracking/clicks "));
+    // The platform takes its time; the visitor is at another server by now.
+    let mut visitor = visitor.moves_to(&buys_at);
+    let sign_up = json!({"customer": "cus_1"});
+    let answer = visitor.post("/signup", &[], Json(&sign_up));
+    assert_eq!(answer.report().0, "queued");
+    let body = r#"{"id": "late-1"}"#;
+    let head = "HTTP/1.1 201 Created\r\nContent-Type: application/json";
+    let answer = format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    click.write_all(answer.as_bytes()).unwrap();
+    let mut report = accept(&platform);
+    let report = read_call(&mut report);
+    assert!(
+        report.starts_with("POST /v1/tracking/conversions "),
+        "{report}"
+    );
+    assert!(report.contains(r#""session_id":"late-1""#), "{report}");
 }

@@ -186,11 +186,7 @@ impl<'s> Guest<'s> {
     fn new(mode: &Mode, shop: &'s Shop, key: String) -> Self {
         let mut visitor = shop.browser();
         if mode.has_sessions {
-            // The store may be new to its client again.
-            eventually("nobody can sign in", || {
-                let answer = visitor.post("/login", &[], Form(&[("customer", &key)]));
-                (answer.status == 303).then_some(())
-            });
+            sign_in(&mut visitor, &key);
         }
         Self {
             visitor,
@@ -217,8 +213,15 @@ impl<'s> Guest<'s> {
     /// The referral is there, and the copy of it where there is to be one, once all is well.
     fn is_kept(&mut self, fault: Fault) {
         eventually(&format!("{} is lost by {fault:?}", self.key), || {
-            let is_there = self.visitor.key().as_ref() == Some(&self.key);
-            (is_there && (!self.has_session || self.has_copy())).then_some(())
+            (self.visitor.key().as_ref() == Some(&self.key)).then_some(())
+        });
+        if !self.has_session {
+            return;
+        }
+        // The copy goes along with the application's next save.
+        eventually(&format!("{} has no copy after {fault:?}", self.key), || {
+            sign_in(&mut self.visitor, &self.key);
+            self.has_copy().then_some(())
         });
     }
 
@@ -227,6 +230,14 @@ impl<'s> Guest<'s> {
         let account = self.visitor.request("GET", "/account", &accept, b"").json();
         account["referrals"]["default"]["key"] == *self.key
     }
+}
+
+/// The store may be new to its client again.
+fn sign_in(visitor: &mut Visitor<'_>, customer: &str) {
+    eventually("nobody can sign in", || {
+        let answer = visitor.post("/login", &[], Form(&[("customer", customer)]));
+        (answer.status == 303).then_some(())
+    });
 }
 
 // --- Reports -----------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::shop_process::{Body, Form, Json, KEY_A, KEY_B, Shop, shown, words};
 use crate::support::{ACCEPT_HTML, payment};
@@ -46,6 +46,27 @@ fn configured_parameters_take_the_place_of_the_default_ones() {
 }
 
 #[test]
+fn a_click_id_in_the_url_is_kept_with_a_key_or_without() {
+    let shop = Shop::start(&["--click-param", "dub_id"]);
+    for (query, key) in [
+        ("dub_id=cm3w8x2", Value::Null),
+        ("aff=P1&dub_id=cm3w8x2", "P1".into()),
+    ] {
+        let mut visitor = shop.visitor();
+        assert_eq!(visitor.get(&format!("/pricing?{query}")).status, 200);
+        let referral = visitor.get("/api/referral").json()["referral"].clone();
+        assert_eq!(referral["key"], key);
+        assert_eq!(referral["click_id"], "cm3w8x2");
+        let customer = format!("cus-{}", query.len());
+        let sign_up = json!({ "customer": customer });
+        visitor.post("/signup", &[], Json(&sign_up));
+        let row = shop.get(&format!("/customers/{customer}")).json();
+        assert_eq!(row["key"], key);
+        assert_eq!(row["click_id"], "cm3w8x2");
+    }
+}
+
+#[test]
 fn a_script_tells_of_a_landing_on_a_cached_page() {
     let shop = Shop::start(&[]);
     for body in [
@@ -61,7 +82,14 @@ fn a_script_tells_of_a_landing_on_a_cached_page() {
     let answer = visitor.post("/api/track-landing", &[], Json(&json!({"other": "x"})));
     assert_eq!(answer.status, 422);
     assert!(answer.error().contains("aff, ref"));
-    assert_eq!(shop.get("/api/track-landing").status, 405);
+    let script = shop.get("/api/track-landing");
+    assert_eq!(script.status, 200);
+    let content_type = script.header("content-type").unwrap();
+    assert!(content_type.contains("javascript"), "{content_type}");
+    assert_eq!(
+        shop.request("PUT", "/api/track-landing", &[], b"").status,
+        405
+    );
 }
 
 #[test]
@@ -170,16 +198,16 @@ fn global_privacy_control_is_honoured_if_the_shop_says_so() {
 #[test]
 fn the_url_is_cleaned_if_the_shop_says_so() {
     let shop = Shop::start(&["--clean-url"]);
-    let mut visitor = shop.visitor();
+    let mut visitor = shop.browser();
     let landing = visitor.get("/pricing?a=1&aff=PARTNER_123&b=%20");
     assert_eq!(landing.status, 303);
-    assert_eq!(landing.header("location"), Some("/pricing?a=1&b=%20"));
+    assert_eq!(landing.header("location"), Some("?a=1&b=%20"));
     assert_eq!(visitor.get("/pricing?a=1&b=%20").status, 200);
     assert_eq!(visitor.key().as_deref(), Some("PARTNER_123"));
 }
 
 #[test]
-fn a_landing_at_the_till_takes_nobodys_credit() {
+fn a_landing_at_the_checkout_takes_nobodys_credit() {
     let shop = Shop::start(&["--stand-down", "/checkout", "--stand-down", "/signup"]);
     let mut visitor = shop.visitor();
     visitor.get("/?aff=PARTNER_123");
