@@ -122,10 +122,10 @@ impl ClickApi for Affonso {
     fn click_request(&self, click: &ClickRequest) -> Request<Bytes> {
         let body = ClickBody {
             program_id: &self.program_id,
-            tracking_id: click.key.as_str(),
-            referrer: click.referrer.as_deref(),
-            user_agent: click.user_agent.as_deref(),
-            ip: click.ip,
+            tracking_id: click.key().as_str(),
+            referrer: click.referrer(),
+            user_agent: click.user_agent(),
+            ip: click.ip(),
         };
         self.endpoint.post("/clicks", &body)
     }

@@ -9,7 +9,8 @@ use http::{Request, Response, StatusCode};
 use serde_json::{Value, json};
 use tower::util::Oneshot;
 use tower::{Layer as _, service_fn};
-use tower_referral::{Clicks, Keyring, Program, ReferralLayer, SignedCookie, SigningKey};
+use tower_referral::click::Clicks;
+use tower_referral::{Keyring, Program, ReferralLayer, SignedCookie, SigningKey};
 use tower_referral_platforms::affiliate::affonso::PARAMS;
 use tower_referral_platforms::{
     Advice, Affonso, Answer, ClickApi as _, ConfigError, Credit, Error, Money, Outcome, PlatformId,

@@ -151,8 +151,8 @@ struct TransactionBody<'a> {
 
 impl ClickApi for Tolt {
     fn click_request(&self, click: &ClickRequest) -> Request<Bytes> {
-        let referrer = click.referrer.as_deref();
-        self.click(click.key.as_str(), Some(&click.landing_url), referrer)
+        let referrer = click.referrer();
+        self.click(click.key().as_str(), Some(click.landing_url()), referrer)
     }
 
     /// A click's answer has the partner's ID too, which the sign-up needs.
