@@ -59,7 +59,10 @@ fn programs(criterion: &mut Criterion) {
         let program = |at| Program::new(format!("program-{at}")).params([format!("aff{at}")]);
         let layer = (0..count)
             .map(program)
-            .fold(traffic::builder(), tower_referral::Builder::program)
+            .fold(
+                traffic::builder(),
+                tower_referral::ReferralLayerBuilder::program,
+            )
             .build()
             .expect("a layer");
         let passing = Visit::browser("", BROWSER_URI).with_cookies(&traffic::foreign_cookies());
@@ -95,7 +98,7 @@ fn kept_fields(criterion: &mut Criterion) {
         let fields = names.iter().map(|name| format!("&{name}=0123456789ab"));
         let uri = format!("/pricing?aff=PARTNER_123{}", fields.collect::<String>());
         let layer = traffic::builder()
-            .program(Program::default().keep_params(names.iter().map(String::as_str)))
+            .program(Program::default().extra_params(names.iter().map(String::as_str)))
             .build()
             .expect("a layer");
         let landing = Visit::browser("", &uri).with_cookies(&traffic::foreign_cookies());

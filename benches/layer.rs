@@ -22,7 +22,8 @@ use http::{HeaderValue, Request};
 use memchr::memmem::Finder;
 use sha2::Sha256;
 use tower::{Layer, Service};
-use tower_referral::{ClickId, Clicks};
+use tower_referral::ClickId;
+use tower_referral::click::Clicks;
 
 use crate::traffic::{asking, bare, finish, referrals, route, routers, visits};
 
@@ -98,7 +99,9 @@ fn clicks(criterion: &mut Criterion) {
     let _in_runtime = runtime.enter();
     let answering = |bound| {
         let answer = |_| ready("clk_1".parse::<ClickId>());
-        let clicks = Clicks::from_fn(answer).max_in_flight(bound);
+        let clicks = Clicks::from_fn(answer)
+            .max_in_flight(bound)
+            .max_per_second(u32::MAX);
         traffic::builder().clicks(clicks).build().expect("a layer")
     };
     let layers = [

@@ -42,7 +42,7 @@ fn session(store: impl SessionStore + Clone) -> Router {
 
 fn referral(store: impl SessionStore + Clone) -> Router {
     let keyring = Keyring::new(SigningKey::generate("bench").unwrap());
-    let layer = ReferralLayer::builder(ServerSide::new(store, keyring))
+    let layer = ReferralLayer::builder(ServerSide::new(store, keyring).store_expires_records())
         .build()
         .unwrap();
     let read = async |key: Option<ReferralKey>| key.map(|key| key.to_string()).unwrap_or_default();

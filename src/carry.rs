@@ -136,7 +136,7 @@ impl Referral {
     /// # Errors
     ///
     /// Key and click ID are too long for [`CarryBuilder::max_len`]. With the default of 200 characters a
-    /// token fits if the key, the click ID, the program's name and the signing key's ID have 80 bytes
+    /// token fits if the key, the click ID, the program's name and the signing key's ID have 76 bytes
     /// together.
     pub fn carry_token(&self, carry: &Carry) -> Result<CarryToken, CarryError> {
         carry.seal(self)

@@ -16,7 +16,7 @@ use crate::program::Program;
 use crate::reason::Reason;
 use crate::referral::{ClickState, Rank, Referral, Source};
 use crate::state::{RequestState, Win};
-use crate::window::check_age;
+use crate::window::if_counting;
 
 /// Tells the layer to forget the visitor's referrals, of all programs.
 ///
@@ -371,7 +371,7 @@ fn touch_of_referral(
     Ok(Touch {
         is_carried: true,
         click,
-        ..Touch::new(index, check_age(referral, program, state.now)?)
+        ..Touch::new(index, if_counting(referral, program, state.now)?)
     })
 }
 

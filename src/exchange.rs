@@ -124,73 +124,57 @@ impl Exchange {
         request: RequestRef<'_>,
         cookies: FoundCookies,
         query: Option<Query<'_>>,
-    ) -> Self {
-        let mut exchange = Self {
-            cookies,
-            ..Self::empty(Arc::clone(config))
-        };
-        exchange.permissions = config.permissions(request);
-        if let Some(copies) = &config.session_copies {
-            exchange.session = copies.handle(request.extensions());
-            exchange.lacks_session = exchange.session.is_none();
-        }
-        let has_cookies = !exchange.cookies.is_empty();
-        if let Some(records) = &config.records
-            && has_cookies
-        {
-            exchange.loading = Some(records.begin(config.open_stored(&exchange.cookies)));
-        }
-        if config.is_skipped(request) {
-            exchange.is_skipped = true;
-            return exchange;
-        }
-        exchange.has_parameter = query.is_some();
-        let must_load = exchange.loading.as_ref().is_some_and(Loading::must_load);
-        let must_open = exchange.permissions.denies_any() || config.clicks.is_some();
+    ) -> Arc<Self> {
+        let now = config.now();
+        let permissions = config.permissions(request);
+        let session = config
+            .session_copies
+            .as_ref()
+            .and_then(|copies| copies.handle(request.extensions()));
+        let has_cookies = !cookies.is_empty();
+        let loading = config
+            .records
+            .as_ref()
+            .filter(|_| has_cookies)
+            .map(|records| records.begin(config.open_stored(&cookies)));
+        let is_skipped = config.is_skipped(request);
+        let must_load = loading.as_ref().is_some_and(Loading::must_load);
+        let must_open = permissions.denies_any() || config.clicks.is_some();
         let must_read = query.is_some() || config.has_fallback || must_load;
-        if !(must_read || (must_open && has_cookies)) {
-            return exchange;
+        let (mut inbound, mut opened) = (None, None);
+        if !is_skipped && (must_read || (must_open && has_cookies)) {
+            // Where the referral is in the cookie, everything is known by now, and handlers see the result.
+            opened = loading.is_none().then(|| open(config, &cookies, now));
+            let has_due_clicks = match (&opened, &loading) {
+                (Some(state), _) => state.has_due_clicks(),
+                (None, Some(loading)) => loading.has_due_clicks(),
+                (None, None) => false,
+            };
+            let said = Inbound::read(config, request, query, &permissions, has_due_clicks, now);
+            // Where it must be loaded and nothing is to be decided, a handler's extractor asks the store, if
+            // it asks at all.
+            let is_left = loading.is_some() && !must_load && !said.must_decide(&permissions);
+            inbound = (!is_left).then_some(said);
         }
-        // Where the referral is in the cookie, everything is known by now, and handlers see the result.
-        let opened = exchange.loading.is_none().then(|| exchange.open());
-        let has_due_clicks = match (&opened, &exchange.loading) {
-            (Some(state), _) => state.has_due_clicks(),
-            (None, Some(loading)) => loading.has_due_clicks(),
-            (None, None) => false,
-        };
-        let inbound = Inbound::read(
-            config,
-            request,
-            query,
-            &exchange.permissions,
-            has_due_clicks,
-            exchange.now,
-        );
-        if exchange.loading.is_some() && !must_load && !exchange.must_decide(&inbound) {
-            // A handler's extractor asks the store, if it asks at all.
-            return exchange;
-        }
-        exchange.inbound = Some(inbound);
+        // Made where it stays: it is too large to be moved about.
+        let exchange = Arc::new(Self {
+            config: Arc::clone(config),
+            now,
+            cookies,
+            permissions,
+            inbound,
+            has_parameter: query.is_some() && !is_skipped,
+            is_skipped,
+            lacks_session: config.session_copies.is_some() && session.is_none(),
+            loading,
+            session,
+            commands: Mutex::default(),
+            resolved: OnceLock::new(),
+        });
         if let Some(state) = opened {
-            let resolved = exchange.decide(state);
-            exchange.resolved = OnceLock::from(resolved);
+            exchange.resolved.get_or_init(|| exchange.decide(state));
         }
         exchange
-    }
-
-    /// Returns `true` if the request says something that must be known before the response is out. Where
-    /// clicks are configured and nothing is due, a late click ID is in the record already.
-    fn must_decide(&self, inbound: &Inbound) -> bool {
-        !inbound.landings.is_empty() || !inbound.scripts.is_empty() || self.permissions.denies_any()
-    }
-
-    /// Verifies what the browser sent.
-    fn open(&self) -> RequestState {
-        if self.config.records.is_some() {
-            let empty = self.config.programs.iter().map(|_| Loaded::default());
-            return RequestState::load(&self.config, empty.collect(), self.now);
-        }
-        RequestState::open(&self.config, &self.cookies, self.now)
     }
 
     /// Returns what is known of the visitor, asking the store if it must be asked.
@@ -200,13 +184,23 @@ impl Exchange {
         }
         let Some((records, loading)) = self.config.records.as_ref().zip(self.loading.as_ref())
         else {
-            return &self.resolved.get_or_init(|| self.decide(self.open())).state;
+            return &self
+                .resolved
+                .get_or_init(|| self.decide(open(&self.config, &self.cookies, self.now)))
+                .state;
         };
         let programs = &self.config.programs;
         let loaded = records
             .load(loading, programs, &self.permissions, self.now)
             .await;
-        let resolve = || self.decide(RequestState::load(&self.config, loaded.to_vec(), self.now));
+        let resolve = || {
+            self.decide(RequestState::load(
+                &self.config,
+                &self.cookies,
+                loaded.to_vec(),
+                self.now,
+            ))
+        };
         &self.resolved.get_or_init(resolve).state
     }
 
@@ -222,9 +216,13 @@ impl Exchange {
     }
 
     /// Decides over what is known of the visitor, once in a request.
-    fn decide(&self, mut state: RequestState) -> Resolved {
+    fn decide(&self, state: RequestState) -> Resolved {
         let config = &*self.config;
-        let mut calls = SmallVec::new();
+        let mut resolved = Resolved {
+            state,
+            calls: SmallVec::new(),
+        };
+        let Resolved { state, calls } = &mut resolved;
         if let Some(inbound) = &self.inbound {
             for index in 0..config.programs.len() {
                 if let Permission::Denied(refusal) = self.permissions.of(index)
@@ -233,7 +231,7 @@ impl Exchange {
                     state.forget(config, index, refusal.reason());
                 }
             }
-            request_clicks::join_late(config, &self.permissions, &mut state);
+            request_clicks::join_late(config, &self.permissions, state);
             let was_due: SmallVec<[bool; 1]> = state.slots.iter().map(Slot::is_due).collect();
             let wins = state.decide(config, &self.permissions, inbound);
             for (index, was_due) in was_due.into_iter().enumerate() {
@@ -245,14 +243,12 @@ impl Exchange {
                     &inbound.click_context,
                 ) {
                     let context = context.clone();
-                    calls.extend(request_clicks::start_due(
-                        config, &mut state, index, context,
-                    ));
+                    calls.extend(request_clicks::start_due(config, state, index, context));
                 }
             }
             for win in wins {
                 let context = inbound.click_context.clone();
-                calls.extend(request_clicks::start(config, &mut state, win, context));
+                calls.extend(request_clicks::start(config, state, win, context));
             }
         } else {
             for index in 0..config.programs.len() {
@@ -261,10 +257,18 @@ impl Exchange {
                 }
             }
             if !self.is_skipped {
-                request_clicks::join_late(config, &self.permissions, &mut state);
+                request_clicks::join_late(config, &self.permissions, state);
             }
         }
-        Resolved { state, calls }
+        if let Some(records) = &config.records {
+            // Now, so that handlers see the IDs of new visitors.
+            for slot in state.slots.iter_mut().filter(|slot| slot.kept.is_some()) {
+                if let Some(record) = &mut slot.record {
+                    record.current = record.current.take().or_else(|| records.draw_record());
+                }
+            }
+        }
+        resolved
     }
 
     /// Takes the commands that handlers gave on the request's side.
@@ -307,7 +311,9 @@ impl Exchange {
 
     /// Finishes a response at once.
     pub(crate) fn finish_now(&self, commands: HandlerCommands, status: StatusCode) -> Outgoing {
-        let resolved = self.resolved.get_or_init(|| self.decide(self.open()));
+        let resolved = self
+            .resolved
+            .get_or_init(|| self.decide(open(&self.config, &self.cookies, self.now)));
         let (state, _) = self.settle(resolved, commands);
         self.outgoing(state, status)
     }
@@ -326,7 +332,7 @@ impl Exchange {
                 .as_ref()
                 .map(Loading::unread)
                 .unwrap_or_default();
-            let state = RequestState::load(&self.config, loaded, self.now);
+            let state = RequestState::load(&self.config, &self.cookies, loaded, self.now);
             let calls = SmallVec::new();
             return self
                 .finish_resolved(&Resolved { state, calls }, commands, status)
@@ -453,6 +459,15 @@ impl Exchange {
             })
         })
     }
+}
+
+/// Verifies what the browser sent.
+fn open(config: &Config, cookies: &FoundCookies, now: UnixMillis) -> RequestState {
+    if config.records.is_some() {
+        let empty = config.programs.iter().map(|_| Loaded::default());
+        return RequestState::load(config, cookies, empty.collect(), now);
+    }
+    RequestState::open(config, cookies, now)
 }
 
 impl Slot {

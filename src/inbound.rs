@@ -68,6 +68,12 @@ impl Inbound {
             click_context,
         }
     }
+
+    /// Returns `true` if the request says something that must be known before the response is out. Where
+    /// clicks are configured and nothing is due, a late click ID is in the record already.
+    pub(crate) fn must_decide(&self, permissions: &Permissions) -> bool {
+        !self.landings.is_empty() || !self.scripts.is_empty() || permissions.denies_any()
+    }
 }
 
 /// Reads the landings in the query, program by program.

@@ -38,7 +38,10 @@ impl Outgoing {
 /// Writes one `Set-Cookie` for each program that changed, within the bound of all cookies together.
 pub(crate) fn set_cookies(config: &Config, state: &mut RequestState) -> SmallVec<[HeaderValue; 1]> {
     let mut set_cookies = SmallVec::new();
-    let mut lengths: SmallVec<[usize; 1]> = (0..state.slots.len())
+    // Of a single program there are no others to leave room for.
+    let programs = state.slots.len();
+    let measured = if programs > 1 { programs } else { 0 };
+    let mut lengths: SmallVec<[usize; 1]> = (0..measured)
         .map(|index| state.cookie_len(config, index))
         .collect();
     for index in 0..state.slots.len() {
@@ -50,7 +53,8 @@ pub(crate) fn set_cookies(config: &Config, state: &mut RequestState) -> SmallVec
             set_cookies.push(config.cookies.forget(index));
             continue;
         };
-        let others = lengths.iter().sum::<usize>() - lengths[index];
+        let own = lengths.get(index).unwrap_or(&0);
+        let others = lengths.iter().sum::<usize>() - own;
         let record = slot.record.as_ref().and_then(|record| {
             Some(RecordCookie {
                 record: record.current.as_ref()?,
@@ -60,7 +64,9 @@ pub(crate) fn set_cookies(config: &Config, state: &mut RequestState) -> SmallVec
         });
         match config.cookies.keep(index, kept, record, others, state.now) {
             Some(line) => {
-                lengths[index] = CookieCodec::pair_len(&line);
+                if let Some(len) = lengths.get_mut(index) {
+                    *len = CookieCodec::pair_len(&line);
+                }
                 set_cookies.push(line);
             }
             None => state.note(config, index, Reason::NoRoom),

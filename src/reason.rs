@@ -51,8 +51,6 @@ pub enum Reason {
     NotAPageVisit,
     /// The cookies of all programs together would be over 4 KiB.
     NoRoom,
-    /// The `skip` predicate said so.
-    Skipped,
     /// The visitor denied consent or hasn't given it yet.
     NoConsent,
     /// The browser sent `Sec-GPC: 1`, and the layer honours it.
@@ -106,7 +104,6 @@ impl Reason {
             Self::InvalidKey => "invalid_key",
             Self::NotAPageVisit => "not_a_page_visit",
             Self::NoRoom => "no_room",
-            Self::Skipped => "skipped",
             Self::NoConsent => "no_consent",
             Self::GlobalPrivacyControl => "global_privacy_control",
             Self::DoNotTrack => "do_not_track",

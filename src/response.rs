@@ -83,6 +83,8 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
         match this.stage {
+            // Whatever its handler asks for is for the outer layer.
+            Stage::PassThrough => return this.inner.poll(cx),
             Stage::Finishing { .. } => return poll_finishing(this.stage, cx),
             Stage::Exchanging { resolving, .. } => {
                 if let Some(future) = resolving
@@ -91,7 +93,7 @@ where
                     *resolving = None;
                 }
             }
-            Stage::PassThrough | Stage::Watching(_) | Stage::Done => {}
+            Stage::Watching(_) | Stage::Done => {}
         }
         // Left as it is, because nearly always it is also the answer.
         let mut polled = this.inner.poll(cx);

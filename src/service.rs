@@ -74,7 +74,7 @@ where
             Exchange::mark_nothing(request.extensions_mut());
             return ResponseFuture::watching(self.inner.call(request), config);
         }
-        let exchange = Arc::new(Exchange::begin(config, view, cookies, query));
+        let exchange = Exchange::begin(config, view, cookies, query);
         request.extensions_mut().insert(Arc::clone(&exchange));
         ResponseFuture::exchanging(self.inner.call(request), exchange)
     }

@@ -13,7 +13,7 @@ use crate::inbound::Inbound;
 use crate::reason::{Decisions, Reason};
 use crate::record::{Loaded, OnServer, RecordSlot};
 use crate::referral::{ClickState, Referral, Source, TouchId};
-use crate::window::check_age;
+use crate::window::if_counting;
 
 /// What is known of one visitor.
 #[derive(Clone, Debug)]
@@ -33,7 +33,8 @@ pub(crate) struct Slot {
     shown: Option<Box<Referral>>,
     /// The browser doesn't hold what is kept.
     pub(crate) changed: bool,
-    /// The length of the name and value of the program's cookie in the request.
+    /// The length of the name and value of the program's cookie in the request, where other programs' have
+    /// to leave room for it.
     pub(crate) cookie_len: usize,
     /// Where the referral is on the server.
     pub(crate) record: Option<Box<RecordSlot>>,
@@ -64,9 +65,8 @@ impl RequestState {
         if cookies.is_empty() {
             return state;
         }
-        let lengths = config.cookies.lengths(cookies);
+        state.measure(config, cookies);
         for (index, program) in config.programs.iter().enumerate() {
-            state.slots[index].cookie_len = lengths[index];
             match config.cookies.open(cookies, index, program, now) {
                 Ok(kept) => state.slots[index].kept = kept,
                 Err(reason) => state.note(config, index, reason),
@@ -75,9 +75,24 @@ impl RequestState {
         state
     }
 
+    /// Notes how long the programs' cookies are, where several have to share their room.
+    fn measure(&mut self, config: &Config, cookies: &FoundCookies) {
+        if config.programs.len() > 1 {
+            let lengths = config.cookies.lengths(cookies);
+            let slots = self.slots.iter_mut().zip(lengths);
+            slots.for_each(|(slot, len)| slot.cookie_len = len);
+        }
+    }
+
     /// Takes in what was loaded from the server.
-    pub(crate) fn load(config: &Config, loaded: Vec<Loaded>, now: UnixMillis) -> Self {
+    pub(crate) fn load(
+        config: &Config,
+        cookies: &FoundCookies,
+        loaded: Vec<Loaded>,
+        now: UnixMillis,
+    ) -> Self {
         let mut state = Self::new(config, now);
+        state.measure(config, cookies);
         for (index, loaded) in loaded.into_iter().enumerate() {
             for reason in loaded.failures {
                 state.note(config, index, reason);
@@ -248,7 +263,7 @@ impl RequestState {
         let (kept, reason) = result.apply(referral);
         slot.kept = match kept {
             // What had been replaced may have expired meanwhile.
-            Some(kept) if undone => check_age(kept, &config.programs[index], self.now).ok(),
+            Some(kept) if undone => if_counting(kept, &config.programs[index], self.now).ok(),
             kept => kept,
         };
         slot.changed = true;

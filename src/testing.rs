@@ -78,25 +78,25 @@ use crate::reason::Decisions;
 
 /// A clock that stands still until it is told to go on. Clones show the same time.
 ///
-/// Hand it to [`Builder::clock`](crate::ReferralLayerBuilder::clock) and, if there are carry tokens, to
+/// Hand it to [`ReferralLayerBuilder::clock`](crate::ReferralLayerBuilder::clock) and, if there are carry tokens, to
 /// [`CarryBuilder::clock`](crate::carry::CarryBuilder::clock).
 #[derive(Clone)]
 pub struct Clock(Arc<Mutex<OffsetDateTime>>);
 
 impl Clock {
-    /// A clock that shows the system's time of now.
+    /// Creates a clock that shows the system's time of now.
     #[must_use]
     pub fn new() -> Self {
         Self::at(OffsetDateTime::now_utc())
     }
 
-    /// A clock that shows `now`.
+    /// Creates a clock that shows `now`.
     #[must_use]
     pub fn at(now: OffsetDateTime) -> Self {
         Self(Arc::new(Mutex::new(now)))
     }
 
-    /// What it shows.
+    /// Returns what it shows.
     #[must_use]
     pub fn now(&self) -> OffsetDateTime {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -107,12 +107,12 @@ impl Clock {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = now;
     }
 
-    /// Moves it on.
+    /// Moves it forwards.
     pub fn advance(&self, duration: Duration) {
         self.set(self.now() + duration);
     }
 
-    /// The clock as [`Builder::clock`](crate::ReferralLayerBuilder::clock) wants it.
+    /// Returns the clock as [`ReferralLayerBuilder::clock`](crate::ReferralLayerBuilder::clock) wants it.
     pub fn reader(&self) -> impl Fn() -> OffsetDateTime + Send + Sync + 'static + use<> {
         let clock = self.clone();
         move || clock.now()
@@ -134,48 +134,51 @@ impl fmt::Debug for Clock {
 /// A visitor's browser, as far as it matters here: it keeps the cookies of all responses that it
 /// receives and sends them with every request.
 ///
-/// A cookie is dropped when a response deletes it (`Max-Age=0`). Otherwise it stays, whatever its
-/// `Max-Age`, domain and path: whether a referral still counts is for the layer to say, by its clock.
+/// A cookie is dropped when a response deletes it (`Max-Age=0`), and at the end of its `Max-Age` if the
+/// visitor has a [clock](Self::with_clock). Otherwise it stays, whatever its domain and path: whether a
+/// referral still counts is for the layer to say, by its clock.
 #[derive(Clone, Default)]
 pub struct Visitor {
-    cookies: Vec<(String, String)>,
+    cookies: Vec<Cookie>,
+    clock: Option<Clock>,
+}
+
+#[derive(Clone)]
+struct Cookie {
+    name: String,
+    value: String,
+    /// `None` for a cookie that stays.
+    expires: Option<OffsetDateTime>,
 }
 
 impl Visitor {
-    /// A visitor who was never here.
+    /// Creates a visitor who was never here.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Lands on a page as if by a link on another site: `page` is path and query, for instance
+    /// Creates a visitor whose browser drops cookies at the end of their `Max-Age`, by this clock.
+    #[must_use]
+    pub fn with_clock(clock: &Clock) -> Self {
+        Self {
+            cookies: Vec::new(),
+            clock: Some(clock.clone()),
+        }
+    }
+
+    /// Lands on a page as by a link on another site: `page` is path and query, for instance
     /// `/pricing?aff=PARTNER_123`. It goes through the layer, not to the application.
     ///
-    /// What the layer has configured happens, clicks included. Gives what it decided.
+    /// Everything that is configured happens, clicks included. Returns what was decided.
     ///
     /// # Panics
     ///
     /// If the visitor holds no referral afterwards, with the layer's reason; if `page` isn't a path
-    /// and query. To test that a landing is *not* captured, send it to the application instead, by
-    /// [`sends`](Self::sends), and look at the response.
+    /// and query. To test that a landing is *not* captured, send the request of
+    /// [`visits`](Self::visits) to the application and look at the response.
     pub async fn lands(&mut self, layer: &ReferralLayer, page: &str) -> Decisions {
-        let mut request = Request::new(());
-        *request.uri_mut() = page.parse().expect("a path and query, such as `/?aff=KEY`");
-        for (name, value) in [
-            ("host", "localhost"),
-            // Nobody creates a click for a request that names no browser.
-            (
-                "user-agent",
-                "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
-            ),
-            ("sec-fetch-site", "cross-site"),
-            ("sec-fetch-mode", "navigate"),
-            ("sec-fetch-dest", "document"),
-        ] {
-            let value = HeaderValue::from_static(value);
-            request.headers_mut().insert(name, value);
-        }
-        let response = call(layer, self.sends(request)).await;
+        let response = call(layer, self.visits(page)).await;
         self.receives(&response);
         let decisions = response.extensions().get::<Decisions>();
         let decisions = decisions.cloned().unwrap_or_default();
@@ -193,11 +196,64 @@ impl Visitor {
         decisions
     }
 
+    /// Creates the request of a landing, with the visitor's cookies, for the application: `page` is path and
+    /// query, and the headers are those of a current browser after a link on another site.
+    ///
+    /// # Panics
+    ///
+    /// If `page` isn't a path and query.
+    #[must_use]
+    pub fn visits<B: Default>(&self, page: &str) -> Request<B> {
+        let mut request = Request::new(B::default());
+        *request.uri_mut() = page.parse().expect("a path and query, such as `/?aff=KEY`");
+        for (name, value) in [
+            ("host", "localhost"),
+            // Nobody creates a click for a request that names no browser.
+            (
+                "user-agent",
+                "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+            ),
+            ("sec-fetch-site", "cross-site"),
+            ("sec-fetch-mode", "navigate"),
+            ("sec-fetch-dest", "document"),
+        ] {
+            let value = HeaderValue::from_static(value);
+            request.headers_mut().insert(name, value);
+        }
+        self.sends(request)
+    }
+
     /// Holds a cookie of the application's own, for instance the consent banner's.
     pub fn holds(&mut self, name: impl Into<String>, value: impl Into<String>) {
-        let name = name.into();
-        self.cookies.retain(|(held, _)| *held != name);
-        self.cookies.push((name, value.into()));
+        self.keep(name.into(), value.into(), None);
+    }
+
+    fn keep(&mut self, name: String, value: String, expires: Option<OffsetDateTime>) {
+        self.cookies.retain(|cookie| cookie.name != name);
+        self.cookies.push(Cookie {
+            name,
+            value,
+            expires,
+        });
+    }
+
+    /// Returns the cookies, as names and values, in the order in which they are sent.
+    pub fn cookies(&self) -> impl Iterator<Item = (&str, &str)> {
+        let now = self.clock.as_ref().map(Clock::now);
+        let is_alive = move |cookie: &&Cookie| match (cookie.expires, now) {
+            (Some(expires), Some(now)) => expires > now,
+            _ => true,
+        };
+        let alive = self.cookies.iter().filter(is_alive);
+        alive.map(|cookie| (&*cookie.name, &*cookie.value))
+    }
+
+    /// Returns a cookie's value.
+    #[must_use]
+    pub fn cookie(&self, name: impl AsRef<str>) -> Option<&str> {
+        let name = name.as_ref();
+        let mut cookies = self.cookies();
+        cookies.find_map(|(held, value)| (held == name).then_some(value))
     }
 
     /// Puts the visitor's cookies on a request.
@@ -207,12 +263,12 @@ impl Visitor {
     /// If a cookie that the visitor [`holds`](Self::holds) can't be in a header.
     #[must_use]
     pub fn sends<B>(&self, mut request: Request<B>) -> Request<B> {
-        if !self.cookies.is_empty() {
-            let pairs = self.cookies.iter();
-            let pairs: Vec<_> = pairs
-                .map(|(name, value)| format!("{name}={value}"))
-                .collect();
-            let line = HeaderValue::try_from(pairs.join("; ")).expect("cookies without controls");
+        let pairs = self
+            .cookies()
+            .map(|(name, value)| format!("{name}={value}"));
+        let line = pairs.collect::<Vec<_>>().join("; ");
+        if !line.is_empty() {
+            let line = HeaderValue::try_from(line).expect("cookies without controls");
             request.headers_mut().append(COOKIE, line);
         }
         request
@@ -225,19 +281,27 @@ impl Visitor {
             let Some((name, value)) = parts.next().and_then(|pair| pair.split_once('=')) else {
                 continue;
             };
-            let is_deleted = parts.any(|attribute| {
-                let (name, value) = attribute.split_once('=').unwrap_or((attribute, ""));
-                let seconds: Option<i64> = value.trim().parse().ok();
-                name.trim().eq_ignore_ascii_case("max-age") && seconds.is_some_and(|it| it <= 0)
+            let mut max_age = parts.filter_map(|attribute| {
+                let (name, value) = attribute.split_once('=')?;
+                let is_max_age = name.trim().eq_ignore_ascii_case("max-age");
+                value.trim().parse::<i64>().ok().filter(|_| is_max_age)
             });
-            self.holds(name.trim(), value.trim());
-            if is_deleted {
-                self.cookies.pop();
+            // The last one counts (RFC 6265 section 5.3).
+            let max_age = max_age.next_back();
+            let (name, value) = (name.trim(), value.trim());
+            if max_age.is_some_and(|seconds| seconds <= 0) {
+                self.cookies.retain(|cookie| cookie.name != name);
+                continue;
             }
+            let now = self.clock.as_ref().map(Clock::now);
+            let expires = now
+                .zip(max_age)
+                .and_then(|(now, seconds)| now.checked_add(time::Duration::seconds(seconds)));
+            self.keep(name.to_owned(), value.to_owned(), expires);
         }
     }
 
-    /// The referrals that the layer finds with this visitor now: what it would show to a handler.
+    /// Returns the referrals that the layer finds with this visitor now: what a handler would see.
     ///
     /// # Panics
     ///
@@ -254,7 +318,7 @@ impl Visitor {
 /// Shows no cookie's value.
 impl fmt::Debug for Visitor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = self.cookies.iter().map(|(name, _)| name);
+        let names = self.cookies.iter().map(|cookie| &cookie.name);
         f.debug_set().entries(names).finish()
     }
 }

@@ -11,18 +11,28 @@ const MAX_SKEW: UnixMillis = 300_000;
 /// Checks that a referral still counts. Its window becomes the shorter of its own and the
 /// program's.
 pub(crate) fn check_age(
+    referral: &mut Referral,
+    program: &Program,
+    now: UnixMillis,
+) -> Result<(), Reason> {
+    referral.window = referral.window.min(program.window_seconds());
+    if referral.captured_at > now + MAX_SKEW {
+        Err(Reason::FromTheFuture)
+    } else if millis_left(referral, now) <= 0 {
+        Err(Reason::Expired)
+    } else {
+        Ok(())
+    }
+}
+
+/// Returns the referral if it still counts, as [`check_age`] says.
+pub(crate) fn if_counting(
     mut referral: Referral,
     program: &Program,
     now: UnixMillis,
 ) -> Result<Referral, Reason> {
-    referral.window = referral.window.min(program.window_seconds());
-    if referral.captured_at > now + MAX_SKEW {
-        Err(Reason::FromTheFuture)
-    } else if millis_left(&referral, now) <= 0 {
-        Err(Reason::Expired)
-    } else {
-        Ok(referral)
-    }
+    check_age(&mut referral, program, now)?;
+    Ok(referral)
 }
 
 /// Returns what is left of the referral's window, in milliseconds; never more than the window.

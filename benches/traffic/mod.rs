@@ -23,7 +23,8 @@ use http::{Request, Response};
 use tower::layer::util::Identity;
 use tower::{Layer, Service, service_fn};
 use tower_referral::{
-    Builder, Keyring, MissingLayer, ReferralKey, ReferralLayer, SignedCookie, SigningKey,
+    Keyring, MissingLayer, ReferralKey, ReferralLayer, ReferralLayerBuilder, SignedCookie,
+    SigningKey,
 };
 
 /// What a browser sends with a page visit, apart from `Cookie`, with which they are twelve.
@@ -152,7 +153,7 @@ pub(crate) fn referrals() -> ReferralLayer {
 }
 
 /// What that layer is made by.
-pub(crate) fn builder() -> Builder {
+pub(crate) fn builder() -> ReferralLayerBuilder {
     let secret: Vec<u8> = (0..32).collect();
     let key = SigningKey::new("2026-11", secret).expect("a valid key");
     ReferralLayer::builder(SignedCookie::new(Keyring::new(key)))

@@ -12,8 +12,9 @@ use std::sync::LazyLock;
 use http::header::{COOKIE, HeaderValue};
 use http::{Request, Uri};
 use libfuzzer_sys::fuzz_target;
-use time::Duration;
-use tower_referral::{Carry, CarryError, Program, ReferralLayer, SignedCookie};
+use std::time::Duration;
+use tower_referral::carry::{Carry, CarryError};
+use tower_referral::{Program, ReferralLayer, SignedCookie};
 use tower_referral_fuzz::cookie_header;
 use tower_referral_fuzz::envelope::{Envelopes, Fault, MAX_ENVELOPE, TAG_LEN, text_of};
 use tower_referral_fuzz::message::{Keys, Plain};
@@ -50,7 +51,7 @@ static BENCH: LazyLock<Bench> = LazyLock::new(|| {
         Carry::builder(shop::keyring())
             .purpose("payment")
             .audience("shop.example")
-            .life(Duration::days(30))
+            .ttl(Duration::from_secs(30 * 86_400))
             .max_len(max_len)
             .clock(shop::clock)
             .build()
@@ -82,10 +83,14 @@ static BENCH: LazyLock<Bench> = LazyLock::new(|| {
             captured_at: NOON - 3_600_000,
             window: 30 * DAY,
             source: 1 + at as u8 % 3,
+            is_own_link: false,
+            click: 0,
             touch,
+            refused: b"",
             program: "",
             key,
             click_id,
+            partner_id: "",
             parameter: "aff",
             path: "/pricing",
             extra,

@@ -2,6 +2,8 @@
 //! `=`, compare the whole name. And which of several cookies counts, and what a `Set-Cookie` of
 //! ours looks like.
 
+use std::cmp::Ordering;
+
 use crate::envelope::{Envelopes, Fault};
 use crate::message::{Keys, Plain};
 use crate::shop::{KEYS, KNOWN_KEYS};
@@ -64,7 +66,7 @@ impl Default for Program {
         let cookie = "__Host-referral";
         Self {
             cookie: cookie.to_owned(),
-            envelopes: Envelopes::of_cookie(&KEYS[..KNOWN_KEYS], cookie),
+            envelopes: Envelopes::of_cookie(&KEYS[..KNOWN_KEYS], cookie, "default"),
             keys: Keys::Ascii,
             window: 30 * 86_400,
             credit: Credit::Last,
@@ -98,13 +100,16 @@ impl Program {
 
     /// Does a new referral take the place of the one that is kept?
     pub fn replaces(&self, kept: &Plain<'_>, new: &Plain<'_>) -> bool {
-        if kept.key == new.key {
-            return false;
-        }
-        match (kept.source == 3, new.source == 3) {
-            (true, false) => true,
-            (false, true) => false,
-            _ => self.credit == Credit::Last,
+        let rank = |plain: &Plain<'_>| u8::from(plain.source != 3 && !plain.is_own_link);
+        let credited = |plain: &Plain<'_>| match plain.key {
+            "" => (true, plain.click_id.to_owned()),
+            key => (false, key.to_owned()),
+        };
+        match rank(new).cmp(&rank(kept)) {
+            Ordering::Greater => true,
+            _ if credited(kept) == credited(new) => false,
+            Ordering::Less => false,
+            Ordering::Equal => self.credit == Credit::Last,
         }
     }
 

@@ -44,20 +44,21 @@ impl Fault {
 pub struct Envelopes(Vec<(&'static str, Hmac<Sha256>)>);
 
 impl Envelopes {
-    /// The keys under which a cookie of that name is sealed.
-    pub fn of_cookie(keys: &[(&'static str, [u8; 32])], name: &str) -> Self {
-        Self::derive(keys, "cookie", name)
+    /// The keys under which a program's cookie of that name, without a domain, is sealed.
+    pub fn of_cookie(keys: &[(&'static str, [u8; 32])], name: &str, program: &str) -> Self {
+        Self::derive(keys, &["cookie", name, program, ""])
     }
 
     /// The keys under which a carry token is sealed.
     pub fn of_carry(keys: &[(&'static str, [u8; 32])], purpose: &str, audience: &str) -> Self {
-        Self::derive(keys, &format!("carry:{purpose}"), audience)
+        Self::derive(keys, &["carry", purpose, audience])
     }
 
-    fn derive(keys: &[(&'static str, [u8; 32])], purpose: &str, audience: &str) -> Self {
+    fn derive(keys: &[(&'static str, [u8; 32])], labels: &[&str]) -> Self {
         let derived = keys.iter().map(|(id, secret)| {
             let mut label = Vec::new();
-            for item in ["tower-referral", "\u{1}", purpose, audience, id] {
+            let items = ["tower-referral", "\u{2}"].iter().chain(labels).chain([id]);
+            for item in items {
                 label.extend((item.len() as u16).to_be_bytes());
                 label.extend(item.as_bytes());
             }
@@ -79,7 +80,7 @@ impl Envelopes {
     /// The sealed text of a message.
     pub fn seal(&self, id: &str, message: &[u8]) -> String {
         let tag = self.tag(id.as_bytes(), message).expect("one of the keys");
-        let mut envelope = vec![1, id.len() as u8];
+        let mut envelope = vec![2, id.len() as u8];
         envelope.extend(id.as_bytes());
         envelope.extend(message);
         text_of(&envelope, &tag)
@@ -91,7 +92,7 @@ impl Envelopes {
         let envelope_len = bytes.len().checked_sub(TAG_LEN).ok_or(Fault::Malformed)?;
         let (envelope, tag) = bytes.split_at(envelope_len);
         let id_len = match *envelope {
-            [1, len @ 1..=16, ..] => usize::from(len),
+            [2, len @ 1..=16, ..] => usize::from(len),
             _ => return Err(Fault::Malformed),
         };
         if envelope.len() > MAX_ENVELOPE || envelope.len() < 2 + id_len {

@@ -1,5 +1,5 @@
 //! What a sealed referral says, read byte by byte and written again, by the format that the crate
-//! documents in `seal.rs` and by the rules that it documents on the types. What can be read can be
+//! documents in `seal/message.rs` and by the rules that it documents on the types. What can be read can be
 //! written in one way only: [`Plain::read`] makes sure of it each time.
 
 /// 400 days.
@@ -16,23 +16,31 @@ pub enum Keys {
     Unicode,
 }
 
-/// A referral with all that is sealed of it.
+/// A referral with all that is sealed of it. A text that is absent is empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plain<'m> {
     /// Milliseconds since the epoch.
     pub captured_at: i64,
     /// Seconds.
     pub window: u32,
-    /// 1 landing, 2 handler, 3 script, 4 landing whose click is due.
+    /// 1 landing, 2 handler, 3 script.
     pub source: u8,
+    /// A landing by a link of the own site.
+    pub is_own_link: bool,
+    /// 0 settled, 1 due, 2 started.
+    pub click: u8,
     /// The touch's name; empty or 8 bytes.
     pub touch: &'m [u8],
+    /// A hash of the key that was refused as an own link; empty or 4 bytes.
+    pub refused: &'m [u8],
     /// Empty in a cookie.
     pub program: &'m str,
     /// Who referred the visitor.
     pub key: &'m str,
-    /// Empty if there is none, as the next two.
+    /// The platform's ID of the click.
     pub click_id: &'m str,
+    /// The second ID of the click.
+    pub partner_id: &'m str,
     /// The parameter's name.
     pub parameter: &'m str,
     /// The landing page's path.
@@ -45,26 +53,38 @@ impl<'m> Plain<'m> {
     /// Reads a message; `None` if any rule is broken. `names_program` says whether the program must
     /// be named, or must not.
     pub fn read(message: &'m [u8], keys: Keys, names_program: bool) -> Option<Self> {
+        let (&1, referral) = message.split_first()? else {
+            return None;
+        };
+        Self::read_referral(referral, keys, names_program)
+    }
+
+    /// Reads the referral of a message.
+    pub fn read_referral(bytes: &'m [u8], keys: Keys, names_program: bool) -> Option<Self> {
         let mut at = 0;
         let mut take = |len: usize| {
-            let part = message.get(at..at + len)?;
+            let part = bytes.get(at..at + len)?;
             at += len;
             Some(part)
         };
         let captured_at = i64::from_be_bytes(take(8)?.try_into().ok()?);
         let window = u32::from_be_bytes(take(4)?.try_into().ok()?);
-        let source = take(1)?[0];
-        let touch_len = take(1)?[0];
-        let touch = take(touch_len.into())?;
+        let kind = take(1)?[0];
+        let present = take(1)?[0];
+        let has = |bit: u32| present >> bit & 1 == 1;
+        let touch = take(if has(0) { 8 } else { 0 })?;
+        let refused = take(if has(1) { 4 } else { 0 })?;
         let mut text = || {
             let len = take(1)?[0];
             std::str::from_utf8(take(len.into())?).ok()
         };
-        let program = text()?;
-        let key = text()?;
-        let click_id = text()?;
-        let parameter = text()?;
-        let path = text()?;
+        let mut texts = [""; 6];
+        for (bit, place) in (2..).zip(&mut texts) {
+            if has(bit) {
+                *place = text().filter(|text| !text.is_empty())?;
+            }
+        }
+        let [program, key, click_id, partner_id, parameter, path] = texts;
         let count = take(1)?[0];
         let mut extra = Vec::new();
         for _ in 0..count {
@@ -74,46 +94,46 @@ impl<'m> Plain<'m> {
             };
             extra.push((text()?, text()?));
         }
-        if at != message.len() {
-            return None;
-        }
         let plain = Self {
             captured_at,
             window,
-            source,
+            source: kind & 3,
+            is_own_link: kind & 4 != 0,
+            click: kind >> 3,
             touch,
+            refused,
             program,
             key,
             click_id,
+            partner_id,
             parameter,
             path,
             extra,
         };
-        if !plain.keeps_the_rules(keys, names_program) {
+        if at != bytes.len() || !plain.keeps_the_rules(keys, names_program) {
             return None;
         }
-        assert_eq!(plain.written(), message, "one message for one referral");
+        assert_eq!(plain.referral_bytes(), bytes, "one message for one referral");
         Some(plain)
     }
 
     fn keeps_the_rules(&self, keys: Keys, names_program: bool) -> bool {
         let when = 0 <= self.captured_at && self.captured_at <= MAX_CAPTURED_AT;
         let window = 1 <= self.window && self.window <= MAX_WINDOW;
-        let click = match self.source {
-            1..=3 => self.touch.is_empty() || self.touch.len() == 8,
-            4 => self.touch.len() == 8,
-            _ => false,
-        };
+        let source = matches!((self.source, self.is_own_link), (1..=3, false) | (1, true));
+        let click = self.click == 0 || (self.click <= 2 && !self.touch.is_empty());
         let program = if names_program {
             is_program_name(self.program)
         } else {
             self.program.is_empty()
         };
-        let click_id = self.click_id.len() <= 128
-            && self
-                .click_id
-                .bytes()
-                .all(|byte| (b'!'..=b'~').contains(&byte));
+        let is_id = |id: &str| {
+            id.len() <= 128 && id.bytes().all(|byte| (b'!'..=b'~').contains(&byte))
+        };
+        let key = match self.key {
+            "" => !self.click_id.is_empty(),
+            key => is_key(key, keys),
+        };
         let parameter = self.parameter.is_empty() || is_param_name(self.parameter);
         let path = self.path.is_empty() || is_path(self.path);
         let extra = self
@@ -121,10 +141,12 @@ impl<'m> Plain<'m> {
             .iter()
             .all(|(name, value)| is_param_name(name) && is_extra_value(value));
         when && window
+            && source
             && click
             && program
-            && is_key(self.key, keys)
-            && click_id
+            && key
+            && is_id(self.click_id)
+            && is_id(self.partner_id)
             && parameter
             && path
             && extra
@@ -132,21 +154,35 @@ impl<'m> Plain<'m> {
 
     /// The message.
     pub fn written(&self) -> Vec<u8> {
+        [&[1][..], &self.referral_bytes()].concat()
+    }
+
+    /// The referral in the message.
+    pub fn referral_bytes(&self) -> Vec<u8> {
+        let texts = [
+            self.program,
+            self.key,
+            self.click_id,
+            self.partner_id,
+            self.parameter,
+            self.path,
+        ];
         let mut out = Vec::with_capacity(128);
         out.extend(self.captured_at.to_be_bytes());
         out.extend(self.window.to_be_bytes());
-        out.push(self.source);
-        out.push(self.touch.len() as u8);
+        out.push(self.source | u8::from(self.is_own_link) << 2 | self.click << 3);
+        let mut present = u8::from(!self.touch.is_empty()) | u8::from(!self.refused.is_empty()) << 1;
+        for (bit, text) in (2..).zip(texts) {
+            present |= u8::from(!text.is_empty()) << bit;
+        }
+        out.push(present);
         out.extend(self.touch);
+        out.extend(self.refused);
         let mut put = |text: &str| {
             out.push(text.len() as u8);
             out.extend(text.as_bytes());
         };
-        put(self.program);
-        put(self.key);
-        put(self.click_id);
-        put(self.parameter);
-        put(self.path);
+        texts.into_iter().filter(|text| !text.is_empty()).for_each(&mut put);
         out.push(self.extra.len() as u8);
         for (name, value) in &self.extra {
             for text in [name, value] {

@@ -85,34 +85,42 @@ pub fn assembled(names_program: bool, header: [u8; 2], text: &[u8]) -> Vec<u8> {
         5 => 14 * DAY,
         _ => 30 * DAY,
     };
-    let mut message = Vec::with_capacity(256);
+    let mut message = vec![1];
     message.extend(captured_at.to_be_bytes());
     message.extend(window.to_be_bytes());
     message.push(match header[1] % 16 {
         source @ 0..=5 => source,
+        6 => 1 + 8,
+        7 => 1 + 16,
+        8 => 5 + 16,
+        9 => 1 + 24,
         _ => 1,
     });
-    let touch_len = match header[1] / 16 {
-        0..=7 => 0,
-        8..=13 => 8,
-        14 => 7,
-        _ => 9,
-    };
-    message.push(touch_len);
-    message.extend(&b"touchtouc"[..touch_len.into()]);
+    let touch: &[u8] = if header[1] & 16 != 0 { b"touchtou" } else { b"" };
+    let refused: &[u8] = if header[1] & 32 != 0 { b"hash" } else { b"" };
     let mut fields: Vec<&[u8]> = text.split(|byte| *byte == 0).collect();
     if !names_program {
         fields.insert(0, b"");
     }
-    fields.resize(fields.len().max(5), b"");
-    let (five, extra) = fields.split_at(5);
+    fields.resize(fields.len().max(6), b"");
+    let (six, extra) = fields.split_at(6);
+    let mut present = u8::from(!touch.is_empty()) | u8::from(!refused.is_empty()) << 1;
+    for (bit, field) in (2..).zip(six) {
+        // Sometimes a lie: an empty field that is there.
+        present |= u8::from(!field.is_empty() || header[1] & 192 == 192) << bit;
+    }
+    message.push(present);
+    message.extend(touch);
+    message.extend(refused);
     let put = |message: &mut Vec<u8>, field: &[u8]| {
         // Too long for its length: a lie about it.
         message.push(field.len() as u8);
         message.extend(field);
     };
-    for field in five {
-        put(&mut message, field);
+    for (bit, field) in (2..).zip(six) {
+        if present >> bit & 1 == 1 {
+            put(&mut message, field);
+        }
     }
     message.push((extra.len() / 2) as u8);
     for field in extra {

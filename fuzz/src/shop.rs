@@ -157,12 +157,14 @@ pub fn assert_same(referral: &Referral, plain: &Plain<'_>, program: &str) {
         assert_eq!(said.is_some(), !expected.is_empty(), "{text}");
     };
     assert_eq!(referral.program(), program);
-    assert_eq!(referral.key().as_str(), plain.key);
+    optional("key", referral.key().map(tower_referral::ReferralKey::as_str), plain.key);
     let click_id = referral.click_id().map(tower_referral::ClickId::as_str);
     optional("click ID", click_id, plain.click_id);
+    let partner_id = referral.partner_id().map(tower_referral::ClickId::as_str);
+    optional("partner ID", partner_id, plain.partner_id);
     optional("parameter", referral.parameter(), plain.parameter);
     let source = match plain.source {
-        1 | 4 => Source::Landing,
+        1 => Source::Landing,
         2 => Source::Handler,
         _ => Source::Script,
     };
@@ -170,7 +172,7 @@ pub fn assert_same(referral: &Referral, plain: &Plain<'_>, program: &str) {
     let captured_at = referral.captured_at();
     let millis = captured_at.unix_timestamp() * 1000 + i64::from(captured_at.millisecond());
     assert_eq!(millis, plain.captured_at);
-    assert_eq!(referral.window(), Duration::seconds(plain.window.into()));
+    assert_eq!(referral.window().as_secs(), u64::from(plain.window));
     let page = referral.landing_page();
     if plain.path.is_empty() || plain.parameter.is_empty() {
         assert_eq!(page, None);
@@ -181,7 +183,8 @@ pub fn assert_same(referral: &Referral, plain: &Plain<'_>, program: &str) {
         let rest = rest.strip_prefix(plain.parameter).expect("the parameter");
         let key = rest.strip_prefix('=').expect("a value");
         let decoded = percent_encoding::percent_decode_str(key).decode_utf8();
-        assert_eq!(decoded.expect("UTF-8"), plain.key);
+        let value = if plain.key.is_empty() { plain.click_id } else { plain.key };
+        assert_eq!(decoded.expect("UTF-8"), value);
         assert!(!key.contains(['+', '&', '#', ' ']));
     }
     assert!(referral.extra().eq(plain.extra.iter().copied()), "extra");

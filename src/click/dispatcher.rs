@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::future::Future;
 use std::hash::{BuildHasher as _, RandomState};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,6 +37,9 @@ struct Inner {
     late: LateClicks,
     counters: Counters,
     hasher: RandomState,
+    /// Held for reading by every other task of a click.
+    #[cfg(feature = "_store")]
+    tasks: Arc<tokio::sync::RwLock<()>>,
 }
 
 /// How clicks are sent: what [`Clicks`](super::Clicks) was told, checked.
@@ -85,6 +89,8 @@ impl ClickDispatcher {
             late: LateClicks::new(settings.late_capacity, settings.late_ttl),
             counters: Counters::default(),
             hasher: RandomState::new(),
+            #[cfg(feature = "_store")]
+            tasks: Arc::default(),
             settings,
         }))
     }
@@ -130,7 +136,8 @@ impl ClickDispatcher {
         };
         inner.counters.started.fetch_add(1, Ordering::Relaxed);
         telemetry::click("started");
-        let hidden = [request.key().to_string(), request.landing_url().to_owned()];
+        // The URL first, because the key is a part of it.
+        let hidden = [request.landing_url().to_owned(), request.key().to_string()];
         let created = WithTimeout::new(
             inner.settings.service.create(request),
             inner.settings.timeout,
@@ -178,7 +185,12 @@ impl ClickDispatcher {
     #[cfg(feature = "_store")]
     pub(crate) fn spawn(&self, task: BoxFuture<'static, ()>) {
         if let Some(spawn) = self.spawner() {
-            spawn(task);
+            // Nobody starts one while the last are waited for.
+            let running = Arc::clone(&self.0.tasks).try_read_owned();
+            spawn(Box::pin(async move {
+                task.await;
+                drop(running);
+            }));
         }
     }
 
@@ -196,9 +208,11 @@ impl ClickDispatcher {
         self.0.counters.read()
     }
 
-    /// Waits until no call is in flight.
+    /// Waits until no call is in flight, and what came late is written.
     pub(crate) async fn drain(&self) {
         self.0.bounds.drain().await;
+        #[cfg(feature = "_store")]
+        drop(self.0.tasks.write().await);
     }
 }
 
@@ -365,14 +379,14 @@ impl Drop for Permit {
 }
 
 /// A call with a timeout by Tokio's clock, where there is one. Elsewhere the service sees to its own.
-struct WithTimeout<T> {
-    call: BoxFuture<'static, T>,
+struct WithTimeout {
+    call: BoxFuture<'static, Result<Click, BoxError>>,
     timeout: Duration,
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
-impl<T> WithTimeout<T> {
-    fn new(call: BoxFuture<'static, T>, timeout: Duration) -> Self {
+impl WithTimeout {
+    fn new(call: BoxFuture<'static, Result<Click, BoxError>>, timeout: Duration) -> Self {
         Self {
             call,
             timeout,
@@ -381,15 +395,19 @@ impl<T> WithTimeout<T> {
     }
 }
 
-impl<T> Future for WithTimeout<T> {
-    type Output = Option<T>;
+impl Future for WithTimeout {
+    type Output = Option<Result<Click, BoxError>>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if self.timer.is_none() && Handle::try_current().is_ok() {
             let timeout = self.timeout;
             self.timer = Some(Box::pin(tokio::time::sleep(timeout)));
         }
-        if let Poll::Ready(output) = self.call.as_mut().poll(cx) {
+        // A service that panics has failed, and no page waits for it. It isn't polled again.
+        let polled = catch_unwind(AssertUnwindSafe(|| self.call.as_mut().poll(cx)));
+        let polled =
+            polled.unwrap_or_else(|_| Poll::Ready(Err("the click service panicked".into())));
+        if let Poll::Ready(output) = polled {
             return Poll::Ready(Some(output));
         }
         match &mut self.timer {

@@ -145,15 +145,21 @@ impl CookieCodec {
         program: &Program,
         now: UnixMillis,
     ) -> Result<Option<Referral>, Reason> {
-        let read = |message: &[u8]| {
-            let referral = message::decode(message, program).ok_or(Reason::Malformed)?;
-            check_age(referral, program, now)
-        };
-        let mut valid = self.verify(found, index, read)?;
-        match valid.len() {
-            0 | 1 => Ok(valid.pop()),
-            _ => Ok(program.attribution.pick(valid.into_vec(), |it| it)),
+        let (mut kept, mut others) = (None, Vec::new());
+        self.verify(found, index, |message| {
+            let mut referral = message::decode(message, program).ok_or(Reason::Malformed)?;
+            check_age(&mut referral, program, now)?;
+            match kept {
+                None => kept = Some(referral),
+                Some(_) => others.push(referral),
+            }
+            Ok(())
+        })?;
+        if others.is_empty() {
+            return Ok(kept);
         }
+        others.extend(kept);
+        Ok(program.attribution.pick(others, |it| it))
     }
 
     /// Verifies the cookies of a program where referrals are kept on the server.
@@ -163,28 +169,32 @@ impl CookieCodec {
         index: usize,
         program: &Program,
     ) -> Result<Vec<StoredCookie>, Reason> {
-        let read =
-            |message: &[u8]| message::decode_stored(message, program).ok_or(Reason::Malformed);
-        Ok(self.verify(found, index, read)?.into_vec())
+        let mut valid = Vec::new();
+        self.verify(found, index, |message| {
+            valid.push(message::decode_stored(message, program).ok_or(Reason::Malformed)?);
+            Ok(())
+        })?;
+        Ok(valid)
     }
 
-    /// Verifies the cookies of a program, and reads those that are valid.
-    fn verify<T>(
+    /// Verifies the cookies of a program, and reads each message. `Err` if none of those that are there can
+    /// be read, with the reason of the first.
+    #[inline]
+    fn verify(
         &self,
         found: &FoundCookies,
         index: usize,
-        read: impl Fn(&[u8]) -> Result<T, Reason>,
-    ) -> Result<SmallVec<[T; 1]>, Reason> {
+        mut read: impl FnMut(&[u8]) -> Result<(), Reason>,
+    ) -> Result<(), Reason> {
         let seal = &self.programs[index].seal;
-        let (mut failure, mut verified, mut valid) = (None, 0, SmallVec::new());
+        let (mut failure, mut verified, mut is_read) = (None, 0, false);
         let cookies = self.all(found).into_iter();
         for (_, value) in cookies.filter(|(program, _)| *program == index) {
-            let opened = seal.open(value, &read).map_err(Reason::from);
-            let opened = opened.and_then(|read| read);
+            let opened = seal.open(value, &mut read).map_err(Reason::from).flatten();
             // What isn't even of the format costs no signature, and doesn't count.
             verified += usize::from(!matches!(opened, Err(Reason::Malformed)));
             match opened {
-                Ok(one) => valid.push(one),
+                Ok(()) => is_read = true,
                 Err(reason) => failure = failure.or(Some(reason)),
             }
             if verified == MAX_VERIFIED {
@@ -192,8 +202,8 @@ impl CookieCodec {
             }
         }
         match failure {
-            Some(failure) if valid.is_empty() => Err(failure),
-            _ => Ok(valid),
+            Some(failure) if !is_read => Err(failure),
+            _ => Ok(()),
         }
     }
 

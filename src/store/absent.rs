@@ -41,6 +41,10 @@ impl Records {
         match *self {}
     }
 
+    pub(crate) fn draw_record(&self) -> Option<RecordRef> {
+        match *self {}
+    }
+
     pub(crate) fn budget(&self, _: Option<&Loading>) -> Budget {
         match *self {}
     }

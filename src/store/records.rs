@@ -20,7 +20,7 @@ use crate::referral::{ClickState, Referral, TouchId};
 use crate::seal::Seal;
 use crate::seal::message::StoredCookie;
 use crate::visitor::VisitorId;
-use crate::window::check_age;
+use crate::window::if_counting;
 
 /// When a late click ID is tried again that the store didn't take.
 const LATE_PAUSES: [Duration; 3] = [
@@ -159,7 +159,7 @@ impl Records {
             None => (usable, OnServer::Nothing, None),
         };
         let carried = stored.iter().filter_map(|stored| {
-            let referral = check_age(stored.carried.clone()?, program, now).ok()?;
+            let referral = if_counting(stored.carried.clone()?, program, now).ok()?;
             Some((referral, stored.fills_only))
         });
         let mut loaded = Loaded {
@@ -332,7 +332,7 @@ impl Records {
             return Ok(());
         }
         let (kept, _) = result.clone().apply(referral);
-        let kept = kept.and_then(|kept| check_age(kept, program, now).ok());
+        let kept = kept.and_then(|kept| if_counting(kept, program, now).ok());
         match (kept, self.record_id(record)) {
             (Some(kept), Some(id)) => {
                 let (text, expiry) = as_text(&kept, now);
@@ -381,7 +381,12 @@ impl Records {
         derived.map(|(_, id)| i128::from_le_bytes(id)).collect()
     }
 
-    /// Draws a new record; `None` without randomness.
+    /// Draws a new visitor's record; `None` without randomness.
+    pub(crate) fn draw_record(&self) -> Option<RecordRef> {
+        self.draw().map(|(_, record)| record)
+    }
+
+    /// Draws a new record with its ID.
     fn draw(&self) -> Option<(i128, RecordRef)> {
         let mut visitor = [0; 16];
         if !(self.0.fill_random)(&mut visitor) {
@@ -453,6 +458,11 @@ impl Loaded {
         };
         let decision = program.attribution.decide(self.kept.as_ref(), &touch);
         if is_later_version || decision.is_ok() {
+            if !is_later_version && matches!(self.record.on_server, OnServer::Referral(_)) {
+                // As with any replacement: a new record, so that an old cookie shows nothing of it.
+                self.record.discarded.extend(self.record.current.take());
+                self.record.on_server = OnServer::Nothing;
+            }
             self.record.fills_only = fills_only;
             self.kept = Some(touch.referral);
         }

@@ -10,7 +10,7 @@ use crate::program::Program;
 use crate::reason::Reason;
 use crate::referral::Referral;
 use crate::seal::message;
-use crate::window::{check_age, seconds_left};
+use crate::window::{if_counting, seconds_left};
 
 /// No referral makes a longer message, in bytes.
 const MAX_MESSAGE_LEN: usize = 8 * 1024;
@@ -46,5 +46,5 @@ pub(super) fn of_text(
             .then_some((referral, program))
     };
     let (referral, program) = decode().ok_or(Reason::Malformed)?;
-    check_age(referral, program, now)
+    if_counting(referral, program, now)
 }

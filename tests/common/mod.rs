@@ -1,33 +1,36 @@
 //! The stage of the behaviour tests: a shop behind the layer, a clock to move, and a browser that
 //! keeps cookies as browsers do.
 //!
-//! The browser reads `Set-Cookie` with the `cookie` crate, so that what we write is judged by
-//! somebody else's parser, and it drops what a real browser would drop. In the cookie's way every
-//! request is polled exactly once: nothing of ours may ever wait.
+//! The browser is the public [`Visitor`], and every `Set-Cookie` is judged by the parser of the `cookie`
+//! crate as well. With a signed cookie every request is polled exactly once: the layer may never wait.
 #![allow(dead_code, reason = "every test binary uses a part of it")]
 
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use http::header::{COOKIE, HeaderMap, HeaderValue, SET_COOKIE};
 use http::{Extensions, Request, Response};
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 use tower::{Layer as _, Service as _, service_fn};
+use tower_referral::testing::{self, Visitor};
 use tower_referral::{
-    Builder, Decisions, Keep, Keyring, Program, Referral, ReferralLayer, Referrals, SignedCookie,
-    SigningKey,
+    Decisions, Keyring, Program, Referral, ReferralKey, ReferralLayer, ReferralLayerBuilder,
+    Referrals, SignedCookie, SigningKey, Storage,
 };
 
 /// When every clock starts, in seconds: 15 January 2027.
 pub(crate) const START: i64 = 1_800_000_000;
-pub(crate) const DAY: Duration = Duration::days(1);
-pub(crate) const SECOND: Duration = Duration::seconds(1);
-pub(crate) const MILLISECOND: Duration = Duration::milliseconds(1);
+pub(crate) const DAY: Duration = Duration::from_secs(86_400);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const MILLISECOND: Duration = Duration::from_millis(1);
+/// Whoever names no browser is taken for a robot.
+pub(crate) const BROWSER: &str =
+    "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
 /// The cookie of the default program in the default mode.
 pub(crate) const COOKIE_NAME: &str = "__Host-referral";
 
@@ -42,7 +45,7 @@ pub(crate) fn at_once<F: Future>(future: F) -> F::Output {
 /// How a test runs that is about a behaviour and not about one way to keep a referral.
 #[derive(Clone, Copy)]
 pub(crate) struct Stage {
-    pub(crate) keep: fn() -> Keep,
+    pub(crate) storage: fn() -> Storage,
     pub(crate) block_on: fn(Pin<&mut dyn Future<Output = ()>>),
     /// Does to a request what layers outside ours do.
     pub(crate) arriving: fn(&mut Extensions),
@@ -54,10 +57,10 @@ thread_local! {
 }
 
 /// The way to keep a referral in this test.
-pub(crate) fn keep() -> Keep {
+pub(crate) fn storage() -> Storage {
     match STAGE.get() {
         None => SignedCookie::new(keyring()).into(),
-        Some(stage) => (stage.keep)(),
+        Some(stage) => (stage.storage)(),
     }
 }
 
@@ -90,27 +93,31 @@ pub(crate) fn signing_key(id: &str, first: u8) -> SigningKey {
     SigningKey::new(id, secret(first)).unwrap()
 }
 
+/// A clock that begins at [`START`].
 #[derive(Clone)]
-pub(crate) struct Clock(Arc<AtomicI64>);
+pub(crate) struct Clock(testing::Clock);
 
 impl Clock {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(AtomicI64::new(START * 1000)))
+        let start = OffsetDateTime::from_unix_timestamp(START).unwrap();
+        Self(testing::Clock::at(start))
     }
 
     pub(crate) fn now(&self) -> OffsetDateTime {
-        OffsetDateTime::UNIX_EPOCH + Duration::milliseconds(self.0.load(Ordering::SeqCst))
+        self.0.now()
+    }
+
+    pub(crate) fn set(&self, now: OffsetDateTime) {
+        self.0.set(now);
     }
 
     pub(crate) fn pass(&self, duration: Duration) {
-        let millis = i64::try_from(duration.whole_milliseconds()).unwrap();
-        self.0.fetch_add(millis, Ordering::SeqCst);
+        self.0.advance(duration);
     }
 
     /// As the layer and the carry tokens want it.
     pub(crate) fn reader(&self) -> impl Fn() -> OffsetDateTime + Send + Sync + 'static {
-        let clock = self.clone();
-        move || clock.now()
+        self.0.reader()
     }
 }
 
@@ -122,6 +129,7 @@ pub(crate) struct Shop {
     pub(crate) layer: ReferralLayer,
     pub(crate) clock: Clock,
     handler: Arc<Handler>,
+    cleans_urls: bool,
 }
 
 impl Shop {
@@ -130,8 +138,10 @@ impl Shop {
         Self::with(|builder| builder)
     }
 
-    pub(crate) fn with(configure: impl FnOnce(Builder) -> Builder) -> Self {
-        Self::keeping(keep(), configure)
+    pub(crate) fn with(
+        configure: impl FnOnce(ReferralLayerBuilder) -> ReferralLayerBuilder,
+    ) -> Self {
+        Self::keeping(storage(), configure)
     }
 
     pub(crate) fn program(program: Program) -> Self {
@@ -139,23 +149,24 @@ impl Shop {
     }
 
     pub(crate) fn keeping(
-        keep: impl Into<Keep>,
-        configure: impl FnOnce(Builder) -> Builder,
+        storage: impl Into<Storage>,
+        configure: impl FnOnce(ReferralLayerBuilder) -> ReferralLayerBuilder,
     ) -> Self {
-        Self::at(Clock::new(), keep, configure)
+        Self::at(Clock::new(), storage, configure)
     }
 
     /// A shop whose clock is another one's: the same service after a restart.
     pub(crate) fn at(
         clock: Clock,
-        keep: impl Into<Keep>,
-        configure: impl FnOnce(Builder) -> Builder,
+        storage: impl Into<Storage>,
+        configure: impl FnOnce(ReferralLayerBuilder) -> ReferralLayerBuilder,
     ) -> Self {
-        let builder = ReferralLayer::builder(keep).clock(clock.reader());
+        let builder = ReferralLayer::builder(storage).clock(clock.reader());
         Self {
             layer: configure(builder).build().unwrap(),
             clock,
             handler: Arc::new(|_| Response::new("page".to_owned())),
+            cleans_urls: false,
         }
     }
 
@@ -167,27 +178,45 @@ impl Shop {
         self
     }
 
+    /// Redirects captured landings to their clean URL.
+    pub(crate) fn cleaning_urls(mut self) -> Self {
+        self.cleans_urls = true;
+        self
+    }
+
     pub(crate) fn visitor(&self) -> Browser {
         Browser {
             shop: self.clone(),
-            cookies: Vec::new(),
+            visitor: Visitor::with_clock(&self.clock.0),
         }
     }
 
     /// Sends a request as it stands.
     pub(crate) fn send(&self, request: Request<String>) -> Page {
         let seen = Arc::new(Mutex::new(None));
-        let mut service = self.layer.layer(service_fn(|request: Request<String>| {
+        let service = service_fn(|request: Request<String>| {
             let (handler, seen) = (Arc::clone(&self.handler), Arc::clone(&seen));
             async move {
                 let referrals = Referrals::from_extensions(request.extensions()).await;
                 *seen.lock().unwrap() = Some(referrals.unwrap());
                 Ok::<_, Infallible>(handler(&request))
             }
-        }));
-        let Ok(response) = run(service.call(arriving(request)));
-        let seen = seen.lock().unwrap().take().expect("the handler was called");
-        Page { response, seen }
+        });
+        let request = arriving(request);
+        let Ok(response) = run(async {
+            if self.cleans_urls {
+                let layer = self.layer.clone().with_clean_url();
+                layer.layer(service).call(request).await
+            } else {
+                self.layer.layer(service).call(request).await
+            }
+        });
+        let seen = seen.lock().unwrap().take();
+        Page {
+            response,
+            is_handled: seen.is_some(),
+            seen: seen.unwrap_or_default(),
+        }
     }
 
     /// A cookie of a landing here and now: its value.
@@ -205,6 +234,7 @@ pub(crate) fn page_visit(uri: &str) -> Request<String> {
             ("sec-fetch-mode", "navigate"),
             ("sec-fetch-dest", "document"),
             ("sec-fetch-user", "?1"),
+            ("user-agent", BROWSER),
         ],
     )
 }
@@ -237,6 +267,8 @@ pub(crate) fn with_cookie_line(uri: &str, line: impl AsRef<[u8]>) -> Request<Str
 #[derive(Debug)]
 pub(crate) struct Page {
     pub(crate) response: Response<String>,
+    /// The handler was called.
+    pub(crate) is_handled: bool,
     pub(crate) seen: Referrals,
 }
 
@@ -247,14 +279,12 @@ impl Page {
 
     /// The key that the handler saw.
     pub(crate) fn key(&self) -> Option<&str> {
-        self.referral().map(|referral| referral.key().as_str())
+        self.referral()?.key().map(ReferralKey::as_str)
     }
 
     /// The key that the handler saw of one program.
     pub(crate) fn key_of(&self, program: &str) -> Option<&str> {
-        self.seen
-            .get(program)
-            .map(|referral| referral.key().as_str())
+        self.seen.get(program)?.key().map(ReferralKey::as_str)
     }
 
     pub(crate) fn decisions(&self) -> Decisions {
@@ -309,18 +339,11 @@ pub(crate) fn reasons(decisions: &Decisions) -> Vec<String> {
         .collect()
 }
 
-/// A visitor's browser: it keeps cookies until they expire by the shop's clock.
+/// A visitor's browser, and the shop that it visits.
 #[derive(Clone)]
 pub(crate) struct Browser {
     pub(crate) shop: Shop,
-    cookies: Vec<Held>,
-}
-
-#[derive(Clone)]
-struct Held {
-    name: String,
-    value: String,
-    expires: OffsetDateTime,
+    visitor: Visitor,
 }
 
 impl Browser {
@@ -330,21 +353,10 @@ impl Browser {
     }
 
     /// Sends a request with the cookies that are held, and keeps what comes back.
-    pub(crate) fn send(&mut self, mut request: Request<String>) -> Page {
-        let now = self.shop.clock.now();
-        self.cookies.retain(|held| held.expires > now);
-        if !self.cookies.is_empty() {
-            let pairs = self
-                .cookies
-                .iter()
-                .map(|held| format!("{}={}", held.name, held.value));
-            let line = pairs.collect::<Vec<_>>().join("; ");
-            request
-                .headers_mut()
-                .append(COOKIE, line.try_into().unwrap());
-        }
-        let page = self.shop.send(request);
-        self.take(page.response.headers());
+    pub(crate) fn send(&mut self, request: Request<String>) -> Page {
+        let page = self.shop.send(self.visitor.sends(request));
+        assert_well_formed(page.response.headers());
+        self.visitor.receives(&page.response);
         page
     }
 
@@ -353,43 +365,26 @@ impl Browser {
         self.shop = shop.clone();
     }
 
-    /// Puts a cookie into the jar, as another script or an attacker would.
+    /// Holds a cookie that another script or an attacker wrote.
     pub(crate) fn hold(&mut self, name: &str, value: &str) {
-        self.cookies.retain(|held| held.name != name);
-        self.cookies.push(Held {
-            name: name.to_owned(),
-            value: value.to_owned(),
-            expires: self.shop.clock.now() + Duration::days(4000),
-        });
+        self.visitor.holds(name, value);
     }
 
     pub(crate) fn held(&self, name: &str) -> Option<&str> {
-        let held = self.cookies.iter().find(|held| held.name == name)?;
-        Some(&held.value)
+        self.visitor.cookie(name)
     }
 
     pub(crate) fn holds_nothing(&self) -> bool {
-        self.cookies.is_empty()
+        self.visitor.cookies().next().is_none()
     }
+}
 
-    fn take(&mut self, headers: &HeaderMap) {
-        let now = self.shop.clock.now();
-        for line in headers.get_all(SET_COOKIE) {
-            let line = line.to_str().expect("Set-Cookie is ASCII");
-            assert!(line.len() < 1024, "{} bytes: {line}", line.len());
-            let cookie = cookie::Cookie::parse(line).expect("Set-Cookie parses");
-            assert_prefix(&cookie);
-            let session = Duration::days(4000);
-            let max_age = cookie.max_age().unwrap_or(session);
-            self.cookies.retain(|held| held.name != cookie.name());
-            if max_age > Duration::ZERO {
-                self.cookies.push(Held {
-                    name: cookie.name().to_owned(),
-                    value: cookie.value().to_owned(),
-                    expires: now + max_age,
-                });
-            }
-        }
+/// Reads every `Set-Cookie` with the `cookie` crate, and checks that a browser would keep it.
+fn assert_well_formed(headers: &HeaderMap) {
+    for line in headers.get_all(SET_COOKIE) {
+        let line = line.to_str().expect("Set-Cookie is ASCII");
+        assert!(line.len() < 1024, "{} bytes: {line}", line.len());
+        assert_prefix(&cookie::Cookie::parse(line).expect("Set-Cookie parses"));
     }
 }
 

@@ -19,8 +19,9 @@ use http::header::{COOKIE, HeaderValue, SET_COOKIE};
 use http::{Request, Response};
 use time::{Duration, OffsetDateTime};
 use tower::{Layer as _, Service as _, ServiceExt as _, service_fn};
+use tower_referral::click::Clicks;
 use tower_referral::{
-    ClickId, Clicks, Keyring, Program, ReferralLayer, Referrals, SignedCookie, SigningKey,
+    ClickId, Keyring, Program, ReferralLayer, Referrals, SignedCookie, SigningKey,
 };
 
 pub(crate) use random::Random;
@@ -51,7 +52,7 @@ fn layer(signs: usize, click_id: Option<&'static str>) -> ReferralLayer {
     let program = |name, parameter| {
         Program::new(name)
             .params([parameter])
-            .keep_params(["utm_source", "sub"])
+            .extra_params(["utm_source", "sub"])
     };
     let mut builder = ReferralLayer::builder(SignedCookie::new(keyring))
         .program(program(Program::DEFAULT_NAME, PARAMETERS[0]))
@@ -60,7 +61,7 @@ fn layer(signs: usize, click_id: Option<&'static str>) -> ReferralLayer {
     if let Some(id) = click_id {
         let create = move |_| ready(Ok::<ClickId, Infallible>(id.parse().unwrap()));
         let clicks = Clicks::from_fn(create).wait(std::time::Duration::from_secs(10));
-        builder = builder.clicks(clicks.not_for(|_| false));
+        builder = builder.clicks(clicks.exclude(|_| false));
     }
     builder.build().unwrap()
 }
@@ -229,7 +230,7 @@ impl Prober {
 fn handler(request: &Request<()>) -> Ready<Result<Page, Infallible>> {
     let referrals = at_once(Referrals::from_extensions(request.extensions())).unwrap();
     let seen = referrals.iter().map(|referral| {
-        let key = referral.key().as_str();
+        let key = referral.key().unwrap().as_str();
         (referral.program().to_owned(), key.to_owned())
     });
     ready(Ok(Response::new(seen.collect())))

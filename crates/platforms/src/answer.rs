@@ -207,6 +207,20 @@ impl Answer {
         self.status == StatusCode::NOT_FOUND && self.refusal().is_some()
     }
 
+    /// Returns a part of this answer as an answer of its own, for platforms that say of each report of
+    /// a batch what became of it.
+    #[must_use]
+    pub fn part(&self, status: StatusCode, json: &str) -> Self {
+        Self {
+            status,
+            retry_after: None,
+            is_html: false,
+            body: Bytes::copy_from_slice(json.as_bytes()),
+            top: OnceLock::new(),
+            secrets: self.secrets.clone(),
+        }
+    }
+
     /// Returns `true` if it is a 404 that isn't an HTML page, whatever its body: what was to be
     /// removed isn't there.
     #[must_use]
@@ -291,7 +305,8 @@ impl Answer {
         })
     }
 
-    fn rejected(&self) -> Error {
+    /// The error of a refusal, with what the platform says.
+    pub(crate) fn rejected(&self) -> Error {
         Error::Rejected {
             status: self.status,
             message: self.message(),

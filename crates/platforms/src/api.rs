@@ -232,6 +232,7 @@ pub trait ReportApi {
         answer: &Answer,
     ) -> Vec<Result<Receipt, Error>> {
         let result = answer.accepted().map(|()| Outcome::Recorded.into());
+        let result = result.map_err(|error| error.of_batch(reports.len()));
         vec![result; reports.len()]
     }
 }
@@ -264,8 +265,7 @@ pub enum Repeat {
     Unsafe,
 }
 
-/// What comes next for a report.
-#[derive(Debug)]
+/// What comes next for a report. `Debug` shows nothing of the request: its URL may hold a secret.
 #[non_exhaustive]
 #[expect(
     clippy::large_enum_variant,
@@ -317,6 +317,19 @@ impl<S> Step<S> {
     }
 }
 
+impl<S: fmt::Debug> fmt::Debug for Step<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Send { stage, ids, .. } => f
+                .debug_struct("Send")
+                .field("stage", stage)
+                .field("ids", ids)
+                .finish_non_exhaustive(),
+            Self::Done(receipt) => f.debug_tuple("Done").field(receipt).finish(),
+        }
+    }
+}
+
 impl<S> From<Receipt> for Step<S> {
     fn from(receipt: Receipt) -> Self {
         Self::Done(receipt)
@@ -337,6 +350,8 @@ pub enum Unsupported {
     PartialRefund,
     /// More goes back than is left of the sale.
     RefundOverSale,
+    /// The commission was paid out already, and the platform doesn't change it any more (Dub).
+    PaidOut,
     /// The refund, or another change of the amount, isn't in the currency of the sale.
     RefundInOtherCurrency,
     /// The text isn't the ID of anything: see [`InvalidId`](crate::InvalidId).
@@ -349,6 +364,13 @@ pub enum Unsupported {
     MissingField(&'static str),
     /// The platform doesn't know this value of the field.
     Value(&'static str),
+    /// The platform cuts this field off, so that two reports could become one.
+    TooLong {
+        /// The field.
+        field: &'static str,
+        /// The most characters that it keeps.
+        max: usize,
+    },
     /// The platform takes one report in a request.
     Batch,
     /// The platform has no request by which a key can be checked.
@@ -365,6 +387,10 @@ impl fmt::Display for Unsupported {
             Self::RefundOverSale => f.write_str(
                 "more goes back than the platform knows to be left of the sale: look there what \
                  was refunded before",
+            ),
+            Self::PaidOut => f.write_str(
+                "the commission was paid out already, and this platform doesn't change it any \
+                 more: settle it with the partner",
             ),
             Self::RefundInOtherCurrency => f.write_str(
                 "the amount isn't in the currency that the sale was reported in: convert it first",
@@ -386,6 +412,11 @@ impl fmt::Display for Unsupported {
             Self::Value(field) => write!(
                 f,
                 "this platform doesn't know this value of `{field}`: look at its documentation"
+            ),
+            Self::TooLong { field, max } => write!(
+                f,
+                "this platform keeps {max} characters of `{field}`, and this one is longer: give it \
+                 a shorter ID"
             ),
             Self::Batch => f.write_str("this platform takes one report in a request"),
             Self::Check => {

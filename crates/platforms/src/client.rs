@@ -160,10 +160,7 @@ impl<P, T> Client<P, T> {
         T: Transport,
     {
         let (platform, report) = (&*self.platform, &request.report);
-        if let Report::Sale(sale) = report
-            && sale.amount().is_zero()
-        {
-            // Nothing was paid, so there is no commission.
+        if is_zero_sale(report) {
             return Ok(Outcome::NotAttributed.into());
         }
         let mut ids = request.ids.clone();
@@ -223,27 +220,71 @@ impl<P, T> Client<P, T> {
         P: ReportApi,
         T: Transport,
     {
-        let platform = &*self.platform;
-        let results = match platform.batch_request(reports) {
-            Ok(request) => match self.send(request, MAX_ANSWER_LEN).await {
-                Ok(answer) => {
-                    let secrets = reports.iter().flat_map(|request| request.report.secrets());
-                    platform.read_batch(reports, &answer.without(secrets))
-                }
-                Err(error) => vec![Err(error); reports.len()],
-            },
-            Err(error) => vec![Err(error); reports.len()],
-        };
-        // A platform that gives fewer results than it was given reports says nothing of the rest.
-        let missing = std::iter::repeat_with(|| Err(Error::UnknownOutcome));
-        let results = results.into_iter().chain(missing);
-        let results = reports.iter().zip(results).map(|(request, result)| {
-            let is_repeatable = platform.deduplicates(&request.report);
-            let result = result.map_err(|error| ReportError::new(error, is_repeatable));
+        let settled: Vec<_> = reports
+            .iter()
+            .map(|one| self.without_sending(one))
+            .collect();
+        let rest = reports.iter().zip(&settled);
+        let rest = rest.filter(|(_, settled)| settled.is_none());
+        let rest: Vec<_> = rest.map(|(request, _)| request.clone()).collect();
+        let mut results = self.send_batch(&rest).await.into_iter();
+        let results = reports.iter().zip(settled).map(|(request, settled)| {
+            let result = settled.unwrap_or_else(|| {
+                // A platform that gives fewer results than it was given reports says nothing of the
+                // rest.
+                let result = results.next().unwrap_or(Err(Error::UnknownOutcome));
+                let is_repeatable = self.platform.deduplicates(&request.report);
+                result.map_err(|error| ReportError::new(error, is_repeatable))
+            });
             telemetry::note_report(&request.report, &result);
             result
         });
         results.collect()
+    }
+
+    async fn send_batch(&self, reports: &[ReportRequest]) -> Vec<Result<Receipt, Error>>
+    where
+        P: ReportApi,
+        T: Transport,
+    {
+        if reports.is_empty() {
+            return Vec::new();
+        }
+        let answer = match self.platform.batch_request(reports) {
+            // It may have something on each report.
+            Ok(request) => self.send(request, MAX_PAGE_LEN).await,
+            Err(error) => Err(error),
+        };
+        match answer {
+            Ok(answer) => {
+                let secrets = reports.iter().flat_map(|request| request.report.secrets());
+                self.platform.read_batch(reports, &answer.without(secrets))
+            }
+            Err(error) => vec![Err(error); reports.len()],
+        }
+    }
+
+    /// Returns the result of a report of which nothing goes into a batch: it credits nobody, can't be
+    /// taken, or may have arrived before.
+    pub(crate) fn without_sending(
+        &self,
+        request: &ReportRequest,
+    ) -> Option<Result<Receipt, ReportError>>
+    where
+        P: ReportApi,
+    {
+        let report = &request.report;
+        if is_zero_sale(report) {
+            return Some(Ok(Outcome::NotAttributed.into()));
+        }
+        if request.may_have_arrived && !self.platform.deduplicates(report) {
+            return Some(Err(ReportError::new(Error::UnknownOutcome, false)));
+        }
+        match self.platform.begin(report, &request.ids) {
+            Ok(Step::Send { .. }) => None,
+            Ok(Step::Done(receipt)) => Some(Ok(receipt)),
+            Err(error) => Some(Err(ReportError::new(error, true))),
+        }
     }
 
     /// Checks the API key and the way to the platform, by a request that changes nothing: at
@@ -360,10 +401,15 @@ impl<P, T> Client<P, T> {
     where
         T: Transport,
     {
-        let credentials = credentials(request.headers());
+        let credentials = credentials(&request);
         let answer = self.transport.carry(request, max_len).await?;
         Ok(answer.without(credentials.iter().map(String::as_str)))
     }
+}
+
+/// Nothing was paid, so there is no commission.
+fn is_zero_sale(report: &Report) -> bool {
+    matches!(report, Report::Sale(sale) if sale.amount().is_zero())
 }
 
 impl<P, T: Clone> Clone for Client<P, T> {

@@ -154,7 +154,7 @@ impl fmt::Debug for Endpoint {
 }
 
 /// `https`, or plain `http` to this very machine: an API key must not cross a network in the clear.
-fn is_platform_url(url: &str) -> bool {
+pub(crate) fn is_platform_url(url: &str) -> bool {
     let Ok(uri) = url.parse::<Uri>() else {
         return false;
     };

@@ -7,6 +7,7 @@ use std::{fmt, time::Duration};
 use http::StatusCode;
 use tower_referral::click::UnknownKey;
 
+use crate::affiliate::postback::Problem;
 use crate::{Advice, Message, Unsupported};
 
 /// Why a platform's configuration was refused.
@@ -22,6 +23,18 @@ pub enum ConfigError {
     },
     /// The secret of a platform's webhooks is empty.
     EmptyWebhookSecret,
+    /// Something else that the platform needs is empty, or can't be what it is taken for.
+    InvalidSetting {
+        /// What it is.
+        name: &'static str,
+    },
+    /// A postback can't be built like this. Its URL isn't shown.
+    InvalidPostback {
+        /// Which template: `sale`, `sign_up` or `refund`.
+        template: &'static str,
+        /// What is wrong with it.
+        problem: Problem,
+    },
 }
 
 /// The same text as `Display`: a `main` that returns the error, or an `unwrap`, shows this.
@@ -47,6 +60,13 @@ impl fmt::Display for ConfigError {
                 "the secret of the webhooks is empty, and anybody could sign with that: copy it \
                  from the platform's settings",
             ),
+            Self::InvalidSetting { name } => write!(
+                f,
+                "the {name} is empty or isn't one: copy it from the platform's settings"
+            ),
+            Self::InvalidPostback { template, problem } => {
+                write!(f, "the {template} postback: {problem}")
+            }
         }
     }
 }
@@ -96,6 +116,17 @@ pub enum Error {
         /// How long it wants to be left alone, if it says so.
         retry_after: Option<Duration>,
     },
+    /// The platform refused several reports as a whole and took none of them, perhaps because of a
+    /// single one: they go again in smaller batches.
+    BatchRefused {
+        /// The answer's status.
+        status: StatusCode,
+        /// The platform's own words.
+        message: Message,
+    },
+    /// The platform needs its own ID of this (`customer`, `sale`), which nobody has handed in: see
+    /// [`PlatformIds`](crate::PlatformIds).
+    MissingId(&'static str),
     /// The platform can't take such a report; nothing was sent that changes anything.
     Unsupported(Unsupported),
     /// A list goes on at another host, which the API key must not be sent to.
@@ -153,6 +184,8 @@ impl Error {
             Self::HtmlPage { .. } => "html_page",
             Self::UnknownKey(_) => "unknown_key",
             Self::Rejected { .. } => "rejected",
+            Self::BatchRefused { .. } => "batch_refused",
+            Self::MissingId(_) => "missing_id",
             Self::Unsupported(_) => "unsupported",
             Self::ForeignLink => "foreign_link",
             Self::EndlessList => "endless_list",
@@ -172,9 +205,10 @@ impl Error {
             }
         };
         match self {
-            Self::NotSent | Self::Unauthorized { .. } | Self::Account { .. } => {
-                Advice::Retry { after: None }
-            }
+            Self::NotSent
+            | Self::Unauthorized { .. }
+            | Self::Account { .. }
+            | Self::BatchRefused { .. } => Advice::Retry { after: None },
             Self::RateLimited { retry_after } => Advice::Retry {
                 after: *retry_after,
             },
@@ -192,9 +226,23 @@ impl Error {
             } if status.is_server_error() || status.as_u16() == 408 => unknown(*retry_after),
             Self::Rejected { .. }
             | Self::UnknownKey(_)
+            | Self::MissingId(_)
             | Self::Unsupported(_)
             | Self::ForeignLink
             | Self::EndlessList => Advice::Permanent,
+        }
+    }
+}
+
+impl Error {
+    /// Returns what the refusal of a request with so many reports means for each of them.
+    pub(crate) fn of_batch(self, reports: usize) -> Self {
+        let is_permanent = self.advice(false) == Advice::Permanent;
+        match self {
+            Self::Rejected {
+                status, message, ..
+            } if reports > 1 && is_permanent => Self::BatchRefused { status, message },
+            error => error,
         }
     }
 }
@@ -246,6 +294,16 @@ impl fmt::Display for Error {
                 f,
                 "the platform's answer ({status}) can't be read: look there whether the request \
                  arrived"
+            ),
+            Self::BatchRefused { status, .. } => write!(
+                f,
+                "the platform refused several reports in one request ({status}): they go again in \
+                 smaller batches"
+            ),
+            Self::MissingId(what) => write!(
+                f,
+                "the platform needs its own ID of the {what}, which isn't known here: hand in the \
+                 IDs that it gave, or look there"
             ),
             Self::Unsupported(what) => what.fmt(f),
             Self::ForeignLink => f.write_str(

@@ -3,17 +3,23 @@
 //!
 //! | | clicks | [`SignUp`] | [`Sale`] | whole [`Refund`] | partial [`Refund`] |
 //! |---|---|---|---|---|---|
+//! | [`Affonso`] | yes | yes, with a click that is made where none came | once for each order | yes, its amount is needed | yes |
+//! | [`Dub`] | from its own short links only | a lead, with a click ID only | once for each order | yes | yes; duplicates not detected unless it says what is [left](Refund::left) |
 //! | [`Partnac`] | yes | a conversion `lead` | a conversion `sale` or `subscription`, once for each order | yes | yes |
 //! | [`Partnero`] (affiliate) | from its own script only | with a referral only | yes, duplicates not detected | yes | once the parts make the whole, or by a smaller sale |
 //! | [`PartneroFriends`] (refer-a-friend) | from its own script only | always | yes, duplicates not detected | yes | as an affiliate program |
+//! | [`Postback`] (any tracker) | from its own links only | by a template of its own | duplicates as its user says | by a template of its own | where that has the amount |
 //! | [`Tapfiliate`] | yes | a customer | once for each order | yes | yes; duplicates not detected unless it says what is [left](Refund::left) |
+//! | `FirstPromoter` | from its own script only | a lead | once for each order | yes | yes |
+//! | `Tolt` | yes | a customer, with a click before it where there is none | once for each order | yes | once the parts make the whole |
+//! | `Awin` | `awc` comes with the landing | nothing | an order, duplicates not detected | [`Unsupported`] | [`Unsupported`] |
 //!
 //! Reports say the same to all of them, so a service changes platform by changing one line. A field
 //! that a platform has no place for is refused by name ([`Unsupported::Field`]); e-mail addresses and
 //! names are left out where no platform wants them. What only one platform has is on its client: see
-//! [`affiliate`]. A report that must not be lost waits
-//! in a queue: [`deliver`] says what may be done with it. Where the reports of payments come from is
-//! in [`payment`]: the webhooks of Stripe, Paddle and Polar.
+//! [`affiliate`]. A report that must not be lost waits in a queue: [`deliver`] says what may be done
+//! with it. Where the reports of payments come from is in [`payment`]: the webhooks of Stripe, Paddle
+//! and Polar.
 //!
 //! ```no_run
 //! # #[cfg(feature = "https")] {
@@ -30,11 +36,14 @@
 //!
 //! | feature | what it adds |
 //! |---|---|
+//! | `awin` | `Awin` |
+//! | `firstpromoter` | `FirstPromoter` |
 //! | `https` | `Https`, the ready-made transport |
 //! | `metrics` | counts reports through the `metrics` facade |
 //! | `paddle` | `payment::paddle`: the webhooks of Paddle Billing |
 //! | `polar` | `payment::polar`: the webhooks of Polar |
 //! | `stripe` | `payment::stripe`: the webhooks of Stripe |
+//! | `tolt` | `Tolt` |
 //! | `tracing` | tells `tracing` of reports, and warns of failures with their cause |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -43,6 +52,7 @@ mod advice;
 pub mod affiliate;
 mod answer;
 mod api;
+mod batches;
 mod boxed;
 mod client;
 mod delivery;
@@ -64,9 +74,18 @@ mod telemetry;
 mod transport;
 
 pub use self::advice::{Advice, ReportError};
+pub use self::affiliate::affonso::Affonso;
+#[cfg(feature = "awin")]
+pub use self::affiliate::awin::Awin;
+pub use self::affiliate::dub::Dub;
+#[cfg(feature = "firstpromoter")]
+pub use self::affiliate::firstpromoter::FirstPromoter;
 pub use self::affiliate::partnac::Partnac;
 pub use self::affiliate::partnero::{Partnero, PartneroFriends};
+pub use self::affiliate::postback::Postback;
 pub use self::affiliate::tapfiliate::Tapfiliate;
+#[cfg(feature = "tolt")]
+pub use self::affiliate::tolt::Tolt;
 pub use self::answer::{Answer, Message, Refusal};
 pub use self::api::{Batch, ClickApi, CreatedClick, Repeat, ReportApi, Step, Unsupported};
 pub use self::client::{Client, ReportRequest};

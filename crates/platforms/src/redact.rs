@@ -1,5 +1,7 @@
 //! Makes text from a platform fit to be shown: without what was sent, printable, and short.
 
+use std::sync::Arc;
+
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use percent_encoding::utf8_percent_encode;
 
@@ -13,6 +15,11 @@ const WINDOW_CHARS: usize = 4 * MAX_CHARS;
 const MAX_LEN: usize = 8 * 1024;
 /// In the place of what must not be shown.
 const HIDDEN: &str = "[hidden]";
+
+/// In the extensions of a request: texts of it that must not be in an error, as the API key of its
+/// headers must not.
+#[derive(Clone)]
+pub(crate) struct Secrets(pub(crate) Arc<[String]>);
 
 /// Returns the text without `secrets` (in any ASCII case, percent-encoded too), without e-mail
 /// addresses and control characters, and cut. Takes time linear in the text and the secrets.
@@ -28,7 +35,8 @@ pub(crate) fn clean(text: &str, secrets: &[String]) -> String {
     without_addresses(&window).chars().take(MAX_CHARS).collect()
 }
 
-fn without_secrets(text: &str, secrets: &[String]) -> String {
+/// Returns the text with a mark in the place of each secret, however long it is.
+pub(crate) fn without_secrets(text: &str, secrets: &[String]) -> String {
     // One character is no secret: it is in every text.
     let secrets = secrets.iter().filter(|secret| secret.len() > 1);
     let patterns = secrets.flat_map(|secret| {

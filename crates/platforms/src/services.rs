@@ -9,6 +9,7 @@ use http_body::Body;
 use tower_referral::click::{Click, ClickRequest};
 use tower_service::Service;
 
+use crate::batches::Batches;
 use crate::boxed::{BoxError, BoxFuture};
 use crate::client::MAX_ANSWER_LEN;
 use crate::transport::{credentials, read};
@@ -18,12 +19,20 @@ use crate::{
 };
 
 /// Tells a platform of reports; made by [`Client::reports`].
+///
+/// Where the platform takes [batches](Self::batch), reports wait here for the next one, and an answer
+/// may take as long as the time between two: have one service, and clone it, and give many reports to
+/// it at a time.
 #[derive(Debug)]
-pub struct ReportService<P, T>(Client<P, T>);
+pub struct ReportService<P, T> {
+    client: Client<P, T>,
+    batches: Arc<Batches>,
+}
 
 impl<P, T> ReportService<P, T> {
     pub(crate) fn new(client: Client<P, T>) -> Self {
-        Self(client)
+        let batches = Arc::new(Batches::new());
+        Self { client, batches }
     }
 }
 
@@ -31,26 +40,29 @@ impl<P: ReportApi, T> ReportService<P, T> {
     /// Returns `true` if the platform recognises a duplicate of this report.
     #[must_use]
     pub fn deduplicates(&self, report: &Report) -> bool {
-        self.0.platform().deduplicates(report)
+        self.client.platform().deduplicates(report)
     }
 
     /// Returns how many reports one request may carry, where that is more than one; for
     /// [`Client::report_batch`].
     #[must_use]
     pub fn batch(&self) -> Option<Batch> {
-        self.0.platform().batch()
+        self.client.platform().batch()
     }
 
     /// Returns the client.
     #[must_use]
     pub fn client(&self) -> &Client<P, T> {
-        &self.0
+        &self.client
     }
 }
 
 impl<P, T: Clone> Clone for ReportService<P, T> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self {
+            client: self.client.clone(),
+            batches: Arc::clone(&self.batches),
+        }
     }
 }
 
@@ -68,8 +80,12 @@ where
     }
 
     fn call(&mut self, request: ReportRequest) -> Self::Future {
-        let client = self.0.clone();
-        Box::pin(async move { client.send_report(&request).await })
+        let client = self.client.clone();
+        let Some(batch) = self.batch() else {
+            return Box::pin(async move { client.send_report(&request).await });
+        };
+        let batches = Arc::clone(&self.batches);
+        Box::pin(async move { batches.send(client, batch, request).await })
     }
 }
 
@@ -114,7 +130,7 @@ where
     fn call(&mut self, click: ClickRequest) -> Self::Future {
         let platform = Arc::clone(self.0.platform());
         let request = platform.click_request(&click);
-        let credentials = credentials(request.headers());
+        let credentials = credentials(&request);
         let response = self.0.transport_mut().call(request);
         Box::pin(async move {
             let created = match read(response, MAX_ANSWER_LEN).await {

@@ -8,12 +8,13 @@ use std::{
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, DATE, RETRY_AFTER};
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{BodyExt, Limited};
 use tower_service::Service;
 
 use crate::boxed::{BoxError, BoxFuture};
+use crate::redact::Secrets;
 use crate::{Answer, Error};
 
 /// The longest wait that a `Retry-After` is taken for.
@@ -92,13 +93,15 @@ where
     }
 }
 
-/// Returns what must not come back in an error's text: the sensitive headers, without their scheme.
-pub(crate) fn credentials(headers: &HeaderMap) -> Vec<String> {
-    let values = headers.values().filter(|value| value.is_sensitive());
-    values
-        .filter_map(|value| value.to_str().ok()?.rsplit(' ').next())
-        .map(str::to_owned)
-        .collect()
+/// Returns what must not come back in an error's text: the sensitive headers, without their scheme,
+/// and the request's own [`Secrets`].
+pub(crate) fn credentials(request: &Request<Bytes>) -> Vec<String> {
+    let values = request.headers().values();
+    let values = values.filter(|value| value.is_sensitive());
+    let keys = values.filter_map(|value| value.to_str().ok()?.rsplit(' ').next());
+    let secrets = request.extensions().get::<Secrets>();
+    let secrets = secrets.into_iter().flat_map(|secrets| secrets.0.iter());
+    keys.map(str::to_owned).chain(secrets.cloned()).collect()
 }
 
 /// Waits for the response and reads it, as far as it goes. Of a refusal the status is enough.
@@ -125,6 +128,9 @@ where
     };
     let mut answer = Answer::new(parts.status, body);
     answer.retry_after = retry_after(&parts.headers);
+    if answer.retry_after.is_none() && parts.status == StatusCode::TOO_MANY_REQUESTS {
+        answer.retry_after = until_reset(&parts.headers);
+    }
     answer.is_html |= is_html(&parts.headers);
     Ok(answer)
 }
@@ -147,18 +153,35 @@ fn is_html(headers: &HeaderMap) -> bool {
     kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/html"))
 }
 
-/// Returns the wait of a `Retry-After` in either form (RFC 9110 section 10.2.3), capped. A date is
-/// taken from the answer's own `Date` if there is one, so that it takes no two clocks to agree.
+/// Returns the wait of a `Retry-After` in either form (RFC 9110 section 10.2.3), capped.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
-    let wait = text(RETRY_AFTER)?;
+    let wait = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = if !wait.is_empty() && wait.bytes().all(|byte| byte.is_ascii_digit()) {
         // More digits than a number holds are a long wait all the same.
         Duration::from_secs(wait.parse().unwrap_or(u64::MAX))
     } else {
-        let read = |date| httpdate::parse_http_date(date).ok();
-        let now = text(DATE).and_then(read).unwrap_or_else(SystemTime::now);
-        read(wait)?.duration_since(now).unwrap_or(Duration::ZERO)
+        let date = httpdate::parse_http_date(wait).ok()?;
+        date.duration_since(now(headers)).unwrap_or_default()
     };
     Some(wait.min(MAX_RETRY_AFTER))
+}
+
+/// Returns the wait of an `X-RateLimit-Reset` that is a Unix time, capped. A number that is too
+/// small for one means something else at each platform.
+fn until_reset(headers: &HeaderMap) -> Option<Duration> {
+    let reset = headers.get("x-ratelimit-reset")?.to_str().ok()?.trim();
+    let reset: u64 = reset.parse().ok()?;
+    if !(1_000_000_000..=9_999_999_999).contains(&reset) {
+        return None;
+    }
+    let reset = SystemTime::UNIX_EPOCH + Duration::from_secs(reset);
+    let wait = reset.duration_since(now(headers)).unwrap_or_default();
+    Some(wait.min(MAX_RETRY_AFTER))
+}
+
+/// Returns the answer's own time, so that it takes no two clocks to agree.
+fn now(headers: &HeaderMap) -> SystemTime {
+    let date = headers.get(DATE).and_then(|date| date.to_str().ok());
+    let date = date.and_then(|date| httpdate::parse_http_date(date.trim()).ok());
+    date.unwrap_or_else(SystemTime::now)
 }

@@ -1,6 +1,15 @@
 //! The affiliate platforms, each in a module of its own: how it is told of clicks and reports, and
 //! what only it has.
 
+pub mod affonso;
+#[cfg(feature = "awin")]
+pub mod awin;
+pub mod dub;
+#[cfg(feature = "firstpromoter")]
+pub mod firstpromoter;
 pub mod partnac;
 pub mod partnero;
+pub mod postback;
 pub mod tapfiliate;
+#[cfg(feature = "tolt")]
+pub mod tolt;

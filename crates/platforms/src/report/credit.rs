@@ -1,5 +1,6 @@
 //! Who is credited with a report.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,8 @@ pub struct Credit {
     reference: Option<Box<str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<Box<str>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    extra: BTreeMap<String, String>,
 }
 
 impl Credit {
@@ -85,6 +88,13 @@ impl Credit {
         self
     }
 
+    /// Adds an extra parameter of the landing, for platforms that want it back.
+    #[must_use]
+    pub fn with_extra(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.extra.insert(name.into(), value.into());
+        self
+    }
+
     /// Returns the referral key.
     #[must_use]
     pub fn key(&self) -> Option<&ReferralKey> {
@@ -115,6 +125,12 @@ impl Credit {
         self.source.as_deref()
     }
 
+    /// Returns the extra parameter of the landing of this name.
+    #[must_use]
+    pub fn extra(&self, name: &str) -> Option<&str> {
+        self.extra.get(name).map(String::as_str)
+    }
+
     /// Returns `true` if it names nobody.
     pub(crate) fn is_empty(&self) -> bool {
         self.key.is_none() && self.click_id.is_none() && self.partner_id.is_none()
@@ -124,7 +140,11 @@ impl Credit {
         let click_id = self.click_id.as_ref().map(ClickId::as_str);
         let partner_id = self.partner_id.as_ref().map(PlatformId::as_str);
         let key = self.key.as_ref().map(ReferralKey::as_str);
-        key.into_iter().chain(click_id).chain(partner_id)
+        let extra = self.extra.values().map(String::as_str);
+        key.into_iter()
+            .chain(click_id)
+            .chain(partner_id)
+            .chain(extra)
     }
 }
 
@@ -136,6 +156,10 @@ impl From<&Referral> for Credit {
             partner_id: referral.partner_id().and_then(PlatformId::new),
             reference: referral.click_reference().map(String::into_boxed_str),
             source: Some(referral.source().as_str().into()),
+            extra: referral
+                .extra()
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
         }
     }
 }

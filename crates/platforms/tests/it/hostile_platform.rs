@@ -21,9 +21,8 @@ use http_body_util::BodyExt;
 use http_body_util::combinators::BoxBody;
 use tokio::task::JoinSet;
 use tower::{Layer, Service, ServiceExt, service_fn};
-use tower_referral::{
-    ClickCounts, ClickId, Clicks, Keyring, ReferralLayer, Referrals, SignedCookie, SigningKey,
-};
+use tower_referral::click::{ClickCounts, Clicks};
+use tower_referral::{ClickId, Keyring, ReferralLayer, Referrals, SignedCookie, SigningKey};
 use tower_referral_platforms::{Client, Https, Partnac, Tapfiliate};
 
 use crate::fault_server::{FaultServer, Protocol, Step};
@@ -446,7 +445,7 @@ async fn one_landing(platform: Platform, fault: Fault) {
     let waits = waits.count();
     let server = FaultServer::start(fault.script).await;
     let url = format!("http://{}", server.address());
-    let layer = layer(clicks(platform, &url).time_limit(limit_for(expected)));
+    let layer = layer(clicks(platform, &url).timeout(limit_for(expected)));
     let mut visitor = Browser::new(&layer);
 
     // The platform is told to go on only when the page is here.
@@ -526,7 +525,7 @@ async fn a_page_that_waits_for_its_click_goes_out_when_the_call_is_over() {
             // Only the call's end can end this wait.
             let clicks = clicks(Platform::Partnac, &format!("http://{}", server.address()))
                 .wait(Duration::from_secs(3600))
-                .time_limit(limit_for(fault.expected));
+                .timeout(limit_for(fault.expected));
             let layer = layer(clicks);
             let mut visitor = Browser::new(&layer);
             tokio::time::timeout(LONG, visitor.open_slowly("/?aff=K1"))
@@ -556,7 +555,7 @@ async fn a_page_that_waits_for_its_click_goes_out_when_the_call_is_over() {
 async fn nobody_listens_at_the_port() {
     let nobody = FaultServer::start([Step::Refuse]).await;
     let url = format!("http://{}", nobody.address());
-    let layer = layer(clicks(Platform::Partnac, &url).time_limit(LONG));
+    let layer = layer(clicks(Platform::Partnac, &url).timeout(LONG));
     let mut visitor = Browser::new(&layer);
     visitor.land("/?aff=K1", "refused");
     assert!(layer.drain_clicks(LONG).await);
@@ -583,7 +582,7 @@ async fn a_redirect_is_not_followed() {
         ];
         let server = FaultServer::start(script).await;
         let url = format!("http://{}", server.address());
-        let layer = layer(clicks(Platform::Partnac, &url).time_limit(LONG));
+        let layer = layer(clicks(Platform::Partnac, &url).timeout(LONG));
         let mut visitor = Browser::new(&layer);
         visitor.land("/?aff=K1", status);
         server.go_on();
@@ -615,7 +614,7 @@ async fn tls_on_a_port_without_it_sends_nothing_in_the_clear() {
         let what = format!("{reply:?}");
         let server = FaultServer::start([Step::Sniff, Step::Wait, reply]).await;
         let url = format!("https://{}", server.address());
-        let layer = layer(clicks(Platform::Partnac, &url).time_limit(limit_for(expected)));
+        let layer = layer(clicks(Platform::Partnac, &url).timeout(limit_for(expected)));
         let mut visitor = Browser::new(&layer);
         visitor.land("/?aff=K1", &what);
         server.go_on();
@@ -641,7 +640,7 @@ async fn of_an_endless_answer_64_kib_are_read_and_a_little() {
         .unwrap();
     let transport = Counting::default();
     let client = Client::new(partnac, transport.clone());
-    let layer = layer(Clicks::new(client.clicks()).time_limit(LONG));
+    let layer = layer(Clicks::new(client.clicks()).timeout(LONG));
     Browser::new(&layer).land("/?aff=K1", "endless");
     assert!(layer.drain_clicks(LONG).await);
     assert_eq!(layer.click_counts(), counts_of(Failed));
@@ -669,7 +668,7 @@ async fn a_kept_connection_that_breaks_costs_one_click_and_repeats_none() {
         let script = [&[Step::Read, json(r#"{"id":"first"}"#), Step::Read], end].concat();
         let server = FaultServer::start(script).await;
         let url = format!("http://{}", server.address());
-        let layer = layer(clicks(Platform::Partnac, &url).time_limit(LONG));
+        let layer = layer(clicks(Platform::Partnac, &url).timeout(LONG));
         let mut visitor = Browser::new(&layer);
         visitor.land("/?aff=K1", "first");
         assert!(layer.drain_clicks(LONG).await);
@@ -705,7 +704,7 @@ async fn in_a_crowd_everyone_gets_their_own_click_id_and_nobody_anothers() {
     }
     let server = FaultServer::start([Step::Read, Step::Wait, Step::Answer(echo_or_fail)]).await;
     let url = format!("http://{}", server.address());
-    let layer = layer(clicks(Platform::Partnac, &url).time_limit(LONG));
+    let layer = layer(clicks(Platform::Partnac, &url).timeout(LONG));
     let mut crowd: Vec<_> = (0..VISITORS)
         .map(|number| {
             let luck = if number % 2 == 0 { "GOOD" } else { "BAD" };
@@ -798,7 +797,7 @@ fn page(request: Request<()>) -> Ready<Result<Response<String>, Infallible>> {
     let referrals = referrals.unwrap().unwrap();
     let seen = referrals.first().map_or("-".to_owned(), |referral| {
         let click_id = referral.click_id().map_or("?", ClickId::as_str);
-        format!("{}/{click_id}", referral.key())
+        format!("{}/{click_id}", referral.key().unwrap())
     });
     let mut response = Response::new(BODY.to_owned());
     response

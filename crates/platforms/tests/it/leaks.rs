@@ -5,9 +5,15 @@ use std::error::Error as _;
 
 use crate::log::Log;
 use crate::stand_in::{StandIn, clicked};
+#[cfg(feature = "awin")]
+use tower_referral_platforms::Awin;
+#[cfg(feature = "firstpromoter")]
+use tower_referral_platforms::FirstPromoter;
+#[cfg(feature = "tolt")]
+use tower_referral_platforms::Tolt;
 use tower_referral_platforms::{
-    Error, Money, Partnac, Partnero, PartneroFriends, PlatformIds, Report, ReportApi, Sale, SignUp,
-    Tapfiliate,
+    Affonso, Dub, Error, Money, Partnac, Partnero, PartneroFriends, PlatformIds, Postback, Report,
+    ReportApi, Sale, SignUp, Tapfiliate,
 };
 
 const SECRETS: [&str; 9] = [
@@ -77,7 +83,34 @@ fn assert_clean(what: &str, text: &str) {
 }
 
 async fn tell_all<P: ReportApi>(platform: impl Fn() -> P) -> usize {
-    let secrets = SECRETS.join(" ");
+    tell(&reports(), &SECRETS, platform).await
+}
+
+/// What platforms take that have no place for coupons and metadata.
+#[cfg(any(feature = "awin", feature = "firstpromoter", feature = "tolt"))]
+async fn tell_bare<P: ReportApi>(platform: impl Fn() -> P) -> usize {
+    let sign_up = || {
+        let sign_up = SignUp::new("CUSTOMER-9").unwrap();
+        let sign_up = sign_up.with_email("ada@example.com").with_name("Adalina");
+        let sign_up = sign_up.with_surname("Lovelace");
+        sign_up.with_credit(clicked("PARTNER_77", "clk_4711"))
+    };
+    let amount = Money::new("99.99", "EUR").unwrap();
+    let sale = Sale::new("ORDER-1", "CUSTOMER-9", amount).unwrap();
+    let sale = sale.with_credit(clicked("PARTNER_77", "clk_4711"));
+    let sale = sale.with_email("ada@example.com").with_name("Adalina");
+    let sale = sale.with_surname("Lovelace");
+    let guest = Sale::guest("ORDER-2", sign_up(), amount).unwrap();
+    let reports = [sign_up().into(), sale.into(), guest.into()];
+    tell(&reports, &SECRETS[..7], platform).await
+}
+
+async fn tell<P: ReportApi>(
+    reports: &[Report],
+    secrets: &[&str],
+    platform: impl Fn() -> P,
+) -> usize {
+    let secrets = secrets.join(" ");
     let encoded = "ada%40example.com";
     let mut errors = 0;
     for body in [
@@ -90,10 +123,10 @@ async fn tell_all<P: ReportApi>(platform: impl Fn() -> P) -> usize {
         format!("{}PARTNER_77", "x".repeat(495)),
     ] {
         for status in [400, 401, 402, 404, 422, 429, 500, 200] {
-            for report in reports() {
+            for report in reports {
                 let stand_in = StandIn::new(vec![(status, &*body); 8]);
                 let client = stand_in.client(platform());
-                if let Err(error) = client.report(report).await {
+                if let Err(error) = client.report(report.clone()).await {
                     assert_clean(&format!("the error of {status}"), &shown(&error));
                     assert!(!shown(&error).contains("PARTNER"));
                     errors += 1;
@@ -102,6 +135,19 @@ async fn tell_all<P: ReportApi>(platform: impl Fn() -> P) -> usize {
         }
     }
     errors
+}
+
+/// A tracker whose secret is in the URL.
+fn postback(secret: &str) -> Postback {
+    let of = |rest| format!("https://tracker.example/{secret}?c={{click_id}}&t={secret}&{rest}");
+    Postback::builder(of(
+        "o={order}&k={key}&coupon={coupon}&fact={fact}&u={customer}",
+    ))
+    .sign_ups(of("u={customer}&e={email}&n={name}&s={surname}"))
+    .without_refunds()
+    .extra_params(["fact"])
+    .build()
+    .unwrap()
 }
 
 #[tokio::test]
@@ -118,7 +164,16 @@ async fn nothing_leaks() {
     let errors = tell_all(|| Partnac::new(api_key).unwrap()).await
         + tell_all(|| Partnero::new(api_key).unwrap().leave_out_coupons()).await
         + tell_all(|| PartneroFriends::new(api_key).unwrap().leave_out_coupons()).await
-        + tell_all(|| Tapfiliate::new(api_key).unwrap()).await;
+        + tell_all(|| Tapfiliate::new(api_key).unwrap()).await
+        + tell_all(|| Dub::new(api_key).unwrap().leave_out_coupons()).await
+        + tell_all(|| Affonso::new(api_key, "prog_1").unwrap().leave_out_coupons()).await
+        + tell_all(|| postback(api_key)).await;
+    #[cfg(feature = "awin")]
+    let errors = errors + tell_bare(|| Awin::new(api_key, 1).unwrap()).await;
+    #[cfg(feature = "firstpromoter")]
+    let errors = errors + tell_bare(|| FirstPromoter::new(api_key, "acc").unwrap()).await;
+    #[cfg(feature = "tolt")]
+    let errors = errors + tell_bare(|| Tolt::new(api_key).unwrap()).await;
     assert!(errors > 200, "{errors}");
 
     let logged = log.take();
@@ -134,6 +189,13 @@ async fn nothing_leaks() {
         format!("{:?}", Partnero::new(api_key)),
         format!("{:?}", PartneroFriends::new(api_key)),
         format!("{:?}", Tapfiliate::new(api_key)),
+        format!("{:?}", Dub::new(api_key)),
+        format!("{:?}", Affonso::new(api_key, "prog_1")),
+        format!("{:?}", postback(api_key)),
+        format!(
+            "{:?}",
+            postback(api_key).begin(&reports()[0], &PlatformIds::default())
+        ),
         format!("{:?}", reports()),
         format!(
             "{:?}",

@@ -10,9 +10,17 @@ mod hostile_platform;
 #[cfg(feature = "https")]
 mod reconcile;
 
+mod affonso;
 mod answers;
+#[cfg(feature = "awin")]
+mod awin;
 mod cases;
 mod delivery;
+#[cfg(any(feature = "awin", feature = "firstpromoter", feature = "tolt"))]
+mod documented;
+mod dub;
+#[cfg(feature = "firstpromoter")]
+mod firstpromoter;
 mod golden;
 mod guides;
 #[cfg(feature = "tracing")]
@@ -22,8 +30,12 @@ mod log;
 mod money;
 mod partnac;
 mod partnero;
+mod postback;
 mod reports;
 mod settings;
 mod stand_in;
+mod strict;
 mod tapfiliate;
+#[cfg(feature = "tolt")]
+mod tolt;
 mod webhooks_partnero;

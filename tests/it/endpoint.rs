@@ -1,0 +1,406 @@
+//! The capture endpoint: landings that only the page's script saw.
+#![cfg(feature = "endpoint")]
+
+use crate::common::{COOKIE_NAME, Clock, arriving, run, storage};
+use http::{Method, Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use tower::{Layer as _, Service as _, ServiceExt as _};
+use tower_referral::{
+    Attribution, Decisions, Program, ReferralLayer, ReferralLayerBuilder, Referrals,
+};
+
+in_every_way! {
+    a_form_or_an_object_of_strings_is_captured_by_the_rules_of_a_landing,
+    anything_else_is_refused_with_a_reason_and_nothing_is_captured,
+    only_pages_of_the_same_origin_may_tell,
+    the_landing_page_is_that_of_the_script_and_stand_down_paths_count,
+    attribution_and_consent_decide_as_over_a_landing,
+    several_programs_are_told_in_one_go,
+    a_body_that_breaks_off_is_a_client_error,
+    a_parameter_that_is_no_string_does_not_disturb_the_key,
+    a_long_invalid_value_does_not_hide_the_key_behind_it,
+}
+
+pub(crate) type Body = Full<bytes::Bytes>;
+
+/// The header's name and value.
+pub(crate) type Header<'h> = (&'static str, &'h str);
+
+pub(crate) const FORM: Header<'_> = ("content-type", "application/x-www-form-urlencoded");
+pub(crate) const JSON: Header<'_> = ("content-type", "application/json");
+pub(crate) const SAME_ORIGIN: Header<'_> = ("sec-fetch-site", "same-origin");
+
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) cookie: Option<String>,
+    pub(crate) body: String,
+    pub(crate) reasons: Vec<String>,
+    pub(crate) private: bool,
+}
+
+pub(crate) fn layer(
+    configure: impl FnOnce(ReferralLayerBuilder) -> ReferralLayerBuilder,
+) -> ReferralLayer {
+    let builder = ReferralLayer::builder(storage()).clock(Clock::new().reader());
+    configure(builder).build().unwrap()
+}
+
+pub(crate) fn request(headers: &[Header<'_>], body: &str) -> Request<Body> {
+    let mut request = Request::post("/api/track-landing")
+        .header("host", "shop.example")
+        .body(Full::from(body.to_owned()))
+        .unwrap();
+    for (name, value) in headers {
+        request.headers_mut().append(*name, value.parse().unwrap());
+    }
+    request
+}
+
+pub(crate) fn tell(layer: &ReferralLayer, request: Request<Body>) -> Answer {
+    let mut service = layer.layer(layer.capture_endpoint());
+    let Ok(response) = run(service.call(arriving(request)));
+    let (parts, body) = response.into_parts();
+    let body = run(body.collect()).unwrap().to_bytes();
+    let cookies: Vec<_> = parts.headers.get_all("set-cookie").iter().collect();
+    assert!(cookies.len() <= 1);
+    let decisions = parts
+        .extensions
+        .get::<Decisions>()
+        .cloned()
+        .unwrap_or_default();
+    Answer {
+        status: parts.status.as_u16(),
+        cookie: cookies
+            .first()
+            .map(|line| line.to_str().unwrap().to_owned()),
+        body: String::from_utf8(body.to_vec()).unwrap(),
+        reasons: crate::common::reasons(&decisions),
+        private: parts
+            .headers
+            .get("cache-control")
+            .is_some_and(|v| v == "private, no-cache"),
+    }
+}
+
+/// The referral that a `Set-Cookie` keeps, as the next request's handler sees it.
+pub(crate) fn kept(layer: &ReferralLayer, answer: &Answer) -> Referrals {
+    let pair = answer
+        .cookie
+        .as_deref()
+        .unwrap()
+        .split(';')
+        .next()
+        .unwrap()
+        .to_owned();
+    let (send, receive) = std::sync::mpsc::channel();
+    let service = tower::service_fn(move |request: Request<()>| {
+        let send = send.clone();
+        async move {
+            let referrals = Referrals::from_extensions(request.extensions())
+                .await
+                .unwrap();
+            send.send(referrals).unwrap();
+            Ok::<_, std::convert::Infallible>(Response::new(()))
+        }
+    });
+    let request = Request::get("/").header("cookie", pair).body(()).unwrap();
+    let Ok(_) = run(layer.layer(service).oneshot(arriving(request)));
+    receive.recv().unwrap()
+}
+
+fn a_form_or_an_object_of_strings_is_captured_by_the_rules_of_a_landing() {
+    let layer = layer(|b| b.program(Program::default().extra_params(["utm_source"])));
+    // (media type, body, parameter, key, extra)
+    #[rustfmt::skip]
+    type Case<'c> = (Header<'c>, &'c str, &'c str, &'c str, Option<&'c str>);
+    let cases: &[Case<'_>] = &[
+        (FORM, "aff=K", "aff", "K", None),
+        (FORM, "ref=R&aff=A&x=1", "aff", "A", None),
+        (FORM, "aff=&ref=R", "ref", "R", None),
+        (FORM, "aff=%zz&ref=R&y=%zz", "ref", "R", None),
+        (FORM, "aff=a%2Bb", "aff", "a+b", None),
+        (
+            FORM,
+            "aff=K&utm_source=summer+sale",
+            "aff",
+            "K",
+            Some("summer sale"),
+        ),
+        (
+            (
+                "content-type",
+                "application/x-www-form-urlencoded;charset=UTF-8",
+            ),
+            "aff=K",
+            "aff",
+            "K",
+            None,
+        ),
+        (
+            ("content-type", "Application/JSON; charset=utf-8"),
+            r#"{"aff":"K"}"#,
+            "aff",
+            "K",
+            None,
+        ),
+        (JSON, r#"{"aff":"K"}"#, "aff", "K", None),
+        (
+            JSON,
+            r#"{"ref":"R","aff":"A","x":{"y":[1]}}"#,
+            "aff",
+            "A",
+            None,
+        ),
+        (JSON, r#"{"aff":null,"ref":"R"}"#, "ref", "R", None),
+        (JSON, r#"{"aff":"","ref":"R"}"#, "ref", "R", None),
+        (JSON, r#"{"aff":"a&ref=b","ref":"R"}"#, "ref", "R", None),
+        (JSON, r#"{"aff":"%4b","ref":"R"}"#, "ref", "R", None),
+        (JSON, r#"{"aff":"a+b="}"#, "aff", "a+b=", None),
+        (
+            JSON,
+            r#"{"aff":"K","utm_source":"news"}"#,
+            "aff",
+            "K",
+            Some("news"),
+        ),
+    ];
+    for (media_type, body, parameter, key, extra) in cases {
+        let answer = tell(&layer, request(&[*media_type, SAME_ORIGIN], body));
+        assert_eq!((answer.status, &*answer.body), (204, ""), "{body}");
+        assert_eq!(answer.reasons, ["default: captured"], "{body}");
+        assert!(answer.private, "{body}");
+        let kept = kept(&layer, &answer);
+        let kept = kept.first().unwrap();
+        assert_eq!(
+            (kept.parameter(), kept.key().unwrap().as_str()),
+            (Some(*parameter), *key),
+            "{body}"
+        );
+        assert_eq!(
+            kept.extra().next().map(|(_, value)| value),
+            *extra,
+            "{body}"
+        );
+        assert_eq!(kept.source().as_str(), "landing", "{body}");
+    }
+}
+
+fn anything_else_is_refused_with_a_reason_and_nothing_is_captured() {
+    let layer = layer(|b| b);
+    let method = |method: Method| {
+        let mut request = request(&[FORM, SAME_ORIGIN], "aff=K");
+        *request.method_mut() = method;
+        request
+    };
+    let large = format!("x={}&aff=K", "y".repeat(9000));
+    #[rustfmt::skip]
+    let cases = [
+        ("DELETE", method(Method::DELETE), 405, "POST"),
+        ("OPTIONS of an origin that isn't allowed", method(Method::OPTIONS), 405, "POST"),
+        ("PUT", method(Method::PUT), 405, "POST"),
+        ("no media type", request(&[SAME_ORIGIN], "aff=K"), 415, "Content-Type"),
+        ("text", request(&[("content-type", "text/plain"), SAME_ORIGIN], "aff=K"), 415, "Content-Type"),
+        ("multipart", request(&[("content-type", "multipart/form-data"), SAME_ORIGIN], "aff=K"), 415, "Content-Type"),
+        ("too large", request(&[FORM, SAME_ORIGIN], &large), 413, "8192"),
+        ("broken JSON", request(&[JSON, SAME_ORIGIN], "{\"aff\":"), 400, "complete"),
+        ("a JSON array", request(&[JSON, SAME_ORIGIN], "[\"aff\"]"), 400, "complete"),
+        ("a number", request(&[JSON, SAME_ORIGIN], "{\"aff\":7}"), 422, "string"),
+        ("no parameter", request(&[FORM, SAME_ORIGIN], "x=1"), 422, "aff, ref"),
+        ("an empty form", request(&[FORM, SAME_ORIGIN], ""), 422, "aff, ref"),
+        ("no key", request(&[FORM, SAME_ORIGIN], "aff=%3CWICKED%3E"), 422, "no referral key"),
+        ("no key in JSON", request(&[JSON, SAME_ORIGIN], "{\"aff\":\"<WICKED>\"}"), 422, "no referral key"),
+    ];
+    for (case, request, status, word) in cases {
+        let answer = tell(&layer, request);
+        assert_eq!(answer.status, status, "{case}: {}", answer.body);
+        assert!(answer.cookie.is_none(), "{case}");
+        let body: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+        let error = body["error"].as_str().unwrap();
+        assert!(error.contains(word), "{case}: {error}");
+        assert!(!answer.body.contains("WICKED"), "{case}: never echoed");
+    }
+    let allowed = run(layer
+        .layer(layer.capture_endpoint())
+        .call(arriving(method(Method::PUT))));
+    assert_eq!(allowed.unwrap().headers()["allow"], "GET, HEAD, POST");
+}
+
+fn only_pages_of_the_same_origin_may_tell() {
+    let layer = layer(|b| b);
+    // (headers, allowed)
+    let cases: &[(&[Header<'_>], bool)] = &[
+        (&[SAME_ORIGIN], true),
+        (&[("sec-fetch-site", "same-site")], false),
+        (&[("sec-fetch-site", "cross-site")], false),
+        (&[("sec-fetch-site", "none")], false),
+        (
+            &[
+                ("sec-fetch-site", "cross-site"),
+                ("origin", "https://shop.example"),
+            ],
+            false,
+        ),
+        (&[("origin", "https://shop.example")], true),
+        (&[("origin", "https://evil.example")], false),
+        (&[("origin", "https://shop.example.evil.example")], false),
+        (&[("origin", "https://evil.example/shop.example")], false),
+        (&[("origin", "https://shop.example:8443")], false),
+        (&[("origin", "https://evil@shop.example")], false),
+        (&[("origin", "null")], false),
+        (&[("origin", "")], false),
+        (&[("origin", "shop.example")], false),
+        (&[], true),
+    ];
+    for (headers, allowed) in cases {
+        let headers: Vec<_> = headers.iter().copied().chain([FORM]).collect();
+        let answer = tell(&layer, request(&headers, "aff=K"));
+        assert_eq!(
+            answer.status,
+            if *allowed { 204 } else { 403 },
+            "{headers:?}"
+        );
+        assert_eq!(answer.cookie.is_some(), *allowed, "{headers:?}");
+    }
+    // HTTP/2 has the host in the request target.
+    let mut request = request(&[FORM, ("origin", "https://other.example")], "aff=K");
+    *request.uri_mut() = "https://other.example/api".parse().unwrap();
+    assert_eq!(tell(&layer, request).status, 204);
+}
+
+fn the_landing_page_is_that_of_the_script_and_stand_down_paths_count() {
+    let layer = layer(|b| b.stand_down("/checkout"));
+    // (referrer, landing page)
+    let cases = [
+        (
+            Some("https://shop.example/pricing?secret=1&aff=K#x"),
+            Some("/pricing?aff=K"),
+        ),
+        // A browser cuts a long `Referer` to this.
+        (Some("https://shop.example/"), None),
+        (Some("https://evil.example/pricing"), None),
+        (Some("about:blank"), None),
+        (Some("not a url"), None),
+        (None, None),
+    ];
+    for (referer, expected) in cases {
+        let mut request = request(&[FORM, SAME_ORIGIN], "aff=K");
+        if let Some(referer) = referer {
+            request
+                .headers_mut()
+                .insert("referer", referer.parse().unwrap());
+        }
+        let answer = tell(&layer, request);
+        let kept = kept(&layer, &answer);
+        let landing_page = kept.first().unwrap().landing_page();
+        assert_eq!(landing_page.as_deref(), expected, "{referer:?}");
+    }
+    let first = tell(&layer, request(&[FORM, SAME_ORIGIN], "aff=HONEST"));
+    let cookie = first.cookie.unwrap();
+    let cookie = cookie.split(';').next().unwrap();
+    let at_the_checkout = ("referer", "https://shop.example/checkout/pay");
+    let headers = [FORM, SAME_ORIGIN, ("cookie", cookie), at_the_checkout];
+    let answer = tell(&layer, request(&headers, "aff=COUPON"));
+    assert_eq!((answer.status, answer.cookie), (204, None));
+    assert_eq!(answer.reasons, ["default: kept_stand_down"]);
+}
+
+fn attribution_and_consent_decide_as_over_a_landing() {
+    let first_touch = layer(|b| b.program(Program::default().attribution(Attribution::FirstTouch)));
+    let answer = tell(&first_touch, request(&[FORM, SAME_ORIGIN], "aff=FIRST"));
+    let cookie = answer.cookie.unwrap();
+    let cookie = cookie.split(';').next().unwrap();
+    assert!(cookie.starts_with(COOKIE_NAME));
+    for (body, reason) in [
+        ("aff=SECOND", "kept_first_touch"),
+        ("ref=FIRST", "same_key"),
+    ] {
+        let answer = tell(
+            &first_touch,
+            request(&[FORM, SAME_ORIGIN, ("cookie", cookie)], body),
+        );
+        assert_eq!(
+            (answer.status, answer.cookie),
+            (204, None),
+            "whatever came of it"
+        );
+        assert_eq!(answer.reasons, [format!("default: {reason}")]);
+    }
+    let gpc = layer(ReferralLayerBuilder::global_privacy_control);
+    let answer = tell(
+        &gpc,
+        request(&[FORM, SAME_ORIGIN, ("sec-gpc", "1")], "aff=K"),
+    );
+    assert_eq!((answer.status, answer.cookie), (204, None));
+}
+
+fn several_programs_are_told_in_one_go() {
+    let layer = layer(|b| {
+        b.program(Program::new("partners").params(["aff"]))
+            .program(Program::new("friends").params(["ref"]))
+    });
+    let mut service = layer.layer(layer.capture_endpoint());
+    let response =
+        run(service.call(arriving(request(&[FORM, SAME_ORIGIN], "aff=P&ref=F")))).unwrap();
+    assert_eq!(response.headers().get_all("set-cookie").iter().count(), 2);
+    let mut service = layer.layer(layer.capture_endpoint());
+    let response =
+        run(service.call(arriving(request(&[FORM, SAME_ORIGIN], "aff=%zz&ref=F")))).unwrap();
+    assert_eq!(
+        response.status(),
+        204,
+        "one broken key doesn't take the other with it"
+    );
+}
+
+fn a_body_that_breaks_off_is_a_client_error() {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    struct Broken;
+    impl http_body::Body for Broken {
+        type Data = bytes::Bytes;
+        type Error = std::io::Error;
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<http_body::Frame<bytes::Bytes>, std::io::Error>>> {
+            Poll::Ready(Some(Err(std::io::Error::other("gone"))))
+        }
+    }
+    let layer = layer(|b| b);
+    let (parts, _) = request(&[FORM, SAME_ORIGIN], "").into_parts();
+    let mut service = layer.layer(layer.capture_endpoint());
+    let response = run(service.call(arriving(Request::from_parts(parts, Broken)))).unwrap();
+    assert_eq!(response.status(), 400);
+}
+
+/// Other parameters, however broken, never disturb ours: a partner isn't to lose a commission
+/// because a campaign's number came as a number.
+fn a_parameter_that_is_no_string_does_not_disturb_the_key() {
+    let layer = layer(|b| b.program(Program::default().extra_params(["utm_id"])));
+    for body in [
+        r#"{"aff":"K","utm_id":7}"#,
+        r#"{"aff":"K","utm_id":[]}"#,
+        r#"{"aff":"K","utm_id":true}"#,
+        r#"{"aff":"K","ref":7}"#,
+        r#"{"aff":7,"ref":"K"}"#,
+    ] {
+        let answer = tell(&layer, request(&[JSON, SAME_ORIGIN], body));
+        assert_eq!(answer.status, 204, "{body}: {}", answer.body);
+        assert!(answer.cookie.is_some(), "{body}");
+    }
+}
+
+/// An invalid key is as if absent, however long: the other parameter is to be found behind it.
+fn a_long_invalid_value_does_not_hide_the_key_behind_it() {
+    let layer = layer(|b| b);
+    let long = "x".repeat(4000);
+    let form = tell(
+        &layer,
+        request(&[FORM, SAME_ORIGIN], &format!("aff={long}&ref=K")),
+    );
+    assert_eq!(form.status, 204, "a form: {}", form.body);
+    let json = format!(r#"{{"aff":"{long}","ref":"K"}}"#);
+    let json = tell(&layer, request(&[JSON, SAME_ORIGIN], &json));
+    assert_eq!(json.status, 204, "an object: {}", json.body);
+}
