@@ -8,9 +8,11 @@ use std::time::Duration;
 use tower::util::BoxCloneSyncService;
 use tower_referral::click::Clicks;
 use tower_referral_outbox::Deduplicates;
+use tower_referral_platforms::affiliate::postback::Body;
 use tower_referral_platforms::{
-    Client, Error, Https, Outcome, Partnac, Partnero, PartneroFriends, PlatformIds, Receipt,
-    Report, ReportApi, ReportError, ReportRequest, Step, Tapfiliate,
+    Affonso, Awin, ClickApi, Client, ConfigError, Dub, Error, FirstPromoter, Https, Outcome,
+    Partnac, Partnero, PartneroFriends, PlatformIds, Postback, Receipt, Report, ReportApi,
+    ReportError, ReportRequest, Step, Tapfiliate, Tolt,
 };
 use tower_service::Service;
 
@@ -67,10 +69,20 @@ impl Platform {
             options::Platform::Tapfiliate => {
                 Self::with_clicks(kind, Tapfiliate::new(api_key)?.base_url(url)?)
             }
-            options::Platform::Partnero => (
-                Self::new(kind, Partnero::new(api_key)?.base_url(url)?),
-                None,
+            options::Platform::Affonso => Self::with_clicks(
+                kind,
+                Affonso::new(api_key, &options.program_id)?.base_url(url)?,
             ),
+            options::Platform::Tolt => {
+                let tolt = Tolt::new(api_key)?.base_url(url)?;
+                // Partners' links have the parameter that the shop reads first.
+                let param = options.params.first().cloned();
+                let tolt = param.into_iter().fold(tolt, Tolt::param);
+                Self::with_clicks(kind, tolt)
+            }
+            options::Platform::Partnero => {
+                Self::without_clicks(kind, Partnero::new(api_key)?.base_url(url)?)
+            }
             options::Platform::PartneroFriends => {
                 let friends = PartneroFriends::new(api_key)?.base_url(url)?;
                 let platform = Self {
@@ -79,7 +91,18 @@ impl Platform {
                 };
                 (platform, None)
             }
-            _ => return Err("this platform has no client yet".into()),
+            options::Platform::Dub => Self::without_clicks(kind, Dub::new(api_key)?.base_url(url)?),
+            options::Platform::Firstpromoter => Self::without_clicks(
+                kind,
+                FirstPromoter::new(api_key, &options.account_id)?.base_url(url)?,
+            ),
+            options::Platform::Awin => Self::without_clicks(
+                kind,
+                Awin::new(api_key, &options.account_id)?.base_url(url)?,
+            ),
+            options::Platform::Postback => {
+                Self::without_clicks(kind, postback(options, url, sandbox)?)
+            }
         };
         let wait = Duration::from_millis(options.click_wait);
         Ok(Some((platform, clicks.map(|clicks| clicks.wait(wait)))))
@@ -108,9 +131,17 @@ impl Platform {
         }
     }
 
+    fn without_clicks<P>(kind: options::Platform, api: P) -> (Self, Option<Clicks>)
+    where
+        P: ReportApi + Clone + Send + Sync + 'static,
+        P::Stage: Send + 'static,
+    {
+        (Self::new(kind, api), None)
+    }
+
     fn with_clicks<P>(kind: options::Platform, api: P) -> (Self, Option<Clicks>)
     where
-        P: ReportApi + tower_referral_platforms::ClickApi + Clone + Send + Sync + 'static,
+        P: ReportApi + ClickApi + Clone + Send + Sync + 'static,
         P::Stage: Send + 'static,
     {
         let client = Client::new(api.clone(), Https::new());
@@ -148,6 +179,30 @@ impl std::fmt::Debug for Platform {
             .field("kind", &self.kind)
             .finish_non_exhaustive()
     }
+}
+
+/// Sets up the tracker's postbacks: by the templates of the command line, or by those of the sandbox.
+fn postback(
+    options: &Options,
+    sale: &str,
+    sandbox: Option<&Sandbox>,
+) -> Result<Postback, ConfigError> {
+    let mut postback = Postback::builder(sale);
+    let mut refund = options.postback_refund_url.as_deref();
+    let mut success = options.postback_success.as_deref();
+    if let Some(terms) = sandbox.and_then(|sandbox| sandbox.postback.as_ref()) {
+        postback = postback.sign_ups(&terms.sign_up_url);
+        refund = Some(&terms.refund_url);
+        success = Some(terms.success_text);
+    }
+    postback = match refund {
+        Some(url) => postback.refunds(url),
+        None => postback.without_refunds(),
+    };
+    if let Some(text) = success {
+        postback = postback.success_if(Body::contains(text));
+    }
+    postback.build()
 }
 
 /// The platform as the outbox's worker sees it, whichever it is.

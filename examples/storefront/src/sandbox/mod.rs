@@ -49,13 +49,14 @@ pub(crate) struct Sandbox {
     /// The platform's base URL; it ends as the real one's does. For a postback the template of a
     /// sale.
     pub(crate) platform_url: String,
-    /// For a postback, how the stand-in's tracker takes refunds and says yes.
+    /// For a postback, how the stand-in's tracker takes the rest and says yes.
     pub(crate) postback: Option<PostbackTerms>,
 }
 
 /// What a generic tracker's account page would say.
 #[derive(Debug)]
 pub(crate) struct PostbackTerms {
+    pub(crate) sign_up_url: String,
     pub(crate) refund_url: String,
     pub(crate) success_text: &'static str,
 }
@@ -115,6 +116,7 @@ impl Sandbox {
             Platform::Postback => postback::SALE,
         };
         let postback = (platform == Platform::Postback).then(|| PostbackTerms {
+            sign_up_url: format!("{}{}", desk.origin, postback::SIGN_UP),
             refund_url: format!("{}{}", desk.origin, postback::REFUND),
             success_text: postback::SUCCESS,
         });

@@ -11,6 +11,9 @@ use super::{Records, StandIn, is_unknown};
 /// The template of a sale, from the stand-in's origin on.
 pub(super) const SALE: &str = "/postback?click_id={click_id}&key={key}&event={event}&order={order}\
     &customer={customer}&amount={amount}&currency={currency}&coupon={coupon}";
+/// The template of a sign-up.
+pub(super) const SIGN_UP: &str =
+    "/postback?click_id={click_id}&key={key}&event={event}&customer={customer}";
 /// The template of a refund.
 pub(super) const REFUND: &str = "/refund?order={order}&refund={refund}&amount={amount}\
     &amount_minor={amount_minor}&currency={currency}&click_id={click_id}&key={key}";
