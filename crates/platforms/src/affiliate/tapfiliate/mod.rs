@@ -209,10 +209,10 @@ impl Tapfiliate {
         };
         match left {
             Some(left) if !left.is_zero() => Ok(changed(self.set_amount(id, left, true))),
-            _ if self.disapprove_refunds => self.next_commission(
-                commissions(conversion).ok_or_else(|| answer.unreadable())?,
-                false,
-            ),
+            _ if self.disapprove_refunds => {
+                let commissions = commissions(conversion).ok_or_else(|| answer.unreadable())?;
+                Ok(self.next_commission(commissions, false))
+            }
             _ => Ok(changed(self.remove(id))),
         }
     }
@@ -226,7 +226,7 @@ impl Tapfiliate {
     ) -> Result<Step<Stage>, Error> {
         let Some(amount) = reversal.amount() else {
             let commissions = commissions(conversion).ok_or_else(|| answer.unreadable())?;
-            return self.next_commission(commissions, true);
+            return Ok(self.next_commission(commissions, true));
         };
         let listed = listed_amount(conversion, amount, answer)?;
         let sum = listed
@@ -235,17 +235,13 @@ impl Tapfiliate {
         Ok(changed(self.set_amount(id, sum, true)))
     }
 
-    fn next_commission(
-        &self,
-        mut left: Vec<String>,
-        is_approved: bool,
-    ) -> Result<Step<Stage>, Error> {
+    fn next_commission(&self, mut left: Vec<String>, is_approved: bool) -> Step<Stage> {
         match left.pop() {
-            Some(commission) => Ok(Step::send(
+            Some(commission) => Step::send(
                 self.approve(&commission, is_approved),
                 Stage(At::Commission(left)),
-            )),
-            None => Ok(Outcome::Recorded.into()),
+            ),
+            None => Outcome::Recorded.into(),
         }
     }
 }
@@ -345,7 +341,7 @@ impl ReportApi for Tapfiliate {
                 if !answer.is_gone() {
                     answer.accepted()?;
                 }
-                self.next_commission(left, matches!(report, Report::RefundReversal(_)))
+                Ok(self.next_commission(left, matches!(report, Report::RefundReversal(_))))
             }
         }
     }
