@@ -351,7 +351,8 @@ fuzz_target!(|input: &[u8]| {
                     assert!((1..=128).contains(&id.len()));
                     assert!(id.bytes().all(|byte| byte.is_ascii_graphic()));
                 }
-                Err(error) => assert_clean(&error),
+                // Read without a client, it isn't known what was sent.
+                Err(error) => assert!(!error.to_string().is_empty()),
             }
         }
         14 => {

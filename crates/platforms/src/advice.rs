@@ -103,7 +103,7 @@ impl ReportError {
     }
 
     /// Returns `true` if the platform has a list that tells whether an ambiguous report arrived:
-    /// send it with [`ReportRequest::may_have_arrived`].
+    /// send it with [`ReportRequest::may_have_arrived`](crate::ReportRequest::may_have_arrived).
     #[must_use]
     pub fn can_be_settled(&self) -> bool {
         self.can_be_settled

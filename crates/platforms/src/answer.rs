@@ -422,10 +422,8 @@ impl Refusal<'_> {
     /// these fields of the request and no others.
     #[must_use]
     pub fn is_only_about(&self, fields: &[&str]) -> bool {
-        let names = self.envelope.errors.and_then(|errors| json::names(errors));
-        names.is_some_and(|names| {
-            !names.is_empty() && names.iter().all(|name| fields.contains(&&**name))
-        })
+        let errors = self.envelope.errors;
+        errors.is_some_and(|errors| json::has_only(errors, fields))
     }
 
     fn in_error(&self, name: &str) -> Option<&str> {

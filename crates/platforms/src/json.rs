@@ -4,7 +4,9 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
@@ -56,7 +58,14 @@ impl<'de, const N: usize> Visitor<'de> for Pick<'_, N> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut picked = [None; N];
+        // Most names are none of these by their first letter.
+        let letter = |name: &str| 1_u64 << (name.as_bytes().first().map_or(0, |byte| byte % 64));
+        let letters = self.0.iter().fold(0, |all, name| all | letter(name));
         while let Some(name) = map.next_key::<Name<'de>>()? {
+            if letters & letter(&name.0) == 0 {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
             match self.0.iter().position(|wanted| *wanted == name.0) {
                 Some(at) => picked[at] = Some(map.next_value()?),
                 None => {
@@ -95,28 +104,32 @@ impl Span {
     }
 }
 
-/// The names of an object's properties.
-pub(crate) fn names(json: &str) -> Option<Vec<Cow<'_, str>>> {
-    struct Names;
+/// Is it an object with properties, whose names are all among these?
+pub(crate) fn has_only(json: &str, names: &[&str]) -> bool {
+    struct Only<'n>(&'n [&'n str]);
 
-    impl<'de> Visitor<'de> for Names {
-        type Value = Vec<Cow<'de, str>>;
+    impl<'de> Visitor<'de> for Only<'_> {
+        type Value = bool;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("an object")
         }
 
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut names = Vec::new();
-            while let Some((name, IgnoredAny)) = map.next_entry::<Name<'de>, _>()? {
-                names.push(name.0);
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<bool, A::Error> {
+            let mut has_any = false;
+            while let Some(name) = map.next_key::<Name<'de>>()? {
+                if !self.0.contains(&&*name.0) {
+                    return Err(A::Error::custom("another name"));
+                }
+                map.next_value::<IgnoredAny>()?;
+                has_any = true;
             }
-            Ok(names)
+            Ok(has_any)
         }
     }
 
     let mut reader = serde_json::Deserializer::from_str(json);
-    reader.deserialize_map(Names).ok()
+    reader.deserialize_map(Only(names)).unwrap_or(false)
 }
 
 /// The text of a JSON string.
@@ -189,7 +202,10 @@ pub(crate) fn digits(json: &RawValue) -> Option<String> {
     }
 }
 
-/// Appends all texts of a JSON value, with the names above them, in one pass.
+/// So much text is more than anybody is shown.
+const MAX_TEXTS: usize = 8 * 1024;
+
+/// Appends the texts of a JSON value, with the names above them, in one pass, until there are enough.
 pub(crate) fn push_texts(json: &str, texts: &mut String) {
     let mut reader = serde_json::Deserializer::from_str(json);
     // Beyond the depth that is read, there is nothing for a person.
@@ -199,13 +215,16 @@ pub(crate) fn push_texts(json: &str, texts: &mut String) {
 struct Texts<'t>(&'t mut String);
 
 impl Texts<'_> {
-    fn push(&mut self, text: impl fmt::Display) {
+    fn push<E: serde::de::Error>(&mut self, text: impl fmt::Display) -> Result<(), E> {
         use fmt::Write;
 
+        if self.0.len() > MAX_TEXTS {
+            return Err(E::custom("enough"));
+        }
         if !self.0.is_empty() {
             self.0.push(' ');
         }
-        let _ = write!(self.0, "{text}");
+        write!(self.0, "{text}").map_err(E::custom)
     }
 }
 
@@ -224,24 +243,20 @@ impl<'de> Visitor<'de> for Texts<'_> {
         f.write_str("JSON")
     }
 
-    fn visit_str<E>(mut self, text: &str) -> Result<(), E> {
-        self.push(text);
-        Ok(())
+    fn visit_str<E: serde::de::Error>(mut self, text: &str) -> Result<(), E> {
+        self.push(text)
     }
 
-    fn visit_u64<E>(mut self, number: u64) -> Result<(), E> {
-        self.push(number);
-        Ok(())
+    fn visit_u64<E: serde::de::Error>(mut self, number: u64) -> Result<(), E> {
+        self.push(number)
     }
 
-    fn visit_i64<E>(mut self, number: i64) -> Result<(), E> {
-        self.push(number);
-        Ok(())
+    fn visit_i64<E: serde::de::Error>(mut self, number: i64) -> Result<(), E> {
+        self.push(number)
     }
 
-    fn visit_f64<E>(mut self, number: f64) -> Result<(), E> {
-        self.push(number);
-        Ok(())
+    fn visit_f64<E: serde::de::Error>(mut self, number: f64) -> Result<(), E> {
+        self.push(number)
     }
 
     fn visit_bool<E>(self, _: bool) -> Result<(), E> {
@@ -259,7 +274,7 @@ impl<'de> Visitor<'de> for Texts<'_> {
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
         while let Some(name) = map.next_key::<Name<'de>>()? {
-            self.push(format_args!("{}:", name.0));
+            self.push(format_args!("{}:", name.0))?;
             map.next_value_seed(Texts(self.0))?;
         }
         Ok(())

@@ -19,11 +19,11 @@
 //! names are left out where no platform wants them. What only one platform has is on its client: see
 //! [`affiliate`]. A report that must not be lost waits in a queue: [`deliver`] says what may be done
 //! with it. Where the reports of payments come from is in [`payment`]: the webhooks of Stripe, Paddle
-//! and Polar.
+//! and Polar. What takes more than a paragraph is in the [`guide`].
 //!
 //! ```no_run
 //! # #[cfg(feature = "https")] {
-//! use tower_referral::Clicks;
+//! use tower_referral::click::Clicks;
 //! use tower_referral_platforms::{Client, Https, Partnac};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -58,6 +58,7 @@ mod client;
 mod delivery;
 mod endpoint;
 mod error;
+pub mod guide;
 #[cfg(feature = "https")]
 mod https;
 mod json;

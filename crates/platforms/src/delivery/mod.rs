@@ -292,7 +292,7 @@ pub enum DeliveryOutcome {
     Retry {
         /// After this time.
         after: Duration,
-        /// The failure would meet every other report as well: see [`Error::pauses_platform`].
+        /// The failure would meet every other report as well: see [`Error::pauses_platform`](crate::Error::pauses_platform).
         pauses_platform: bool,
     },
     /// It isn't tried again: [`DeliveryState::Failed`] says why.

@@ -57,7 +57,7 @@ impl Event {
     /// Replaces the carry token by what it opens to. A token that doesn't open is no credit.
     ///
     /// ```
-    /// use tower_referral::Carry;
+    /// use tower_referral::carry::Carry;
     /// use tower_referral_platforms::{Credit, payment::Event};
     ///
     /// fn opened(event: Event, carry: &Carry) -> Event {

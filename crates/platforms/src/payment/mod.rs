@@ -31,19 +31,6 @@
 //! Reading is pure: bytes and headers in, an [`Event`] out. Deciding is pure, too; what must be stored
 //! between two events is behind the trait [`Books`].
 
-/// The chapters of the guide, whose examples are tested.
-#[cfg(all(doctest, feature = "stripe", feature = "paddle", feature = "polar"))]
-mod guide {
-    #[doc = include_str!("../../../../docs/guide/stripe.md")]
-    mod stripe {}
-    #[doc = include_str!("../../../../docs/guide/paddle.md")]
-    mod paddle {}
-    #[doc = include_str!("../../../../docs/guide/polar.md")]
-    mod polar {}
-    #[doc = include_str!("../../../../docs/guide/other_payments.md")]
-    mod other_payments {}
-}
-
 mod amounts;
 mod books;
 mod event;

@@ -209,10 +209,10 @@ impl Tapfiliate {
         };
         match left {
             Some(left) if !left.is_zero() => Ok(changed(self.set_amount(id, left, true))),
-            _ if self.disapprove_refunds => Ok(self.next_commission(
-                commissions(conversion).ok_or_else(|| answer.unreadable())?,
-                false,
-            )),
+            _ if self.disapprove_refunds => {
+                let commissions = commissions(conversion).ok_or_else(|| answer.unreadable())?;
+                Ok(self.next_commission(commissions, false))
+            }
             _ => Ok(changed(self.remove(id))),
         }
     }
