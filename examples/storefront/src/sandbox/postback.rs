@@ -16,7 +16,7 @@ pub(super) const SIGN_UP: &str =
     "/postback?click_id={click_id}&key={key}&event={event}&customer={customer}";
 /// The template of a refund.
 pub(super) const REFUND: &str = "/refund?order={order}&refund={refund}&amount={amount}\
-    &amount_minor={amount_minor}&currency={currency}&click_id={click_id}&key={key}";
+    &amount_minor={amount_minor}&currency={currency}";
 /// What an answer says where the call was taken.
 pub(super) const SUCCESS: &str = "success=true;";
 

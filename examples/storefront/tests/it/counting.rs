@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
@@ -115,7 +116,9 @@ impl Platform {
 
     /// Waits until it has stopped. It goes on once the result is dropped.
     pub(crate) fn awaits_stop(&self) -> Sender<()> {
-        self.reached.lock().unwrap().recv().unwrap()
+        let reached = self.reached.lock().unwrap();
+        let stopped = reached.recv_timeout(Duration::from_secs(60));
+        stopped.expect("the report that stops the platform never came")
     }
 }
 
