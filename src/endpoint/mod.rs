@@ -60,7 +60,8 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// ([`stand_down`](crate::ReferralLayerBuilder::stand_down)); without it the path of a `Referer` of the own
 /// site counts, if it is longer than `/`, and where no path is known a configured stand-down path means
 /// that the landing only fills an empty slot. `_referrer` tells a link of the own site. A `POST` from a
-/// frame in a foreign page is refused.
+/// frame in a foreign page is refused where the browser tells, which Chromium does for
+/// `fetch` with `credentials: "include"`: a script of your own should ask for that, or do nothing in a frame.
 ///
 /// It belongs behind the layer:
 ///

@@ -301,7 +301,8 @@ pub(crate) struct Visitor {
     pub(crate) banner: Option<Banner>,
     /// Crawlers and tools create no click.
     pub(crate) is_crawler: bool,
-    /// The browser fetches the page ahead of time: its click waits until another is looked at.
+    /// The browser fetches the page ahead of time, or through a service worker: its click waits
+    /// until another is looked at.
     pub(crate) is_ahead: bool,
     /// The visitor lets the shop remember who referred them.
     pub(crate) may_be_remembered: bool,
@@ -331,7 +332,10 @@ impl FromRequestParts<Arc<Shop>> for Visitor {
             shop: Arc::clone(shop),
             referrals,
             is_crawler: is_crawler(user_agent(headers)),
-            is_ahead: headers.contains_key("sec-purpose"),
+            is_ahead: headers.contains_key("sec-purpose")
+                || headers
+                    .get("sec-fetch-dest")
+                    .is_some_and(|dest| dest == "empty"),
             may_be_remembered: is_granted && !wants_privacy,
             origin: host.map(|host| format!("http://{host}")),
             banner,

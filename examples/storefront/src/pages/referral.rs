@@ -64,18 +64,19 @@ fn referral_facts(visitor: &Visitor, referral: &Referral) -> Markup {
     }
 }
 
-/// The platform is told beside the page, so the page can't know how it goes; but it knows when
-/// nothing can have been told, and when an answer should have come.
+/// Says why there is no click ID yet. The platform is told without holding the page up, so the page
+/// can't know how that goes; but it knows when nothing can have been told, and when an answer should
+/// have come.
 fn why_no_click_id(visitor: &Visitor, age: Duration) -> &'static str {
     if !is_kept(visitor) {
         "none: the platform is told nothing until you agree"
     } else if visitor.is_crawler {
         "none yet: the platform isn't told of visits by tools and crawlers, and this looks like one"
     } else if visitor.is_ahead {
-        "none yet: your browser fetched this page ahead of time, and the platform is told once you \
-         look at another"
+        "none yet: your browser fetched this page ahead of time or through a service worker, and the \
+         platform is told once you look at another"
     } else if age < CLICK_PATIENCE {
-        "on its way: the platform was told beside this page, and a later page shows its answer"
+        "on its way: the platform was told of this visit, and a later page shows its answer"
     } else {
         "none has come: the key alone says whose the credit is"
     }

@@ -11,8 +11,11 @@ mod servers;
 mod shop_process;
 
 mod chromium;
+mod ranks;
+mod script;
 mod sites;
 mod stage;
+mod worker;
 
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
@@ -52,7 +55,7 @@ fn a_visitor_from_a_blog_returns_days_later_signs_up_and_buys() {
         assert!(text.contains("You were referred by PARTNER_123"), "{text}");
         assert!(text.contains("9 days ago"), "{text}");
 
-        signs_up(stage, "recorded").await;
+        signs_up(stage, "queued").await;
         let checkout = stage.shop("/checkout");
         stage
             .browser
@@ -66,9 +69,9 @@ fn a_visitor_from_a_blog_returns_days_later_signs_up_and_buys() {
             .browser
             .click("form[action='/webhooks/payment'] button")
             .await;
-        stage.browser.reads("Payment: recorded").await;
+        stage.browser.reads("Payment: queued").await;
 
-        let told = stage.told();
+        let told = stage.awaits_told(3).await;
         let bodies: Vec<&Value> = told.iter().map(|(_, body)| body).collect();
         let [click, sign_up, sale] = bodies[..] else {
             panic!("the platform was told {told:#?}");
@@ -419,14 +422,20 @@ fn a_login_by_a_strict_session_survives_a_landing() {
             .browser
             .follow("nav a[href='/account']", &account)
             .await;
-        // By the answer to that request the session has its copy.
+        let text = stage.browser.text().await;
+        assert!(text.contains("You are signed in as ada"), "{text}");
+        assert!(text.contains("Your session has no referral"), "{text}");
+        // The copy comes along with the next save of the application's own.
+        let signs_in = "const body = new URLSearchParams('customer=ada');\
+            return (await fetch('/login', {method: 'POST', body})).status";
+        assert_eq!(stage.browser.script(signs_in).await, 200);
         stage.browser.visit(&account).await;
         let text = stage.browser.text().await;
         assert!(text.contains("You are signed in as ada"), "{text}");
         assert!(text.contains("Your session has a copy"), "{text}");
         assert!(text.contains("\"PARTNER_123\""), "{text}");
-        signs_up(stage, "recorded").await;
-        let told = stage.told();
+        signs_up(stage, "queued").await;
+        let told = stage.awaits_told(2).await;
         let (_, sign_up) = told.last().unwrap();
         assert_eq!(sign_up["partnership_code"], "PARTNER_123");
     });

@@ -1,6 +1,6 @@
-//! What is between the browser and the shop, and beside the shop: a wire that writes down what the
-//! browser really sent, and sites of other people's that lead to the shop in every way they can
-//! think of.
+//! What is between the browser and the shop, and around the shop: a wire that writes down what the
+//! browser really sent and answers some pages itself, as a CDN does, and sites of other people's that
+//! lead to the shop in every way they can think of.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,7 +10,7 @@ use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::header::{COOKIE, HeaderMap, SET_COOKIE};
-use axum::http::{Method, StatusCode};
+use axum::http::{Method, StatusCode, Uri};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use http_body_util::Full;
 use hyper_util::rt::TokioIo;
@@ -56,6 +56,63 @@ impl Seen {
     }
 }
 
+/// A prefix of paths that the wire strips, as a proxy does in front of a shop that isn't alone.
+pub(crate) const PREFIX: &str = "/behind-a-proxy";
+
+/// A page that the wire answers itself, whatever its query: the shop never hears of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Cached {
+    content_type: &'static str,
+    headers: Vec<(&'static str, &'static str)>,
+    body: String,
+    is_for_once: bool,
+}
+
+impl Cached {
+    /// A page, which says that it is there.
+    pub(crate) fn html(body: &str) -> Self {
+        Self {
+            content_type: "text/html; charset=utf-8",
+            headers: Vec::new(),
+            body: format!(
+                "<!DOCTYPE html><html lang=en><title>cached</title>\
+                 <link rel=icon href=data:,><body><p>From the cache</p>{body}"
+            ),
+            is_for_once: false,
+        }
+    }
+
+    pub(crate) fn script(body: &str) -> Self {
+        Self {
+            content_type: "text/javascript",
+            body: body.to_owned(),
+            ..Self::html("")
+        }
+    }
+
+    pub(crate) fn with(mut self, name: &'static str, value: &'static str) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// The next request gets it, and those after that come to the shop.
+    pub(crate) fn once(mut self) -> Self {
+        self.is_for_once = true;
+        self
+    }
+
+    fn answer(self) -> Response {
+        let headers = self.headers.into_iter();
+        let headers = headers.chain([("content-type", self.content_type)]);
+        let mut response = self.body.into_response();
+        for (name, value) in headers {
+            let value = value.parse().unwrap();
+            response.headers_mut().insert(name, value);
+        }
+        response
+    }
+}
+
 /// Hands every request on to the shop as it is, and the answer back.
 #[derive(Clone)]
 pub(crate) struct Wire(Arc<Inner>);
@@ -64,6 +121,8 @@ struct Inner {
     address: SocketAddr,
     shop: Mutex<SocketAddr>,
     seen: Mutex<Vec<Seen>>,
+    /// By host name and path.
+    cache: Mutex<HashMap<String, Cached>>,
 }
 
 impl Wire {
@@ -73,6 +132,7 @@ impl Wire {
             address: listener.local_addr().unwrap(),
             shop: Mutex::new(shop),
             seen: Mutex::default(),
+            cache: Mutex::default(),
         }));
         let app = Router::new().fallback(forward).with_state(wire.clone());
         tokio::spawn(async move { axum::serve(listener, app).await });
@@ -81,6 +141,22 @@ impl Wire {
 
     pub(crate) fn port(&self) -> u16 {
         self.0.address.port()
+    }
+
+    /// Answers a page of a host itself from now on, as a CDN does, or a bot challenge.
+    pub(crate) fn cache(&self, host: &str, path: &str, page: Cached) {
+        open(&self.0.cache).insert(format!("{host}{path}"), page);
+    }
+
+    fn cached(&self, host: &str, path: &str) -> Option<Cached> {
+        let mut cache = open(&self.0.cache);
+        let (name, _) = host.split_once(':').unwrap_or((host, ""));
+        let page = format!("{name}{path}");
+        if cache.get(&page)?.is_for_once {
+            cache.remove(&page)
+        } else {
+            cache.get(&page).cloned()
+        }
     }
 
     /// Everything so far, the oldest first.
@@ -97,10 +173,25 @@ impl Wire {
 }
 
 async fn forward(State(wire): State<Wire>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
+    let host = request.headers()["host"].to_str().unwrap();
+    if let Some(page) = wire.cached(host, request.uri().path()) {
+        let response = page.answer();
+        open(&wire.0.seen).push(Seen {
+            method: request.method().clone(),
+            target: request.uri().to_string(),
+            headers: request.headers().clone(),
+            status: response.status(),
+            answer: response.headers().clone(),
+        });
+        return response;
+    }
+    let (mut parts, body) = request.into_parts();
     let body = to_bytes(body, MAX_BODY_LEN).await.unwrap();
     let (method, headers) = (parts.method.clone(), parts.headers.clone());
     let target = parts.uri.to_string();
+    if let Some(rest) = target.strip_prefix(PREFIX) {
+        parts.uri = rest.parse::<Uri>().unwrap();
+    }
 
     let shop = *open(&wire.0.shop);
     let stream = TokioIo::new(TcpStream::connect(shop).await.unwrap());

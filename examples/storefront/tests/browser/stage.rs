@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::chromium::{Chromium, eventually};
 use crate::servers::skipped;
 use crate::shop_process::{KEY_A, Sandbox, Shop};
-use crate::sites::{Sites, Wire};
+use crate::sites::{Cached, Seen, Sites, Wire};
 
 pub(crate) struct Stage {
     pub(crate) browser: Chromium,
@@ -147,6 +147,22 @@ impl Stage {
         format!("http://shop.localhost:{}{target}", self.wire.port())
     }
 
+    /// A page of the shop's at a sub-domain.
+    pub(crate) fn sub_domain(&self, target: &str) -> String {
+        format!("http://www.shop.localhost:{}{target}", self.wire.port())
+    }
+
+    /// Has the shop's CDN answer a page, whatever its query.
+    pub(crate) fn cache(&self, path: &str, page: Cached) {
+        self.wire.cache("shop.localhost", path, page);
+    }
+
+    /// Waits for a request with that path and query, and gives the first.
+    pub(crate) async fn awaits(&self, target: &str) -> Seen {
+        eventually(target, async || !self.wire.seen_at(target).is_empty()).await;
+        self.wire.seen_at(target).swap_remove(0)
+    }
+
     /// A page of a blog's with one link to the shop.
     pub(crate) fn post(&self, target: &str) -> String {
         let link = format!("<a href='{}'>a lamp</a>", self.shop(target));
@@ -183,6 +199,12 @@ impl Stage {
             (text("call").to_owned(), body)
         });
         calls.collect()
+    }
+
+    /// Waits until the platform was told that much, and gives it.
+    pub(crate) async fn awaits_told(&self, count: usize) -> Vec<(String, Value)> {
+        eventually("the platform is told", async || self.told().len() >= count).await;
+        self.told()
     }
 
     /// The keys of the clicks that the platform has so far.
