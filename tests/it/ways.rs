@@ -1,5 +1,5 @@
-//! The ways to keep a referral, so that one test of a behaviour runs over all of them. SQL databases, Redis
-//! and moka are in a package of their own, `tests/databases`.
+//! The ways to keep a referral, so that one test of a behaviour runs over all of them. PostgreSQL, Redis
+//! and SQLite are driven through the storefront, in its tests.
 
 #[cfg(feature = "tower-sessions-0_15")]
 use http::Extensions;

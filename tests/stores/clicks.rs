@@ -938,7 +938,7 @@ async fn l4_a_hook_shortens_the_path_that_the_platform_is_told() {
         let page = referrals
             .first()
             .and_then(tower_referral::Referral::landing_page);
-        Ok::<_, Infallible>(Response::new(page.unwrap_or_default().to_string()))
+        Ok::<_, Infallible>(Response::new(page.unwrap_or_default().clone()))
     });
     let mut browser = Browser::new(&layer, kept);
     let (page, _) = browser.open("/reset/SECRET?aff=P").await;

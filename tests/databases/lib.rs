@@ -1,1 +1,0 @@
-//! The layer over the stores of tower-sessions: see the test.
