@@ -38,7 +38,7 @@ def code_of(file):
     text = file.read_text()
     text = re.sub(r"//[^\n]*", "", text)
     # Test modules stand at the end of their files.
-    return re.split(r"#\[cfg\((?:all\()?test\b", text)[0]
+    return re.split(r"^#\[cfg\((?:all\()?test\b[^\n]*\]\n(?:#[^\n]*\n)*mod ", text, flags=re.M)[0]
 
 
 def modules_of(src):
@@ -58,7 +58,7 @@ def imports_of(src):
     for module, file in modules.items():
         code = code_of(file)
         uses[module] = []
-        for public, tree in re.findall(r"\b(pub(?:\([^)]*\))?\s+)?use\s+([^;]+);", code):
+        for public, tree in re.findall(r"^\s*(pub(?:\([^)]*\))?\s+)?use\s+([^;]+);", code, re.M):
             for path in expand(tree):
                 base = list(module)
                 if path[0] == "crate":

@@ -90,8 +90,5 @@ async fn failures() {
     );
     store.is(Mood::Panicking);
     land(&layer).await;
-    assert_eq!(
-        logged(&log),
-        [line("WARN", "the store panicked", 2)]
-    );
+    assert_eq!(logged(&log), [line("WARN", "the store panicked", 2)]);
 }

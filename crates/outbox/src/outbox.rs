@@ -12,7 +12,6 @@ use tower_referral_platforms::{Outcome, Report};
 
 use crate::backend::Database;
 use crate::row::{Entry, LateClick, Status, millis};
-use crate::worker::{Deduplicates, WorkerBuilder};
 use crate::{Enqueued, Error, sql};
 
 /// Reports in the application's own database. Cheap to clone.
@@ -166,13 +165,6 @@ impl<D: Database> Outbox<D> {
     pub async fn wake(&self) -> Result<(), Error> {
         self.shared.due.send_replace(());
         D::notify(&self.pool).await
-    }
-
-    /// Prepares a worker that gives the reports to `reports`, for instance
-    /// [`client.reports()`](tower_referral_platforms::Client::reports). Any number of processes may
-    /// run one.
-    pub fn worker<S: Deduplicates>(&self, reports: S) -> WorkerBuilder<D, S> {
-        WorkerBuilder::new(self.clone(), reports)
     }
 
     /// Returns what needs a person: [failed](crate::State::Failed),

@@ -68,13 +68,14 @@ mod pages;
 pub mod payment;
 mod redact;
 mod report;
+mod report_error;
 mod retries;
 mod sequence;
 mod services;
 mod telemetry;
 mod transport;
 
-pub use self::advice::{Advice, ReportError};
+pub use self::advice::Advice;
 pub use self::affiliate::affonso::Affonso;
 #[cfg(feature = "awin")]
 pub use self::affiliate::awin::Awin;
@@ -103,6 +104,7 @@ pub use self::report::{
     Cancellation, Contact, Credit, InvalidId, OptionalText, Outcome, PlatformId, PlatformIds,
     Receipt, Refund, RefundReversal, Report, Sale, SaleUpdate, SignUp,
 };
+pub use self::report_error::ReportError;
 pub use self::retries::Retries;
 pub use self::services::{ClickService, ReportService};
 pub use self::transport::{NotSent, Transport};

@@ -39,6 +39,15 @@ struct Settings {
     keep_rows: Option<Duration>,
 }
 
+impl<D: Database> Outbox<D> {
+    /// Prepares a worker that gives the reports to `reports`, for instance
+    /// [`client.reports()`](tower_referral_platforms::Client::reports). Any number of processes may
+    /// run one.
+    pub fn worker<S: Deduplicates>(&self, reports: S) -> WorkerBuilder<D, S> {
+        WorkerBuilder::new(self.clone(), reports)
+    }
+}
+
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl<D: Database, S: Deduplicates> WorkerBuilder<D, S> {
