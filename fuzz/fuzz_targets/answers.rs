@@ -24,8 +24,8 @@ use tower_referral_platforms::affiliate::partnac::Filter;
 use tower_referral_platforms::affiliate::partnero::Webhooks;
 use tower_referral_platforms::{
     Advice, Answer as CrateAnswer, ClickApi, Client, Credit, Error, Money, Outcome, Partnac,
-    Partnero, PartneroFriends, Receipt, Refund, RefundReversal, Report, ReportApi, ReportError, Sale,
-    SaleUpdate, SignUp, Tapfiliate,
+    Partnero, PartneroFriends, Receipt, Refund, RefundReversal, Report, ReportApi, ReportError,
+    Sale, SaleUpdate, SignUp, Tapfiliate,
 };
 
 const API_KEY: &str = "sk-SECRET/KEY";
@@ -126,7 +126,9 @@ static BENCH: LazyLock<Bench> = LazyLock::new(|| {
         Refund::whole(ORDER).expect("an ID").into(),
         part().into(),
         left.into(),
-        RefundReversal::part(ORDER, money("5")).expect("an ID").into(),
+        RefundReversal::part(ORDER, money("5"))
+            .expect("an ID")
+            .into(),
         update.with_amount(money("5")).into(),
     ];
     Bench {
@@ -234,7 +236,13 @@ fn check(report: &Report, deduplicates: bool, result: &Result<Receipt, ReportErr
     match result {
         Ok(receipt) => {
             let ids = receipt.ids();
-            for id in [&ids.customer, &ids.sale, &ids.refund, &ids.click, &ids.partner] {
+            for id in [
+                &ids.customer,
+                &ids.sale,
+                &ids.refund,
+                &ids.click,
+                &ids.partner,
+            ] {
                 let is_id = |id: &str| {
                     (1..=255).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
                 };

@@ -7,11 +7,11 @@
 #![no_main]
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use http::header::{COOKIE, HeaderValue};
 use http::{Method, Request, Uri};
 use libfuzzer_sys::fuzz_target;
-use time::Duration;
 use tower_referral::{Attribution, Program, Reason, ReferralLayer, SignedCookie};
 use tower_referral_fuzz::cookie_header::{self, Credit, values};
 use tower_referral_fuzz::envelope::Envelopes;
@@ -45,7 +45,7 @@ static BENCH: LazyLock<Bench> = LazyLock::new(|| {
     let friends = || {
         Program::new(PROGRAMS[1])
             .params(["via"])
-            .window(Duration::days(14))
+            .window(Duration::from_secs(14 * 86_400))
     };
     let builder = || ReferralLayer::builder(SignedCookie::new(shop::keyring())).clock(shop::clock);
     let layers = [
@@ -58,7 +58,7 @@ static BENCH: LazyLock<Bench> = LazyLock::new(|| {
     .map(|builder| builder.build().expect("a layer"));
     let program = |at: usize, window: u32, credit| cookie_header::Program {
         cookie: NAMES[at].to_owned(),
-        envelopes: Envelopes::of_cookie(&KEYS[..KNOWN_KEYS], NAMES[at]),
+        envelopes: Envelopes::of_cookie(&KEYS[..KNOWN_KEYS], NAMES[at], PROGRAMS[at]),
         keys: Keys::Ascii,
         window,
         credit,
@@ -80,14 +80,8 @@ fn words() -> Words {
     let referral = Plain {
         captured_at: NOON - 3_600_000,
         window: 30 * DAY,
-        source: 1,
-        touch: b"",
-        program: "",
-        key: "PARTNER_123",
-        click_id: "",
-        parameter: "aff",
         path: "/pricing",
-        extra: Vec::new(),
+        ..Plain::landing("PARTNER_123", "aff")
     };
     let kept = |change: fn(&mut Plain<'static>)| {
         let mut plain = referral.clone();
@@ -101,7 +95,8 @@ fn words() -> Words {
         plain.captured_at += 1000;
     });
     let due = kept(|plain| {
-        (plain.key, plain.source, plain.touch) = ("due", 4, b"touchtou");
+        (plain.key, plain.is_own_link) = ("due", true);
+        (plain.click, plain.touch) = (1, b"touchtou");
         plain.captured_at = NOON + 300_000;
     });
     let script = kept(|plain| {
@@ -115,9 +110,10 @@ fn words() -> Words {
         plain.extra = vec![("utm_source", "news letter"), ("sub", "7")];
     });
     let unruly = kept(|plain| plain.window = 0);
-    let keys = |known: usize, name: &str| Envelopes::of_cookie(&KEYS[..known], name);
-    let [first, second] = NAMES.map(|name| keys(KNOWN_KEYS, name));
-    let gone = keys(KEYS.len(), NAMES[0]);
+    let keys =
+        |known: usize, at: usize| Envelopes::of_cookie(&KEYS[..known], NAMES[at], PROGRAMS[at]);
+    let [first, second] = [0, 1].map(|at| keys(KNOWN_KEYS, at));
+    let gone = keys(KEYS.len(), 0);
     let seal = |under: &Envelopes, id: usize, plain: &Plain<'_>| {
         under.seal(KEYS[id].0, &plain.written()).into_bytes()
     };
@@ -215,6 +211,7 @@ fuzz_target!(|input: &[u8]| {
             values.iter().map(|value| program.open(value)).collect()
         })
         .collect();
+    let hash;
     let mut decisions = Vec::new();
     let mut shown: Vec<Option<Plain<'_>>> = Vec::new();
     for (at, program) in programs.iter().enumerate() {
@@ -231,20 +228,23 @@ fuzz_target!(|input: &[u8]| {
         let new = Plain {
             captured_at: now,
             window: program.window,
-            source: 1,
-            touch: b"",
-            program: "",
-            key: "NEW",
-            click_id: "",
-            parameter: "aff",
             path: "/pricing",
-            extra: Vec::new(),
+            ..Plain::landing("NEW", "aff")
         };
         let reason = match &shown[0] {
             _ if posts => Reason::NotAPageVisit,
+            Some(kept) if program.replaces(kept, &new) => {
+                // A link of the own site that gives way is refused, and remembered.
+                hash = kept.hash_of_key();
+                let refused = if kept.is_own_link { &hash[..] } else { b"" };
+                let new = Plain { refused, ..new };
+                written.push(program.set_cookie(new.clone()));
+                shown[0] = Some(new);
+                Reason::Captured
+            }
             Some(kept) if kept.key == new.key => Reason::SameKey,
-            Some(kept) if !program.replaces(kept, &new) => Reason::KeptFirstTouch,
-            _ => {
+            Some(_) => Reason::KeptFirstTouch,
+            None => {
                 written.push(program.set_cookie(new.clone()));
                 shown[0] = Some(new);
                 Reason::Captured
@@ -253,22 +253,15 @@ fuzz_target!(|input: &[u8]| {
         decisions.push((PROGRAMS[0], reason));
     }
     let scripts = values(if with == 2 { &lines } else { &[] }, SCRIPTS);
-    let script_key = scripts.iter().find_map(|value| {
-        let key = query::decode(value)?;
-        message::is_key(&key, Keys::Ascii).then_some(key)
-    });
+    let script_key = scripts
+        .iter()
+        .find_map(|value| query::repaired(value, |text| message::is_key(text, Keys::Ascii)));
     if let Some(key) = &script_key {
         let new = Plain {
             captured_at: now,
             window: programs[1].window,
             source: 3,
-            touch: b"",
-            program: "",
-            key,
-            click_id: "",
-            parameter: SCRIPTS,
-            path: "",
-            extra: Vec::new(),
+            ..Plain::landing(key, SCRIPTS)
         };
         let gives_way = |kept: &Plain<'_>| kept.source == 3 && kept.key != new.key;
         if posts {

@@ -21,7 +21,7 @@ use tower_referral_fuzz::cookie_header;
 use tower_referral_fuzz::envelope::Fault;
 use tower_referral_fuzz::pass::Pass;
 use tower_referral_fuzz::script::{self, Words};
-use tower_referral_fuzz::shop::{self, KEYS, NOON, Shop};
+use tower_referral_fuzz::shop::{self, KEYS, KNOWN_KEYS, NOON, Shop};
 use tower_sessions_core::SessionStore;
 use tower_sessions_core::session::{Id, Record};
 use tower_sessions_core::session_store::{Error, Result};
@@ -72,11 +72,12 @@ struct Bench {
 }
 
 static BENCH: LazyLock<Bench> = LazyLock::new(|| {
-    let layer = ReferralLayer::builder(ServerSide::new(Store, shop::keyring()))
-        .program(Program::default())
-        .clock(shop::clock)
-        .build()
-        .expect("a layer");
+    let layer =
+        ReferralLayer::builder(ServerSide::new(Store, shop::keyring()).store_expires_records())
+            .program(Program::default())
+            .clock(shop::clock)
+            .build()
+            .expect("a layer");
     Bench {
         shop: Shop::new(&layer, true),
         program: cookie_header::Program::default(),
@@ -96,22 +97,28 @@ fn assembled(bench: &Bench, input: &[u8]) -> Vec<u8> {
     };
     let mut fields = Vec::with_capacity(256);
     script::written_out(&bench.words, rest, false, &mut fields);
-    let mut referral = script::assembled(false, [*first, *second], &fields);
+    let referral = script::assembled(false, [*first, *second], &fields);
     // Whether the flags speak the truth about the referral is another bit of theirs.
     let (is_bare, has_referral, flags) = match flags {
-        0..=127 => (false, flags & 2 != 0, 128 | flags & 7),
+        0..=127 => (false, flags & 2 != 0, flags & 7),
         128..=191 => (true, true, 0),
         _ => (false, flags & 8 != 0, *flags),
     };
-    if !has_referral {
-        referral.clear();
-    }
     if is_bare {
         return referral;
     }
-    let mut message = vec![flags];
+    let id = match second % 8 {
+        0..=4 => KEYS[0].0,
+        5 => KEYS[1].0,
+        6 => KEYS[2].0,
+        _ => "not an ID",
+    };
+    let mut message = vec![2, flags, id.len() as u8];
+    message.extend(id.as_bytes());
     message.extend([*first; 16]);
-    message.extend(referral);
+    if has_referral {
+        message.extend(&referral[1..]);
+    }
     message
 }
 
@@ -169,13 +176,16 @@ fn check(bench: &Bench, response: &Response<Referrals>, value: &[u8], is_down: b
         (Some(plain), Some(referral)) => shop::assert_same(referral, plain, "default"),
         (shown, seen) => assert!(shown.is_none() && seen.is_none(), "{shown:?}, {seen:?}"),
     }
-    // Whoever comes without a visitor's ID is never looked up.
-    let is_unknown = is_down && pass.visitor.is_some();
+    // Whoever comes without a record, or with one whose key is gone, is never looked up.
+    let known = pass
+        .record
+        .filter(|(id, _)| KEYS[..KNOWN_KEYS].iter().any(|key| key.0 == *id));
+    let is_unknown = is_down && known.is_some();
     let expected = [Reason::StoreUnavailable];
     assert_eq!(said, &expected[..usize::from(is_unknown)]);
     let ids: Vec<_> = seen.visitor_ids().iter().map(ToString::to_string).collect();
-    match pass.visitor {
-        Some(visitor) if is_unknown || pass.carried.is_some() => {
+    match known {
+        Some((_, visitor)) if is_unknown || pass.carried.is_some() => {
             assert_eq!(ids, [URL_SAFE_NO_PAD.encode(visitor)]);
         }
         // The server has nothing under that one.
@@ -188,11 +198,10 @@ fn check(bench: &Bench, response: &Response<Referrals>, value: &[u8], is_down: b
     };
     let written = written.expect("a cookie");
     let new = Pass::read(&written, bench.program.keys).expect("a pass");
-    assert_eq!(
-        new.visitor.map(|id| URL_SAFE_NO_PAD.encode(id)),
-        ids.first().cloned()
-    );
-    assert_eq!(new.click_is_due, plain.source == 4);
+    let (id, visitor) = new.record.expect("a record");
+    assert_eq!(Some(&URL_SAFE_NO_PAD.encode(visitor)), ids.first());
+    assert_eq!(id, known.map_or(KEYS[0].0, |(id, _)| id));
+    assert_eq!(new.click_is_due, plain.click == 1);
     assert!(!new.fills_only || pass.fills_only);
     match new.carried {
         None => assert!(!is_down, "nobody has it now"),

@@ -6,11 +6,11 @@
 #![no_main]
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
-use http::header::{COOKIE, HeaderName, HeaderValue, LOCATION};
+use http::header::{COOKIE, HeaderName, HeaderValue, LOCATION, USER_AGENT};
 use http::{Method, Request, StatusCode, Uri};
 use libfuzzer_sys::fuzz_target;
-use time::Duration;
 use tower_referral::{Attribution, KeyRule, Program, Reason, ReferralLayer, SignedCookie};
 use tower_referral_fuzz::cookie_header::{self, Credit};
 use tower_referral_fuzz::envelope::Envelopes;
@@ -25,11 +25,13 @@ const COOKIES: [&str; 2] = ["__Host-referral", "__Host-referral-friends"];
 const QUERIES: [query::Program; 2] = [
     query::Program {
         params: &["aff", "ref"],
+        click_params: &["cid", "dub_id"],
         keep: &["utm_source", "sub"],
         keys: Keys::Ascii,
     },
     query::Program {
         params: &["via", "a[b]"],
+        click_params: &[],
         keep: &["sub", "long"],
         keys: Keys::Unicode,
     },
@@ -45,7 +47,7 @@ const PATHS: [&str; 8] = [
     "/%63heckout//x",
 ];
 /// Those of [`PATHS`] that are at the till.
-const TILL: [bool; 8] = [false, false, true, true, false, false, false, true];
+const TILL: [bool; 8] = [false, false, true, true, false, false, true, true];
 
 struct Bench {
     /// Without redirects, and with.
@@ -63,23 +65,24 @@ static BENCH: LazyLock<Bench> = LazyLock::new(|| {
             .program(
                 Program::new(NAMES[0])
                     .params(QUERIES[0].params.iter().copied())
-                    .keep_params(QUERIES[0].keep.iter().copied()),
+                    .click_params(QUERIES[0].click_params.iter().copied())
+                    .extra_params(QUERIES[0].keep.iter().copied()),
             )
             .program(
                 Program::new(NAMES[1])
                     .params(QUERIES[1].params.iter().copied())
-                    .keep_params(QUERIES[1].keep.iter().copied())
+                    .extra_params(QUERIES[1].keep.iter().copied())
                     .attribution(Attribution::FirstTouch)
                     .key_rule(KeyRule::printable_unicode())
-                    .window(Duration::days(14)),
+                    .window(Duration::from_secs(14 * 86_400)),
             )
             .stand_down("/checkout")
             .clock(shop::clock)
     };
-    let layers = [builder(), builder().clean_url()].map(|b| b.build().expect("a layer"));
+    let layer = builder().build().expect("a layer");
     let program = |at: usize, days: u32, credit| cookie_header::Program {
         cookie: COOKIES[at].to_owned(),
-        envelopes: Envelopes::of_cookie(&KEYS[..KNOWN_KEYS], COOKIES[at]),
+        envelopes: Envelopes::of_cookie(&KEYS[..KNOWN_KEYS], COOKIES[at], NAMES[at]),
         keys: QUERIES[at].keys,
         window: days * DAY,
         credit,
@@ -91,7 +94,7 @@ static BENCH: LazyLock<Bench> = LazyLock::new(|| {
     });
     let line = line.collect::<Vec<_>>().join("; ");
     Bench {
-        shops: layers.each_ref().map(|layer| Shop::new(layer, false)),
+        shops: [Shop::new(&layer, false), Shop::with_clean_url(&layer)],
         programs,
         kept: HeaderValue::try_from(line).expect("a cookie line"),
         headers: [
@@ -115,14 +118,8 @@ fn kept(program: &cookie_header::Program) -> Plain<'static> {
     Plain {
         captured_at: NOON - 3_600_000,
         window: program.window,
-        source: 1,
-        touch: b"",
-        program: "",
-        key: "KEPT",
-        click_id: "",
-        parameter: "aff",
         path: "/",
-        extra: Vec::new(),
+        ..Plain::landing("KEPT", "aff")
     }
 }
 
@@ -141,14 +138,14 @@ fn words() -> Words {
         "long=",
         "&aff=",
         "&",
-        "%26",
-        "%3D",
+        "%26amp%3B",
+        "%3F",
         "%2B",
         "%c3%a4",
         "%C3",
         "%00",
         "%20",
-        "%E2%80%AE",
+        "%E2%80%8B",
         "KEPT",
         "%4b%45PT",
         "ä",
@@ -156,7 +153,7 @@ fn words() -> Words {
         "aff",
         "%",
         "PARTNER_123",
-        "%2",
+        "&amp;cid=",
         "",
         "",
         "",
@@ -208,6 +205,9 @@ fuzz_target!(|input: &[u8]| {
     let is_page_visit = choice % 8 < 6;
     let is_same_origin = matches!(choice % 8, 4 | 5);
     let (has_kept, cleans) = (choice & 8 != 0, choice & 16 != 0);
+    // Links are cleaned for browsers only.
+    let browser = HeaderValue::from_static("Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0");
+    request.headers_mut().insert(USER_AGENT, browser);
     if has_kept {
         request.headers_mut().insert(COOKIE, bench.kept.clone());
     }
@@ -230,21 +230,17 @@ fuzz_target!(|input: &[u8]| {
             Some(Some(found)) => {
                 landed = true;
                 let new = Plain {
-                    captured_at: NOON,
                     window: program.window,
-                    source: 1,
-                    touch: b"",
-                    program: "",
-                    key: &found.key,
-                    click_id: "",
-                    parameter: found.parameter,
+                    is_own_link: is_same_origin,
+                    click_id: &found.click_id,
                     path: if message::is_path(&path) { &path } else { "" },
                     extra: found.extra.iter().map(|(n, v)| (*n, v.as_str())).collect(),
+                    ..Plain::landing(&found.key, found.parameter)
                 };
                 match &shown[at] {
                     Some(kept) if kept.key == new.key => Reason::SameKey,
                     Some(_) if TILL[at_path] => Reason::KeptStandDown,
-                    Some(_) if is_same_origin => Reason::KeptSameOrigin,
+                    Some(_) if is_same_origin => Reason::KeptOwnLink,
                     Some(kept) if !program.replaces(kept, &new) => Reason::KeptFirstTouch,
                     _ => {
                         written.push(program.set_cookie(new.clone()));
@@ -256,17 +252,25 @@ fuzz_target!(|input: &[u8]| {
         };
         decisions.push((NAMES[at], reason));
     }
-    let location = (cleans && landed && !path.starts_with("//"))
+    let location = (cleans && landed && asked.len() <= 8 * 1024)
         .then(|| query::without(&QUERIES.each_ref(), &asked))
         .flatten()
         .map(|others| {
-            let separator = if others.is_empty() { "" } else { "?" };
-            format!("{path}{separator}{others}")
+            let (_, last) = path.rsplit_once('/').expect("a path");
+            if others.is_empty() {
+                format!("./{last}")
+            } else {
+                format!("?{others}")
+            }
         });
 
     // By the crate.
     let response = bench.shops[usize::from(cleans)].send(request);
 
+    if location.is_some() {
+        // The page isn't asked.
+        shown = [None, None];
+    }
     let expected = Expected {
         programs: &NAMES,
         shown: &shown,

@@ -31,7 +31,8 @@ impl Answer<'_> {
         let Some(json) = self.json() else {
             return false;
         };
-        let is = |name: &str, values: &[Value]| json.get(name).is_some_and(|it| values.contains(it));
+        let is =
+            |name: &str, values: &[Value]| json.get(name).is_some_and(|it| values.contains(it));
         let is_something = |name: &str| match json.get(name) {
             None | Some(Value::Null | Value::Bool(false)) => false,
             Some(Value::String(text)) => !text.is_empty(),
@@ -40,9 +41,12 @@ impl Answer<'_> {
             Some(Value::Bool(true) | Value::Number(_)) => true,
         };
         let no = Value::Bool(false);
-        is("success", &[no.clone()])
-            || is("ok", &[no.clone()])
-            || is("status", &[no, 0.into(), "error".into(), "fail".into(), "failed".into()])
+        is("success", std::slice::from_ref(&no))
+            || is("ok", std::slice::from_ref(&no))
+            || is(
+                "status",
+                &[no, 0.into(), "error".into(), "fail".into(), "failed".into()],
+            )
             || is_something("error")
             || is_something("errors")
     }

@@ -2,6 +2,8 @@
 //! documents in `seal/message.rs` and by the rules that it documents on the types. What can be read can be
 //! written in one way only: [`Plain::read`] makes sure of it each time.
 
+use sha2::{Digest as _, Sha256};
+
 /// 400 days.
 pub const MAX_WINDOW: u32 = 34_560_000;
 /// The first instant of the year 9000, in milliseconds.
@@ -50,6 +52,37 @@ pub struct Plain<'m> {
 }
 
 impl<'m> Plain<'m> {
+    /// A landing at noon by this key, found in this parameter, with nothing else.
+    pub fn landing(key: &'m str, parameter: &'m str) -> Self {
+        Self {
+            captured_at: crate::shop::NOON,
+            window: 30 * 86_400,
+            source: 1,
+            is_own_link: false,
+            click: 0,
+            touch: b"",
+            refused: b"",
+            program: "",
+            key,
+            click_id: "",
+            partner_id: "",
+            parameter,
+            path: "",
+            extra: Vec::new(),
+        }
+    }
+
+    /// What is remembered of a key that was refused as an own link.
+    pub fn hash_of_key(&self) -> [u8; 4] {
+        let key = if self.key.is_empty() {
+            self.click_id
+        } else {
+            self.key
+        };
+        let hash = Sha256::digest(key);
+        [hash[0], hash[1], hash[2], hash[3]]
+    }
+
     /// Reads a message; `None` if any rule is broken. `names_program` says whether the program must
     /// be named, or must not.
     pub fn read(message: &'m [u8], keys: Keys, names_program: bool) -> Option<Self> {
@@ -113,7 +146,11 @@ impl<'m> Plain<'m> {
         if at != bytes.len() || !plain.keeps_the_rules(keys, names_program) {
             return None;
         }
-        assert_eq!(plain.referral_bytes(), bytes, "one message for one referral");
+        assert_eq!(
+            plain.referral_bytes(),
+            bytes,
+            "one message for one referral"
+        );
         Some(plain)
     }
 
@@ -127,9 +164,7 @@ impl<'m> Plain<'m> {
         } else {
             self.program.is_empty()
         };
-        let is_id = |id: &str| {
-            id.len() <= 128 && id.bytes().all(|byte| (b'!'..=b'~').contains(&byte))
-        };
+        let is_id = |id: &str| id.is_empty() || is_click_id(id);
         let key = match self.key {
             "" => !self.click_id.is_empty(),
             key => is_key(key, keys),
@@ -171,7 +206,8 @@ impl<'m> Plain<'m> {
         out.extend(self.captured_at.to_be_bytes());
         out.extend(self.window.to_be_bytes());
         out.push(self.source | u8::from(self.is_own_link) << 2 | self.click << 3);
-        let mut present = u8::from(!self.touch.is_empty()) | u8::from(!self.refused.is_empty()) << 1;
+        let mut present =
+            u8::from(!self.touch.is_empty()) | u8::from(!self.refused.is_empty()) << 1;
         for (bit, text) in (2..).zip(texts) {
             present |= u8::from(!text.is_empty()) << bit;
         }
@@ -182,7 +218,10 @@ impl<'m> Plain<'m> {
             out.push(text.len() as u8);
             out.extend(text.as_bytes());
         };
-        texts.into_iter().filter(|text| !text.is_empty()).for_each(&mut put);
+        texts
+            .into_iter()
+            .filter(|text| !text.is_empty())
+            .for_each(&mut put);
         out.push(self.extra.len() as u8);
         for (name, value) in &self.extra {
             for text in [name, value] {
@@ -234,6 +273,11 @@ pub fn is_key(text: &str, keys: Keys) -> bool {
         Keys::Unicode => is_printable(text) && !text.contains(' '),
     };
     is_of && !text.is_empty() && text.chars().count() <= 128 && text.len() <= 255
+}
+
+/// 1 to 128 characters of visible ASCII.
+pub fn is_click_id(text: &str) -> bool {
+    (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// A path that is kept: at most 255 bytes, begins with `/`, no blanks and no control characters.

@@ -96,7 +96,11 @@ pub fn assembled(names_program: bool, header: [u8; 2], text: &[u8]) -> Vec<u8> {
         9 => 1 + 24,
         _ => 1,
     });
-    let touch: &[u8] = if header[1] & 16 != 0 { b"touchtou" } else { b"" };
+    let touch: &[u8] = if header[1] & 16 != 0 {
+        b"touchtou"
+    } else {
+        b""
+    };
     let refused: &[u8] = if header[1] & 32 != 0 { b"hash" } else { b"" };
     let mut fields: Vec<&[u8]> = text.split(|byte| *byte == 0).collect();
     if !names_program {

@@ -13,7 +13,8 @@ use http::{Request, Response};
 use time::{Duration, OffsetDateTime};
 use tower_layer::Layer as _;
 use tower_referral::{
-    Keyring, Reason, Referral, ReferralLayer, ReferralService, Referrals, SigningKey, Source,
+    CleanUrlService, Decisions, Keyring, Reason, Referral, ReferralLayer, ReferralService,
+    Referrals, SigningKey, Source,
 };
 use tower_service::Service as _;
 
@@ -62,7 +63,12 @@ pub fn clock() -> OffsetDateTime {
 
 /// The layer around a page that answers with what it sees.
 #[derive(Clone)]
-pub struct Shop(ReferralService<Page>);
+pub enum Shop {
+    /// Whose page answers everything.
+    Plain(ReferralService<Page>),
+    /// That redirects landings to the URL without our parameters.
+    CleanUrl(ReferralService<CleanUrlService<Page>>),
+}
 
 /// The page.
 #[derive(Clone)]
@@ -92,12 +98,21 @@ impl tower_service::Service<Request<()>> for Page {
 impl Shop {
     /// A shop behind this layer. `asks_twice`: its page asks for the referrals a second time.
     pub fn new(layer: &ReferralLayer, asks_twice: bool) -> Self {
-        Self(layer.layer(Page { asks_twice }))
+        Self::Plain(layer.layer(Page { asks_twice }))
+    }
+
+    /// A shop behind this layer that redirects landings.
+    pub fn with_clean_url(layer: &ReferralLayer) -> Self {
+        let page = Page { asks_twice: false };
+        Self::CleanUrl(layer.clone().with_clean_url().layer(page))
     }
 
     /// What the page sees, and what the layer makes of the response.
     pub fn send(&self, request: Request<()>) -> Response<Referrals> {
-        let Ok(response) = now_ready(self.0.clone().call(request));
+        let Ok(response) = match self {
+            Self::Plain(service) => now_ready(service.clone().call(request)),
+            Self::CleanUrl(service) => now_ready(service.clone().call(request)),
+        };
         response
     }
 }
@@ -127,7 +142,11 @@ pub struct Expected<'a> {
 /// Is the response what the oracle expects, in all that the page sees and in every header of ours?
 pub fn assert_expected(response: &Response<Referrals>, expected: &Expected<'_>) {
     let seen = response.body();
-    let said = seen.decisions().iter();
+    let said = response
+        .extensions()
+        .get::<Decisions>()
+        .into_iter()
+        .flatten();
     let said: Vec<_> = said.map(|said| (said.program(), said.reason())).collect();
     assert_eq!(said, expected.decisions);
     let mut referrals = seen.iter();
@@ -157,7 +176,11 @@ pub fn assert_same(referral: &Referral, plain: &Plain<'_>, program: &str) {
         assert_eq!(said.is_some(), !expected.is_empty(), "{text}");
     };
     assert_eq!(referral.program(), program);
-    optional("key", referral.key().map(tower_referral::ReferralKey::as_str), plain.key);
+    optional(
+        "key",
+        referral.key().map(tower_referral::ReferralKey::as_str),
+        plain.key,
+    );
     let click_id = referral.click_id().map(tower_referral::ClickId::as_str);
     optional("click ID", click_id, plain.click_id);
     let partner_id = referral.partner_id().map(tower_referral::ClickId::as_str);
@@ -183,7 +206,11 @@ pub fn assert_same(referral: &Referral, plain: &Plain<'_>, program: &str) {
         let rest = rest.strip_prefix(plain.parameter).expect("the parameter");
         let key = rest.strip_prefix('=').expect("a value");
         let decoded = percent_encoding::percent_decode_str(key).decode_utf8();
-        let value = if plain.key.is_empty() { plain.click_id } else { plain.key };
+        let value = if plain.key.is_empty() {
+            plain.click_id
+        } else {
+            plain.key
+        };
         assert_eq!(decoded.expect("UTF-8"), value);
         assert!(!key.contains(['+', '&', '#', ' ']));
     }
