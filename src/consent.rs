@@ -20,7 +20,7 @@ pub enum Consent {
     /// The visitor refused: nothing is captured, and what is kept is forgotten.
     Denied,
     /// The visitor hasn't said yet: nothing durable is written. The handler still sees a landing's
-    /// referral, so that the page can hold a [`CarryToken`](crate::CarryToken) and hand it back
+    /// referral, so that the page can hold a [`CarryToken`](crate::carry::CarryToken) and hand it back
     /// with the consent.
     Unknown,
 }

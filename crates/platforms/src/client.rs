@@ -317,7 +317,7 @@ impl<P, T> Client<P, T> {
     }
 
     /// Returns the click service of this platform, for
-    /// [`Clicks::new`](tower_referral::Clicks::new).
+    /// [`Clicks::new`](tower_referral::click::Clicks::new).
     #[must_use]
     pub fn clicks(&self) -> ClickService<P, T>
     where
@@ -327,7 +327,7 @@ impl<P, T> Client<P, T> {
         ClickService::new(self.clone())
     }
 
-    /// Creates a click at the platform, once, for what a [`Clicks`](tower_referral::Clicks) doesn't
+    /// Creates a click at the platform, once, for what a [`Clicks`](tower_referral::click::Clicks) doesn't
     /// see: the landing in a native app, or a redirect of the shop's own.
     ///
     /// # Errors

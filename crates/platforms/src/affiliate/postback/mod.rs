@@ -28,7 +28,7 @@ use crate::{
 ///     "https://tracker.example/postback?cid={click_id}&txid={order}&payout={amount}&cur={currency}\
 ///      &sub1={sub1}&token=SECRET",
 /// )
-/// .extra_params(["sub1"]) // kept by the layer, as `Program::keep_params` says
+/// .extra_params(["sub1"]) // kept by the layer, as `Program::extra_params` says
 /// .refunds("https://tracker.example/refund?cid={click_id}&txid={order}&amount={amount}&token=SECRET")
 /// .success_if(Body::contains("success=true;"))
 /// .deduplicated_by(DeduplicatedBy::Order) // only where the tracker's documentation says so
@@ -168,7 +168,7 @@ impl Builder {
     }
 
     /// Names extra parameters that the templates have as macros: those that the layer keeps
-    /// ([`Program::keep_params`](tower_referral::Program::keep_params)), or names of metadata.
+    /// ([`Program::extra_params`](tower_referral::Program::extra_params)), or names of metadata.
     pub fn extra_params<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
         self.extra.extend(names.into_iter().map(Into::into));
         self
