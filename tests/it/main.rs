@@ -33,5 +33,6 @@ mod programs;
 mod reasons;
 mod respond;
 mod rotation;
+mod shared_cache;
 mod tower;
 mod visitor;

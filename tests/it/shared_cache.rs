@@ -5,18 +5,15 @@
 //! cache store, and nothing else. It takes every liberty that they leave: it stores responses with
 //! `Set-Cookie` (RFC 9111 section 7.3) and updates what it has stored by a 304, headers and all.
 
-mod common;
-mod random;
-
 use std::collections::HashMap;
 
-use common::{Clock, Shop, bare_get, keyring, page_visit, with_headers};
+use crate::common::{self, Clock, Shop, bare_get, keyring, page_visit, with_headers};
+use crate::mutator::Random;
 use http::header::{
     CACHE_CONTROL, COOKIE, ETAG, EXPIRES, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH,
     LAST_MODIFIED, SET_COOKIE, VARY,
 };
 use http::{Method, Request, Response, StatusCode};
-use random::Random;
 use tower::{Layer as _, Service as _, service_fn};
 use tower_referral::{Capture, Forget, SignedCookie};
 
