@@ -704,7 +704,8 @@ async fn in_a_crowd_everyone_gets_their_own_click_id_and_nobody_anothers() {
     }
     let server = FaultServer::start([Step::Read, Step::Wait, Step::Answer(echo_or_fail)]).await;
     let url = format!("http://{}", server.address());
-    let layer = layer(clicks(Platform::Partnac, &url).timeout(LONG));
+    let clicks = clicks(Platform::Partnac, &url).timeout(LONG);
+    let layer = layer(clicks.max_per_second(1000));
     let mut crowd: Vec<_> = (0..VISITORS)
         .map(|number| {
             let luck = if number % 2 == 0 { "GOOD" } else { "BAD" };
