@@ -5,7 +5,7 @@
 //! The browser goes through a wire that writes down what it sent, so that a test which says "this
 //! image earned nothing" also shows that the image was asked for. And where it says "no click", the
 //! shop has ended by then, having waited for every click of its own.
-#[path = "../servers/mod.rs"]
+#[path = "../../../../tests/servers/mod.rs"]
 mod servers;
 #[path = "../shop_process/mod.rs"]
 mod shop_process;

@@ -4,7 +4,7 @@
 #[path = "../shop_process/mod.rs"]
 mod shop_process;
 
-#[path = "../servers/mod.rs"]
+#[path = "../../../../tests/servers/mod.rs"]
 mod servers;
 
 #[path = "../../../../crates/platforms/tests/it/fault_server/mod.rs"]
