@@ -72,6 +72,7 @@ mod report_error;
 mod retries;
 mod sequence;
 mod services;
+mod signature;
 mod telemetry;
 mod transport;
 

@@ -9,7 +9,9 @@ use super::event::{Event, Link, MoneyBack, Payment, PaymentKind};
 use super::fields::{Fields, Own, amounts, money, share_of};
 use super::json::{Lenient, List, Object, Pairs, Text};
 use super::reason::Reason;
-use super::signature::{MAX_BODY, Verifier, WebhookError, common_settings, only, read_pairs};
+use super::signature::{
+    Verifier, WebhookError, check_len, common_settings, only, read_envelope, read_pairs,
+};
 use crate::ConfigError;
 
 /// Checks and reads Paddle Billing's webhooks.
@@ -48,9 +50,7 @@ impl Webhook {
     ///
     /// The webhook isn't signed by one of the secrets, not recently, or isn't an event.
     pub fn read(&self, headers: &HeaderMap, body: &[u8]) -> Result<Event, WebhookError> {
-        if body.len() > MAX_BODY {
-            return Err(WebhookError::TooLarge);
-        }
+        check_len(body)?;
         let header = only(headers, "paddle-signature")?;
         let signed = read_pairs(header, ';', "ts", "h1")?;
         let content = [signed.timestamp.as_bytes(), b":", body];
@@ -64,11 +64,7 @@ impl Webhook {
     ///
     /// The body isn't an event.
     pub fn parse(&self, body: &[u8]) -> Result<Event, WebhookError> {
-        if body.len() > MAX_BODY {
-            return Err(WebhookError::TooLarge);
-        }
-        let envelope: Envelope =
-            serde_json::from_slice(body).map_err(|_| WebhookError::Unreadable)?;
+        let envelope: Envelope = read_envelope(body)?;
         let Some(name) = envelope.event_type.text() else {
             return Err(WebhookError::Unreadable);
         };

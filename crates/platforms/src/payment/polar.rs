@@ -11,7 +11,9 @@ use super::event::{Event, Link, MoneyBack, Payment, PaymentKind, checked};
 use super::fields::{Fields, Own, amounts, money, share_of};
 use super::json::{Lenient, Object, Pairs, Text};
 use super::reason::Reason;
-use super::signature::{MAX_BODY, Signed, Verifier, WebhookError, common_settings, only};
+use super::signature::{
+    Signed, Verifier, WebhookError, check_len, common_settings, only, read_envelope,
+};
 use crate::ConfigError;
 
 /// Checks and reads Polar's webhooks.
@@ -51,9 +53,7 @@ impl Webhook {
     ///
     /// The webhook isn't signed by one of the secrets, not recently, or isn't an event.
     pub fn read(&self, headers: &HeaderMap, body: &[u8]) -> Result<Event, WebhookError> {
-        if body.len() > MAX_BODY {
-            return Err(WebhookError::TooLarge);
-        }
+        check_len(body)?;
         let id = only(headers, "webhook-id")?;
         let timestamp = only(headers, "webhook-timestamp")?;
         let signatures = only(headers, "webhook-signature")?.split(' ');
@@ -76,11 +76,7 @@ impl Webhook {
     ///
     /// The body isn't an event.
     pub fn parse(&self, body: &[u8]) -> Result<Event, WebhookError> {
-        if body.len() > MAX_BODY {
-            return Err(WebhookError::TooLarge);
-        }
-        let envelope: Envelope =
-            serde_json::from_slice(body).map_err(|_| WebhookError::Unreadable)?;
+        let envelope: Envelope = read_envelope(body)?;
         let Some(name) = envelope.name.text() else {
             return Err(WebhookError::Unreadable);
         };

@@ -1,29 +1,27 @@
-//! What the webhooks of all providers share: secrets, the tolerance of a signature's age, the clock,
-//! and the check of HMAC-SHA256 signatures in constant time.
+//! What the webhooks of all providers share: the settings, how headers say that a body is signed, and why
+//! a webhook isn't taken.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hmac::{Hmac, KeyInit, Mac};
 use http::{HeaderMap, StatusCode};
-use sha2::Sha256;
+use serde::de::DeserializeOwned;
 use time::OffsetDateTime;
 
 use crate::ConfigError;
+#[cfg(any(feature = "stripe", feature = "paddle"))]
+use crate::signature::from_hex;
+use crate::signature::{self, Recency, Secrets};
 
 /// The longest body that is read. The largest events that providers send are some 100 KiB.
-pub(super) const MAX_BODY: usize = 1 << 20;
-/// As many signatures of one header are compared. Two are sent while a secret is rolled.
-const MAX_SIGNATURES: usize = 8;
-const DEFAULT_TOLERANCE: Duration = Duration::from_secs(300);
+const MAX_BODY: usize = 1 << 20;
 
 /// Secrets, tolerance and clock of one provider's webhooks.
 #[derive(Clone)]
 pub(super) struct Verifier {
-    secrets: Vec<Hmac<Sha256>>,
-    tolerance: Duration,
-    clock: Arc<dyn Fn() -> OffsetDateTime + Send + Sync>,
+    secrets: Secrets,
+    recency: Recency,
 }
 
 /// What a request's headers say of its signature.
@@ -37,25 +35,19 @@ pub(super) struct Signed<'h> {
 impl Verifier {
     pub(super) fn new(secret: &[u8]) -> Result<Self, ConfigError> {
         let verifier = Self {
-            secrets: Vec::new(),
-            tolerance: DEFAULT_TOLERANCE,
-            clock: Arc::new(OffsetDateTime::now_utc),
+            secrets: Secrets::default(),
+            recency: Recency::default(),
         };
         verifier.with_secret(secret)
     }
 
     pub(super) fn with_secret(mut self, secret: &[u8]) -> Result<Self, ConfigError> {
-        // HMAC takes a key of any length.
-        let key = Hmac::<Sha256>::new_from_slice(secret.trim_ascii());
-        match key {
-            Ok(key) if !secret.trim_ascii().is_empty() => self.secrets.push(key),
-            _ => return Err(ConfigError::EmptyWebhookSecret),
-        }
+        self.secrets = self.secrets.with(secret.trim_ascii())?;
         Ok(self)
     }
 
     pub(super) fn with_tolerance(mut self, tolerance: Duration) -> Self {
-        self.tolerance = tolerance;
+        self.recency.tolerance = tolerance;
         self
     }
 
@@ -63,7 +55,7 @@ impl Verifier {
         mut self,
         now: impl Fn() -> OffsetDateTime + Send + Sync + 'static,
     ) -> Self {
-        self.clock = Arc::new(now);
+        self.recency.clock = Arc::new(now);
         self
     }
 
@@ -74,24 +66,14 @@ impl Verifier {
         signed: &Signed<'_>,
         content: &[&[u8]],
     ) -> Result<(), WebhookError> {
-        let is_signed = self.secrets.iter().any(|key| {
-            let mut mac = key.clone();
-            content.iter().for_each(|part| mac.update(part));
-            let mut signatures = signed.signatures.iter().take(MAX_SIGNATURES);
-            signatures.any(|signature| mac.clone().verify_slice(signature).is_ok())
-        });
-        if !is_signed {
+        if !self.secrets.have_signed(content, &signed.signatures) {
             return Err(WebhookError::BadSignature);
         }
-        let now = (self.clock)().unix_timestamp();
-        let age = match signed.timestamp.parse::<i64>() {
-            Ok(timestamp) => now.abs_diff(timestamp),
-            Err(_) => return Err(WebhookError::BadSignature),
-        };
-        if age > self.tolerance.as_secs() {
-            return Err(WebhookError::Expired);
+        match signed.timestamp.parse() {
+            Ok(timestamp) if self.recency.accepts(timestamp) => Ok(()),
+            Ok(_) => Err(WebhookError::Expired),
+            Err(_) => Err(WebhookError::BadSignature),
         }
-        Ok(())
     }
 }
 
@@ -99,7 +81,7 @@ impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Verifier")
             .field("secrets", &self.secrets.len())
-            .field("tolerance", &self.tolerance)
+            .field("tolerance", &self.recency.tolerance)
             .finish_non_exhaustive()
     }
 }
@@ -146,11 +128,22 @@ pub(super) use common_settings;
 
 /// Returns the only value of a header.
 pub(super) fn only<'h>(headers: &'h HeaderMap, name: &str) -> Result<&'h str, WebhookError> {
-    let mut values = headers.get_all(name).iter();
-    match (values.next(), values.next()) {
-        (Some(value), None) => value.to_str().map_err(|_| WebhookError::Unsigned),
-        _ => Err(WebhookError::Unsigned),
+    let value = signature::only(headers, name).and_then(|value| value.to_str().ok());
+    value.ok_or(WebhookError::Unsigned)
+}
+
+/// Refuses a body that is longer than any event is, before anything looks at it.
+pub(super) fn check_len(body: &[u8]) -> Result<(), WebhookError> {
+    if body.len() > MAX_BODY {
+        return Err(WebhookError::TooLarge);
     }
+    Ok(())
+}
+
+/// Reads a body as an event's envelope.
+pub(super) fn read_envelope<T: DeserializeOwned>(body: &[u8]) -> Result<T, WebhookError> {
+    check_len(body)?;
+    serde_json::from_slice(body).map_err(|_| WebhookError::Unreadable)
 }
 
 /// Reads `NAME=VALUE` pairs of a header: the timestamp, and the signatures as lower-case hex.
@@ -168,7 +161,9 @@ pub(super) fn read_pairs<'h>(
             Some((name, value)) if name == timestamp_name && timestamp.is_none() => {
                 timestamp = Some(value);
             }
-            Some((name, value)) if name == signature_name => signatures.extend(from_hex(value)),
+            Some((name, value)) if name == signature_name => {
+                signatures.extend(from_hex(value.as_bytes()));
+            }
             _ => {}
         }
     }
@@ -180,17 +175,6 @@ pub(super) fn read_pairs<'h>(
         timestamp,
         signatures,
     })
-}
-
-#[cfg(any(feature = "stripe", feature = "paddle"))]
-fn from_hex(text: &str) -> Option<[u8; 32]> {
-    let text: &[u8; 64] = text.as_bytes().try_into().ok()?;
-    let mut bytes = [0; 32];
-    for (byte, digits) in bytes.iter_mut().zip(text.chunks_exact(2)) {
-        let digit = |at: usize| char::from(digits[at]).to_digit(16);
-        *byte = u8::try_from(digit(0)? * 16 + digit(1)?).ok()?;
-    }
-    Some(bytes)
 }
 
 /// Why a webhook isn't taken. Nothing of it was looked at: answer with [`status`](Self::status).

@@ -2,12 +2,11 @@
 
 use std::fmt;
 
-use hmac::{Hmac, KeyInit, Mac};
 use http::HeaderMap;
 use serde_json::Value;
-use sha2::Sha256;
 
 use crate::ConfigError;
+use crate::signature::{Secrets, SignatureProblem};
 
 /// Reads Dub's webhooks, which are signed with the webhook's own secret in `Dub-Signature`.
 ///
@@ -27,7 +26,7 @@ use crate::ConfigError;
 /// ```
 #[derive(Clone)]
 pub struct Webhooks {
-    secret: Box<[u8]>,
+    secrets: Secrets,
 }
 
 impl Webhooks {
@@ -37,11 +36,9 @@ impl Webhooks {
     ///
     /// The secret is empty: anybody could sign with that.
     pub fn new(secret: impl AsRef<[u8]>) -> Result<Self, ConfigError> {
-        let secret: Box<[u8]> = secret.as_ref().into();
-        if secret.is_empty() {
-            return Err(ConfigError::EmptyWebhookSecret);
-        }
-        Ok(Self { secret })
+        Ok(Self {
+            secrets: Secrets::new(secret.as_ref())?,
+        })
     }
 
     /// Reads a webhook. `body` is the raw body, byte for byte as it came: JSON that was read and
@@ -54,35 +51,9 @@ impl Webhooks {
     ///
     /// The webhook isn't signed with this secret, or isn't an event.
     pub fn read(&self, headers: &HeaderMap, body: &[u8]) -> Result<Event, InvalidWebhook> {
-        let mut signatures = headers.get_all("dub-signature").iter();
-        let (Some(signature), None) = (signatures.next(), signatures.next()) else {
-            return Err(InvalidWebhook::Unsigned);
-        };
-        let signature = hex(signature.as_bytes()).ok_or(InvalidWebhook::BadSignature)?;
-        // HMAC takes a key of any length.
-        let mac = Hmac::<Sha256>::new_from_slice(&self.secret);
-        let mac = mac.map(|mac| mac.chain_update(body));
-        if mac.is_ok_and(|mac| mac.verify_slice(&signature).is_ok()) {
-            Event::read(body).ok_or(InvalidWebhook::Unreadable)
-        } else {
-            Err(InvalidWebhook::BadSignature)
-        }
+        self.secrets.check_hex(headers, "dub-signature", body)?;
+        Event::read(body).ok_or(InvalidWebhook::Unreadable)
     }
-}
-
-/// Returns the 32 bytes of a signature in lower-case hex.
-fn hex(text: &[u8]) -> Option<[u8; 32]> {
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    };
-    let text = <[u8; 64]>::try_from(text).ok()?;
-    let mut bytes = [0; 32];
-    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
-    }
-    Some(bytes)
 }
 
 impl fmt::Debug for Webhooks {
@@ -155,6 +126,15 @@ pub enum InvalidWebhook {
     BadSignature,
     /// It is signed, and isn't an event.
     Unreadable,
+}
+
+impl From<SignatureProblem> for InvalidWebhook {
+    fn from(problem: SignatureProblem) -> Self {
+        match problem {
+            SignatureProblem::Unsigned => Self::Unsigned,
+            SignatureProblem::Wrong => Self::BadSignature,
+        }
+    }
 }
 
 impl fmt::Display for InvalidWebhook {

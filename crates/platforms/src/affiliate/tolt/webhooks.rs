@@ -7,20 +7,16 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hmac::{Hmac, KeyInit, Mac};
 use http::HeaderMap;
 use serde_json::Value;
-use sha2::Sha256;
 use time::OffsetDateTime;
 
 use crate::ConfigError;
+use crate::signature::{self, MAX_SIGNATURES, Recency, Secrets};
 
-/// As many signatures of one header are compared. Two are sent while a secret is replaced.
-const MAX_SIGNATURES: usize = 8;
 const INVALID: ConfigError = ConfigError::InvalidSetting {
     name: "webhook secret",
 };
-const DEFAULT_TOLERANCE: Duration = Duration::from_secs(300);
 
 /// Reads Tolt's webhooks, which are signed with the endpoint's own secret (`whsec_…`).
 ///
@@ -40,9 +36,8 @@ const DEFAULT_TOLERANCE: Duration = Duration::from_secs(300);
 /// ```
 #[derive(Clone)]
 pub struct Webhooks {
-    secrets: Vec<Hmac<Sha256>>,
-    tolerance: Duration,
-    clock: Arc<dyn Fn() -> OffsetDateTime + Send + Sync>,
+    secrets: Secrets,
+    recency: Recency,
 }
 
 impl Webhooks {
@@ -53,9 +48,8 @@ impl Webhooks {
     /// The secret is empty, or isn't Base64 after `whsec_`.
     pub fn new(secret: impl AsRef<str>) -> Result<Self, ConfigError> {
         let webhooks = Self {
-            secrets: Vec::new(),
-            tolerance: DEFAULT_TOLERANCE,
-            clock: Arc::new(OffsetDateTime::now_utc),
+            secrets: Secrets::default(),
+            recency: Recency::default(),
         };
         webhooks.with_secret(secret)
     }
@@ -73,24 +67,21 @@ impl Webhooks {
         }
         let secret = STANDARD.decode(secret);
         let secret = secret.map_err(|_| INVALID)?;
-        // HMAC takes a key of any length.
-        let key = Hmac::<Sha256>::new_from_slice(&secret);
-        let key = key.map_err(|_| INVALID)?;
-        self.secrets.push(key);
+        self.secrets = self.secrets.with(&secret)?;
         Ok(self)
     }
 
     /// Sets how old a webhook may be, or how far in the future; 5 minutes by default.
     #[must_use]
     pub fn with_tolerance(mut self, tolerance: Duration) -> Self {
-        self.tolerance = tolerance;
+        self.recency.tolerance = tolerance;
         self
     }
 
     /// Sets the clock; the system's by default.
     #[must_use]
     pub fn with_clock(mut self, now: impl Fn() -> OffsetDateTime + Send + Sync + 'static) -> Self {
-        self.clock = Arc::new(now);
+        self.recency.clock = Arc::new(now);
         self
     }
 
@@ -108,47 +99,34 @@ impl Webhooks {
         } else {
             "svix"
         };
-        let header = |name| only(headers, &format!("{prefix}-{name}"));
+        let header = |name| {
+            let value = signature::only(headers, &format!("{prefix}-{name}"));
+            let text = value.and_then(|value| value.to_str().ok());
+            text.ok_or(InvalidWebhook::Unsigned)
+        };
         let (id, timestamp) = (header("id")?, header("timestamp")?);
         let signatures = header("signature")?.split(' ');
         let signatures = signatures.filter_map(|signature| signature.strip_prefix("v1,"));
-        let signatures: Vec<_> = signatures.take(MAX_SIGNATURES).collect();
-        let is_signed = self.secrets.iter().any(|key| {
-            let mut mac = key.clone();
-            for part in [id.as_bytes(), b".", timestamp.as_bytes(), b".", body] {
-                mac.update(part);
-            }
-            let mut decoded = signatures
-                .iter()
-                .filter_map(|text| STANDARD.decode(text).ok());
-            decoded.any(|signature| mac.clone().verify_slice(&signature).is_ok())
-        });
-        if !is_signed {
+        let signatures = signatures.take(MAX_SIGNATURES);
+        let signatures: Vec<_> = signatures
+            .filter_map(|text| STANDARD.decode(text).ok())
+            .collect();
+        let content = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body];
+        if !self.secrets.have_signed(&content, &signatures) {
             return Err(InvalidWebhook::BadSignature);
         }
-        let now = (self.clock)().unix_timestamp();
-        let sent = timestamp.parse::<i64>();
-        let age = sent.map_or(u64::MAX, |sent| now.abs_diff(sent));
-        if age > self.tolerance.as_secs() {
+        let sent = timestamp.parse();
+        if !sent.is_ok_and(|sent| self.recency.accepts(sent)) {
             return Err(InvalidWebhook::NotRecent);
         }
         Event::read(id, body).ok_or(InvalidWebhook::Unreadable)
     }
 }
 
-/// Returns the only value of a header.
-fn only<'h>(headers: &'h HeaderMap, name: &str) -> Result<&'h str, InvalidWebhook> {
-    let mut values = headers.get_all(name).iter();
-    match (values.next(), values.next()) {
-        (Some(value), None) => value.to_str().map_err(|_| InvalidWebhook::Unsigned),
-        _ => Err(InvalidWebhook::Unsigned),
-    }
-}
-
 impl fmt::Debug for Webhooks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Webhooks")
-            .field("tolerance", &self.tolerance)
+            .field("tolerance", &self.recency.tolerance)
             .finish_non_exhaustive()
     }
 }

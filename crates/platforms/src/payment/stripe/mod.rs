@@ -15,7 +15,7 @@ use crate::payment::fields::{Fields, Own, amounts, money, share_of};
 use crate::payment::json::{Lenient, List, Object};
 use crate::payment::reason::Reason;
 use crate::payment::signature::{
-    MAX_BODY, Verifier, WebhookError, common_settings, only, read_pairs,
+    Verifier, WebhookError, check_len, common_settings, only, read_envelope, read_pairs,
 };
 
 /// Checks and reads Stripe's webhooks.
@@ -110,9 +110,7 @@ impl Webhook {
     ///
     /// The webhook isn't signed by one of the secrets, not recently, or isn't an event.
     pub fn read(&self, headers: &HeaderMap, body: &[u8]) -> Result<Event, WebhookError> {
-        if body.len() > MAX_BODY {
-            return Err(WebhookError::TooLarge);
-        }
+        check_len(body)?;
         let header = only(headers, "stripe-signature")?;
         let signed = read_pairs(header, ',', "t", "v1")?;
         let content = [signed.timestamp.as_bytes(), b".", body];
@@ -126,11 +124,7 @@ impl Webhook {
     ///
     /// The body isn't an event.
     pub fn parse(&self, body: &[u8]) -> Result<Event, WebhookError> {
-        if body.len() > MAX_BODY {
-            return Err(WebhookError::TooLarge);
-        }
-        let envelope: Envelope =
-            serde_json::from_slice(body).map_err(|_| WebhookError::Unreadable)?;
+        let envelope: Envelope = read_envelope(body)?;
         let Some(name) = envelope.name.text() else {
             return Err(WebhookError::Unreadable);
         };
