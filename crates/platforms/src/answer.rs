@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use crate::json::{self, Span, pick};
-use crate::{Error, PlatformId, redact};
+use crate::{Error, Message, PlatformId, redact};
 
 /// A platform's answer: everything of a response that matters.
 ///
@@ -327,7 +327,7 @@ impl Answer {
             }
             None => String::from_utf8_lossy(&self.body),
         };
-        Message(redact::clean(&text, &self.secrets))
+        Message::new(redact::clean(&text, &self.secrets))
     }
 }
 
@@ -454,25 +454,5 @@ impl fmt::Debug for Answer {
             .field("status", &self.status)
             .field("body_len", &self.body.len())
             .finish_non_exhaustive()
-    }
-}
-
-/// A platform's own words: at most 500 printable characters, without what was sent (API key,
-/// referral key, click ID, all that came from the customer) and without e-mail addresses. For
-/// people rather than for logs: `Debug` hides it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Message(String);
-
-impl Message {
-    /// Returns the words.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Message {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Message({} bytes)", self.0.len())
     }
 }

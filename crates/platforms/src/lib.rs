@@ -55,6 +55,7 @@ mod api;
 mod batches;
 mod boxed;
 mod client;
+mod config_error;
 mod delivery;
 mod endpoint;
 mod error;
@@ -63,18 +64,21 @@ pub mod guide;
 mod https;
 mod json;
 mod listed;
+mod message;
 mod money;
 mod pages;
 pub mod payment;
 mod redact;
 mod report;
 mod report_error;
+mod report_request;
 mod retries;
 mod sequence;
 mod services;
 mod signature;
 mod telemetry;
 mod transport;
+mod unsupported;
 
 pub use self::advice::Advice;
 pub use self::affiliate::affonso::Affonso;
@@ -89,16 +93,18 @@ pub use self::affiliate::postback::Postback;
 pub use self::affiliate::tapfiliate::Tapfiliate;
 #[cfg(feature = "tolt")]
 pub use self::affiliate::tolt::Tolt;
-pub use self::answer::{Answer, Message, Refusal};
-pub use self::api::{Batch, ClickApi, CreatedClick, Repeat, ReportApi, Step, Unsupported};
-pub use self::client::{Client, ReportRequest};
+pub use self::answer::{Answer, Refusal};
+pub use self::api::{Batch, ClickApi, CreatedClick, Repeat, ReportApi, Step};
+pub use self::client::Client;
+pub use self::config_error::ConfigError;
 pub use self::delivery::{
     Delivery, DeliveryOutcome, DeliveryState, DeliveryStore, Failure, deliver,
 };
-pub use self::error::{ConfigError, Error};
+pub use self::error::Error;
 #[cfg(feature = "https")]
 pub use self::https::Https;
 pub use self::listed::ListedConversion;
+pub use self::message::Message;
 pub use self::money::{InvalidMoney, Money};
 pub use self::pages::Pages;
 pub use self::report::{
@@ -106,6 +112,8 @@ pub use self::report::{
     Receipt, Refund, RefundReversal, Report, Sale, SaleUpdate, SignUp,
 };
 pub use self::report_error::ReportError;
+pub use self::report_request::ReportRequest;
 pub use self::retries::Retries;
 pub use self::services::{ClickService, ReportService};
 pub use self::transport::{NotSent, Transport};
+pub use self::unsupported::Unsupported;

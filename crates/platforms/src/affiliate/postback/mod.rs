@@ -2,15 +2,16 @@
 //! called once for each sale, sign-up or refund.
 
 mod macros;
+mod problem;
 mod rules;
 mod template;
 
 use std::fmt;
 
 use self::macros::{Kind, Macro, click_id};
+pub use self::problem::Problem;
 pub use self::rules::Body;
 use self::rules::Rules;
-pub use self::template::Problem;
 use self::template::{Template, is_name, shown};
 use crate::{
     Answer, ConfigError, Error, Outcome, PlatformId, PlatformIds, Receipt, Report, ReportApi, Step,
