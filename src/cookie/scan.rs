@@ -158,8 +158,9 @@ impl CookieCodec {
         if others.is_empty() {
             return Ok(kept);
         }
-        others.extend(kept);
-        Ok(program.attribution.pick(others, |it| it))
+        // Of two that were captured at once, the first one came first.
+        let valid = kept.into_iter().chain(others).collect();
+        Ok(program.attribution.pick(valid, |it| it))
     }
 
     /// Verifies the cookies of a program where referrals are kept on the server.

@@ -388,6 +388,15 @@ fn attribution_picks_among_several_valid_cookies_whatever_their_order() {
         );
     }
 
+    // Of those that were captured at once, the first in the line came first.
+    let three = ["X", "Y", "Z"].map(|key| {
+        let sealed = last.sealed(&format!("/?aff={key}"));
+        format!("{COOKIE_NAME}={sealed}")
+    });
+    let line = three.join("; ");
+    assert_eq!(found(&first, &line).0.as_deref(), Some("X"));
+    assert_eq!(found(&last, &line).0.as_deref(), Some("Z"));
+
     // The same key twice: the clock stays at the first.
     let early = last.clock.now();
     let one = last.sealed("/?aff=SAME");
