@@ -15,6 +15,8 @@ mod answers;
 #[cfg(feature = "awin")]
 mod awin;
 mod cases;
+#[cfg(feature = "metrics")]
+mod counters;
 mod delivery;
 #[cfg(any(feature = "awin", feature = "firstpromoter", feature = "tolt"))]
 mod documented;
