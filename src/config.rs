@@ -44,6 +44,8 @@ pub(crate) struct Config {
     pub(crate) has_fallback: bool,
     /// There is something to do about a request without a parameter or a cookie of ours.
     pub(crate) looks_at_all: bool,
+    /// A request is asked for the visitor's consent.
+    pub(crate) asks_consent: bool,
 }
 
 impl Config {
@@ -61,7 +63,11 @@ impl Config {
         self.skip.as_ref().is_some_and(|skip| skip(request))
     }
 
+    #[inline]
     pub(crate) fn permissions(&self, request: RequestRef<'_>) -> Permissions {
+        if !self.asks_consent {
+            return Permissions::GRANTED;
+        }
         let own = self.programs.iter().enumerate();
         let own = own.filter_map(|(index, program)| Some((index, program.consent.as_ref()?)));
         Permissions::read(&self.consent, own, request)

@@ -100,12 +100,12 @@ impl Exchange {
     }
 
     /// Creates the exchange of a request that has nothing of ours.
-    pub(crate) fn empty(config: Arc<Config>) -> Self {
+    pub(crate) fn empty(config: Arc<Config>, permissions: Permissions) -> Self {
         Self {
             now: config.now(),
             config,
             cookies: FoundCookies::None,
-            permissions: Permissions::GRANTED,
+            permissions,
             inbound: None,
             has_parameter: false,
             is_skipped: false,

@@ -14,6 +14,7 @@ use pin_project_lite::pin_project;
 use crate::click::request::BoxFuture;
 use crate::commands::HandlerCommands;
 use crate::config::Config;
+use crate::consent::Permissions;
 use crate::exchange::Exchange;
 use crate::outgoing::Outgoing;
 
@@ -35,7 +36,10 @@ enum Stage<T> {
     /// The response passes: an outer layer handles it.
     PassThrough,
     /// The request had nothing of ours, but its handler may ask for something.
-    Watching(Arc<Config>),
+    Watching {
+        config: Arc<Config>,
+        permissions: Permissions,
+    },
     /// The request had something of ours.
     Exchanging {
         exchange: Arc<Exchange>,
@@ -58,8 +62,11 @@ impl<F: Future> ResponseFuture<F> {
     }
 
     #[inline]
-    pub(crate) fn watching(inner: F, config: Arc<Config>) -> Self {
-        let stage = Stage::Watching(config);
+    pub(crate) fn watching(inner: F, config: Arc<Config>, permissions: Permissions) -> Self {
+        let stage = Stage::Watching {
+            config,
+            permissions,
+        };
         Self { inner, stage }
     }
 
@@ -93,7 +100,7 @@ where
                     *resolving = None;
                 }
             }
-            Stage::Watching(_) | Stage::Done => {}
+            Stage::Watching { .. } | Stage::Done => {}
         }
         // Left as it is, because nearly always it is also the answer.
         let mut polled = this.inner.poll(cx);
@@ -105,8 +112,11 @@ where
         }
         let mut commands = HandlerCommands::take(response.extensions_mut());
         let exchange = match this.stage {
-            Stage::Watching(config) if !commands.is_empty() => {
-                Arc::new(Exchange::empty(Arc::clone(config)))
+            Stage::Watching {
+                config,
+                permissions,
+            } if !commands.is_empty() => {
+                Arc::new(Exchange::empty(Arc::clone(config), permissions.clone()))
             }
             Stage::Exchanging { exchange, .. } => {
                 let mut given = exchange.take_commands();

@@ -71,8 +71,9 @@ where
         if !has_ours && !config.looks_at_all && view.method().is_safe() {
             // Nearly all traffic.
             let config = Arc::clone(config);
+            let permissions = config.permissions(view);
             Exchange::mark_nothing(request.extensions_mut());
-            return ResponseFuture::watching(self.inner.call(request), config);
+            return ResponseFuture::watching(self.inner.call(request), config, permissions);
         }
         let exchange = Exchange::begin(config, view, cookies, query);
         request.extensions_mut().insert(Arc::clone(&exchange));
