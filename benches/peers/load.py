@@ -160,11 +160,11 @@ def main():
     arguments.add_argument("--write", metavar="FILE", help="where the report goes, beside the screen")
     arguments = arguments.parse_args()
     loopback.need_wrk()
-    build = ["cargo", "build", "--profile", arguments.profile, "--all-features", "--example", "storefront"]
+    build = ["cargo", "build", "--profile", arguments.profile, "--locked", "--package", "storefront"]
     subprocess.run(build, check=True, cwd=ROOT)
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     folder = "debug" if arguments.profile == "dev" else arguments.profile
-    program = target / folder / "examples/storefront"
+    program = target / folder / "storefront"
 
     shops = [Shop(program, "with the layer"), Shop(program, "without it", "--without-layer")]
     try:
