@@ -66,18 +66,29 @@ pub const SCHEMA_VERSION: [&str; 2] = [
     "INSERT INTO referral_outbox_schema (only_row, version) VALUES (1, $1) ON CONFLICT (only_row) DO UPDATE SET version = excluded.version",
 ];
 
+/// A statement that enqueues. A report that is there already gives way to one that brings the credit which
+/// it lacks, in both databases alike.
+macro_rules! enqueue {
+    ($insert:literal) => {
+        concat!(
+            include_str!($insert),
+            include_str!("backend/on_conflict.sql")
+        )
+    };
+}
+
 /// Enqueues one report in PostgreSQL. Its parameter is the report's JSON, as text.
-pub const POSTGRES_ENQUEUE: &str = include_str!("backend/postgres/enqueue.sql");
+pub const POSTGRES_ENQUEUE: &str = enqueue!("backend/postgres/enqueue.sql");
 
 /// Enqueues several reports in PostgreSQL. Its parameter is a JSON array of reports with different
 /// IDs, as text.
-pub const POSTGRES_ENQUEUE_ALL: &str = include_str!("backend/postgres/enqueue_all.sql");
+pub const POSTGRES_ENQUEUE_ALL: &str = enqueue!("backend/postgres/enqueue_all.sql");
 
 /// Enqueues one report in SQLite. Its parameter is the report's JSON, as text.
-pub const SQLITE_ENQUEUE: &str = include_str!("backend/sqlite/enqueue.sql");
+pub const SQLITE_ENQUEUE: &str = enqueue!("backend/sqlite/enqueue.sql");
 
 /// Enqueues several reports in SQLite. Its parameter is a JSON array of reports, as text.
-pub const SQLITE_ENQUEUE_ALL: &str = include_str!("backend/sqlite/enqueue_all.sql");
+pub const SQLITE_ENQUEUE_ALL: &str = enqueue!("backend/sqlite/enqueue_all.sql");
 
 /// Writes a report as the JSON that the statements take.
 ///

@@ -62,16 +62,16 @@ macro_rules! entry {
     }};
 }
 
-/// What both databases do in the same words. The statements are looked for in the folder of the file
-/// that calls this.
+/// What both databases do in the same words. The statements that enqueue are public, and given; the others
+/// are looked for in the folder of the file that calls this.
 macro_rules! shared_operations {
-    () => {
+    ($enqueue:expr, $enqueue_all:expr) => {
         fn enqueue<'c, E: Executor<'c, Database = Self> + 'c>(
             executor: E,
             report: String,
         ) -> BoxFuture<'c, Result<Enqueued, Error>> {
             Box::pin(async move {
-                let row = sqlx::query::<Self>(include_str!("enqueue.sql"))
+                let row = sqlx::query::<Self>($enqueue)
                     .bind(report)
                     .fetch_optional(executor)
                     .await?;
@@ -86,7 +86,7 @@ macro_rules! shared_operations {
             reports: String,
         ) -> BoxFuture<'c, Result<Changed, Error>> {
             Box::pin(async move {
-                let rows = sqlx::query::<Self>(include_str!("enqueue_all.sql"))
+                let rows = sqlx::query::<Self>($enqueue_all)
                     .bind(reports)
                     .fetch_all(executor)
                     .await?;

@@ -32,7 +32,7 @@ async fn durable(pool: &Pool<Sqlite>) -> Result<PoolConnection<Sqlite>, Error> {
 }
 
 impl Operations for Sqlite {
-    shared_operations!();
+    shared_operations!(crate::sql::SQLITE_ENQUEUE, crate::sql::SQLITE_ENQUEUE_ALL);
 
     fn clock(offset: i64) -> i64 {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
