@@ -10,7 +10,8 @@ use crate::affiliate::postback::Problem;
 pub enum ConfigError {
     /// A platform's API key is empty or can't stand in a header. It isn't shown.
     InvalidApiKey,
-    /// A platform's base URL is neither `https` nor plain `http` to this machine.
+    /// A platform's base URL is neither `https` nor plain `http` to this machine, nor allowed to be
+    /// [plain](crate::BaseUrl::plain_http).
     InvalidPlatformUrl {
         /// The URL.
         url: String,
@@ -48,7 +49,8 @@ impl fmt::Display for ConfigError {
             Self::InvalidPlatformUrl { url } => write!(
                 f,
                 "`{url}` can't be a platform's base URL: use https, or http on this machine \
-                 (127.0.0.1), so that the API key never crosses a network in the clear"
+                 (127.0.0.1), so that the API key never crosses a network in the clear; for a \
+                 stand-in on another machine or in another container, `BaseUrl::plain_http`"
             ),
             Self::EmptyWebhookSecret => f.write_str(
                 "the secret of the webhooks is empty, and anybody could sign with that: copy it \

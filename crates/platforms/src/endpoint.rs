@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue, Method, Request, Uri};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 
-use crate::ConfigError;
+use crate::{BaseUrl, ConfigError};
 
 /// All but the unreserved characters (RFC 3986 section 2.3) are encoded: an ID as one segment of a
 /// path, or as a value in a query.
@@ -58,13 +58,12 @@ impl Endpoint {
         })
     }
 
-    pub(crate) fn with_base_url(mut self, url: &str) -> Result<Self, ConfigError> {
-        if !is_platform_url(url) {
-            return Err(ConfigError::InvalidPlatformUrl {
-                url: url.to_owned(),
-            });
-        }
-        self.base_url = url.trim_end_matches('/').to_owned();
+    pub(crate) fn with_base_url<U>(mut self, url: U) -> Result<Self, ConfigError>
+    where
+        U: TryInto<BaseUrl>,
+        ConfigError: From<U::Error>,
+    {
+        url.try_into()?.as_str().clone_into(&mut self.base_url);
         Ok(self)
     }
 
@@ -151,30 +150,4 @@ impl fmt::Debug for Endpoint {
             .field("base_url", &self.base_url)
             .finish_non_exhaustive()
     }
-}
-
-/// `https`, or plain `http` to this very machine: an API key must not cross a network in the clear.
-pub(crate) fn is_platform_url(url: &str) -> bool {
-    let Ok(uri) = url.parse::<Uri>() else {
-        return false;
-    };
-    let host = uri.host().unwrap_or_default();
-    // Neither a port out of range, which would become the default one, nor a user's name.
-    let authority = match uri.port_u16() {
-        Some(port) => format!("{host}:{port}"),
-        None => host.to_owned(),
-    };
-    let is_plain =
-        uri.authority().is_some_and(|given| *given == *authority) && !url.contains(['?', '#']);
-    let is_safe = match uri.scheme_str() {
-        Some("https") => !host.is_empty(),
-        Some("http") => is_this_machine(host),
-        _ => false,
-    };
-    is_safe && is_plain
-}
-
-fn is_this_machine(host: &str) -> bool {
-    let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
-    host == "localhost" || address.is_ok_and(|ip| ip.is_loopback())
 }

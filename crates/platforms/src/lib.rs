@@ -3,8 +3,8 @@
 //!
 //! | | clicks | [`SignUp`] | [`Sale`] | whole [`Refund`] | partial [`Refund`] |
 //! |---|---|---|---|---|---|
-//! | [`Affonso`] | yes | yes, with a click that is made where none came | once for each order | yes, its amount is needed | yes |
-//! | [`Dub`] | from its own short links only | a lead, with a click ID only | once for each order | yes | yes; duplicates not detected unless it says what is [left](Refund::left) |
+//! | `Affonso` | yes | yes, with a click that is made where none came | once for each order | yes, its amount is needed | yes |
+//! | `Dub` | from its own short links only | a lead, with a click ID only | once for each order | yes | yes; duplicates not detected unless it says what is [left](Refund::left) |
 //! | [`Partnac`] | yes | a conversion `lead` | a conversion `sale` or `subscription`, once for each order | yes | yes |
 //! | [`Partnero`] (affiliate) | from its own script only | with a referral only | yes, duplicates not detected | yes | once the parts make the whole, or by a smaller sale |
 //! | [`PartneroFriends`] (refer-a-friend) | from its own script only | always | yes, duplicates not detected | yes | as an affiliate program |
@@ -34,9 +34,23 @@
 //! # }
 //! ```
 //!
+//! Which parameters of a landing carry a platform's key and click ID is in constants beside its client
+//! (Partnac's are your own choice):
+//!
+//! ```
+//! # #[cfg(feature = "dub")] {
+//! use tower_referral::Program;
+//! use tower_referral_platforms::affiliate::dub;
+//!
+//! let program = Program::new("partners").params(dub::PARAMS).click_params(dub::CLICK_PARAMS);
+//! # }
+//! ```
+//!
 //! | feature | what it adds |
 //! |---|---|
+//! | `affonso` | `Affonso` |
 //! | `awin` | `Awin` |
+//! | `dub` | `Dub` |
 //! | `firstpromoter` | `FirstPromoter` |
 //! | `https` | `Https`, the ready-made transport |
 //! | `metrics` | counts reports through the `metrics` facade |
@@ -52,6 +66,7 @@ mod advice;
 pub mod affiliate;
 mod answer;
 mod api;
+mod base_url;
 mod batches;
 mod boxed;
 mod client;
@@ -81,9 +96,11 @@ mod transport;
 mod unsupported;
 
 pub use self::advice::Advice;
+#[cfg(feature = "affonso")]
 pub use self::affiliate::affonso::Affonso;
 #[cfg(feature = "awin")]
 pub use self::affiliate::awin::Awin;
+#[cfg(feature = "dub")]
 pub use self::affiliate::dub::Dub;
 #[cfg(feature = "firstpromoter")]
 pub use self::affiliate::firstpromoter::FirstPromoter;
@@ -95,6 +112,7 @@ pub use self::affiliate::tapfiliate::Tapfiliate;
 pub use self::affiliate::tolt::Tolt;
 pub use self::answer::{Answer, Refusal};
 pub use self::api::{Batch, ClickApi, CreatedClick, Repeat, ReportApi, Step};
+pub use self::base_url::BaseUrl;
 pub use self::client::Client;
 pub use self::config_error::ConfigError;
 pub use self::delivery::{

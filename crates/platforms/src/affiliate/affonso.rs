@@ -11,8 +11,8 @@ use tower_referral::{ClickId, ReferralKey};
 use crate::endpoint::{Endpoint, encoded};
 use crate::json::Number;
 use crate::{
-    Answer, ClickApi, ConfigError, CreatedClick, Error, Outcome, PlatformId, PlatformIds, Receipt,
-    Refund, Repeat, Report, ReportApi, Sale, SignUp, Step, Unsupported,
+    Answer, BaseUrl, ClickApi, ConfigError, CreatedClick, Error, Outcome, PlatformId, PlatformIds,
+    Receipt, Refund, Repeat, Report, ReportApi, Sale, SignUp, Step, Unsupported,
 };
 
 /// The landing parameters with the partner's tracking ID: Affonso's own one, and two that programs
@@ -90,9 +90,13 @@ impl Affonso {
     ///
     /// # Errors
     ///
-    /// The URL isn't `https`, nor plain `http` to this machine.
-    pub fn base_url(self, url: impl AsRef<str>) -> Result<Self, ConfigError> {
-        let endpoint = self.endpoint.with_base_url(url.as_ref())?;
+    /// The text isn't a [`BaseUrl`]: neither `https`, nor plain `http` to this machine.
+    pub fn base_url<U>(self, url: U) -> Result<Self, ConfigError>
+    where
+        U: TryInto<BaseUrl>,
+        ConfigError: From<U::Error>,
+    {
+        let endpoint = self.endpoint.with_base_url(url)?;
         Ok(Self { endpoint, ..self })
     }
 

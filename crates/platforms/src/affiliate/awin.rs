@@ -14,7 +14,7 @@ use tower_referral::ClickId;
 use crate::endpoint::{Endpoint, encoded};
 use crate::json::{self, Number, pick};
 use crate::{
-    Answer, Batch, ConfigError, Error, Outcome, PlatformIds, Receipt, Report, ReportApi,
+    Answer, BaseUrl, Batch, ConfigError, Error, Outcome, PlatformIds, Receipt, Report, ReportApi,
     ReportRequest, Sale, Step, Unsupported,
 };
 
@@ -97,9 +97,13 @@ impl Awin {
     ///
     /// # Errors
     ///
-    /// The URL isn't `https`, nor plain `http` to this machine.
-    pub fn base_url(self, url: impl AsRef<str>) -> Result<Self, ConfigError> {
-        let endpoint = self.endpoint.with_base_url(url.as_ref())?;
+    /// The text isn't a [`BaseUrl`]: neither `https`, nor plain `http` to this machine.
+    pub fn base_url<U>(self, url: U) -> Result<Self, ConfigError>
+    where
+        U: TryInto<BaseUrl>,
+        ConfigError: From<U::Error>,
+    {
+        let endpoint = self.endpoint.with_base_url(url)?;
         Ok(Self { endpoint, ..self })
     }
 

@@ -15,8 +15,8 @@ use tower_referral::{ClickId, ReferralKey};
 use crate::endpoint::Endpoint;
 use crate::json::{self, pick};
 use crate::{
-    Answer, Cancellation, ConfigError, Error, Money, Outcome, PlatformId, PlatformIds, Receipt,
-    Refund, Report, ReportApi, Sale, SignUp, Step, Unsupported,
+    Answer, BaseUrl, Cancellation, ConfigError, Error, Money, Outcome, PlatformId, PlatformIds,
+    Receipt, Refund, Report, ReportApi, Sale, SignUp, Step, Unsupported,
 };
 
 /// The landing parameters with the referral key.
@@ -76,9 +76,13 @@ impl FirstPromoter {
     ///
     /// # Errors
     ///
-    /// The URL isn't `https`, nor plain `http` to this machine.
-    pub fn base_url(self, url: impl AsRef<str>) -> Result<Self, ConfigError> {
-        let endpoint = self.endpoint.with_base_url(url.as_ref())?;
+    /// The text isn't a [`BaseUrl`]: neither `https`, nor plain `http` to this machine.
+    pub fn base_url<U>(self, url: U) -> Result<Self, ConfigError>
+    where
+        U: TryInto<BaseUrl>,
+        ConfigError: From<U::Error>,
+    {
+        let endpoint = self.endpoint.with_base_url(url)?;
         Ok(Self { endpoint, ..self })
     }
 }

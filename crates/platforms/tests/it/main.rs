@@ -14,6 +14,7 @@ mod affonso;
 mod answers;
 #[cfg(feature = "awin")]
 mod awin;
+mod base_url;
 mod cases;
 #[cfg(feature = "metrics")]
 mod counters;

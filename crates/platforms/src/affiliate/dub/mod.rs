@@ -18,8 +18,8 @@ use crate::endpoint::Endpoint;
 use crate::json::pick;
 use crate::report::Details;
 use crate::{
-    Answer, ConfigError, Contact, Error, Outcome, PlatformIds, Receipt, Report, ReportApi, Sale,
-    SignUp, Step, Unsupported,
+    Answer, BaseUrl, ConfigError, Contact, Error, Outcome, PlatformIds, Receipt, Report, ReportApi,
+    Sale, SignUp, Step, Unsupported,
 };
 
 /// The landing parameter with the partner's key.
@@ -117,9 +117,13 @@ impl Dub {
     ///
     /// # Errors
     ///
-    /// The URL isn't `https`, nor plain `http` to this machine.
-    pub fn base_url(self, url: impl AsRef<str>) -> Result<Self, ConfigError> {
-        let endpoint = self.endpoint.with_base_url(url.as_ref())?;
+    /// The text isn't a [`BaseUrl`]: neither `https`, nor plain `http` to this machine.
+    pub fn base_url<U>(self, url: U) -> Result<Self, ConfigError>
+    where
+        U: TryInto<BaseUrl>,
+        ConfigError: From<U::Error>,
+    {
+        let endpoint = self.endpoint.with_base_url(url)?;
         Ok(Self { endpoint, ..self })
     }
 

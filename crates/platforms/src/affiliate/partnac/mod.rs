@@ -16,7 +16,8 @@ use self::wire::{Credited, unique_id};
 use crate::endpoint::Endpoint;
 use crate::report::Details;
 use crate::{
-    Answer, ConfigError, Error, Outcome, PlatformIds, Receipt, Report, ReportApi, Step, Unsupported,
+    Answer, BaseUrl, ConfigError, Error, Outcome, PlatformIds, Receipt, Report, ReportApi, Step,
+    Unsupported,
 };
 
 /// The Partnac platform: `https://api.partnac.com/v1/tracking`, with the API key as a bearer token.
@@ -63,9 +64,13 @@ impl Partnac {
     ///
     /// # Errors
     ///
-    /// The URL isn't `https`, nor plain `http` to this machine.
-    pub fn base_url(self, url: impl AsRef<str>) -> Result<Self, ConfigError> {
-        let endpoint = self.endpoint.with_base_url(url.as_ref())?;
+    /// The text isn't a [`BaseUrl`]: neither `https`, nor plain `http` to this machine.
+    pub fn base_url<U>(self, url: U) -> Result<Self, ConfigError>
+    where
+        U: TryInto<BaseUrl>,
+        ConfigError: From<U::Error>,
+    {
+        let endpoint = self.endpoint.with_base_url(url)?;
         Ok(Self { endpoint, ..self })
     }
 

@@ -22,9 +22,13 @@ use self::wire::{
 };
 use crate::endpoint::Endpoint;
 use crate::{
-    Answer, Client, ConfigError, Error, ListedConversion, Outcome, Pages, PlatformIds, Receipt,
-    Report, ReportApi, ReportError, Sale, SignUp, Step, Transport, Unsupported,
+    Answer, BaseUrl, Client, ConfigError, Error, ListedConversion, Outcome, Pages, PlatformIds,
+    Receipt, Report, ReportApi, ReportError, Sale, SignUp, Step, Transport, Unsupported,
 };
+
+/// The landing parameters with the referral key, of which a program has one: which one is set in Partnero,
+/// under *Programs, Settings, Referral links*.
+pub const PARAMS: [&str; 3] = ["aff", "ref", "via"];
 
 const BASE_URL: &str = "https://api.partnero.com/v1";
 /// The most pages of a customer's transactions that are looked through for one.
@@ -107,9 +111,13 @@ impl Partnero {
     ///
     /// # Errors
     ///
-    /// The URL isn't `https`, nor plain `http` to this machine.
-    pub fn base_url(self, url: impl AsRef<str>) -> Result<Self, ConfigError> {
-        let endpoint = self.endpoint.with_base_url(url.as_ref())?;
+    /// The text isn't a [`BaseUrl`]: neither `https`, nor plain `http` to this machine.
+    pub fn base_url<U>(self, url: U) -> Result<Self, ConfigError>
+    where
+        U: TryInto<BaseUrl>,
+        ConfigError: From<U::Error>,
+    {
+        let endpoint = self.endpoint.with_base_url(url)?;
         Ok(Self { endpoint, ..self })
     }
 

@@ -16,8 +16,8 @@ use super::{
 };
 use crate::endpoint::Endpoint;
 use crate::{
-    Answer, Client, ConfigError, Error, ListedConversion, Outcome, Pages, PlatformIds, Receipt,
-    Repeat, Report, ReportApi, ReportError, Sale, Step, Transport, Unsupported,
+    Answer, BaseUrl, Client, ConfigError, Error, ListedConversion, Outcome, Pages, PlatformIds,
+    Receipt, Repeat, Report, ReportApi, ReportError, Sale, Step, Transport, Unsupported,
 };
 
 /// A refer-a-friend program at Partnero, where customers refer customers:
@@ -71,9 +71,13 @@ impl PartneroFriends {
     ///
     /// # Errors
     ///
-    /// The URL isn't `https`, nor plain `http` to this machine.
-    pub fn base_url(self, url: impl AsRef<str>) -> Result<Self, ConfigError> {
-        let endpoint = self.endpoint.with_base_url(url.as_ref())?;
+    /// The text isn't a [`BaseUrl`]: neither `https`, nor plain `http` to this machine.
+    pub fn base_url<U>(self, url: U) -> Result<Self, ConfigError>
+    where
+        U: TryInto<BaseUrl>,
+        ConfigError: From<U::Error>,
+    {
+        let endpoint = self.endpoint.with_base_url(url)?;
         Ok(Self { endpoint, ..self })
     }
 

@@ -13,6 +13,7 @@ pub use self::problem::Problem;
 pub use self::rules::Body;
 use self::rules::Rules;
 use self::template::{Template, is_name, shown};
+use crate::base_url::is_this_machine;
 use crate::{
     Answer, ConfigError, Error, Outcome, PlatformId, PlatformIds, Receipt, Report, ReportApi, Step,
     Unsupported,
@@ -95,6 +96,7 @@ impl Postback {
             sign_up: None,
             refund: Refunds::Undecided,
             is_form: false,
+            is_plain_http: false,
             extra: Vec::new(),
             rules: Rules::default(),
             deduplicated_by: Vec::new(),
@@ -128,6 +130,7 @@ pub struct Builder {
     sign_up: Option<String>,
     refund: Refunds,
     is_form: bool,
+    is_plain_http: bool,
     extra: Vec<String>,
     rules: Rules,
     deduplicated_by: Vec<DeduplicatedBy>,
@@ -165,6 +168,13 @@ impl Builder {
     /// Sends the queries of the templates as a form (`POST`) instead of a `GET`.
     pub fn post_form(mut self) -> Self {
         self.is_form = true;
+        self
+    }
+
+    /// Allows plain `http` to any host, for a stand-in on a network of your own: whoever reads that
+    /// network's traffic reads what the templates hold.
+    pub fn plain_http(mut self) -> Self {
+        self.is_plain_http = true;
         self
     }
 
@@ -220,8 +230,14 @@ impl Builder {
             let name = shown(name);
             return Err(refused(Kind::Sale)(Problem::InvalidExtra { name }));
         }
+        let may_be_plain: fn(&str) -> bool = if self.is_plain_http {
+            |host| !host.is_empty()
+        } else {
+            is_this_machine
+        };
         let read = |text: &str, kind| {
-            Template::new(text, kind, &self.extra, self.is_form).map_err(refused(kind))
+            Template::new(text, kind, &self.extra, self.is_form, may_be_plain)
+                .map_err(refused(kind))
         };
         let sale = read(&self.sale, Kind::Sale)?;
         let sign_up = self.sign_up.as_deref();

@@ -6,7 +6,8 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Problem {
-    /// The URL is neither `https` nor plain `http` to this machine, or isn't a URL at all.
+    /// The URL is neither `https` nor plain `http` to this machine, nor
+    /// [allowed to be plain](super::Builder::plain_http), or isn't a URL at all.
     InvalidUrl,
     /// There is no macro of this name.
     UnknownMacro {
@@ -45,7 +46,8 @@ impl fmt::Display for Problem {
         match self {
             Self::InvalidUrl => f.write_str(
                 "its URL isn't one, or isn't https: use https, or http on this machine \
-                 (127.0.0.1), without a user's name and a fragment",
+                 (127.0.0.1), without a user's name and a fragment; for a stand-in elsewhere, \
+                 `plain_http`",
             ),
             Self::UnknownMacro { name } => write!(
                 f,

@@ -11,7 +11,8 @@ use percent_encoding::percent_decode_str;
 
 use super::macros::{Kind, Macro};
 use super::problem::Problem;
-use crate::endpoint::{encoded, is_platform_url};
+use crate::base_url::is_platform_url;
+use crate::endpoint::encoded;
 use crate::redact::Secrets;
 use crate::{Error, PlatformIds, Repeat, Report, Unsupported};
 
@@ -32,18 +33,19 @@ enum Part {
 }
 
 impl Template {
-    /// Reads and checks a template.
+    /// Reads and checks a template; `may_be_plain` says which hosts may have plain HTTP.
     pub(super) fn new(
         text: &str,
         kind: Kind,
         extra: &[String],
         is_form: bool,
+        may_be_plain: fn(&str) -> bool,
     ) -> Result<Self, Problem> {
         let (url, query) = text.split_once('?').unwrap_or((text, ""));
         if url.contains(['{', '}']) {
             return Err(Problem::MisplacedMacro);
         }
-        if !is_platform_url(url) || text.contains('#') {
+        if !is_platform_url(url, may_be_plain) || text.contains('#') {
             return Err(Problem::InvalidUrl);
         }
         let query = parts(query, extra)?;

@@ -9,9 +9,13 @@ use http::{HeaderName, Request};
 use self::wire::{conversion_of, has_customer};
 use crate::endpoint::Endpoint;
 use crate::{
-    Answer, Client, ConfigError, Error, ListedConversion, Money, Outcome, Pages, PlatformIds,
-    Receipt, Refund, RefundReversal, Report, ReportApi, SaleUpdate, Step, Transport, Unsupported,
+    Answer, BaseUrl, Client, ConfigError, Error, ListedConversion, Money, Outcome, Pages,
+    PlatformIds, Receipt, Refund, RefundReversal, Report, ReportApi, SaleUpdate, Step, Transport,
+    Unsupported,
 };
+
+/// The landing parameter with the referral code, unless the program's settings name another.
+pub const PARAMS: [&str; 1] = ["ref"];
 
 /// The Tapfiliate platform: `https://api.tapfiliate.com/1.6`, with the API key in `X-Api-Key`.
 ///
@@ -63,9 +67,13 @@ impl Tapfiliate {
     ///
     /// # Errors
     ///
-    /// The URL isn't `https`, nor plain `http` to this machine.
-    pub fn base_url(self, url: impl AsRef<str>) -> Result<Self, ConfigError> {
-        let endpoint = self.endpoint.with_base_url(url.as_ref())?;
+    /// The text isn't a [`BaseUrl`]: neither `https`, nor plain `http` to this machine.
+    pub fn base_url<U>(self, url: U) -> Result<Self, ConfigError>
+    where
+        U: TryInto<BaseUrl>,
+        ConfigError: From<U::Error>,
+    {
+        let endpoint = self.endpoint.with_base_url(url)?;
         Ok(Self { endpoint, ..self })
     }
 

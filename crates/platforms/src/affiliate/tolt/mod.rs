@@ -18,8 +18,8 @@ pub use self::webhooks::{Event, InvalidWebhook, Webhooks};
 use crate::endpoint::{Endpoint, encoded};
 use crate::json::{self, pick};
 use crate::{
-    Answer, ClickApi, ConfigError, CreatedClick, Error, InvalidMoney, Money, Outcome, PlatformId,
-    PlatformIds, Receipt, Refund, Repeat, Report, ReportApi, Sale, Step, Unsupported,
+    Answer, BaseUrl, ClickApi, ConfigError, CreatedClick, Error, InvalidMoney, Money, Outcome,
+    PlatformId, PlatformIds, Receipt, Refund, Repeat, Report, ReportApi, Sale, Step, Unsupported,
 };
 
 /// The landing parameters with the referral key. Which one a partner's links have is a setting at Tolt.
@@ -73,9 +73,13 @@ impl Tolt {
     ///
     /// # Errors
     ///
-    /// The URL isn't `https`, nor plain `http` to this machine.
-    pub fn base_url(self, url: impl AsRef<str>) -> Result<Self, ConfigError> {
-        let endpoint = self.endpoint.with_base_url(url.as_ref())?;
+    /// The text isn't a [`BaseUrl`]: neither `https`, nor plain `http` to this machine.
+    pub fn base_url<U>(self, url: U) -> Result<Self, ConfigError>
+    where
+        U: TryInto<BaseUrl>,
+        ConfigError: From<U::Error>,
+    {
+        let endpoint = self.endpoint.with_base_url(url)?;
         Ok(Self { endpoint, ..self })
     }
 
