@@ -1,25 +1,5 @@
-//! Affiliate platforms. A platform does no I/O: it builds requests and reads answers. One
-//! [`Client`] sends them over any HTTP transport; `Https` is the ready-made one.
-//!
-//! | | clicks | [`SignUp`] | [`Sale`] | whole [`Refund`] | partial [`Refund`] |
-//! |---|---|---|---|---|---|
-//! | `Affonso` | yes | yes, with a click that is made where none came | once for each order | yes, its amount is needed | yes |
-//! | `Dub` | from its own short links only | a lead, with a click ID only | once for each order | yes | yes; duplicates not detected unless it says what is [left](Refund::left) |
-//! | [`Partnac`] | yes | a conversion `lead` | a conversion `sale` or `subscription`, once for each order | yes | yes |
-//! | [`Partnero`] (affiliate) | from its own script only | with a referral only | yes, duplicates not detected | yes | once the parts make the whole, or by a smaller sale |
-//! | [`PartneroFriends`] (refer-a-friend) | from its own script only | always | yes, duplicates not detected | yes | as an affiliate program |
-//! | [`Postback`] (any tracker) | from its own links only | by a template of its own | duplicates as its user says | by a template of its own | where that has the amount |
-//! | [`Tapfiliate`] | yes | a customer | once for each order | yes | yes; duplicates not detected unless it says what is [left](Refund::left) |
-//! | `FirstPromoter` | from its own script only | a lead | once for each order | yes | yes |
-//! | `Tolt` | yes | a customer, with a click before it where there is none | once for each order | yes | once the parts make the whole |
-//! | `Awin` | `awc` comes with the landing | nothing | an order, duplicates not detected | [`Unsupported`] | [`Unsupported`] |
-//!
-//! Reports say the same to all of them, so a service changes platform by changing one line. A field
-//! that a platform has no place for is refused by name ([`Unsupported::Field`]); e-mail addresses and
-//! names are left out where no platform wants them. What only one platform has is on its client: see
-//! [`affiliate`]. A report that must not be lost waits in a queue: [`deliver`] says what may be done
-//! with it. Where the reports of payments come from is in [`payment`]: the webhooks of Stripe, Paddle
-//! and Polar. What takes more than a paragraph is in the [`guide`].
+#![doc = include_str!("../README.md")]
+//! # In code
 //!
 //! ```no_run
 //! # #[cfg(feature = "https")] {
@@ -34,6 +14,10 @@
 //! # }
 //! ```
 //!
+//! What only one platform has is on its client: see [`affiliate`]. A field that has no place there is
+//! [`Unsupported::Field`]. [`deliver`] says what a queue may do with a report. Where the reports of payments come
+//! from is in [`payment`]. What takes more than a paragraph is in the [`guide`].
+//!
 //! Which parameters of a landing carry a platform's key and click ID is in constants beside its client
 //! (Partnac's are your own choice):
 //!
@@ -45,20 +29,6 @@
 //! let program = Program::new("partners").params(dub::PARAMS).click_params(dub::CLICK_PARAMS);
 //! # }
 //! ```
-//!
-//! | feature | what it adds |
-//! |---|---|
-//! | `affonso` | `Affonso` |
-//! | `awin` | `Awin` |
-//! | `dub` | `Dub` |
-//! | `firstpromoter` | `FirstPromoter` |
-//! | `https` | `Https`, the ready-made transport |
-//! | `metrics` | counts reports through the `metrics` facade |
-//! | `paddle` | `payment::paddle`: the webhooks of Paddle Billing |
-//! | `polar` | `payment::polar`: the webhooks of Polar |
-//! | `stripe` | `payment::stripe`: the webhooks of Stripe |
-//! | `tolt` | `Tolt` |
-//! | `tracing` | tells `tracing` of reports, and warns of failures with their cause |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
