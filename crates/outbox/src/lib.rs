@@ -30,7 +30,9 @@
 //!   one SQL statement, for sqlx 0.8, diesel, sea-orm and other languages.
 //! - **Once.** A platform that deduplicates records each report once. Any other is sent each report
 //!   at most once: that a call begins is on the disk before it begins, and one whose end isn't known
-//!   is [ambiguous](State::Ambiguous) and waits for a person.
+//!   is [ambiguous](State::Ambiguous) and waits for a person. IDs that the platform returns between
+//!   two calls (a click that a sign-up needs) are stored at once, and the next attempt goes on with
+//!   them.
 //! - **In order.** Reports about one order, and a customer's sign-up before the sales, go one after
 //!   another, across all processes. A refund whose sale isn't known waits for it, for days.
 //! - **Nothing is final that new knowledge changes.** A sale that had no credit and is enqueued again

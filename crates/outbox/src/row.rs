@@ -232,7 +232,8 @@ pub(crate) struct Claimed {
     pub(crate) attempts: u32,
     pub(crate) may_have_arrived: bool,
     pub(crate) click: Option<LateClick>,
-    /// The IDs that the platform gave for the report that this one depends on, and the one before.
+    /// The IDs that the platform gave for the report itself, for the one that it depends on, and for
+    /// the one before that.
     pub(crate) platform_ids: Vec<String>,
 }
 

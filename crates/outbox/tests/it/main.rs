@@ -6,6 +6,7 @@ mod servers;
 mod cleaning;
 mod database;
 mod enqueue;
+mod ids;
 mod kill;
 mod order;
 mod pause;

@@ -59,10 +59,11 @@ WITH due AS MATERIALIZED (
         may_have_arrived = r.may_have_arrived OR r.state = 'sending'
     FROM ranked d
     WHERE r.seq = d.seq AND (d.decision <> 'claimed' OR d.place <= $2)
-    RETURNING r.seq, r.report::text AS report, r.attempts, r.may_have_arrived
+    RETURNING r.seq, r.report::text AS report, r.attempts, r.may_have_arrived,
+        r.platform_ids::text AS own_ids
 )
 SELECT changed.seq, changed.report, changed.attempts, changed.may_have_arrived, d.decision, d.not_before, d.name,
-    d.click_id, d.partner_id, d.parent_ids::text AS parent_ids,
+    d.click_id, d.partner_id, changed.own_ids, d.parent_ids::text AS parent_ids,
     (SELECT g.platform_ids::text FROM referral_outbox g WHERE g.id = d.grandparent)
         AS grandparent_ids
 FROM changed JOIN ranked d USING (seq)
