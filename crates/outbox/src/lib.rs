@@ -60,6 +60,15 @@
 //! | `unreadable` | isn't a report that this version reads | `waiting`, by a person or a newer version |
 //! | `withdrawn` | its customer was erased | |
 //!
+//! # Click IDs that come late
+//!
+//! A landing doesn't wait for the platform, so a visitor may be at another server when the click ID is
+//! there. The referral in the cookie, the carry token and the credit of a report have the random
+//! reference of the landing; [`Outbox::put_click`] keeps the ID under it, and whichever worker delivers
+//! a report with this reference and without a click ID takes it along. It waits for it 10 seconds at
+//! most ([`WorkerBuilder::click_patience`]), and then goes by the referral key. A sign-up at a platform
+//! that can't do without a click gets one that is made at its delivery.
+//!
 //! # Databases
 //!
 //! PostgreSQL carries any number of web servers and workers. A worker has up to six connections of

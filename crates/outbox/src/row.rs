@@ -4,6 +4,8 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
+use tower_referral::ClickId;
+use tower_referral::click::Click;
 use tower_referral_platforms::Report;
 
 /// What became of a report that was enqueued.
@@ -202,7 +204,8 @@ pub struct Paused {
     pub reason: String,
 }
 
-/// What the platform answered to a click after the page was gone.
+/// What the platform answered to a click after the page was gone; made of the layer's
+/// [`Click`] by `From`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LateClick {
@@ -220,6 +223,18 @@ impl LateClick {
             click_id: click_id.into(),
             partner_id: partner_id.map(str::to_owned),
         }
+    }
+}
+
+impl From<&Click> for LateClick {
+    fn from(click: &Click) -> Self {
+        Self::new(click.id().as_str(), click.partner_id().map(ClickId::as_str))
+    }
+}
+
+impl From<Click> for LateClick {
+    fn from(click: Click) -> Self {
+        Self::from(&click)
     }
 }
 

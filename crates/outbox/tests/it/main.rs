@@ -4,6 +4,7 @@
 mod servers;
 
 mod cleaning;
+mod clicks;
 mod database;
 mod enqueue;
 mod ids;

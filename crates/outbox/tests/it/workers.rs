@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tower_referral_outbox::{LateClick, Outbox, State};
+use tower_referral_outbox::{Outbox, State};
 
 use crate::database::{on_both, start};
 use crate::platform::{Does, Platform, sale};
@@ -87,47 +87,11 @@ on_both! {
         }
     }
 
-    async fn a_click_that_came_late_goes_with_the_report_that_needs_it(db) {
-        let report = r#"{"kind": "sale", "order": "1", "customer": "C1", "amount": "9.99 EUR",
-            "credit": {"key": "P1", "reference": "r-1"}}"#;
-        let insert = if db.url.starts_with("postgres") {
-tower_referral_outbox::sql::POSTGRES_ENQUEUE
-} else {
-tower_referral_outbox::sql::SQLITE_ENQUEUE
-};
-        let other = report.replace(r#""1""#, r#""2""#).replace("r-1", "r-2");
-        sqlx::query(insert).bind(report).fetch_all(&db.pool).await.unwrap();
-        sqlx::query(insert).bind(other).fetch_all(&db.pool).await.unwrap();
-        let platform = Platform::new(true);
-        let worker = db.outbox.worker(platform.reports());
-        let worker = start(worker.click_patience(Duration::from_secs(3600)));
-        // It waits for its click.
-        db.outbox.enqueue(&db.pool, sale("other", "C1")).await.unwrap();
-        db.until_done("sale:other").await;
-        let click = click("clk-1");
-        let ttl = Duration::from_secs(60);
-        db.outbox.put_click(&db.pool, "r-1", click.clone(), ttl).await.unwrap();
-        assert_eq!(db.outbox.click("r-1").await.unwrap(), Some(click));
-        db.until_done("sale:1").await;
-        assert_eq!(platform.told("sale:1")["credit"]["click_id"], "clk-1");
-        assert_eq!(platform.told("sale:1")["credit"]["partner_id"], "part-1");
-        // One whose click never comes goes by its key.
-        db.outbox.advance_clock(Duration::from_secs(3600));
-        db.until_done("sale:2").await;
-        assert_eq!(platform.told("sale:2")["credit"]["key"], "P1");
-        worker.stop().await;
-        assert_eq!(db.outbox.click("r-1").await.unwrap(), None, "its time is over");
-    }
-
     async fn tables_that_are_missing_are_named(db) {
         sqlx::query("DROP TABLE referral_outbox").execute(&db.pool).await.unwrap();
         let ended = db.outbox.worker(Platform::new(true).reports()).run(async {}).await;
         assert!(ended.unwrap_err().to_string().contains("migrate"));
     }
-}
-
-fn click(id: &str) -> LateClick {
-    LateClick::new(id, Some("part-1"))
 }
 
 mod fresh {

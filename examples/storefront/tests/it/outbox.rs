@@ -17,9 +17,9 @@ use crate::shop_process::{Json, KEY_A, Shop, Visitor};
 use crate::support::{ACCEPT_HTML, eventually};
 
 /// A database that outlives the shop.
-struct Backend {
+pub(crate) struct Backend {
     name: &'static str,
-    url: String,
+    pub(crate) url: String,
     _keeps: (Option<TempDir>, Option<Arc<Server>>),
 }
 
@@ -60,7 +60,7 @@ impl Backend {
     }
 }
 
-fn each_backend(test: impl Fn(&Backend)) {
+pub(crate) fn each_backend(test: impl Fn(&Backend)) {
     test(&Backend::sqlite());
     if let Some(postgres) = Backend::postgres() {
         test(&postgres);
