@@ -266,8 +266,9 @@ impl<D: Database> Outbox<D> {
 
     /// Erases a customer, by ID or, for those without one, by e-mail address: removes the content of
     /// all the customer's reports, withdraws what wasn't sent, and returns how many reports there
-    /// were. What is on its way isn't written back. IDs of orders and outcomes stay, so that a
-    /// repeated webhook reports nothing twice.
+    /// were. What is on its way isn't written back, and clicks of the reports' landings that are or
+    /// would be [kept](Self::put_click) go too. IDs of orders and outcomes stay, so that a repeated
+    /// webhook reports nothing twice.
     ///
     /// The connection may be a transaction in which the application erases its own rows.
     ///
@@ -287,7 +288,8 @@ impl<D: Database> Outbox<D> {
     ///
     /// A report whose [credit](tower_referral_platforms::Credit) has the reference and no click ID waits
     /// for it a moment ([`click_patience`](crate::WorkerBuilder::click_patience)), and goes without it
-    /// after that. Credit of a [`Referral`](tower_referral::Referral) has its reference.
+    /// after that. Credit of a [`Referral`](tower_referral::Referral) has its reference. After the
+    /// customer of such a report was [erased](Self::erase), nothing is kept under it any more.
     ///
     /// ```
     /// # #[cfg(feature = "postgres")] {

@@ -227,6 +227,11 @@ macro_rules! shared_operations {
         ) -> BoxFuture<'c, Result<u64, Error>> {
             Box::pin(async move {
                 let mut transaction = connection.begin().await?;
+                sqlx::query::<Self>(include_str!("erase_clicks.sql"))
+                    .bind(customer.clone())
+                    .bind(clock)
+                    .execute(&mut *transaction)
+                    .await?;
                 sqlx::query::<Self>(include_str!("erase_orders.sql"))
                     .bind(customer.clone())
                     .fetch_all(&mut *transaction)

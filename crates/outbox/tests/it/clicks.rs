@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tower::Service;
 use tower_referral::ClickId;
 use tower_referral::click::Click;
-use tower_referral_outbox::LateClick;
+use tower_referral_outbox::{LateClick, State};
 use tower_referral_platforms::{Affonso, Client, Report, SignUp};
 
 use crate::database::{on_both, start};
@@ -104,5 +104,66 @@ on_both! {
         assert_eq!(calls, ["signups", "clicks", "signups"]);
         assert_eq!(seen[0].1["click_id"], "clk-1");
         assert_eq!(seen[2].1["click_id"], "made-2");
+    }
+
+    async fn an_erased_customers_click_is_gone_and_does_not_come_back(db) {
+        for (order, reference) in [(1, "kept"), (2, "late"), (3, "of a change")] {
+            db.outbox.enqueue(&db.pool, sale_of(order, reference)).await.unwrap();
+        }
+        let others = sale(4, "C2").with_credit(credit("P1").with_reference("others"));
+        db.outbox.enqueue(&db.pool, others).await.unwrap();
+        // What came with credit while the call was under way.
+        let next = "UPDATE referral_outbox SET next_report = report WHERE id = 'sale:3'";
+        sqlx::query(next).execute(&db.pool).await.unwrap();
+        for reference in ["kept", "others"] {
+            db.outbox.put_click(&db.pool, reference, click("clk-1"), HOUR).await.unwrap();
+        }
+        let mut tx = db.pool.begin().await.unwrap();
+        assert_eq!(db.outbox.erase(&mut *tx, "C1").await.unwrap(), 3);
+        tx.commit().await.unwrap();
+        for reference in ["kept", "late", "of a change"] {
+            db.outbox.put_click(&db.pool, reference, click("clk-2"), HOUR).await.unwrap();
+            assert_eq!(db.outbox.click(reference).await.unwrap(), None, "{reference}");
+        }
+        assert!(db.outbox.click("others").await.unwrap().is_some());
+        let kept = "SELECT count(*) FROM referral_clicks WHERE click_id IS NOT NULL";
+        let (kept,): (i64,) = sqlx::query_as(kept).fetch_one(&db.pool).await.unwrap();
+        assert_eq!(kept, 1);
+        // Somebody else's report of the same landing doesn't wait for what never comes.
+        let platform = Platform::new(true);
+        let others = sale(5, "C3").with_credit(credit("P1").with_reference("late"));
+        db.outbox.enqueue(&db.pool, others).await.unwrap();
+        let worker = start(db.outbox.worker(platform.reports()).click_patience(HOUR));
+        db.until_done("sale:5").await;
+        db.until_done("sale:4").await;
+        worker.stop().await;
+        assert_eq!(platform.told("sale:4")["credit"]["click_id"], "clk-1");
+        assert_eq!(platform.told("sale:5")["credit"].get("click_id"), None);
+        // The empty places go, too.
+        db.outbox.advance_clock(HOUR * 24 * 401);
+        let worker = start(db.outbox.worker(platform.reports()));
+        let left = async {
+            let count = "SELECT count(*) FROM referral_clicks";
+            while sqlx::query_as::<_, (i64,)>(count).fetch_one(&db.pool).await.unwrap().0 > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(crate::database::PATIENCE, left).await.unwrap();
+        worker.stop().await;
+    }
+
+    /// The content is gone by then, and with it all but the reference.
+    async fn a_customer_who_is_erased_after_the_retention_has_no_click_left(db) {
+        let sign_up = SignUp::new("C1").unwrap().with_credit(credit("P1").with_reference("r-1"));
+        db.outbox.enqueue(&db.pool, sign_up).await.unwrap();
+        let done = "UPDATE referral_outbox SET state = 'done', outcome = 'recorded', finished_at = 1";
+        sqlx::query(done).execute(&db.pool).await.unwrap();
+        db.outbox.put_click(&db.pool, "r-1", click("clk-1"), HOUR).await.unwrap();
+        let worker = start(db.outbox.worker(Platform::new(true).reports()));
+        let reduced = db.until("signup:C1", |entry| entry.report.is_none()).await;
+        worker.stop().await;
+        assert_eq!((reduced.state, reduced.credit), (State::Done, None));
+        assert_eq!(db.outbox.erase(&db.pool, "C1").await.unwrap(), 1);
+        assert_eq!(db.outbox.click("r-1").await.unwrap(), None);
     }
 }

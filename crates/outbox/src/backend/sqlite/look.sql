@@ -19,7 +19,7 @@ WITH due AS MATERIALIZED (
         parent.open AS parent_is_open, parent.seq AS parent_seq,
         parent.platform_ids AS parent_ids,
         parent.depends_on AS grandparent,
-        click.click_id, click.partner_id
+        click.reference AS click_found, click.click_id, click.partner_id
     FROM due
     LEFT JOIN referral_outbox parent ON parent.id = due.depends_on
     LEFT JOIN referral_clicks click ON click.reference = due.click_reference
@@ -31,7 +31,7 @@ SELECT seq, coalesce(next_report, report) AS report, attempts,
     coalesce(earlier, depends_on) AS blocker, blocked_by IS NOT NULL AS was_blocked, CASE
         WHEN earlier IS NOT NULL OR parent_is_open THEN 'blocked'
         WHEN parent_seq IS NULL AND depends_on LIKE 'sale:%' AND created_at + $3 > $1 THEN 'held'
-        WHEN click_reference IS NOT NULL AND click_id IS NULL AND created_at + $4 > $1
+        WHEN click_reference IS NOT NULL AND click_found IS NULL AND created_at + $4 > $1
             THEN 'early'
         ELSE 'claimed' END AS decision
 FROM facts
