@@ -69,6 +69,12 @@
 //! most ([`WorkerBuilder::click_patience`]), and then goes by the referral key. A sign-up at a platform
 //! that can't do without a click gets one that is made at its delivery.
 //!
+//! # Batches
+//!
+//! Where the platform takes [batches](Deduplicates::batch), the worker has as many reports in hand as
+//! go in one, and a report may take as long as the time between two. One worker serves such a
+//! platform. Reports about one order never share a batch.
+//!
 //! # Databases
 //!
 //! PostgreSQL carries any number of web servers and workers. A worker has up to six connections of

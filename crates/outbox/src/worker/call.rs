@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use sqlx::Pool;
 use tower_referral_platforms::{
-    Delivery, DeliveryState, DeliveryStore, Failure, Outcome, PlatformIds, Receipt, Report,
+    Batch, Delivery, DeliveryState, DeliveryStore, Failure, Outcome, PlatformIds, Receipt, Report,
     ReportError, ReportRequest, ReportService, Retries, deliver,
 };
 use tower_service::Service;
@@ -33,6 +33,16 @@ pub trait Deduplicates:
     /// Returns `true` if the platform recognises a duplicate of this report, so that it may be sent
     /// again after a crash.
     fn deduplicates(&self, report: &Report) -> bool;
+
+    /// Returns how many reports go in one request, where that is more than one: the worker has as many
+    /// in hand then. `None` by default.
+    ///
+    /// The time between two batches is kept by the service, so by one process: have the worker in one.
+    /// A worker that is killed leaves up to a batch [ambiguous](crate::State::Ambiguous) at a platform
+    /// that doesn't deduplicate, and nothing at one that does.
+    fn batch(&self) -> Option<Batch> {
+        None
+    }
 }
 
 impl<P, T> Deduplicates for ReportService<P, T>
@@ -46,9 +56,13 @@ where
     fn deduplicates(&self, report: &Report) -> bool {
         Self::deduplicates(self, report)
     }
+
+    fn batch(&self) -> Option<Batch> {
+        Self::batch(self)
+    }
 }
 
-/// Any Tower service, with the word of the platform's own service on what it deduplicates: for
+/// Any Tower service, with the word of the platform's own service on what it deduplicates and gathers: for
 /// layers (timeouts, tracing) around [`ReportService`].
 #[derive(Clone, Debug)]
 pub struct Layered<S, R> {
@@ -91,6 +105,10 @@ where
 {
     fn deduplicates(&self, report: &Report) -> bool {
         self.reports.deduplicates(report)
+    }
+
+    fn batch(&self) -> Option<Batch> {
+        self.reports.batch()
     }
 }
 

@@ -3,6 +3,7 @@
 #[path = "../../../../tests/servers/mod.rs"]
 mod servers;
 
+mod batches;
 mod cleaning;
 mod clicks;
 mod database;
