@@ -97,6 +97,53 @@ on_both! {
 mod fresh {
     use super::*;
 
+    /// CASES.md R21: neither a start nor a report reads what was delivered before.
+    #[tokio::test]
+    async fn what_was_delivered_is_not_read_again() {
+        const DELIVERED: i64 = 20_000;
+        let Some(db) = crate::database::postgres().await else {
+            return;
+        };
+        let fill = "INSERT INTO referral_outbox (report, state, outcome, finished_at)
+            SELECT jsonb_build_object('kind', 'sale', 'order', 'old-' || n, 'customer', 'C' || n,
+                'amount', '1.00 EUR'), 'done', 'recorded', (extract(epoch FROM now()) * 1000)::bigint
+            FROM generate_series(1, $1) AS n";
+        let fill = sqlx::query(fill).bind(DELIVERED);
+        fill.execute(&db.pool).await.unwrap();
+        db.outbox.enqueue(&db.pool, sale(1, "C1")).await.unwrap();
+        let worker = start(db.outbox.worker(Platform::new(true).reports()));
+        db.until_done("sale:1").await;
+        worker.stop().await;
+        // What a connection has read is counted when it is closed.
+        db.pool.close().await;
+        let pool = sqlx::PgPool::connect(&db.url).await.unwrap();
+        let others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+            AND backend_type = 'client backend' AND pid <> pg_backend_pid()";
+        let alone = async {
+            while sqlx::query_as::<_, (i64,)>(others)
+                .fetch_one(&pool)
+                .await
+                .unwrap()
+                .0
+                > 0
+            {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(crate::database::PATIENCE, alone)
+            .await
+            .unwrap();
+        let read = "SELECT n_tup_ins, seq_tup_read, coalesce(idx_tup_fetch, 0)
+            FROM pg_stat_user_tables WHERE relname = 'referral_outbox'";
+        let read = sqlx::query_as(read).fetch_one(&pool).await.unwrap();
+        let (inserted, in_sequence, by_index): (i64, i64, i64) = read;
+        assert_eq!(inserted, DELIVERED + 1, "it is counted");
+        assert!(
+            in_sequence + by_index < DELIVERED / 4,
+            "{in_sequence} and {by_index} rows"
+        );
+    }
+
     #[tokio::test]
     async fn many_processes_create_the_tables_at_once() {
         let Some(db) = crate::database::postgres().await else {
