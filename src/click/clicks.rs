@@ -148,7 +148,9 @@ impl Clicks {
 
     /// Sets what is done with a click whose ID comes after the landing's response was out, in addition to
     /// keeping it in this process's memory: store it under its reference where every web server and the
-    /// worker that reports sales can find it, for instance in the outbox's database.
+    /// worker that reports sales can find it, for instance in the outbox's database. A click that was put
+    /// off to a later page view is handed on also if its ID comes in time: another tab, which doesn't know
+    /// it, may be at another server.
     ///
     /// ```
     /// use tower_referral::ClickId;

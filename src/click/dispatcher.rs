@@ -148,11 +148,16 @@ impl ClickDispatcher {
             let inner = &dispatcher.0;
             let result = inner.judge(created.await, replaced, &hidden);
             let now = (inner.settings.now)();
-            inner.late.settle_claim(touch, &result, now);
+            let was_due = inner.late.settle_claim(touch, &result, now);
             // Only this task sets it, once.
             let _ = running.result.set(result.clone());
-            if running.is_late.load(Ordering::SeqCst) {
-                inner.handle_late(touch, key, result, now).await;
+            let is_late = running.is_late.load(Ordering::SeqCst);
+            if is_late || was_due {
+                inner.hand_on(touch, &result).await;
+            }
+            if is_late && !matches!(result, ClickResult::None) {
+                let dropped = &inner.counters.late_dropped;
+                inner.late.keep(touch, key, result, now, dropped);
             }
             drop(permit);
         }));
@@ -252,24 +257,14 @@ impl Inner {
         }
     }
 
-    /// Hands on a result whose landing's response is out.
-    async fn handle_late(
-        &self,
-        touch: TouchId,
-        key: KeyHash,
-        result: ClickResult,
-        now: UnixMillis,
-    ) {
+    /// Hands a click to whoever keeps those that this response may not bring to the visitor.
+    async fn hand_on(&self, touch: TouchId, result: &ClickResult) {
         if let (ClickResult::Created(click), Some(on_late)) =
-            (&result, &self.settings.on_late_result)
+            (result, &self.settings.on_late_result)
         {
             let reference = click_reference(touch);
             let click = click.clone();
             on_late(LateClick { reference, click }).await;
-        }
-        if !matches!(result, ClickResult::None) {
-            let dropped = &self.counters.late_dropped;
-            self.late.keep(touch, key, result, now, dropped);
         }
     }
 }

@@ -156,10 +156,19 @@ impl LateClicks {
     }
 
     /// Keeps the result of a click that was claimed, even if a response takes it along: a tab that doesn't
-    /// know it yet may write the browser's cookie after that one.
-    pub(crate) fn settle_claim(&self, touch: TouchId, result: &ClickResult, now: UnixMillis) {
-        if let Some((_, claimed)) = self.entries(now).results.get_mut(&touch) {
-            *claimed = Some(result.clone());
+    /// know it yet may write the browser's cookie after that one. Returns `true` if it was claimed.
+    pub(crate) fn settle_claim(
+        &self,
+        touch: TouchId,
+        result: &ClickResult,
+        now: UnixMillis,
+    ) -> bool {
+        match self.entries(now).results.get_mut(&touch) {
+            Some((_, claimed)) => {
+                *claimed = Some(result.clone());
+                true
+            }
+            None => false,
         }
     }
 

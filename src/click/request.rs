@@ -174,7 +174,7 @@ impl From<ClickId> for Click {
     }
 }
 
-/// A click whose ID came after the landing's response was out: see
+/// A click whose ID came after the landing's response was out, or was put off to a later page view: see
 /// [`Clicks::on_late_result`](crate::click::Clicks::on_late_result).
 #[derive(Clone, Debug)]
 #[non_exhaustive]

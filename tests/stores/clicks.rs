@@ -1100,6 +1100,29 @@ async fn a_late_result_is_handed_on_under_its_reference() {
     assert!(in_time.drain_clicks(Duration::ZERO).await);
 }
 
+/// CASES.md L5: a tab at another server has a cookie that doesn't know the ID.
+#[tokio::test(start_paused = true)]
+async fn a_click_that_was_put_off_is_handed_on_even_if_it_comes_in_time() {
+    let stored = Arc::new(Mutex::new(Vec::new()));
+    let store = Arc::clone(&stored);
+    let (clicks, calls) = counting(Duration::ZERO);
+    let layer = layer(clicks.on_late_result(move |late: LateClick| {
+        store.lock().unwrap().push(late.click.id().to_string());
+        async {}
+    }));
+    let mut browser = Browser::new(&layer, service_fn(page));
+    let real = browser.headers.clone();
+    let prefetch = "prefetch".parse().unwrap();
+    browser.headers.insert("sec-purpose", prefetch);
+    browser.open("/pricing?aff=K1").await;
+    assert_eq!(calls.load(Ordering::SeqCst), 0);
+    browser.headers = real;
+    browser.open("/a").await;
+    assert_eq!(browser.decisions, [Reason::ClickJoined], "it is in time");
+    settle().await;
+    assert_eq!(*stored.lock().unwrap(), ["c1"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_second_id_of_the_click_is_kept_with_it() {
     let clicks = Clicks::from_fn(|_: ClickRequest| async {

@@ -30,7 +30,9 @@
 //!   one SQL statement, for sqlx 0.8, diesel, sea-orm and other languages.
 //! - **Once.** A platform that deduplicates records each report once. Any other is sent each report
 //!   at most once: that a call begins is on the disk before it begins, and one whose end isn't known
-//!   is [ambiguous](State::Ambiguous) and waits for a person.
+//!   is [ambiguous](State::Ambiguous) and waits for a person. IDs that the platform returns between
+//!   two calls (a click that a sign-up needs) are stored at once, and the next attempt goes on with
+//!   them.
 //! - **In order.** Reports about one order, and a customer's sign-up before the sales, go one after
 //!   another, across all processes. A refund whose sale isn't known waits for it, for days.
 //! - **Nothing is final that new knowledge changes.** A sale that had no credit and is enqueued again
@@ -57,6 +59,21 @@
 //! | `ambiguous` | may have arrived | `waiting` or `done`, by a person |
 //! | `unreadable` | isn't a report that this version reads | `waiting`, by a person or a newer version |
 //! | `withdrawn` | its customer was erased | |
+//!
+//! # Click IDs that come late
+//!
+//! A landing doesn't wait for the platform, so a visitor may be at another server when the click ID is
+//! there. The referral in the cookie, the carry token and the credit of a report have the random
+//! reference of the landing; [`Outbox::put_click`] keeps the ID under it, and whichever worker delivers
+//! a report with this reference and without a click ID takes it along. It waits for it 10 seconds at
+//! most ([`WorkerBuilder::click_patience`]), and then goes by the referral key. A sign-up at a platform
+//! that can't do without a click gets one that is made at its delivery.
+//!
+//! # Batches
+//!
+//! Where the platform takes [batches](Deduplicates::batch), the worker has as many reports in hand as
+//! go in one, and a report may take as long as the time between two. One worker serves such a
+//! platform. Reports about one order never share a batch.
 //!
 //! # Databases
 //!

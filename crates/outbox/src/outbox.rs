@@ -266,8 +266,9 @@ impl<D: Database> Outbox<D> {
 
     /// Erases a customer, by ID or, for those without one, by e-mail address: removes the content of
     /// all the customer's reports, withdraws what wasn't sent, and returns how many reports there
-    /// were. What is on its way isn't written back. IDs of orders and outcomes stay, so that a
-    /// repeated webhook reports nothing twice.
+    /// were. What is on its way isn't written back, and clicks of the reports' landings that are or
+    /// would be [kept](Self::put_click) go too. IDs of orders and outcomes stay, so that a repeated
+    /// webhook reports nothing twice.
     ///
     /// The connection may be a transaction in which the application erases its own rows.
     ///
@@ -282,7 +283,35 @@ impl<D: Database> Outbox<D> {
     }
 
     /// Keeps the platform's answer to a click that came after the page was gone, under the reference
-    /// of the landing, for the report that needs it.
+    /// of the landing, for the report that needs it: of whichever server. `ttl` is how long a referral
+    /// counts.
+    ///
+    /// A report whose [credit](tower_referral_platforms::Credit) has the reference and no click ID waits
+    /// for it a moment ([`click_patience`](crate::WorkerBuilder::click_patience)), and goes without it
+    /// after that. Credit of a [`Referral`](tower_referral::Referral) has its reference. After the
+    /// customer of such a report was [erased](Self::erase), nothing is kept under it any more.
+    ///
+    /// ```
+    /// # #[cfg(feature = "postgres")] {
+    /// # use tower_referral_outbox::Outbox;
+    /// # fn configure(pool: sqlx::PgPool, outbox: Outbox<sqlx::Postgres>, clicks: tower_referral::click::Clicks) {
+    /// use std::time::Duration;
+    /// use tower_referral::click::LateClick;
+    ///
+    /// const WINDOW: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+    ///
+    /// let clicks = clicks.on_late_result(move |late: LateClick| {
+    ///     let (pool, outbox) = (pool.clone(), outbox.clone());
+    ///     async move {
+    ///         let kept = outbox.put_click(&pool, &late.reference, late.click, WINDOW);
+    ///         if let Err(error) = kept.await {
+    ///             eprintln!("a click ID that came late is lost: {error}");
+    ///         }
+    ///     }
+    /// });
+    /// # }
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -291,7 +320,7 @@ impl<D: Database> Outbox<D> {
         &self,
         executor: E,
         reference: &str,
-        click: LateClick,
+        click: impl Into<LateClick>,
         ttl: Duration,
     ) -> BoxFuture<'c, Result<(), Error>>
     where
@@ -300,7 +329,7 @@ impl<D: Database> Outbox<D> {
         D::put_click(
             executor,
             reference.to_owned(),
-            click,
+            click.into(),
             millis(ttl),
             self.clock(),
         )

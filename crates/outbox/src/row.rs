@@ -4,6 +4,8 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
+use tower_referral::ClickId;
+use tower_referral::click::Click;
 use tower_referral_platforms::Report;
 
 /// What became of a report that was enqueued.
@@ -202,7 +204,8 @@ pub struct Paused {
     pub reason: String,
 }
 
-/// What the platform answered to a click after the page was gone.
+/// What the platform answered to a click after the page was gone; made of the layer's
+/// [`Click`] by `From`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LateClick {
@@ -223,6 +226,18 @@ impl LateClick {
     }
 }
 
+impl From<&Click> for LateClick {
+    fn from(click: &Click) -> Self {
+        Self::new(click.id().as_str(), click.partner_id().map(ClickId::as_str))
+    }
+}
+
+impl From<Click> for LateClick {
+    fn from(click: Click) -> Self {
+        Self::from(&click)
+    }
+}
+
 /// A row in a worker's hand.
 #[derive(Clone, Debug)]
 pub(crate) struct Claimed {
@@ -232,7 +247,8 @@ pub(crate) struct Claimed {
     pub(crate) attempts: u32,
     pub(crate) may_have_arrived: bool,
     pub(crate) click: Option<LateClick>,
-    /// The IDs that the platform gave for the report that this one depends on, and the one before.
+    /// The IDs that the platform gave for the report itself, for the one that it depends on, and for
+    /// the one before that.
     pub(crate) platform_ids: Vec<String>,
 }
 

@@ -102,19 +102,19 @@ impl<P, T> Client<P, T> {
         result
     }
 
-    async fn exchange(&self, request: &ReportRequest) -> Result<Receipt, ReportError>
+    async fn exchange(&self, asked: &ReportRequest) -> Result<Receipt, ReportError>
     where
         P: ReportApi,
         T: Transport,
     {
-        let (platform, report) = (&*self.platform, &request.report);
+        let (platform, report) = (&*self.platform, &asked.report);
         if is_zero_sale(report) {
             return Ok(Outcome::NotAttributed.into());
         }
-        let mut ids = request.ids.clone();
+        let mut ids = asked.ids.clone();
         let mut learned = PlatformIds::default();
         let mut is_repeatable = true; // as long as nothing was sent
-        let mut step = if request.may_have_arrived && !platform.deduplicates(report) {
+        let mut step = if asked.may_have_arrived && !platform.deduplicates(report) {
             is_repeatable = false;
             platform.settle(report, &ids).ok_or(Error::UnknownOutcome)
         } else {
@@ -131,6 +131,10 @@ impl<P, T> Client<P, T> {
                     stage,
                     ids: new,
                 }) => {
+                    if !new.is_empty() {
+                        // Should we be killed during the next call, they are needed for another try.
+                        asked.tell_ids(&new).await;
+                    }
                     ids = new.clone().or(&ids);
                     learned = new.or(&learned);
                     (request, stage)

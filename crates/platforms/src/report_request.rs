@@ -1,14 +1,19 @@
 //! What a client is asked to report, with what is known from before.
 
+use std::fmt;
+
+use tokio::sync::{mpsc, oneshot};
+
 use crate::{PlatformIds, Report};
 
 /// A report for a platform, with what is known from before.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 #[must_use = "a request does nothing until it is given to a `Client`"]
 pub struct ReportRequest {
     pub(crate) report: Report,
     pub(crate) ids: PlatformIds,
     pub(crate) may_have_arrived: bool,
+    id_sink: Option<IdSink>,
 }
 
 impl ReportRequest {
@@ -18,6 +23,7 @@ impl ReportRequest {
             report: report.into(),
             ids: PlatformIds::default(),
             may_have_arrived: false,
+            id_sink: None,
         }
     }
 
@@ -36,6 +42,25 @@ impl ReportRequest {
         self
     }
 
+    /// Has the IDs that the platform returns between two calls told at once, and not only with the
+    /// result.
+    pub(crate) fn with_id_sink(mut self, id_sink: IdSink) -> Self {
+        self.id_sink = Some(id_sink);
+        self
+    }
+
+    /// Tells whoever keeps the report of IDs that the platform has returned, and waits until they are
+    /// stored.
+    pub(crate) async fn tell_ids(&self, ids: &PlatformIds) {
+        if let Some(IdSink(sink)) = &self.id_sink {
+            let (stored, is_stored) = oneshot::channel();
+            if sink.send((ids.clone(), stored)).is_ok() {
+                // Nobody stores them any more: they go with the result.
+                let _ = is_stored.await;
+            }
+        }
+    }
+
     /// Returns the report.
     #[must_use]
     pub fn report(&self) -> &Report {
@@ -49,8 +74,51 @@ impl ReportRequest {
     }
 }
 
+/// Without where its IDs are told.
+impl PartialEq for ReportRequest {
+    fn eq(&self, other: &Self) -> bool {
+        self.report == other.report
+            && self.ids == other.ids
+            && self.may_have_arrived == other.may_have_arrived
+    }
+}
+
+impl Eq for ReportRequest {}
+
+impl fmt::Debug for ReportRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReportRequest")
+            .field("report", &self.report)
+            .field("ids", &self.ids)
+            .field("may_have_arrived", &self.may_have_arrived)
+            .finish_non_exhaustive()
+    }
+}
+
 impl From<Report> for ReportRequest {
     fn from(report: Report) -> Self {
         Self::new(report)
+    }
+}
+
+/// Where IDs are told, with what says that they are stored.
+#[derive(Clone)]
+pub(crate) struct IdSink(mpsc::UnboundedSender<(PlatformIds, oneshot::Sender<()>)>);
+
+/// The IDs that are told at an [`IdSink`].
+pub(crate) struct ToldIds(mpsc::UnboundedReceiver<(PlatformIds, oneshot::Sender<()>)>);
+
+impl ToldIds {
+    pub(crate) fn channel() -> (IdSink, Self) {
+        let (sink, told) = mpsc::unbounded_channel();
+        (IdSink(sink), Self(told))
+    }
+
+    /// Returns the next IDs; never, once nobody can tell any.
+    pub(crate) async fn next(&mut self) -> (PlatformIds, oneshot::Sender<()>) {
+        match self.0.recv().await {
+            Some(told) => told,
+            None => std::future::pending().await,
+        }
     }
 }

@@ -10,11 +10,8 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool};
 use tempfile::TempDir;
-use tower_referral::ClickId;
 use tower_referral::click::LateClick;
-use tower_referral_outbox::{
-    Enqueued, Entry, Error, LateClick as Click, Outbox, Status, WorkerBuilder,
-};
+use tower_referral_outbox::{Enqueued, Entry, Error, Outbox, Status, WorkerBuilder};
 use tower_referral_platforms::Report;
 
 use crate::platform::Reports;
@@ -206,9 +203,8 @@ impl Database {
 
     /// Keeps the platform's answer to a click that came after the page was out.
     pub(crate) async fn put_click(&self, late: &LateClick, ttl: Duration) -> Result<(), Error> {
-        let partner_id = late.click.partner_id().map(ClickId::as_str);
-        let click = Click::new(late.click.id().as_str(), partner_id);
-        either!(self, pool, outbox => outbox.put_click(pool, &late.reference, click, ttl).await)
+        let (reference, click) = (&late.reference, &late.click);
+        either!(self, pool, outbox => outbox.put_click(pool, reference, click, ttl).await)
     }
 }
 

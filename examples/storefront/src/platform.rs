@@ -10,7 +10,7 @@ use tower_referral::click::Clicks;
 use tower_referral_outbox::Deduplicates;
 use tower_referral_platforms::affiliate::postback::Body;
 use tower_referral_platforms::{
-    Affonso, Awin, ClickApi, Client, ConfigError, Dub, Error, FirstPromoter, Https, Outcome,
+    Affonso, Awin, Batch, ClickApi, Client, ConfigError, Dub, Error, FirstPromoter, Https, Outcome,
     Partnac, Partnero, PartneroFriends, PlatformIds, Postback, Receipt, Report, ReportApi,
     ReportError, ReportRequest, Step, Tapfiliate, Tolt,
 };
@@ -210,6 +210,7 @@ fn postback(
 pub(crate) struct Reports {
     service: BoxCloneSyncService<ReportRequest, Receipt, ReportError>,
     deduplicates: Arc<dyn Fn(&Report) -> bool + Send + Sync>,
+    batch: Option<Batch>,
 }
 
 impl Reports {
@@ -221,6 +222,7 @@ impl Reports {
         let reports = client.reports();
         let of = reports.clone();
         Self {
+            batch: reports.batch(),
             service: BoxCloneSyncService::new(reports),
             deduplicates: Arc::new(move |report| of.deduplicates(report)),
         }
@@ -246,5 +248,9 @@ impl Service<ReportRequest> for Reports {
 impl Deduplicates for Reports {
     fn deduplicates(&self, report: &Report) -> bool {
         (self.deduplicates)(report)
+    }
+
+    fn batch(&self) -> Option<Batch> {
+        self.batch
     }
 }

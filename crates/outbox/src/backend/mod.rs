@@ -77,6 +77,14 @@ pub trait Operations: sqlx::Database {
         lease: i64,
         clock: i64,
     ) -> impl Future<Output = Result<bool, Error>> + Send;
+    /// Stores the IDs that the platform returned in the midst of an attempt, and returns whether the
+    /// row is still in this worker's hand.
+    fn save_ids(
+        pool: &Pool<Self>,
+        row: i64,
+        token: String,
+        ids: String,
+    ) -> impl Future<Output = Result<bool, Error>> + Send;
     fn renew(
         pool: &Pool<Self>,
         rows: &[Held],

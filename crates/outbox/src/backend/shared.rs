@@ -6,6 +6,7 @@ macro_rules! claimed {
     ($row:expr, $token:expr) => {{
         let click_id: Option<String> = $row.try_get("click_id")?;
         let partner_id: Option<String> = $row.try_get("partner_id")?;
+        let own: Option<String> = $row.try_get("own_ids")?;
         let parent: Option<String> = $row.try_get("parent_ids")?;
         let grandparent: Option<String> = $row.try_get("grandparent_ids")?;
         Claimed {
@@ -18,7 +19,7 @@ macro_rules! claimed {
                 click_id,
                 partner_id,
             }),
-            platform_ids: parent.into_iter().chain(grandparent).collect(),
+            platform_ids: [own, parent, grandparent].into_iter().flatten().collect(),
         }
     }};
 }
@@ -111,6 +112,23 @@ macro_rules! shared_operations {
                 .bind(clock);
             let mut connection = durable(pool).await?;
             Ok(marked.fetch_optional(&mut *connection).await?.is_some())
+        }
+
+        async fn save_ids(
+            pool: &Pool<Self>,
+            row: i64,
+            token: String,
+            ids: String,
+        ) -> Result<bool, Error> {
+            let saved = sqlx::query::<Self>(include_str!("save_ids.sql"))
+                .bind(row)
+                .bind(token)
+                .bind(ids);
+            let saved = saved.fetch_optional(pool).await?;
+            Ok(match saved {
+                Some(row) => row.try_get("is_held")?,
+                None => false,
+            })
         }
 
         async fn renew(
@@ -209,6 +227,11 @@ macro_rules! shared_operations {
         ) -> BoxFuture<'c, Result<u64, Error>> {
             Box::pin(async move {
                 let mut transaction = connection.begin().await?;
+                sqlx::query::<Self>(include_str!("erase_clicks.sql"))
+                    .bind(customer.clone())
+                    .bind(clock)
+                    .execute(&mut *transaction)
+                    .await?;
                 sqlx::query::<Self>(include_str!("erase_orders.sql"))
                     .bind(customer.clone())
                     .fetch_all(&mut *transaction)

@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use sqlx::Pool;
 use tower_referral_platforms::{
-    Delivery, DeliveryState, DeliveryStore, Failure, Outcome, PlatformIds, Receipt, Report,
+    Batch, Delivery, DeliveryState, DeliveryStore, Failure, Outcome, PlatformIds, Receipt, Report,
     ReportError, ReportRequest, ReportService, Retries, deliver,
 };
 use tower_service::Service;
@@ -20,6 +20,7 @@ use super::gate::Signal;
 use crate::backend::{Database, READS};
 use crate::outbox::Shared;
 use crate::row::{Claimed, Saved};
+use crate::telemetry;
 
 /// A platform's [`ReportService`], or any Tower service around it: what a worker gives its reports
 /// to.
@@ -32,6 +33,16 @@ pub trait Deduplicates:
     /// Returns `true` if the platform recognises a duplicate of this report, so that it may be sent
     /// again after a crash.
     fn deduplicates(&self, report: &Report) -> bool;
+
+    /// Returns how many reports go in one request, where that is more than one: the worker has as many
+    /// in hand then. `None` by default.
+    ///
+    /// The time between two batches is kept by the service, so by one process: have the worker in one.
+    /// A worker that is killed leaves up to a batch [ambiguous](crate::State::Ambiguous) at a platform
+    /// that doesn't deduplicate, and nothing at one that does.
+    fn batch(&self) -> Option<Batch> {
+        None
+    }
 }
 
 impl<P, T> Deduplicates for ReportService<P, T>
@@ -45,9 +56,13 @@ where
     fn deduplicates(&self, report: &Report) -> bool {
         Self::deduplicates(self, report)
     }
+
+    fn batch(&self) -> Option<Batch> {
+        Self::batch(self)
+    }
 }
 
-/// Any Tower service, with the word of the platform's own service on what it deduplicates: for
+/// Any Tower service, with the word of the platform's own service on what it deduplicates and gathers: for
 /// layers (timeouts, tracing) around [`ReportService`].
 #[derive(Clone, Debug)]
 pub struct Layered<S, R> {
@@ -90,6 +105,10 @@ where
 {
     fn deduplicates(&self, report: &Report) -> bool {
         self.reports.deduplicates(report)
+    }
+
+    fn batch(&self) -> Option<Batch> {
+        self.reports.batch()
     }
 }
 
@@ -164,11 +183,7 @@ impl<D: Database, S: Deduplicates> Caller<D, S> {
             Ok(Err(NotBegun::Database(error))) => End::NotMarked(error),
             Err(_) => {
                 let is_deduplicated = self.service.deduplicates(delivery.report());
-                End::Saved(Box::new(panicked(
-                    &row,
-                    delivery.attempts(),
-                    is_deduplicated,
-                )))
+                End::Saved(Box::new(panicked(&row, &delivery, is_deduplicated)))
             }
         };
         (row, end, signal)
@@ -190,7 +205,7 @@ fn read(row: &Claimed) -> Result<Report, serde_json::Error> {
     serde_json::from_value(value)
 }
 
-/// Makes the delivery that the row stands for.
+/// Makes the delivery that the row stands for, with the IDs that its own earlier calls got back.
 fn resume(row: &Claimed, report: Report) -> Delivery {
     let ids = row
         .platform_ids
@@ -234,7 +249,6 @@ fn saved(row: &Claimed, delivery: &Delivery, signal: &Signal) -> Saved {
         // It goes as soon as anything does.
         _ => 0,
     };
-    let ids = (!delivery.ids().is_empty()).then(|| json!(delivery.ids()));
     // Private to the delivery, and of interest only where it goes on.
     let may_have_arrived = is_waiting
         && json!(delivery)
@@ -257,7 +271,7 @@ fn saved(row: &Claimed, delivery: &Delivery, signal: &Signal) -> Saved {
         attempts,
         wait,
         outcome,
-        ids,
+        ids_of(delivery),
         failure,
         may_have_arrived,
     )
@@ -324,7 +338,12 @@ fn unreadable(row: &Claimed, error: &serde_json::Error) -> Saved {
     saved
 }
 
-fn panicked(row: &Claimed, attempts: u32, is_deduplicated: bool) -> Saved {
+/// The IDs that are stored with the row, if there are any.
+fn ids_of(delivery: &Delivery) -> Option<Value> {
+    (!delivery.ids().is_empty()).then(|| json!(delivery.ids()))
+}
+
+fn panicked(row: &Claimed, delivery: &Delivery, is_deduplicated: bool) -> Saved {
     let state = if is_deduplicated {
         "waiting"
     } else {
@@ -333,10 +352,10 @@ fn panicked(row: &Claimed, attempts: u32, is_deduplicated: bool) -> Saved {
     let mut saved = row_of(
         row,
         state,
-        attempts,
+        delivery.attempts(),
         60_000,
         None,
-        None,
+        ids_of(delivery),
         None,
         !is_deduplicated,
     );
@@ -394,6 +413,25 @@ impl<D: Database> DeliveryStore for Marker<'_, D> {
             Ok(true) => Ok(()),
             Ok(false) => Err(NotBegun::Lost),
             Err(error) => Err(NotBegun::Database(error)),
+        }
+    }
+
+    /// IDs are stored whoever has the row by now, and whatever has become of it.
+    async fn save_ids(&mut self, delivery: &Delivery) -> Result<(), NotBegun> {
+        let saved = D::save_ids(
+            self.pool,
+            self.row.row,
+            self.row.token.clone(),
+            json!(delivery.ids()).to_string(),
+        );
+        match saved.await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(NotBegun::Lost),
+            Err(error) => {
+                // They are saved at the end of the attempt.
+                telemetry::database_failed("save IDs", &error);
+                Ok(())
+            }
         }
     }
 }

@@ -66,6 +66,7 @@ const AFTER_PAUSE: usize = 1;
 pub(super) struct Gate {
     max: usize,
     rule: PauseRule,
+    in_batches: bool,
     /// How many calls may be under way.
     limit: usize,
     /// How soon the limit grows.
@@ -94,10 +95,12 @@ pub(super) struct Ticket {
 }
 
 impl Gate {
-    pub(super) fn new(max: usize, rule: PauseRule) -> Self {
+    /// `in_batches`: what goes at a time goes in one request.
+    pub(super) fn new(max: usize, rule: PauseRule, in_batches: bool) -> Self {
         Self {
             max: max.max(1),
             rule,
+            in_batches,
             limit: max.max(1),
             growth: AFTER_PAUSE,
             streak: 0,
@@ -180,7 +183,8 @@ impl Gate {
                 AFTER_PAUSE
             };
             self.pause = None;
-            self.limit = 1;
+            // A batch is one call, and the next one is some time away.
+            self.limit = if self.in_batches { self.max } else { 1 };
             self.streak = 0;
             return true;
         }
@@ -274,6 +278,7 @@ mod tests {
                 initial: SECOND,
                 max: 60 * SECOND,
             },
+            false,
         )
     }
 
@@ -316,6 +321,22 @@ mod tests {
         assert_eq!(gate.limit(now), 0);
         gate.probe(now);
         assert_eq!(gate.limit(now), 1);
+    }
+
+    #[test]
+    fn where_reports_go_in_batches_a_whole_one_follows_the_probe() {
+        let rule = PauseRule {
+            initial: SECOND,
+            max: SECOND * 60,
+        };
+        let (mut gate, now) = (Gate::new(1000, rule, true), Instant::now());
+        let first = gate.begin(now, 0).unwrap();
+        gate.end(now, first, &broken());
+        let now = now + SECOND;
+        let probe = gate.begin(now, 0).unwrap();
+        assert!(gate.begin(now, 1).is_none(), "one goes first");
+        gate.end(now, probe, &Signal::Works);
+        assert_eq!(gate.limit(now), 1000);
     }
 
     #[test]

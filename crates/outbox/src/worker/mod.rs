@@ -80,7 +80,8 @@ impl<D: Database, S: Deduplicates> WorkerBuilder<D, S> {
         self
     }
 
-    /// Sets how many reports are on their way at a time; 16 by default.
+    /// Sets how many reports are on their way at a time; 16 by default. Where the platform takes
+    /// [batches](Deduplicates::batch), it is at least one batch.
     pub fn concurrency(mut self, concurrency: usize) -> Self {
         self.settings.concurrency = concurrency.clamp(1, 1024);
         self

@@ -26,6 +26,8 @@ use crate::{Error, Outbox, telemetry};
 /// others: a long queue under one key is put off in few steps.
 const BATCH: usize = 32;
 const LOOK_AROUND: i64 = 256;
+/// The most reports that a worker has in hand, however many a batch takes.
+const MAX_IN_HAND: usize = 4096;
 /// Between two tries when the database fails.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// How often a claim begins at the front again, rather than behind what the last one left.
@@ -130,6 +132,10 @@ impl<D: Database, S: Deduplicates> Round<D, S> {
         let unique = since.unwrap_or_default().as_nanos() % 1_000_000_000_000;
         let name = settings.name.as_deref().unwrap_or("worker");
         let worker = format!("{name}-{}-{number}-{unique}", std::process::id());
+        let batch = service.batch();
+        // What goes in one request is in hand at a time.
+        let in_batch = batch.map_or(1, |batch| batch.max.min(MAX_IN_HAND));
+        let concurrency = settings.concurrency.max(in_batch);
         Self {
             caller: Caller {
                 pool: pool.clone(),
@@ -146,7 +152,7 @@ impl<D: Database, S: Deduplicates> Round<D, S> {
                 follower_delay: settings.follower_delay,
                 look: 1,
             },
-            gate: Gate::new(settings.concurrency, settings.pause),
+            gate: Gate::new(concurrency, settings.pause, batch.is_some()),
             pool,
             shared,
             settings,

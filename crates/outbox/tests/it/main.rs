@@ -3,9 +3,12 @@
 #[path = "../../../../tests/servers/mod.rs"]
 mod servers;
 
+mod batches;
 mod cleaning;
+mod clicks;
 mod database;
 mod enqueue;
+mod ids;
 mod kill;
 mod order;
 mod pause;

@@ -13,8 +13,8 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tower::Service;
 use tower_referral_platforms::{
-    Answer, Client, Error, Money, Outcome, PlatformId, PlatformIds, Receipt, Refund, Report,
-    ReportApi, ReportService, Sale, SignUp, Step,
+    Answer, Batch, Client, Error, Money, Outcome, PlatformId, PlatformIds, Receipt, Refund, Report,
+    ReportApi, ReportRequest, ReportService, Sale, SignUp, Step,
 };
 
 use crate::database::PATIENCE;
@@ -49,12 +49,15 @@ struct Books {
     under_way: Vec<String>,
     /// Keys of which two were under way at a time.
     overlapping: Vec<String>,
+    /// How many reports each batch had.
+    batches: Vec<usize>,
 }
 
 /// Cheap to clone: one platform.
 #[derive(Clone, Debug)]
 pub(crate) struct Platform {
     deduplicates: bool,
+    batch: Option<Batch>,
     latency: Duration,
     books: Arc<Mutex<Books>>,
     changed: Arc<watch::Sender<()>>,
@@ -72,7 +75,9 @@ impl Platform {
                 recorded: Vec::new(),
                 under_way: Vec::new(),
                 overlapping: Vec::new(),
+                batches: Vec::new(),
             })),
+            batch: None,
             changed: Arc::default(),
         }
     }
@@ -80,6 +85,17 @@ impl Platform {
     pub(crate) fn latency(mut self, latency: Duration) -> Self {
         self.latency = latency;
         self
+    }
+
+    /// Takes so many reports in one request, with so much time between two.
+    pub(crate) fn in_batches(mut self, max: usize, interval: Duration) -> Self {
+        self.batch = Some(Batch::new(max, interval));
+        self
+    }
+
+    /// How many reports each batch had, in order.
+    pub(crate) fn batches(&self) -> Vec<usize> {
+        self.books.lock().unwrap().batches.clone()
     }
 
     pub(crate) fn does(&self, does: Does) {
@@ -93,6 +109,7 @@ impl Platform {
     pub(crate) fn reports(&self) -> ReportService<Api, Self> {
         let api = Api {
             deduplicates: self.deduplicates,
+            batch: self.batch,
         };
         Client::new(api, self.clone()).reports()
     }
@@ -128,6 +145,48 @@ impl Platform {
         };
         let waited = tokio::time::timeout(PATIENCE, wait).await;
         assert!(waited.is_ok(), "only {:?}", self.calls());
+    }
+
+    /// A batch is recorded as a whole, or not at all.
+    async fn answer_batch(self, reports: Vec<Report>) -> Result<Response<String>, tower::BoxError> {
+        let does = {
+            let mut books = self.books.lock().unwrap();
+            books.batches.push(reports.len());
+            for report in &reports {
+                books.calls.push((report.id(), Value::Null));
+            }
+            books.next.pop_front().unwrap_or(books.does)
+        };
+        self.changed.send_replace(());
+        let record = || {
+            let mut books = self.books.lock().unwrap();
+            for id in reports.iter().map(Report::id) {
+                if !(self.deduplicates && books.recorded.contains(&id)) {
+                    books.recorded.push(id);
+                }
+            }
+        };
+        match does {
+            Does::Work => record(),
+            Does::RecordAndBreak => {
+                record();
+                return Err("the connection broke".into());
+            }
+            Does::Hang => std::future::pending().await,
+            _ => panic!("no test of batches has {does:?}"),
+        }
+        Ok(Response::new("{}".to_owned()))
+    }
+
+    pub(crate) async fn until_batches(&self, count: usize) {
+        let mut changed = self.changed.subscribe();
+        let wait = async {
+            while self.batches().len() < count {
+                changed.changed().await.unwrap();
+            }
+        };
+        let waited = tokio::time::timeout(PATIENCE, wait).await;
+        assert!(waited.is_ok(), "only {:?}", self.batches());
     }
 
     async fn answer(self, report: Value) -> Result<Response<String>, tower::BoxError> {
@@ -214,6 +273,9 @@ impl Service<Request<Bytes>> for Platform {
     }
 
     fn call(&mut self, request: Request<Bytes>) -> Self::Future {
+        if let Ok(reports) = serde_json::from_slice::<Vec<Report>>(request.body()) {
+            return Box::pin(self.clone().answer_batch(reports));
+        }
         let report = serde_json::from_slice(request.body()).unwrap();
         Box::pin(self.clone().answer(report))
     }
@@ -223,6 +285,7 @@ impl Service<Request<Bytes>> for Platform {
 #[derive(Debug)]
 pub(crate) struct Api {
     deduplicates: bool,
+    batch: Option<Batch>,
 }
 
 impl ReportApi for Api {
@@ -260,6 +323,17 @@ impl ReportApi for Api {
 
     fn deduplicates(&self, _: &Report) -> bool {
         self.deduplicates
+    }
+
+    fn batch(&self) -> Option<Batch> {
+        self.batch
+    }
+
+    fn batch_request(&self, reports: &[ReportRequest]) -> Result<Request<Bytes>, Error> {
+        let reports: Vec<_> = reports.iter().map(ReportRequest::report).collect();
+        let mut request = Request::new(Bytes::from(serde_json::to_vec(&reports).unwrap()));
+        *request.method_mut() = http::Method::POST;
+        Ok(request)
     }
 }
 

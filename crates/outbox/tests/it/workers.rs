@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tower_referral_outbox::{LateClick, Outbox, State};
+use tower_referral_outbox::{Outbox, State};
 
 use crate::database::{on_both, start};
 use crate::platform::{Does, Platform, sale};
@@ -87,38 +87,6 @@ on_both! {
         }
     }
 
-    async fn a_click_that_came_late_goes_with_the_report_that_needs_it(db) {
-        let report = r#"{"kind": "sale", "order": "1", "customer": "C1", "amount": "9.99 EUR",
-            "credit": {"key": "P1", "reference": "r-1"}}"#;
-        let insert = if db.url.starts_with("postgres") {
-tower_referral_outbox::sql::POSTGRES_ENQUEUE
-} else {
-tower_referral_outbox::sql::SQLITE_ENQUEUE
-};
-        let other = report.replace(r#""1""#, r#""2""#).replace("r-1", "r-2");
-        sqlx::query(insert).bind(report).fetch_all(&db.pool).await.unwrap();
-        sqlx::query(insert).bind(other).fetch_all(&db.pool).await.unwrap();
-        let platform = Platform::new(true);
-        let worker = db.outbox.worker(platform.reports());
-        let worker = start(worker.click_patience(Duration::from_secs(3600)));
-        // It waits for its click.
-        db.outbox.enqueue(&db.pool, sale("other", "C1")).await.unwrap();
-        db.until_done("sale:other").await;
-        let click = click("clk-1");
-        let ttl = Duration::from_secs(60);
-        db.outbox.put_click(&db.pool, "r-1", click.clone(), ttl).await.unwrap();
-        assert_eq!(db.outbox.click("r-1").await.unwrap(), Some(click));
-        db.until_done("sale:1").await;
-        assert_eq!(platform.told("sale:1")["credit"]["click_id"], "clk-1");
-        assert_eq!(platform.told("sale:1")["credit"]["partner_id"], "part-1");
-        // One whose click never comes goes by its key.
-        db.outbox.advance_clock(Duration::from_secs(3600));
-        db.until_done("sale:2").await;
-        assert_eq!(platform.told("sale:2")["credit"]["key"], "P1");
-        worker.stop().await;
-        assert_eq!(db.outbox.click("r-1").await.unwrap(), None, "its time is over");
-    }
-
     async fn tables_that_are_missing_are_named(db) {
         sqlx::query("DROP TABLE referral_outbox").execute(&db.pool).await.unwrap();
         let ended = db.outbox.worker(Platform::new(true).reports()).run(async {}).await;
@@ -126,12 +94,55 @@ tower_referral_outbox::sql::SQLITE_ENQUEUE
     }
 }
 
-fn click(id: &str) -> LateClick {
-    LateClick::new(id, Some("part-1"))
-}
-
 mod fresh {
     use super::*;
+
+    /// CASES.md R21: neither a start nor a report reads what was delivered before.
+    #[tokio::test]
+    async fn what_was_delivered_is_not_read_again() {
+        const DELIVERED: i64 = 20_000;
+        let Some(db) = crate::database::postgres().await else {
+            return;
+        };
+        let fill = "INSERT INTO referral_outbox (report, state, outcome, finished_at)
+            SELECT jsonb_build_object('kind', 'sale', 'order', 'old-' || n, 'customer', 'C' || n,
+                'amount', '1.00 EUR'), 'done', 'recorded', (extract(epoch FROM now()) * 1000)::bigint
+            FROM generate_series(1, $1) AS n";
+        let fill = sqlx::query(fill).bind(DELIVERED);
+        fill.execute(&db.pool).await.unwrap();
+        db.outbox.enqueue(&db.pool, sale(1, "C1")).await.unwrap();
+        let worker = start(db.outbox.worker(Platform::new(true).reports()));
+        db.until_done("sale:1").await;
+        worker.stop().await;
+        // What a connection has read is counted when it is closed.
+        db.pool.close().await;
+        let pool = sqlx::PgPool::connect(&db.url).await.unwrap();
+        let others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+            AND backend_type = 'client backend' AND pid <> pg_backend_pid()";
+        let alone = async {
+            while sqlx::query_as::<_, (i64,)>(others)
+                .fetch_one(&pool)
+                .await
+                .unwrap()
+                .0
+                > 0
+            {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(crate::database::PATIENCE, alone)
+            .await
+            .unwrap();
+        let read = "SELECT n_tup_ins, seq_tup_read, coalesce(idx_tup_fetch, 0)
+            FROM pg_stat_user_tables WHERE relname = 'referral_outbox'";
+        let read = sqlx::query_as(read).fetch_one(&pool).await.unwrap();
+        let (inserted, in_sequence, by_index): (i64, i64, i64) = read;
+        assert_eq!(inserted, DELIVERED + 1, "it is counted");
+        assert!(
+            in_sequence + by_index < DELIVERED / 4,
+            "{in_sequence} and {by_index} rows"
+        );
+    }
 
     #[tokio::test]
     async fn many_processes_create_the_tables_at_once() {

@@ -6,14 +6,17 @@ mod state;
 
 use std::fmt;
 use std::future::Future;
+use std::pin::pin;
 use std::time::{Duration, SystemTime};
 
+use futures_util::future::{Either, select};
 use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, Serialize};
 use tower_service::Service;
 
 pub use self::state::{DeliveryState, Failure};
 use crate::report::first_version;
+use crate::report_request::ToldIds;
 use crate::{Advice, Outcome, PlatformIds, Receipt, Report, ReportError, ReportRequest, Retries};
 
 /// The version of the JSON form.
@@ -316,6 +319,22 @@ pub trait DeliveryStore {
     /// It couldn't be stored durably.
     fn save(&mut self, delivery: &Delivery)
     -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Stores the [IDs](Delivery::ids) that the platform has returned between two calls of an attempt
+    /// that is under way, as [`save`](Self::save) does by default. Should the worker be killed before
+    /// the attempt ends, the next one goes on with them: a click that a sign-up needs is made once.
+    ///
+    /// # Errors
+    ///
+    /// The attempt ends here, and no further call is made: for instance because another worker has
+    /// the report. A store that couldn't be reached may well return `Ok`: the IDs are in the delivery,
+    /// which is saved again at the end of the attempt.
+    fn save_ids(
+        &mut self,
+        delivery: &Delivery,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        self.save(delivery)
+    }
 }
 
 /// Gives a report to the platform, if it is time to and may be done, and returns the result.
@@ -326,8 +345,9 @@ pub trait DeliveryStore {
 /// # Errors
 ///
 /// The store failed. If that was before the attempt, nothing was sent; read the delivery back
-/// before it is tried again. If it was after, `delivery` is right and what is stored is not: save it
-/// once more, or the attempt is one whose end isn't known.
+/// before it is tried again. If it was during the attempt ([`DeliveryStore::save_ids`]), its end isn't
+/// known. If it was after, `delivery` is right and what is stored is not: save it once more, or the
+/// attempt is one whose end isn't known.
 ///
 /// ```
 /// use std::convert::Infallible;
@@ -381,7 +401,20 @@ where
         return Err(error);
     }
     let result = match std::future::poll_fn(|cx| reports.poll_ready(cx)).await {
-        Ok(()) => reports.call(delivery.request()).await,
+        Ok(()) => {
+            let (id_sink, mut told) = ToldIds::channel();
+            let mut call = pin!(reports.call(delivery.request().with_id_sink(id_sink)));
+            loop {
+                let (ids, stored) = match select(call.as_mut(), pin!(told.next())).await {
+                    Either::Left((result, _)) => break result,
+                    Either::Right((told, _)) => told,
+                };
+                delivery.ids = ids.or(&delivery.ids);
+                store.save_ids(delivery).await?;
+                // Whoever asked may have given up.
+                let _ = stored.send(());
+            }
+        }
         Err(error) => Err(error),
     };
     let outcome = delivery.end(result, retries, SystemTime::now());

@@ -28,6 +28,8 @@ mod golden;
 mod guides;
 #[cfg(feature = "tracing")]
 mod leaks;
+#[cfg(feature = "tolt")]
+mod learned_ids;
 #[cfg(feature = "tracing")]
 mod log;
 mod money;

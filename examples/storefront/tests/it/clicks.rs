@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 
 use serde_json::{Value, json};
 
+use crate::outbox::each_backend;
 use crate::shop_process::{Json, KEY_A, Shop, send};
 use crate::support::{LONG_WAIT, accept, answer_one, read_call};
 
@@ -212,6 +213,7 @@ fn the_end_waits_for_clicks_that_are_under_way() {
     assert!(shop.child.wait().unwrap().success());
 }
 
+/// CASES.md L5.
 #[test]
 fn a_click_id_that_comes_late_reaches_the_report_of_another_shop() {
     let platform = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -241,4 +243,63 @@ fn a_click_id_that_comes_late_reaches_the_report_of_another_shop() {
         "{report}"
     );
     assert!(report.contains(r#""session_id":"late-1""#), "{report}");
+}
+
+/// CASES.md L5: no balancer keeps a visitor at one of several shops on one database.
+#[test]
+fn whichever_shop_takes_the_sale_reports_it_with_the_click_of_the_landing() {
+    for (platform, path, field) in [
+        ("partnac", "/v1/tracking", "session_id"),
+        ("tapfiliate", "/1.6", "click_id"),
+        ("affonso", "/v1", "click_id"),
+        ("tolt", "", "click_id"),
+    ] {
+        each_backend(|backend| {
+            let key = [("REFERRAL_KEY", KEY_A)];
+            let mut args = vec!["--platform", platform, "--database", &backend.url];
+            let mut first = Shop::start_as_told(&args, &key);
+            let sandbox = first.sandbox();
+            let url = format!("http://{}{path}", sandbox.0);
+            args.extend(["--platform-url", &url]);
+            let shops = [first, Shop::start_as_told(&args, &key)];
+            const VISITORS: usize = 6;
+            for number in 0..VISITORS {
+                let mut visitor = shops[number % 2].browser();
+                visitor.get(&format!("/?aff=PARTNER_{number}"));
+                let mut visitor = visitor.moves_to(&shops[1 - number % 2]);
+                let customer = format!("cus_{number}");
+                let sign_up =
+                    json!({"customer": customer, "email": format!("{customer}@a.example")});
+                let answer = visitor.post("/signup", &[], Json(&sign_up));
+                assert_eq!(answer.report().0, "queued");
+                // The payment's webhook comes without a cookie, to either.
+                let payment = json!({"customer": customer, "order": format!("o-{number}"),
+                    "amount": "5", "currency": "EUR"});
+                let started = visitor.post("/checkout", &[], Json(&payment)).json();
+                let mut webhook = payment;
+                webhook["client_reference_id"] = started["client_reference_id"].clone();
+                let mut provider = shops[number % 2].visitor();
+                let answer = provider.post("/webhooks/payment", &[], Json(&webhook));
+                assert_eq!(answer.report().0, "queued");
+            }
+            let outbox = shops[0].settles();
+            assert_eq!(outbox["outcomes"]["recorded"], 2 * VISITORS, "{outbox}");
+            let calls = sandbox.calls();
+            let is_click = |call: &&Value| call["call"].as_str().unwrap().contains("/clicks");
+            // None was made for want of one that came late.
+            assert_eq!(
+                calls.iter().filter(is_click).count(),
+                VISITORS,
+                "{calls:#?}"
+            );
+            for call in calls.iter().filter(|call| !is_click(call)) {
+                let line = call["call"].as_str().unwrap();
+                // Tolt ties a transaction to the customer.
+                if !line.ends_with("/transactions") {
+                    let body: Value = serde_json::from_str(call["body"].as_str().unwrap()).unwrap();
+                    assert!(body[field].is_string(), "{platform}: {line} {body}");
+                }
+            }
+        });
+    }
 }

@@ -14,6 +14,7 @@ mod clicks;
 mod counting;
 mod failures;
 mod input;
+mod kills;
 mod landing;
 mod orders;
 mod outbox;

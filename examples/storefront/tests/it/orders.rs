@@ -206,6 +206,7 @@ fn an_unusually_long_key_takes_a_longer_token_which_fits_a_payments_metadata() {
     assert!(report.1.contains(&key));
 }
 
+/// CASES.md R28.
 #[test]
 fn nobody_claims_the_payment_of_an_order_by_its_id() {
     for key in ["EVIL", &"e".repeat(124)] {
@@ -229,6 +230,7 @@ fn nobody_claims_the_payment_of_an_order_by_its_id() {
     }
 }
 
+/// CASES.md R11.
 #[test]
 fn credit_that_comes_later_is_not_too_late() {
     let shop = Shop::start_as_told(&[], &[]);
@@ -361,6 +363,7 @@ fn refunds_are_booked_once_and_never_beyond_the_sale() {
     assert_eq!(nothing.report().0, "duplicate", "nothing is left");
 }
 
+/// CASES.md R12.
 #[test]
 fn a_refund_waits_for_its_sale() {
     for (refunds, expected) in [

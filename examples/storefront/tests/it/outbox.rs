@@ -17,14 +17,23 @@ use crate::shop_process::{Json, KEY_A, Shop, Visitor};
 use crate::support::{ACCEPT_HTML, eventually};
 
 /// A database that outlives the shop.
-struct Backend {
+pub(crate) struct Backend {
     name: &'static str,
-    url: String,
+    pub(crate) url: String,
     _keeps: (Option<TempDir>, Option<Arc<Server>>),
 }
 
 impl Backend {
-    fn sqlite() -> Self {
+    /// A database of a server that the test has.
+    pub(crate) fn at(url: String) -> Self {
+        Self {
+            name: "PostgreSQL",
+            url,
+            _keeps: (None, None),
+        }
+    }
+
+    pub(crate) fn sqlite() -> Self {
         let directory = tempfile::tempdir().unwrap();
         Self {
             name: "SQLite",
@@ -52,7 +61,7 @@ impl Backend {
         })
     }
 
-    fn start(&self, platform: &Platform) -> Shop {
+    pub(crate) fn start(&self, platform: &Platform) -> Shop {
         let options = platform.options();
         let mut args = vec!["--database", &self.url];
         args.extend(options.iter().map(String::as_str));
@@ -60,7 +69,7 @@ impl Backend {
     }
 }
 
-fn each_backend(test: impl Fn(&Backend)) {
+pub(crate) fn each_backend(test: impl Fn(&Backend)) {
     test(&Backend::sqlite());
     if let Some(postgres) = Backend::postgres() {
         test(&postgres);
@@ -97,6 +106,7 @@ fn refund(visitor: &mut Visitor<'_>, order: &str) -> String {
 
 // --- Kills -----------------------------------------------------------------------------------------
 
+/// CASES.md R22.
 #[test]
 fn wherever_it_is_killed_partnac_has_everything_once() {
     each_backend(|backend| kills(backend, Kind::Partnac));
@@ -247,7 +257,7 @@ fn count(backend: &Backend) -> (usize, usize) {
 }
 
 /// The rows of a table, each as one text.
-fn rows(backend: &Backend, table: &'static str) -> Vec<String> {
+pub(crate) fn rows(backend: &Backend, table: &'static str) -> Vec<String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -361,6 +371,7 @@ fn a_sale_waits_for_its_sign_up() {
     });
 }
 
+/// CASES.md R13.
 #[test]
 fn a_wrong_key_pauses_the_platform_and_everything_goes_once_it_is_right() {
     for (status, asks) in [(401, false), (402, true), (403, true)] {
@@ -401,6 +412,7 @@ fn a_wrong_key_pauses_the_platform_and_everything_goes_once_it_is_right() {
     }
 }
 
+/// CASES.md R14.
 #[test]
 fn a_platform_that_wants_fewer_calls_gets_few() {
     let backend = Backend::sqlite();
@@ -474,6 +486,7 @@ fn what_the_platform_refuses_is_listed_and_sent_again_by_a_person() {
     }
 }
 
+/// CASES.md R26.
 #[test]
 fn an_erased_customers_report_is_withdrawn_and_nothing_personal_is_left() {
     each_backend(|backend| {
@@ -540,6 +553,7 @@ fn a_report_in_flight_is_not_written_back_after_an_erasure() {
     });
 }
 
+/// CASES.md R20.
 #[test]
 fn a_row_that_cannot_be_read_is_shown_and_stops_nobody() {
     each_backend(|backend| {
@@ -618,6 +632,7 @@ fn a_shop_that_is_told_to_stop_finishes_what_it_is_sending() {
     assert_eq!(platform.open().count("sale:")["sale:o-1"], 1);
 }
 
+/// CASES.md R23: what it recognises is asked when a report is delivered.
 #[test]
 fn the_platform_may_change_while_reports_wait() {
     let backend = Backend::sqlite();

@@ -23,7 +23,7 @@ WITH due AS MATERIALIZED (
         parent.open AS parent_is_open, parent.seq AS parent_seq,
         parent.platform_ids AS parent_ids,
         parent.depends_on AS grandparent,
-        click.click_id, click.partner_id
+        click.reference AS click_found, click.click_id, click.partner_id
     FROM due
     LEFT JOIN referral_outbox parent ON parent.id = due.depends_on
     LEFT JOIN referral_clicks click ON click.reference = due.click_reference
@@ -31,7 +31,7 @@ WITH due AS MATERIALIZED (
     SELECT *, CASE
         WHEN earlier IS NOT NULL OR parent_is_open THEN 'blocked'
         WHEN parent_seq IS NULL AND depends_on LIKE 'sale:%' AND created_at + $8 > now THEN 'held'
-        WHEN click_reference IS NOT NULL AND click_id IS NULL AND created_at + $9 > now
+        WHEN click_reference IS NOT NULL AND click_found IS NULL AND created_at + $9 > now
             THEN 'early'
         ELSE 'claimed' END AS decision
     FROM facts
@@ -59,10 +59,11 @@ WITH due AS MATERIALIZED (
         may_have_arrived = r.may_have_arrived OR r.state = 'sending'
     FROM ranked d
     WHERE r.seq = d.seq AND (d.decision <> 'claimed' OR d.place <= $2)
-    RETURNING r.seq, r.report::text AS report, r.attempts, r.may_have_arrived
+    RETURNING r.seq, r.report::text AS report, r.attempts, r.may_have_arrived,
+        r.platform_ids::text AS own_ids
 )
 SELECT changed.seq, changed.report, changed.attempts, changed.may_have_arrived, d.decision, d.not_before, d.name,
-    d.click_id, d.partner_id, d.parent_ids::text AS parent_ids,
+    d.click_id, d.partner_id, changed.own_ids, d.parent_ids::text AS parent_ids,
     (SELECT g.platform_ids::text FROM referral_outbox g WHERE g.id = d.grandparent)
         AS grandparent_ids
 FROM changed JOIN ranked d USING (seq)

@@ -37,10 +37,7 @@ async fn durable(pool: &Pool<Postgres>) -> Result<PoolConnection<Postgres>, Erro
 }
 
 impl Operations for Postgres {
-    shared_operations!(
-        crate::sql::POSTGRES_ENQUEUE,
-        crate::sql::POSTGRES_ENQUEUE_ALL
-    );
+    shared_operations!(sql::POSTGRES_ENQUEUE, sql::POSTGRES_ENQUEUE_ALL);
 
     fn clock(offset: i64) -> i64 {
         offset

@@ -8,7 +8,9 @@ UPDATE referral_outbox SET
         'customer', CASE WHEN kind IN ('sign_up', 'cancellation') THEN report->'customer' END,
         'email', CASE WHEN kind IN ('sign_up', 'cancellation') AND report->'customer' IS NULL
             THEN report->'email' END,
-        'credit', CASE WHEN has_credit THEN '{"reduced": true}'::jsonb END)),
+        'credit', CASE WHEN has_credit THEN jsonb_build_object('reduced', true, 'reference',
+            -- For an erasure, as long as the customer is there.
+            CASE WHEN kind = 'sign_up' THEN report->'credit'->'reference' END) END)),
     next_report = NULL, details = NULL,
     history = coalesce((SELECT jsonb_agg(entry - 'details' ORDER BY place)
         FROM jsonb_array_elements(history) WITH ORDINALITY AS h(entry, place)), '[]'),

@@ -17,8 +17,9 @@ WITH s AS MATERIALIZED (
             WHEN s.reopens THEN 'waiting'
             ELSE s.state END,
         outcome = CASE WHEN NOT s.reopens THEN s.outcome END,
-        platform_ids = CASE WHEN r.erased THEN coalesce(s.platform_ids, r.platform_ids) - 'customer'
-            ELSE coalesce(s.platform_ids, r.platform_ids) END,
+        platform_ids = CASE WHEN s.platform_ids IS NULL THEN r.platform_ids
+            WHEN r.erased THEN coalesce(r.platform_ids, '{}') || s.platform_ids - 'customer' - 'click'
+            ELSE coalesce(r.platform_ids, '{}') || s.platform_ids END,
         reason = s.reason,
         details = CASE WHEN NOT r.erased THEN s.details END,
         unreadable_for = s.reads,
@@ -40,6 +41,12 @@ WITH s AS MATERIALIZED (
     WHERE r.seq = s.seq AND r.claimed_by = s.token
         AND (r.open OR r.state = 'withdrawn')
     RETURNING r.seq, coalesce(r.id, 'row:' || r.seq) AS name, r.id, r.open, r.outcome, s.now
+), missed AS (
+    -- Somebody else has the row by now: what the platform said of it counts no more, its IDs do.
+    UPDATE referral_outbox r SET platform_ids = s.platform_ids || coalesce(r.platform_ids, '{}')
+    FROM s
+    WHERE r.seq = s.seq AND r.claimed_by IS DISTINCT FROM s.token
+        AND s.platform_ids IS NOT NULL AND NOT r.erased
 ), woken AS (
     UPDATE referral_outbox w SET state = 'waiting', blocked_by = NULL,
         not_before = least(w.not_before, saved.now)

@@ -104,7 +104,8 @@ CREATE INDEX referral_outbox_reduced ON referral_outbox (finished_at)
 -- Answers of the platform to clicks that came after the page, by the reference of the landing.
 CREATE TABLE referral_clicks (
     reference text PRIMARY KEY,
-    click_id text NOT NULL,
+    -- None, and none is taken any more, once the customer was erased.
+    click_id text,
     partner_id text,
     expires_at bigint NOT NULL
 );

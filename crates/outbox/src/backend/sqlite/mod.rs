@@ -32,7 +32,7 @@ async fn durable(pool: &Pool<Sqlite>) -> Result<PoolConnection<Sqlite>, Error> {
 }
 
 impl Operations for Sqlite {
-    shared_operations!(crate::sql::SQLITE_ENQUEUE, crate::sql::SQLITE_ENQUEUE_ALL);
+    shared_operations!(sql::SQLITE_ENQUEUE, sql::SQLITE_ENQUEUE_ALL);
 
     fn clock(offset: i64) -> i64 {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
@@ -120,6 +120,7 @@ impl Operations for Sqlite {
         let rows = json!(rows).to_string();
         let mut transaction = pool.begin_with(BEGIN).await?;
         for statement in [
+            include_str!("save_missed.sql"),
             include_str!("save.sql"),
             include_str!("wake.sql"),
             include_str!("reopen.sql"),

@@ -12,7 +12,9 @@ UPDATE referral_outbox SET
         'email', CASE WHEN kind IN ('sign_up', 'cancellation')
                 AND json_extract(report, '$.customer') IS NULL
             THEN json_extract(report, '$.email') END,
-        'credit', CASE WHEN has_credit THEN json('{"reduced":true}') END)),
+        'credit', CASE WHEN has_credit THEN json_object('reduced', json('true'), 'reference',
+            -- For an erasure, as long as the customer is there.
+            CASE WHEN kind = 'sign_up' THEN json_extract(report, '$.credit.reference') END) END)),
     next_report = NULL, details = NULL,
     history = (SELECT json_group_array(json_remove(value, '$.details')) FROM json_each(history)),
     reduced_at = $2

@@ -5,9 +5,10 @@ UPDATE referral_outbox AS r SET
         WHEN s.reopens THEN 'waiting'
         ELSE s.state END,
     outcome = CASE WHEN NOT s.reopens THEN s.outcome END,
-    platform_ids = CASE WHEN r.erased
-        THEN json_remove(coalesce(s.platform_ids, r.platform_ids), '$.customer')
-        ELSE coalesce(s.platform_ids, r.platform_ids) END,
+    platform_ids = CASE WHEN s.platform_ids IS NULL THEN r.platform_ids
+        WHEN r.erased THEN json_remove(
+            json_patch(coalesce(r.platform_ids, '{}'), s.platform_ids), '$.customer', '$.click')
+        ELSE json_patch(coalesce(r.platform_ids, '{}'), s.platform_ids) END,
     reason = s.reason,
     details = CASE WHEN NOT r.erased THEN s.details END,
     unreadable_for = s.reads,

@@ -93,7 +93,8 @@ CREATE INDEX referral_outbox_reduced ON referral_outbox (finished_at)
 -- Answers of the platform to clicks that came after the page, by the reference of the landing.
 CREATE TABLE referral_clicks (
     reference TEXT PRIMARY KEY,
-    click_id TEXT NOT NULL,
+    -- None, and none is taken any more, once the customer was erased.
+    click_id TEXT,
     partner_id TEXT,
     expires_at INTEGER NOT NULL
 );

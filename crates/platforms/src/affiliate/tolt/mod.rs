@@ -415,14 +415,19 @@ impl ReportApi for Tolt {
             At::Click => self.clicked(report, ids, answer),
             At::Customer => self.introduced(report, ids, true, answer),
             At::CustomerWithoutClick => self.introduced(report, ids, false, answer),
-            At::Transaction if answer.is_conflict() => Ok(Outcome::Duplicate.into()),
             At::Transaction => {
-                answer.accepted_json()?;
+                let outcome = if answer.is_conflict() {
+                    Outcome::Duplicate
+                } else {
+                    answer.accepted_json()?;
+                    Outcome::Recorded
+                };
+                // Without it, a refund finds no way to the sale.
                 let ids = PlatformIds {
                     sale: id_in_data(answer, "id"),
                     ..PlatformIds::default()
                 };
-                Ok(Receipt::new(Outcome::Recorded).with_ids(ids).into())
+                Ok(Receipt::new(outcome).with_ids(ids).into())
             }
             // It is no longer there.
             At::Refund if answer.is_not_found() => Ok(Outcome::NotAttributed.into()),
