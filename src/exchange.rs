@@ -261,9 +261,10 @@ impl Exchange {
             }
         }
         if let Some(records) = &config.records {
-            // Now, so that handlers see the IDs of new visitors.
-            for slot in state.slots.iter_mut().filter(|slot| slot.kept.is_some()) {
-                if let Some(record) = &mut slot.record {
+            // Now, so that handlers see the IDs of new visitors; and only where it will be stored.
+            let is_stored = |slot: &&mut Slot| slot.kept.is_some() && slot.changed;
+            for slot in state.slots.iter_mut().filter(is_stored) {
+                if let (Some(record), false) = (&mut slot.record, self.is_skipped) {
                     record.current = record.current.take().or_else(|| records.draw_record());
                 }
             }
