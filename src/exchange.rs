@@ -285,11 +285,15 @@ impl Exchange {
 
     /// Returns `true` if there is something to do about the response.
     pub(crate) fn must_finish(&self, commands: &HandlerCommands) -> bool {
-        let is_changed = |resolved: &Resolved| !self.is_skipped && resolved.state.is_changed();
+        // What a handler's extractor found out is said in the response too.
+        let has_news = |resolved: &Resolved| {
+            let state = &resolved.state;
+            !self.is_skipped && (state.is_changed() || !state.decisions.is_empty())
+        };
         self.inbound.is_some()
             || !commands.is_empty()
             || self.has_parameter
-            || self.resolved.get().is_some_and(is_changed)
+            || self.resolved.get().is_some_and(has_news)
             || self
                 .session
                 .as_ref()
