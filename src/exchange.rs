@@ -261,9 +261,10 @@ impl Exchange {
             }
         }
         if let Some(records) = &config.records {
-            // Now, so that handlers see the IDs of new visitors.
-            for slot in state.slots.iter_mut().filter(|slot| slot.kept.is_some()) {
-                if let Some(record) = &mut slot.record {
+            // Now, so that handlers see the IDs of new visitors; and only where it will be stored.
+            let is_stored = |slot: &&mut Slot| slot.kept.is_some() && slot.changed;
+            for slot in state.slots.iter_mut().filter(is_stored) {
+                if let (Some(record), false) = (&mut slot.record, self.is_skipped) {
                     record.current = record.current.take().or_else(|| records.draw_record());
                 }
             }
@@ -284,11 +285,15 @@ impl Exchange {
 
     /// Returns `true` if there is something to do about the response.
     pub(crate) fn must_finish(&self, commands: &HandlerCommands) -> bool {
-        let is_changed = |resolved: &Resolved| !self.is_skipped && resolved.state.is_changed();
+        // What a handler's extractor found out is said in the response too.
+        let has_news = |resolved: &Resolved| {
+            let state = &resolved.state;
+            !self.is_skipped && (state.is_changed() || !state.decisions.is_empty())
+        };
         self.inbound.is_some()
             || !commands.is_empty()
             || self.has_parameter
-            || self.resolved.get().is_some_and(is_changed)
+            || self.resolved.get().is_some_and(has_news)
             || self
                 .session
                 .as_ref()

@@ -343,11 +343,15 @@ impl ReferralLayerBuilder {
             self.consent.is_asked() || programs.iter().any(|program| program.consent.is_some());
         let session_copies = self.storage.session_copies();
         let clicks = self.clicks.map(|clicks| clicks.prepare(Arc::clone(&now)));
+        let records = self.storage.records(&programs, &fill_random)?;
         Ok(ReferralLayer {
             config: Arc::new(Config {
-                cookies: self.storage.cookie().prepare(&programs)?,
+                cookies: self
+                    .storage
+                    .cookie()
+                    .prepare(&programs, records.is_some())?,
                 domain: self.storage.cookie().domain_name().map(ToString::to_string),
-                records: self.storage.records(&programs, &fill_random)?,
+                records,
                 clicks: clicks.transpose()?,
                 skip: self.skip,
                 stand_down: self.stand_down,

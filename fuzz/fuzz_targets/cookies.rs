@@ -238,14 +238,14 @@ fuzz_target!(|input: &[u8]| {
                 hash = kept.hash_of_key();
                 let refused = if kept.is_own_link { &hash[..] } else { b"" };
                 let new = Plain { refused, ..new };
-                written.push(program.set_cookie(new.clone()));
+                written.push(program.set_cookie(new.clone(), now));
                 shown[0] = Some(new);
                 Reason::Captured
             }
             Some(kept) if kept.key == new.key => Reason::SameKey,
             Some(_) => Reason::KeptFirstTouch,
             None => {
-                written.push(program.set_cookie(new.clone()));
+                written.push(program.set_cookie(new.clone(), now));
                 shown[0] = Some(new);
                 Reason::Captured
             }
@@ -269,7 +269,7 @@ fuzz_target!(|input: &[u8]| {
             shown[1].get_or_insert(new);
         } else if shown[1].as_ref().is_none_or(gives_way) {
             decisions.push((PROGRAMS[1], Reason::Captured));
-            written.push(programs[1].set_cookie(new.clone()));
+            written.push(programs[1].set_cookie(new.clone(), now));
             shown[1] = Some(new);
         }
     }

@@ -176,10 +176,13 @@ fn check(bench: &Bench, response: &Response<Referrals>, value: &[u8], is_down: b
         (Some(plain), Some(referral)) => shop::assert_same(referral, plain, "default"),
         (shown, seen) => assert!(shown.is_none() && seen.is_none(), "{shown:?}, {seen:?}"),
     }
-    // Whoever comes without a record, or with one whose key is gone, is never looked up.
-    let known = pass
-        .record
-        .filter(|(id, _)| KEYS[..KNOWN_KEYS].iter().any(|key| key.0 == *id));
+    // Of a record whose key is gone only the visitor's ID is left, for what is carried.
+    let is_key = |id| KEYS[..KNOWN_KEYS].iter().any(|key| key.0 == id);
+    let known = match pass.record {
+        Some((id, visitor)) if is_key(id) => Some((id, visitor)),
+        Some((_, visitor)) if pass.carried.is_some() => Some((KEYS[0].0, visitor)),
+        _ => None,
+    };
     let is_unknown = is_down && known.is_some();
     let expected = [Reason::StoreUnavailable];
     assert_eq!(said, &expected[..usize::from(is_unknown)]);

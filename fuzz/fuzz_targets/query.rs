@@ -240,10 +240,19 @@ fuzz_target!(|input: &[u8]| {
                 match &shown[at] {
                     Some(kept) if kept.key == new.key => Reason::SameKey,
                     Some(_) if TILL[at_path] => Reason::KeptStandDown,
-                    Some(_) if is_same_origin => Reason::KeptOwnLink,
+                    Some(kept) if is_same_origin => {
+                        // Remembered, in case the page leads to itself.
+                        let refused = new.hash_of_key();
+                        let kept = Plain {
+                            refused: &refused,
+                            ..kept.clone()
+                        };
+                        written.push(program.set_cookie(kept, NOON));
+                        Reason::KeptOwnLink
+                    }
                     Some(kept) if !program.replaces(kept, &new) => Reason::KeptFirstTouch,
                     _ => {
-                        written.push(program.set_cookie(new.clone()));
+                        written.push(program.set_cookie(new.clone(), NOON));
                         shown[at] = Some(new);
                         Reason::Captured
                     }

@@ -153,8 +153,8 @@ impl Program {
         Ok(kept)
     }
 
-    /// The `Set-Cookie` that keeps a referral which was captured just now.
-    pub fn set_cookie(&self, mut plain: Plain<'_>) -> String {
+    /// The `Set-Cookie` that keeps a referral for what is left of its window.
+    pub fn set_cookie(&self, mut plain: Plain<'_>, now: i64) -> String {
         let name = &self.cookie;
         let attributes = "; Path=/; HttpOnly; SameSite=Lax; Secure; Max-Age=";
         loop {
@@ -164,7 +164,9 @@ impl Program {
             // Room for the longest window, whatever this one's is.
             let longest = name.len() + 1 + value.len() + attributes.len() + "34560000".len();
             if longest < 1024 || !plain.drop_one() {
-                return format!("{name}={value}{attributes}{}", plain.window);
+                let passed = (now - plain.captured_at).max(0) / 1000;
+                let left = i64::from(plain.window) - passed;
+                return format!("{name}={value}{attributes}{left}");
             }
         }
     }

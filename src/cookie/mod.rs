@@ -10,6 +10,7 @@ pub(crate) use self::scan::FoundCookies;
 use crate::error::ConfigError;
 use crate::program::Program;
 use crate::seal::keyring::Keyring;
+use crate::seal::message::MAX_RECORD_LEN;
 use crate::seal::{MAX_SEALED_LEN, Purpose, Seal};
 
 /// Every `Set-Cookie` of ours is shorter than this, name and attributes included.
@@ -122,8 +123,13 @@ impl SignedCookie {
         self.domain.as_ref()
     }
 
-    /// Checks the settings and prepares everything that doesn't depend on a request.
-    pub(crate) fn prepare(&self, programs: &[Program]) -> Result<CookieCodec, ConfigError> {
+    /// Checks the settings and prepares everything that doesn't depend on a request. `has_records`: the
+    /// cookie names a record on the server.
+    pub(crate) fn prepare(
+        &self,
+        programs: &[Program],
+        has_records: bool,
+    ) -> Result<CookieCodec, ConfigError> {
         let base = self.full_name()?;
         let mut attributes = String::from("; Path=/; HttpOnly; SameSite=Lax");
         if !self.plain_http {
@@ -159,6 +165,7 @@ impl SignedCookie {
             finder: Finder::new(base.as_bytes()).into_owned(),
             programs: cookies.collect(),
             attributes,
+            record_len: if has_records { MAX_RECORD_LEN } else { 0 },
         })
     }
 
@@ -205,6 +212,8 @@ pub(crate) struct CookieCodec {
     programs: Vec<ProgramCookie>,
     /// Everything between the value and the number of `Max-Age`.
     attributes: String,
+    /// How much longer a message is that names a record too, at most.
+    record_len: usize,
 }
 
 struct ProgramCookie {

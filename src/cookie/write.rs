@@ -52,14 +52,15 @@ impl CookieCodec {
     pub(crate) fn fits(&self, index: usize, referral: &Referral, others: usize) -> bool {
         // Nearly all cookies are far below the bound.
         let max_len = self.programs[index].max_message_len(others);
+        let max_len = max_len.saturating_sub(self.record_len);
         max_len > MAX_MESSAGE_LEN || message::encode(referral, max_len).len() <= max_len
     }
 
     /// Returns the length of the shortest name and value that keep a referral.
     pub(crate) fn least_len(&self, index: usize, referral: &Referral) -> usize {
         let cookie = &self.programs[index];
-        let message = message::encode(referral, 0);
-        cookie.name.len() + 1 + cookie.seal.sealed_len(message.len())
+        let len = message::encode(referral, 0).len() + self.record_len;
+        cookie.name.len() + 1 + cookie.seal.sealed_len(len)
     }
 
     /// Returns the length of the name and value that a `Set-Cookie` of ours sets.
@@ -109,10 +110,5 @@ impl ProgramCookie {
 fn encode_record(referral: &Referral, record: RecordCookie<'_>, max_len: usize) -> Message {
     let is_due = referral.click == ClickState::Due;
     let carried = record.carries.then_some((referral, record.fills_only));
-    let message = message::encode_stored(record.record, is_due, carried, max_len);
-    if message.len() > max_len && record.carries {
-        // If both don't fit, keep the referral; an ID can be drawn again.
-        return message::encode(referral, max_len);
-    }
-    message
+    message::encode_stored(record.record, is_due, carried, max_len)
 }

@@ -49,6 +49,10 @@ const RECORD_CLICK_DUE: u8 = 1;
 const RECORD_CARRIES: u8 = 2;
 const RECORD_FILLS_ONLY: u8 = 4;
 
+/// How much longer a message is that names a record beside the referral that it carries, at most: flags,
+/// key ID, visitor ID.
+pub(crate) const MAX_RECORD_LEN: usize = 1 + 1 + SigningKey::MAX_ID_LEN + 16;
+
 /// What a visitor's browser holds where referrals are kept on the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StoredCookie {

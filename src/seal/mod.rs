@@ -167,6 +167,18 @@ impl Seal {
         Ok(read(message))
     }
 
+    /// Returns `true` if the key is on the keyring.
+    #[cfg(feature = "_store")]
+    pub(crate) fn has_key(&self, id: &str) -> bool {
+        self.0.iter().any(|key| *key.id == *id.as_bytes())
+    }
+
+    /// Returns the ID of the key that signs.
+    #[cfg(feature = "_store")]
+    pub(crate) fn signing_key_id(&self) -> Option<&str> {
+        std::str::from_utf8(&self.0.first()?.id).ok()
+    }
+
     /// Derives 128 bits from a message under each key, with the key's ID; the signing key's first.
     #[cfg(feature = "_store")]
     pub(crate) fn derive<'s>(

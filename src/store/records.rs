@@ -76,12 +76,27 @@ impl Records {
     }
 
     /// Begins the load of one request.
-    pub(crate) fn begin(&self, stored: Vec<Result<Vec<StoredCookie>, Reason>>) -> Loading {
+    pub(crate) fn begin(&self, mut stored: Vec<Result<Vec<StoredCookie>, Reason>>) -> Loading {
+        for stored in stored.iter_mut().flatten().flatten() {
+            self.drop_unknown_key(stored);
+        }
         Loading {
             stored,
             loaded: OnceCell::new(),
             budget: Arc::new(Budget::new(self.0.timeout)),
         }
+    }
+
+    /// A record whose key has left the keyring can't be found any more. What the cookie carries goes under
+    /// the same visitor's ID, which handlers have seen, by the signing key.
+    fn drop_unknown_key(&self, stored: &mut StoredCookie) {
+        let is_carried = stored.carried.is_some();
+        stored.record = stored.record.take().and_then(|mut record| {
+            if !self.0.seal.has_key(&record.key_id) {
+                record.key_id = self.0.seal.signing_key_id().filter(|_| is_carried)?.into();
+            }
+            Some(record)
+        });
     }
 
     /// Returns what is left of a request's budget for the store.
@@ -160,7 +175,7 @@ impl Records {
         };
         let carried = stored.iter().filter_map(|stored| {
             let referral = if_counting(stored.carried.clone()?, program, now).ok()?;
-            Some((referral, stored.fills_only))
+            Some((referral, stored))
         });
         let mut loaded = Loaded {
             record: RecordSlot {
@@ -172,8 +187,8 @@ impl Records {
             changed: false,
             failures,
         };
-        for (referral, fills_only) in carried {
-            loaded.join(program, referral, fills_only);
+        for (referral, stored) in carried {
+            loaded.join(program, referral, stored);
             loaded.changed = may_move && !is_unknown;
         }
         loaded
@@ -228,7 +243,6 @@ impl Records {
                 Ok(())
             }
             OnServer::Nothing => {
-                // The ID that the cookie knows already, if it is on the keyring still.
                 let known = record.current.take();
                 let known = known.and_then(|it| Some((self.record_id(&it)?, it)));
                 let Some((id, current)) = known.or_else(|| self.draw()) else {
@@ -446,8 +460,10 @@ fn unread(stored: &[StoredCookie]) -> Loaded {
 }
 
 impl Loaded {
-    /// Lets what the cookie carried join what the server has.
-    fn join(&mut self, program: &Program, referral: Referral, fills_only: bool) {
+    /// Lets what the cookie carried join what the server has, under the visitor's ID that handlers have
+    /// seen with it wherever that is free.
+    fn join(&mut self, program: &Program, referral: Referral, stored: &StoredCookie) {
+        let fills_only = stored.fills_only;
         let is_later_version = self.kept.as_ref().is_some_and(|kept| {
             kept.credits_same(&referral) && kept.captured_at == referral.captured_at
         });
@@ -458,12 +474,21 @@ impl Loaded {
         };
         let decision = program.attribution.decide(self.kept.as_ref(), &touch);
         if is_later_version || decision.is_ok() {
-            if !is_later_version && matches!(self.record.on_server, OnServer::Referral(_)) {
-                // As with any replacement: a new record, so that an old cookie shows nothing of it.
-                self.record.discarded.extend(self.record.current.take());
-                self.record.on_server = OnServer::Nothing;
+            let record = &mut self.record;
+            match record.on_server {
+                OnServer::Referral(_) if !is_later_version => {
+                    // As with any replacement: a new record, so that an old cookie shows nothing of it.
+                    record.discarded.extend(record.current.take());
+                    record.on_server = OnServer::Nothing;
+                }
+                OnServer::Nothing => {
+                    let own = stored.record.as_ref();
+                    let own = own.filter(|own| !record.discarded.contains(own));
+                    record.current = own.cloned().or_else(|| record.current.take());
+                }
+                OnServer::Referral(_) | OnServer::Unknown => {}
             }
-            self.record.fills_only = fills_only;
+            record.fills_only = fills_only;
             self.kept = Some(touch.referral);
         }
     }

@@ -11,8 +11,8 @@ use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_referral::click::{ClickRequest, Clicks};
 use tower_referral::testing::Clock;
 use tower_referral::{
-    Attribution, Capture, ClickId, ConfigError, Consent, Forget, Program, ReferralLayer,
-    ReferralLayerBuilder, Referrals, ServerSide, SignedCookie, VisitorId,
+    Attribution, Capture, ClickId, ConfigError, Consent, Forget, KeyRule, Keyring, Program,
+    ReferralLayer, ReferralLayerBuilder, Referrals, ServerSide, SignedCookie, VisitorId,
 };
 use tower_sessions::session::Record;
 use tower_sessions::{Session, SessionManagerLayer};
@@ -609,6 +609,191 @@ async fn requests_that_move_a_referral_in_at_once_leave_one_record() {
     }
 }
 
+// ===== The ID that handlers see is the one that is stored =====
+
+impl Site {
+    /// The same store and time, with other keys.
+    fn with_keyring(&self, keyring: Keyring) -> Self {
+        let server = ServerSide::new(self.store.clone(), keyring).store_expires_records();
+        let builder = ReferralLayer::builder(server).clock(self.clock.reader());
+        Self {
+            layer: builder.build().unwrap(),
+            ..self.clone()
+        }
+    }
+
+    /// Asserts that what a handler was shown with its referral finds that referral, and erases it.
+    async fn assert_erases(&self, visitor: VisitorId, key: &str) {
+        let found = self.layer.look_up(visitor).await.unwrap();
+        let found = found.and_then(|it| it.key().map(ToString::to_string));
+        assert_eq!(found.as_deref(), Some(key));
+        self.layer.erase(visitor).await.unwrap();
+        assert_eq!(self.store.records(), []);
+    }
+}
+
+#[tokio::test]
+async fn what_is_carried_keeps_its_id_when_the_key_of_its_record_is_gone() {
+    let [old, new] = [("k1", 0), ("k2", 32)].map(|(id, first)| signing_key(id, first));
+    let site = Site::new(|b| b);
+    let rotating = site.with_keyring(Keyring::new(new.clone()).verify_with(old).unwrap());
+    let rotated = site.with_keyring(Keyring::new(new));
+    let mut browser = Browser::default();
+    site.lands(&mut browser, "EARLIER").await;
+    site.store.is(Mood::Down);
+    let landing = rotating.lands(&mut browser, "LATER").await;
+    assert!(browser.carries("LATER"));
+    let [visitor] = landing.visitors[..] else {
+        panic!("known while the store is down: {landing:?}");
+    };
+    let mut tab = browser.clone();
+    let page = rotated.returns(&mut browser).await;
+    assert_eq!(
+        (page.visitors, page.key.as_deref()),
+        (vec![visitor], Some("LATER"))
+    );
+    // The first referral ends with its window. Nobody could find it by then.
+    site.store.forget_everything();
+    site.store.is(Mood::Well);
+    for browser in [&mut browser, &mut tab] {
+        let page = rotated.returns(browser).await;
+        assert_eq!(
+            (page.visitors, page.key.as_deref()),
+            (vec![visitor], Some("LATER"))
+        );
+        assert!(!browser.carries("LATER"));
+    }
+    assert_eq!(rotated.returns(&mut browser).await.visitors, [visitor]);
+    rotated.assert_erases(visitor, "LATER").await;
+}
+
+#[tokio::test]
+async fn a_record_whose_key_is_gone_is_not_looked_for() {
+    let site = Site::new(|b| b);
+    let [old, new] = [("k1", 0), ("k2", 32)].map(|(id, first)| signing_key(id, first));
+    let rotating = site.with_keyring(Keyring::new(new.clone()).verify_with(old).unwrap());
+    let rotated = site.with_keyring(Keyring::new(new));
+    let mut browser = Browser::default();
+    site.lands(&mut browser, "A").await;
+    let mut own_link = page_visit("/?aff=OTHER");
+    let site_header = "same-origin".parse().unwrap();
+    own_link.headers_mut().insert("sec-fetch-site", site_header);
+    // The refusal is remembered in the same record, with the new key's seal around its name.
+    rotating.send(&mut browser, own_link, Asks).await;
+    site.store.calls();
+    let page = rotated.returns(&mut browser).await;
+    assert_eq!((page.key, page.visitors), (None, vec![]));
+    assert_eq!(site.store.calls(), [""; 0]);
+}
+
+#[tokio::test]
+async fn an_id_is_shown_only_where_the_referral_is_stored() {
+    let site = Site::new(|b| {
+        b.skip(|request| request.uri().path().starts_with("/assets"))
+            .consent(|request| {
+                let is_unknown = request.headers().contains_key("x-unknown");
+                if is_unknown {
+                    Consent::Unknown
+                } else {
+                    Consent::Granted
+                }
+            })
+    });
+    let before = ReferralLayer::builder(SignedCookie::new(keyring()))
+        .clock(site.clock.reader())
+        .build()
+        .unwrap();
+    let cookies = Site {
+        layer: before,
+        ..site.clone()
+    };
+    let mut browser = Browser::default();
+    cookies.lands(&mut browser, "BEFORE").await;
+    let not_yet = with_headers(page_visit("/"), &[("x-unknown", "1")]);
+    for request in [not_yet, page_visit("/assets/logo.png")] {
+        let page = site.send(&mut browser, request, Asks).await;
+        assert_eq!(page.key.as_deref(), Some("BEFORE"));
+        assert_eq!((page.visitors, page.set_cookie), (vec![], None));
+        assert_eq!(site.store.records(), []);
+    }
+    let page = site.returns(&mut browser).await;
+    let [visitor] = page.visitors[..] else {
+        panic!("moved in: {page:?}");
+    };
+    site.assert_erases(visitor, "BEFORE").await;
+}
+
+#[tokio::test]
+async fn of_two_cookies_that_carry_the_one_that_counts_keeps_its_id() {
+    let site = Site::new(|b| b);
+    let mut browsers = [Browser::default(), Browser::default()];
+    let mut seen = Vec::new();
+    site.store.is(Mood::Down);
+    for (browser, key) in browsers.iter_mut().zip(["EARLIER", "LATER"]) {
+        seen.extend(site.lands(browser, key).await.visitors);
+        site.clock.advance(DAY);
+    }
+    site.store.is(Mood::Well);
+    let [earlier, later] = browsers;
+    for (first, second) in [(&earlier, &later), (&later, &earlier)] {
+        let mut request = page_visit("/");
+        let second = format!("{COOKIE_NAME}={}", second.cookie.as_ref().unwrap());
+        request
+            .headers_mut()
+            .append(COOKIE, second.parse().unwrap());
+        let page = site.send(&mut first.clone(), request, Asks).await;
+        assert_eq!(
+            (page.visitors, page.key.as_deref()),
+            (vec![seen[1]], Some("LATER"))
+        );
+        site.assert_erases(seen[1], "LATER").await;
+    }
+}
+
+/// A cookie with room for the referral and none for the ID of its record would lose the ID.
+#[tokio::test]
+async fn a_referral_that_leaves_no_room_for_its_id_is_not_kept() {
+    let programs = 0..9;
+    for len in 1..=127 {
+        let site = Site::new(|builder| {
+            programs.clone().fold(builder, |builder, n| {
+                let program = Program::new(format!("p{n}")).params([format!("aff{n}")]);
+                let program = program.click_params([format!("cid{n}")]);
+                builder.program(program.key_rule(KeyRule::printable_unicode()))
+            })
+        });
+        site.store.is(Mood::Down);
+        let landings = programs.clone().map(|n| {
+            let len = if n == 0 { len } else { 127 };
+            let (key, click_id) = ("%C3%BC".repeat(len), "c".repeat(128));
+            format!("aff{n}={key}&cid{n}={click_id}")
+        });
+        let uri = format!("/?{}", landings.collect::<Vec<_>>().join("&"));
+        let (landing, jar) = all_cookies(&site, page_visit(&uri)).await;
+        assert!((6..=7).contains(&landing.len()), "{}", landing.len());
+        site.store.is(Mood::Well);
+        let mut request = page_visit("/");
+        let line = jar.join("; ").parse().unwrap();
+        request.headers_mut().append(COOKIE, line);
+        let (page, _) = all_cookies(&site, request).await;
+        assert_eq!(page, landing, "{len}");
+    }
+}
+
+/// The visitor's IDs that a handler sees, and what all programs' cookies hold after the response.
+async fn all_cookies(site: &Site, request: Request<String>) -> (Vec<VisitorId>, Vec<String>) {
+    let page = service_fn(async |request: Request<String>| {
+        let referrals = Referrals::from_extensions(request.extensions()).await;
+        let visitors = referrals.unwrap().visitor_ids().to_vec();
+        Ok::<_, std::convert::Infallible>(Response::new(visitors))
+    });
+    let response = site.layer.layer(page).oneshot(request).await.unwrap();
+    let lines = response.headers().get_all(SET_COOKIE).iter();
+    let pair = |line: &str| line.split(';').next().unwrap().to_owned();
+    let jar = lines.map(|line| pair(line.to_str().unwrap())).collect();
+    (response.into_body(), jar)
+}
+
 // ===== Clicks =====
 
 fn clicks(delay: u64) -> Clicks {
@@ -808,10 +993,7 @@ async fn k3_a_visitor_id_is_no_session_of_the_application() {
             .is_some()
     );
     // Nobody without the key gets from one to the other.
-    let foreign = ServerSide::new(
-        site.store.clone(),
-        tower_referral::Keyring::new(signing_key("k1", 7)),
-    );
+    let foreign = ServerSide::new(site.store.clone(), Keyring::new(signing_key("k1", 7)));
     let foreign = ReferralLayer::builder(foreign.store_expires_records())
         .build()
         .unwrap();
