@@ -15,6 +15,7 @@ mod counting;
 mod failures;
 mod input;
 mod landing;
+mod lives;
 mod orders;
 mod outbox;
 mod pages;
