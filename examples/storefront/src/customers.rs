@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{FromRequestParts, Path, Query, State};
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt, TryStreamExt};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Value, json};
 use tower_referral::{ClickId, Referral, ReferralKey};
 use tower_referral_outbox::Error;
@@ -89,7 +90,7 @@ fn landing_url(visitor: &Visitor, referral: Option<&Referral>) -> Option<String>
 /// people only.
 pub(crate) async fn show(
     State(shop): State<Arc<Shop>>,
-    Path(customer): Path<String>,
+    CustomerId(customer): CustomerId,
     accept: Accept,
 ) -> Result<Json<Value>, Problem> {
     let read = async {
@@ -131,6 +132,23 @@ pub(crate) async fn show(
     })))
 }
 
+/// The customer's ID in the path.
+#[derive(Debug)]
+pub(crate) struct CustomerId(String);
+
+impl<S: Send + Sync> FromRequestParts<S> for CustomerId {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = Path::<String>::from_request_parts(parts, state).await;
+        path.map(|Path(customer)| Self(customer)).map_err(|_| {
+            let message =
+                "the customer's ID in the path isn't UTF-8: percent-encode its UTF-8 bytes";
+            Problem::json(StatusCode::BAD_REQUEST, message)
+        })
+    }
+}
+
 fn order_json(order: &Order) -> Value {
     let credit = order.credit();
     json!({
@@ -154,7 +172,7 @@ fn click_id(credit: Option<&Credit>) -> Option<&str> {
 /// where a report that waits is withdrawn.
 pub(crate) async fn erase(
     State(shop): State<Arc<Shop>>,
-    Path(customer): Path<String>,
+    CustomerId(customer): CustomerId,
     accept: Accept,
 ) -> Result<StatusCode, Problem> {
     let erase = async {
@@ -177,27 +195,15 @@ pub(crate) struct Friends {
     pub(crate) friends: Vec<Value>,
 }
 
-#[derive(Debug, Deserialize)]
-pub(crate) struct Whose {
-    customer: Option<String>,
-}
-
 /// `GET /friends?customer=ID`, in a refer-a-friend program. A real shop shows it to the customer who
 /// is signed in.
 pub(crate) async fn friends(
     visitor: Visitor,
     accept: Accept,
-    Query(whose): Query<Whose>,
+    Query(query): Query<Vec<(String, String)>>,
 ) -> Result<Response, Problem> {
-    let customer = whose.customer.filter(|customer| !customer.is_empty());
-    let Some(customer) = customer else {
-        let message = "`customer` is missing: send the customer's ID, and not empty";
-        return Err(Problem::new(
-            accept,
-            StatusCode::UNPROCESSABLE_ENTITY,
-            message,
-        ));
-    };
+    let query = Fields::of_query(accept, query);
+    let customer = query.text("customer", 128)?;
     let shop = &visitor.shop;
     let Some(client) = shop.friends() else {
         return Err(Problem::new(
@@ -215,11 +221,11 @@ pub(crate) async fn friends(
         let message = "the platform doesn't answer: try again in a moment";
         Problem::new(accept, StatusCode::BAD_GATEWAY, message)
     };
-    let friend = client.friend(&customer).await.map_err(failed)?;
+    let friend = client.friend(customer).await.map_err(failed)?;
     let friend = friend.ok_or_else(unknown)?;
-    let stats = client.friend_stats(&customer).await.map_err(failed)?;
-    let balance = client.friend_balance(&customer).await.map_err(failed)?;
-    let referrals = client.friend_referrals(&customer).map_err(failed)?;
+    let stats = client.friend_stats(customer).await.map_err(failed)?;
+    let balance = client.friend_balance(customer).await.map_err(failed)?;
+    let referrals = client.friend_referrals(customer).map_err(failed)?;
     let friends = referrals.take(MAX_FRIENDS).try_collect::<Vec<_>>();
     let friends = friends.await.map_err(failed)?;
     let friends = Friends {
@@ -229,7 +235,7 @@ pub(crate) async fn friends(
         friends: friends.iter().map(|friend| friend.json().clone()).collect(),
     };
     Ok(match accept.or(Format::Html) {
-        Format::Html => pages::friends(&visitor, &customer, &friends).into_response(),
+        Format::Html => pages::friends(&visitor, customer, &friends).into_response(),
         Format::Json => Json(&friends).into_response(),
     })
 }

@@ -10,6 +10,8 @@ use tower_referral::ReferralKey;
 
 use crate::answer::{Accept, Format, Problem};
 
+/// No form is longer, in bytes.
+pub(crate) const MAX_BODY_LEN: usize = 16 * 1024;
 /// More digits behind the point than any currency has.
 const MAX_SCALE: u32 = 4;
 const MAX_AMOUNT: Decimal = Decimal::from_parts(1_000_000_000, 0, 0, false, 0);
@@ -29,6 +31,15 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let accept = Accept::of(request.headers());
         let refuse = |status, message: String| Problem::new(accept, status, message);
+        let unreadable = |status, what| {
+            let message = match status {
+                StatusCode::PAYLOAD_TOO_LARGE => {
+                    format!("the body is too long: send at most {MAX_BODY_LEN} bytes")
+                }
+                _ => format!("the body can't be read: send one complete {what}"),
+            };
+            refuse(status, message)
+        };
         let format = body_format(request.headers()).ok_or_else(|| {
             refuse(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -40,13 +51,12 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
         let fields = match format {
             Format::Html => {
                 let form = Form::<Vec<(String, String)>>::from_request(request, state).await;
-                form.map_err(|error| refuse(error.status(), error.body_text()))?
-                    .0
+                form.map_err(|error| unreadable(error.status(), "form"))?.0
             }
             Format::Json => {
                 let json = Json::<Map<String, Value>>::from_request(request, state).await;
                 let Json(object) =
-                    json.map_err(|error| refuse(error.status(), error.body_text()))?;
+                    json.map_err(|error| unreadable(error.status(), "JSON object"))?;
                 texts_of(object).map_err(|error| refuse(StatusCode::UNPROCESSABLE_ENTITY, error))?
             }
         };
@@ -59,6 +69,15 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
 }
 
 impl Fields {
+    /// The parameters of a URL.
+    pub(crate) fn of_query(accept: Accept, fields: Vec<(String, String)>) -> Self {
+        Self {
+            accept,
+            format: Format::Html,
+            fields,
+        }
+    }
+
     /// A field that must be there: 1 to `max_chars` characters, without blanks around it.
     pub(crate) fn text(&self, name: &str, max_chars: usize) -> Result<&str, Problem> {
         self.optional_text(name, max_chars)?

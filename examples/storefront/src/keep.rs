@@ -42,6 +42,11 @@ pub(crate) struct Kept {
 /// A database that is down isn't an error: the shop opens without it, referrals are carried by the
 /// cookies meanwhile, and its tables are made when it is there.
 pub(crate) async fn open(options: &Options, keyring: Keyring) -> Result<Kept, Box<dyn Error>> {
+    let kept = open_store(options, keyring).await;
+    kept.map_err(|error| format!("can't open --store: {error}").into())
+}
+
+async fn open_store(options: &Options, keyring: Keyring) -> Result<Kept, Box<dyn Error>> {
     let mut cookie = SignedCookie::new(keyring);
     if let Some(domain) = &options.domain {
         cookie = cookie.domain(domain);
@@ -104,7 +109,7 @@ pub(crate) async fn open(options: &Options, keyring: Keyring) -> Result<Kept, Bo
             Ok(expiring(options, cookie, RedisStore::new(client)))
         }
         _ => Err(format!(
-            "--store `{}` is none that the shop knows: use memory:, sqlite://FILE, \
+            "`{}` is none that the shop knows: use memory:, sqlite://FILE, \
              redis://HOST:PORT or postgres://USER@HOST/DATABASE",
             options.store
         )

@@ -52,7 +52,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::database::Database;
-use crate::options::{KeepIn, Options};
+use crate::options::{BadOption, KeepIn, Options};
 use crate::payments::Webhook;
 use crate::platform::Platform;
 use crate::sandbox::{Account, Sandbox};
@@ -110,10 +110,11 @@ async fn configure(options: &Options) -> Result<Configured, Box<dyn Error>> {
     } else {
         None
     };
-    let platform = Platform::connect(options, sandbox.as_ref())?;
+    let refused = |error| BadOption::of_client(options.platform, &error);
+    let platform = Platform::connect(options, sandbox.as_ref()).map_err(refused)?;
     let webhook = match (options.payment, options.payment_secret()) {
         (Some(provider), Some(secret)) => {
-            Some(Webhook::new(provider, &secret, options.payment_test)?)
+            Some(Webhook::new(provider, &secret, options.payment_test).map_err(refused)?)
         }
         _ => None,
     };
@@ -122,7 +123,8 @@ async fn configure(options: &Options) -> Result<Configured, Box<dyn Error>> {
         .await
         .map_err(|error| format!("can't open --database: {error}"))?;
     let worker = platform.as_ref().map(|(platform, _)| platform.clone());
-    let (app, referrals) = shop::open(options, kept, keyring, platform, database.clone(), webhook)?;
+    let (app, referrals) = shop::open(options, kept, keyring, platform, database.clone(), webhook)
+        .map_err(|error| BadOption::of_layer(options, &error))?;
     Ok(Configured {
         app,
         referrals,
@@ -158,6 +160,13 @@ async fn serve(options: &Options, configured: Configured) -> io::Result<()> {
         .as_ref()
         .map(|platform| start_worker(&configured.database, platform, stopping.clone()));
     announce(options, listener.local_addr()?, &configured);
+    if let Some(platform) = configured.platform.clone().filter(|_| options.is_remote()) {
+        tokio::spawn(async move {
+            if let Some(complaint) = platform.check().await {
+                tracing::warn!("{complaint}");
+            }
+        });
+    }
     let server = axum::serve(listener, configured.app).with_graceful_shutdown(async move {
         stopped.await;
         let _ = stop.send(true);
@@ -218,6 +227,11 @@ async fn until(mut stopping: watch::Receiver<bool>) {
 fn announce(options: &Options, address: SocketAddr, configured: &Configured) {
     let mut text = format!("listening on http://{address}\n\n");
     let partner_link = format!("/pricing?{}=PARTNER_123", options.params[0]);
+    let platform = configured.platform.as_ref();
+    let has_friends = platform.is_some_and(|platform| platform.friends.is_some());
+    let webhook = options
+        .payment
+        .map(|provider| format!("/webhooks/{}", provider.name()));
     for (path, what) in [
         (&*partner_link, "a partner's link"),
         ("/", "the same visitor, later"),
@@ -231,7 +245,15 @@ fn announce(options: &Options, address: SocketAddr, configured: &Configured) {
     ]
     .into_iter()
     .chain((options.keep == KeepIn::Session).then_some(("/account", "a session of the shop's own")))
-    {
+    .chain(has_friends.then_some((
+        "/friends?customer=ID",
+        "a customer's link to share, and friends",
+    )))
+    .chain(
+        webhook
+            .as_deref()
+            .map(|path| (path, "where the payment provider sends its webhooks")),
+    ) {
         text.push_str(&format!("  http://{address}{path:<28} {what}\n"));
     }
     if let Some(sandbox) = &configured.sandbox {

@@ -5,6 +5,8 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use clap::{Parser, ValueEnum};
+use tower_referral_platforms::affiliate::postback::Problem;
+use tower_referral_platforms::{self as platforms, affiliate};
 
 /// A small shop that knows who referred its visitors.
 ///
@@ -34,9 +36,10 @@ pub(crate) struct Options {
     #[arg(long = "param", value_name = "NAME", default_values = ["aff", "ref"])]
     pub(crate) params: Vec<String>,
 
-    /// A URL parameter that carries the platform's click ID; repeat it for several
+    /// A URL parameter that carries the platform's click ID; repeat it for several. Without it, the
+    /// one that the platform's own links have, if they have one
     #[arg(long = "click-param", value_name = "NAME")]
-    pub(crate) click_params: Vec<String>,
+    click_params: Vec<String>,
 
     /// Share the cookie with all sub-domains of this domain
     #[arg(long, value_name = "NAME")]
@@ -51,7 +54,8 @@ pub(crate) struct Options {
     pub(crate) keep: KeepIn,
 
     /// The store for `--keep server` and `--keep session`: `memory:`, `sqlite://FILE`,
-    /// `redis://HOST:PORT` or `postgres://USER@HOST/DATABASE`
+    /// `redis://HOST:PORT` or `postgres://USER@HOST/DATABASE`. The shop starts without a server that
+    /// is down, and referrals stay in the cookies until it is back
     #[arg(long, value_name = "URL", default_value = Options::MEMORY)]
     pub(crate) store: String,
 
@@ -112,7 +116,7 @@ pub(crate) struct Options {
     pub(crate) stand_down: Vec<String>,
 
     /// The shop's own database, the outbox included: `sqlite://FILE` or `postgres://…`; without it
-    /// a temporary file
+    /// a temporary file. The shop doesn't start without it
     #[arg(
         long,
         value_name = "URL",
@@ -173,6 +177,17 @@ pub(crate) enum Provider {
     Polar,
 }
 
+impl Provider {
+    /// Returns its name, as it is in its webhook's path.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Stripe => "stripe",
+            Self::Paddle => "paddle",
+            Self::Polar => "polar",
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Platform {
     None,
@@ -206,6 +221,17 @@ impl Platform {
         })
     }
 
+    /// Returns the URL parameters with which the platform's own links bring a click ID.
+    fn click_params(self) -> &'static [&'static str] {
+        match self {
+            Self::Dub => &affiliate::dub::CLICK_PARAMS,
+            Self::Awin => &affiliate::awin::CLICK_PARAMS,
+            // A tracker's own name for it is on its account page; this one is the sandbox's.
+            Self::Postback => &["click_id"],
+            _ => &[],
+        }
+    }
+
     /// Returns `true` if the shop's server tells the platform of landings. The others know of them
     /// by their own links or scripts.
     pub(crate) fn has_clicks(self) -> bool {
@@ -222,6 +248,23 @@ impl Options {
     /// Returns `true` if the platform is one that this process stands in for.
     pub(crate) fn needs_sandbox(&self) -> bool {
         self.platform != Platform::None && self.platform_url.is_none()
+    }
+
+    /// Returns `true` if the platform is elsewhere, and no stand-in on this machine.
+    pub(crate) fn is_remote(&self) -> bool {
+        let url = self.platform_url.as_deref();
+        url.is_some_and(|url| url.starts_with("https:"))
+    }
+
+    /// Returns the URL parameters that carry a click ID.
+    pub(crate) fn click_params(&self) -> Vec<&str> {
+        if !self.click_params.is_empty() {
+            return self.click_params.iter().map(String::as_str).collect();
+        }
+        let of_platform = self.platform.click_params().iter().copied();
+        of_platform
+            .filter(|name| self.params.iter().all(|param| param != name))
+            .collect()
     }
 
     /// Returns the secret of the payment provider's webhook.
@@ -287,6 +330,48 @@ impl Options {
 /// Options that the command line knows and the shop can't honour, with what to do about it.
 #[derive(Debug)]
 pub(crate) struct BadOption(String);
+
+impl BadOption {
+    /// What a platform's client refused, or a payment provider's webhook.
+    pub(crate) fn of_client(platform: Platform, error: &platforms::ConfigError) -> Self {
+        use platforms::ConfigError;
+
+        let option = match error {
+            ConfigError::InvalidApiKey => "--api-key (or PLATFORM_API_KEY)",
+            ConfigError::InvalidPlatformUrl { .. } => "--platform-url",
+            ConfigError::InvalidSetting { .. } if platform == Platform::Affonso => "--program-id",
+            ConfigError::InvalidSetting { .. } => "--account-id",
+            ConfigError::EmptyWebhookSecret => "--payment-secret (or PAYMENT_SECRET)",
+            ConfigError::InvalidPostback { problem, .. } if *problem == Problem::InvalidRule => {
+                "--postback-success"
+            }
+            ConfigError::InvalidPostback { template, .. } if *template == "refund" => {
+                "--postback-refund-url"
+            }
+            ConfigError::InvalidPostback { .. } => "--platform-url",
+            _ => return Self(error.to_string()),
+        };
+        Self(format!("{option}: {error}"))
+    }
+
+    /// What the layer refused.
+    pub(crate) fn of_layer(options: &Options, error: &tower_referral::ConfigError) -> Self {
+        use tower_referral::ConfigError;
+
+        let option = match error {
+            ConfigError::InvalidParam { name, .. } if options.click_params.contains(name) => {
+                "--click-param"
+            }
+            ConfigError::InvalidParam { .. } | ConfigError::DuplicateParam { .. } => "--param",
+            ConfigError::TooManyNames { .. } => "--param and --click-param",
+            ConfigError::InvalidWindow { .. } => "--window",
+            ConfigError::InvalidDomain { .. } => "--domain",
+            ConfigError::InvalidStandDown { .. } => "--stand-down",
+            _ => return Self(error.to_string()),
+        };
+        Self(format!("{option}: {error}"))
+    }
+}
 
 impl fmt::Display for BadOption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -14,7 +14,7 @@ use crate::books::{Order, Refund};
 use crate::database::Transaction;
 use crate::fields::Fields;
 use crate::pages;
-use crate::platform::{Forecast, Platform};
+use crate::platform::Platform;
 use crate::reports::{self, Answer, Booked, Outcome};
 use crate::shop::{Shop, Visitor, unavailable};
 
@@ -153,13 +153,11 @@ fn sale(order: &Order, platform: Option<&Platform>) -> Option<Report> {
         Sale::new(&order.order_id, customer, amount)
     };
     let sale = sale.ok()?.with_credit(order.credit());
-    let with_coupon = Report::from(sale.clone().with_coupon(order.coupon.as_deref()));
-    // Some platforms have no place for a coupon, and the sale isn't to be lost for it.
-    let refused = platform.map(|platform| platform.forecast(&with_coupon));
-    match refused {
-        Some(Forecast::Refused(_)) => Some(sale.into()),
-        _ => Some(with_coupon),
-    }
+    let sale = Report::from(sale.with_coupon(order.coupon.as_deref()));
+    Some(match platform {
+        Some(platform) => platform.without_unwanted_coupon(sale),
+        None => sale,
+    })
 }
 
 /// `POST /refund`: `refund`, the provider's ID of it, tells two refunds of the same amount apart.

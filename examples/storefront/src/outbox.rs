@@ -131,7 +131,7 @@ pub(crate) async fn send_again(visitor: Visitor, fields: Fields) -> Result<Respo
             );
         }
     }
-    Ok(match fields.accept.or(fields.format) {
+    Ok(match fields.accept.or(Format::Json) {
         Format::Html => Redirect::to("/outbox").into_response(),
         Format::Json => StatusCode::NO_CONTENT.into_response(),
     })

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tower::util::BoxCloneSyncService;
 use tower_referral::click::Clicks;
 use tower_referral_outbox::Deduplicates;
 use tower_referral_platforms::affiliate::postback::Body;
 use tower_referral_platforms::{
     Affonso, Awin, Batch, ClickApi, Client, ConfigError, Dub, Error, FirstPromoter, Https, Outcome,
-    Partnac, Partnero, PartneroFriends, PlatformIds, Postback, Receipt, Report, ReportApi,
+    Partnac, Partnero, PartneroFriends, PlatformId, PlatformIds, Postback, Receipt, Report, ReportApi,
     ReportError, ReportRequest, Step, Tapfiliate, Tolt,
 };
 use tower_service::Service;
@@ -30,6 +31,7 @@ pub(crate) struct Platform {
     /// Shows customers what their friends have earned them.
     pub(crate) friends: Option<Friends>,
     forecast: Arc<dyn Fn(&Report) -> Forecast + Send + Sync>,
+    check: Arc<dyn Fn() -> BoxFuture<'static, Result<(), Error>> + Send + Sync>,
 }
 
 /// A platform, and what sends it the landings where it takes these from a server.
@@ -55,7 +57,7 @@ impl Platform {
     pub(crate) fn connect(
         options: &Options,
         sandbox: Option<&Sandbox>,
-    ) -> Result<Option<Connection>, Box<dyn std::error::Error>> {
+    ) -> Result<Option<Connection>, ConfigError> {
         let url = sandbox.map(|sandbox| &sandbox.platform_url);
         let Some(url) = options.platform_url.as_ref().or(url) else {
             return Ok(None);
@@ -113,21 +115,23 @@ impl Platform {
         P: ReportApi + Clone + Send + Sync + 'static,
         P::Stage: Send + 'static,
     {
-        let client = Client::new(api.clone(), Https::new());
+        let client = Arc::new(Client::new(api.clone(), Https::new()));
         Self {
             kind,
             reports: Reports::new(&client),
             has_clicks: false,
             friends: None,
-            forecast: Arc::new(
-                move |report| match api.begin(report, &PlatformIds::default()) {
-                    Ok(Step::Done(receipt)) if receipt.outcome() == Outcome::NotAttributed => {
-                        Forecast::NotAttributed
-                    }
-                    Err(Error::Unsupported(reason)) => Forecast::Refused(reason.to_string()),
-                    _ => Forecast::Open,
-                },
-            ),
+            forecast: Arc::new(move |report| match api.begin(report, &every_id()) {
+                Ok(Step::Done(receipt)) if receipt.outcome() == Outcome::NotAttributed => {
+                    Forecast::NotAttributed
+                }
+                Err(Error::Unsupported(reason)) => Forecast::Refused(reason.to_string()),
+                _ => Forecast::Open,
+            }),
+            check: Arc::new(move || {
+                let client = Arc::clone(&client);
+                Box::pin(async move { client.check().await })
+            }),
         }
     }
 
@@ -156,9 +160,30 @@ impl Platform {
         self.kind.name().unwrap_or_default()
     }
 
+    /// Asks the platform whether it takes the key, by a request that changes nothing, and returns what
+    /// is wrong.
+    pub(crate) async fn check(&self) -> Option<String> {
+        complaint(self.name(), &(self.check)().await.err()?)
+    }
+
     /// Returns what is known of a report before the platform has it.
     pub(crate) fn forecast(&self, report: &Report) -> Forecast {
         (self.forecast)(report)
+    }
+
+    /// Returns the report without its coupon where the platform has no place for one: a sale isn't to
+    /// be lost for it.
+    pub(crate) fn without_unwanted_coupon(&self, report: Report) -> Report {
+        match (&report, self.forecast(&report)) {
+            (Report::Sale(sale), Forecast::Refused(_)) if sale.coupon().is_some() => {
+                let without = Report::from(sale.clone().with_coupon(None::<&str>));
+                match self.forecast(&without) {
+                    Forecast::Refused(_) => report,
+                    _ => without,
+                }
+            }
+            _ => report,
+        }
     }
 
     /// Returns `true` if the platform records such a report whoever is credited: in a refer-a-friend
@@ -171,6 +196,34 @@ impl Platform {
     pub(crate) fn wants_landing_url(&self) -> bool {
         self.kind == options::Platform::Partnero
     }
+}
+
+/// Returns in whose option to look for an error of [`Client::check`]; `None` if the platform has no
+/// request by which to find out.
+fn complaint(platform: &str, error: &Error) -> Option<String> {
+    let option = match error {
+        Error::Unsupported(_) => return None,
+        Error::Unauthorized { .. } => "--api-key (or PLATFORM_API_KEY)",
+        _ => "--platform-url",
+    };
+    Some(format!("{option}: {platform} can't be used: {error}"))
+}
+
+/// Stands for whatever the outbox may know by the time it sends a report: a sale may wait for the
+/// sign-up, and a refund for the sale, whose IDs at the platform they need. What nobody is credited
+/// with whatever the IDs are, is known beforehand.
+fn every_id() -> PlatformIds {
+    let mut ids = PlatformIds::default();
+    for id in [
+        &mut ids.customer,
+        &mut ids.sale,
+        &mut ids.refund,
+        &mut ids.click,
+        &mut ids.partner,
+    ] {
+        *id = PlatformId::new("any");
+    }
+    ids
 }
 
 impl std::fmt::Debug for Platform {
@@ -252,5 +305,30 @@ impl Deduplicates for Reports {
 
     fn batch(&self) -> Option<Batch> {
         self.batch
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::StatusCode;
+    use tower_referral_platforms::{Error, Unsupported};
+
+    use super::complaint;
+
+    #[test]
+    fn what_a_check_finds_is_about_an_option() {
+        let status = StatusCode::UNAUTHORIZED;
+        for (error, option) in [
+            (Error::Unauthorized { status }, "--api-key"),
+            (Error::Account { status }, "--platform-url"),
+            (Error::NotSent, "--platform-url"),
+        ] {
+            let text = complaint("Dub", &error).unwrap();
+            assert!(text.starts_with(option), "{text}");
+        }
+        assert_eq!(
+            complaint("Awin", &Error::Unsupported(Unsupported::Check)),
+            None
+        );
     }
 }

@@ -46,11 +46,13 @@ impl fmt::Display for Outcome {
 }
 
 impl Answer {
+    /// The detail is a sentence; its first letter is made a capital.
     pub(crate) fn new(outcome: Outcome, detail: impl Into<String>) -> Self {
-        Self {
-            outcome,
-            detail: detail.into(),
+        let mut detail = detail.into();
+        if let Some(first) = detail.get_mut(..1) {
+            first.make_ascii_uppercase();
         }
+        Self { outcome, detail }
     }
 
     /// Nothing is sent a second time.

@@ -26,6 +26,7 @@ use tower_referral_platforms::{Credit, Report};
 use crate::answer::{Accept, Format, Problem};
 use crate::consent::{self, Banner};
 use crate::database::{Database, Transaction};
+use crate::fields::MAX_BODY_LEN;
 use crate::keep::Kept;
 use crate::options::{AskConsent, Options, Touch};
 use crate::payments::Webhook;
@@ -33,8 +34,6 @@ use crate::platform::{Connection, Platform};
 use crate::reports::Booked;
 use crate::{account, customers, orders, outbox, pages, payments};
 
-/// No form is longer, in bytes.
-const MAX_BODY_LEN: usize = 16 * 1024;
 /// How long a click ID that came late waits for a report: as long as a referral counts at most.
 const LATE_CLICK_TTL: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 
@@ -180,7 +179,7 @@ fn referral_layer(
 ) -> Result<ReferralLayer, ConfigError> {
     let program = Program::default()
         .params(&options.params)
-        .click_params(&options.click_params)
+        .click_params(options.click_params())
         .window(Duration::from_secs(options.window.into()))
         .attribution(match options.attribution {
             Touch::First => Attribution::FirstTouch,

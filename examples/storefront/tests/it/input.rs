@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::shop_process::{Form, Json, Shop};
-use crate::support::{ACCEPT_HTML, payment};
+use crate::support::{ACCEPT_HTML, ACCEPT_JSON, payment};
 
 #[test]
 fn bad_input_says_what_to_fix() {
@@ -145,6 +145,24 @@ fn a_body_that_cannot_be_read_says_what_to_fix() {
             assert_eq!(answer.status, status, "{path} {header:?}: {}", answer.body);
             assert!(!answer.error().is_empty());
         }
+    }
+}
+
+#[test]
+fn a_customer_who_is_not_named_well_is_bad_input() {
+    let shop = Shop::start_as_told(&["--platform", "partnero-friends"], &[]);
+    for (method, path, status, fix) in [
+        ("GET", "/customers/%FF", 400, "UTF-8"),
+        ("DELETE", "/customers/%FF", 400, "UTF-8"),
+        ("GET", "/friends", 422, "`customer` is missing"),
+        ("GET", "/friends?customer=", 422, "`customer` is missing"),
+        ("GET", "/friends?customer=%FF", 422, "UTF-8"),
+        ("GET", "/friends?customer=a&customer=b", 422, "twice"),
+    ] {
+        let answer = shop.request(method, path, &[ACCEPT_JSON], b"");
+        assert_eq!(answer.status, status, "{method} {path}: {}", answer.body);
+        let error = answer.error();
+        assert!(error.contains(fix), "{method} {path}: {error}");
     }
 }
 

@@ -16,6 +16,7 @@ mod failures;
 mod input;
 mod kills;
 mod landing;
+mod lives;
 mod orders;
 mod outbox;
 mod pages;

@@ -10,7 +10,7 @@ use sha2::Sha256;
 use crate::shop_process::{Answer, Json, Shop};
 use crate::support::reported;
 
-const SECRET: &str = "whsec_c2VjcmV0LW9mLXRoZS10ZXN0cw";
+pub(crate) const SECRET: &str = "whsec_c2VjcmV0LW9mLXRoZS10ZXN0cw";
 
 fn now() -> u64 {
     SystemTime::now()
@@ -50,7 +50,7 @@ fn stripe_at(shop: &Shop, time: u64, event: &Value) -> Answer {
 }
 
 /// Delivers an event of Stripe's and returns what it led to.
-fn stripe(shop: &Shop, name: &str, object: &Value) -> (Vec<String>, Value) {
+pub(crate) fn stripe(shop: &Shop, name: &str, object: &Value) -> (Vec<String>, Value) {
     let answer = stripe_at(shop, now(), &event(name, object, true));
     assert_eq!(answer.status, 200, "{}", answer.body);
     told(&answer)
@@ -78,7 +78,7 @@ fn session(order: &str, customer: &str, token: &Value) -> Value {
         "livemode": true })
 }
 
-fn invoice(id: &str, customer: &str, reason: &str) -> Value {
+pub(crate) fn invoice(id: &str, customer: &str, reason: &str) -> Value {
     json!({ "id": id, "object": "invoice", "amount_paid": 11900, "amount_due": 11900,
         "billing_reason": reason, "created": now(), "currency": "eur", "customer": "cus_1",
         "status": "paid", "subtotal": 10000, "total": 11900, "total_excluding_tax": 10000,

@@ -1,7 +1,7 @@
 //! How the shop starts, what it refuses to start with, and how it ends.
 
 use crate::shop_process::{KEY_A, Shop};
-use crate::support::{refusal, run};
+use crate::support::{eventually, refusal, run};
 
 #[test]
 fn the_first_line_says_where_it_listens_and_the_rest_what_to_open() {
@@ -21,6 +21,14 @@ fn sigterm_ends_it_in_good_order() {
     let mut shop = Shop::start(&[]);
     shop.terminate();
     assert!(shop.child.wait().unwrap().success());
+}
+
+/// A template by which a tracker is told of a sale.
+const SALE: &str = "https://tracker.example/?c={click_id}&o={order}";
+
+fn postback<'a>(sale: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let options = ["--platform", "postback", "--platform-url", sale];
+    [&options, more].concat()
 }
 
 #[test]
@@ -106,6 +114,48 @@ fn a_configuration_that_cannot_work_is_refused_with_the_fix() {
             "named twice",
         ),
         (&["--without-layer", "--clean-url"], "--clean-url"),
+        (
+            &["--platform", "awin", "--account-id", "a/b"],
+            "--account-id: the advertiser ID",
+        ),
+        (
+            &["--platform", "firstpromoter", "--account-id", ""],
+            "--account-id: the account ID",
+        ),
+        (
+            &["--platform", "affonso", "--program-id", ""],
+            "--program-id: the program's ID",
+        ),
+        (
+            &["--platform", "dub", "--platform-url", "http://dub.example"],
+            "--platform-url: ",
+        ),
+        (
+            &postback("https://tracker.example/?c={click_id}", &[]),
+            "--platform-url: ",
+        ),
+        (
+            &postback(SALE, &["--postback-refund-url", "https://t.example/?c={x}"]),
+            "--postback-refund-url: ",
+        ),
+        (
+            &postback(SALE, &["--postback-success", ""]),
+            "--postback-success: ",
+        ),
+        (
+            &["--keep", "server", "--store", "redis://"],
+            "can't open --store: ",
+        ),
+        (
+            &[
+                "--keep",
+                "server",
+                "--store",
+                "sqlite:///no/such/folder/x.db",
+            ],
+            "can't open --store: ",
+        ),
+        (&["--click-param", "a/b"], "--click-param: "),
         (&["--listen", "here"], "--listen"),
         (&["--no-such-option"], "--no-such-option"),
     ] {
@@ -145,11 +195,27 @@ fn a_bad_api_key_is_refused_and_never_shown() {
                 (&["--platform", platform], &[("PLATFORM_API_KEY", key)]),
             ] {
                 let error = refusal(args, variables);
-                assert!(error.starts_with("error: the platform's API key"));
+                assert!(error.starts_with("error: --api-key (or PLATFORM_API_KEY): "));
                 assert!(key.is_empty() || !error.contains(key), "{error}");
             }
         }
     }
+}
+
+#[test]
+fn a_platform_that_cannot_be_used_is_said_at_the_start() {
+    // Nobody listens there.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let options = ["--platform", "dub", "--platform-url", &url];
+    let shop = Shop::start_as_told(&options, &[("RUST_LOG", "warn")]);
+    eventually("it isn't said", || {
+        shop.said()
+            .contains("--platform-url: Dub can't be used")
+            .then_some(())
+    });
+    assert_eq!(shop.get("/").status, 200);
 }
 
 #[test]

@@ -74,6 +74,11 @@ impl Shop {
         Sandbox(address.trim_end_matches('/').parse().unwrap())
     }
 
+    /// What it has said on standard error.
+    pub(crate) fn said(&self) -> String {
+        std::fs::read_to_string(self.files.path().join(STDERR)).unwrap()
+    }
+
     /// Asks it to stop, as a service manager does.
     #[cfg(unix)]
     pub(crate) fn terminate(&self) {
