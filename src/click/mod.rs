@@ -10,7 +10,7 @@ pub(crate) mod dispatcher;
 pub(crate) mod late;
 pub(crate) mod request;
 
-pub use self::clicks::{Clicks, trusted_header};
+pub use self::clicks::{ClickTiming, Clicks, trusted_header};
 pub use self::crawler::is_crawler;
 pub use self::late::ClickCounts;
 pub use self::request::{Click, ClickRequest, LateClick, UnknownKey};
