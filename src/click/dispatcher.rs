@@ -6,17 +6,18 @@ use std::future::Future;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, SetOnce};
+use tokio::sync::SetOnce;
 
-use super::clicks::ClickTiming;
+use super::bounds::{Bounds, Permit};
 use super::context::{ClickContext, ClickContextConfig};
-use super::late::{ClickCounts, ClickResult, Counters, KeyHash, LateClicks, MapOf};
+use super::late::{ClickCounts, ClickResult, Counters, KeyHash, LateClicks};
 use super::request::{BoxError, BoxFuture, Click, CreateClick, LateClick, UnknownKey};
+use super::timing::ClickTiming;
 use crate::clock::UnixMillis;
 use crate::key::ReferralKey;
 use crate::referral::{Referral, TouchId, click_reference};
@@ -372,87 +373,6 @@ impl Drop for Running {
         // Where the answer was there already, what followed it was ended.
         let _ = self.call.result.set(result);
         telemetry::click_dropped(&inner.counters.dropped, why);
-    }
-}
-
-/// How many calls may be in flight and how many may start in a second; one key gets half of either.
-struct Bounds {
-    permits: Arc<Semaphore>,
-    max_in_flight: usize,
-    max_per_second: u32,
-    usage: Arc<Mutex<Usage>>,
-}
-
-#[derive(Default)]
-struct Usage {
-    second: UnixMillis,
-    started: u32,
-    started_of_key: MapOf<KeyHash, u32>,
-    in_flight_of_key: MapOf<KeyHash, usize>,
-}
-
-/// Lets one call run. Dropped when the call is over.
-struct Permit {
-    key: KeyHash,
-    usage: Arc<Mutex<Usage>>,
-    _permit: tokio::sync::OwnedSemaphorePermit,
-}
-
-impl Bounds {
-    fn new(max_in_flight: usize, max_per_second: u32) -> Self {
-        let max_in_flight = max_in_flight.min(Semaphore::MAX_PERMITS);
-        Self {
-            permits: Arc::new(Semaphore::new(max_in_flight)),
-            max_in_flight,
-            max_per_second,
-            usage: Arc::default(),
-        }
-    }
-
-    fn acquire(&self, key: KeyHash, now: UnixMillis) -> Result<Permit, Dropped> {
-        let mut usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
-        if usage.second != now / 1000 {
-            usage.second = now / 1000;
-            usage.started = 0;
-            usage.started_of_key.clear();
-        }
-        let of_key = |all: usize| all.div_ceil(2);
-        let started_of_key = usage.started_of_key.get(&key).copied().unwrap_or(0);
-        let in_flight_of_key = usage.in_flight_of_key.get(&key).copied().unwrap_or(0);
-        if usage.started >= self.max_per_second || started_of_key >= self.max_per_second.div_ceil(2)
-        {
-            return Err(Dropped::TooManyPerSecond);
-        }
-        let permit = Arc::clone(&self.permits).try_acquire_owned();
-        let (Ok(permit), true) = (permit, in_flight_of_key < of_key(self.max_in_flight)) else {
-            return Err(Dropped::TooManyInFlight);
-        };
-        usage.started += 1;
-        *usage.started_of_key.entry(key).or_default() += 1;
-        *usage.in_flight_of_key.entry(key).or_default() += 1;
-        Ok(Permit {
-            key,
-            usage: Arc::clone(&self.usage),
-            _permit: permit,
-        })
-    }
-
-    async fn drain(&self) {
-        let all = u32::try_from(self.max_in_flight).unwrap_or(u32::MAX);
-        // The semaphore is never closed.
-        let _ = self.permits.acquire_many(all).await;
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        let mut usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(in_flight) = usage.in_flight_of_key.get_mut(&self.key) {
-            *in_flight -= 1;
-            if *in_flight == 0 {
-                usage.in_flight_of_key.remove(&self.key);
-            }
-        }
     }
 }
 
