@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use smol_str::SmolStr;
 use time::OffsetDateTime;
 
-use crate::clock::{UnixMillis, system_now, to_unix_millis};
+use crate::clock::{HAS_SYSTEM_CLOCK, UnixMillis, system_now, to_unix_millis};
 use crate::error::ConfigError;
 use crate::names::MAX_WINDOW_SECONDS;
 use crate::referral::Referral;
@@ -199,6 +199,9 @@ impl CarryBuilder {
             && self.ttl.subsec_nanos() == 0;
         if !is_valid {
             return Err(ConfigError::InvalidCarry);
+        }
+        if self.clock.is_none() && !HAS_SYSTEM_CLOCK {
+            return Err(ConfigError::NoClock);
         }
         let purpose = Purpose::Carry {
             purpose: &self.purpose,

@@ -1,7 +1,5 @@
 //! Moments, to the millisecond.
 
-use std::time::SystemTime;
-
 use time::{Duration, OffsetDateTime};
 
 /// Milliseconds since the Unix epoch: the precision of a capture.
@@ -23,7 +21,47 @@ pub(crate) fn to_unix_millis(time: OffsetDateTime) -> UnixMillis {
 
 /// Returns the system's time. A time before the epoch is the epoch.
 pub(crate) fn system_now() -> UnixMillis {
-    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let millis = since_epoch.unwrap_or_default().as_millis();
-    UnixMillis::try_from(millis).map_or(MAX_UNIX_MILLIS, |millis| millis.min(MAX_UNIX_MILLIS))
+    system::now().clamp(0, MAX_UNIX_MILLIS)
+}
+
+/// The system has a clock. Without one, `build` asks for one.
+pub(crate) const HAS_SYSTEM_CLOCK: bool = system::HAS_CLOCK;
+
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+mod system {
+    use std::time::SystemTime;
+
+    use super::UnixMillis;
+
+    pub(super) const HAS_CLOCK: bool = true;
+
+    pub(super) fn now() -> UnixMillis {
+        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let millis = since_epoch.unwrap_or_default().as_millis();
+        UnixMillis::try_from(millis).unwrap_or(UnixMillis::MAX)
+    }
+}
+
+/// JavaScript's clock. On Cloudflare Workers it stands still between two answers from outside.
+#[cfg(all(target_family = "wasm", target_os = "unknown", feature = "wasm"))]
+mod system {
+    use super::UnixMillis;
+
+    pub(super) const HAS_CLOCK: bool = true;
+
+    pub(super) fn now() -> UnixMillis {
+        js_sys::Date::now() as UnixMillis
+    }
+}
+
+/// The standard library's clock traps here.
+#[cfg(all(target_family = "wasm", target_os = "unknown", not(feature = "wasm")))]
+mod system {
+    use super::UnixMillis;
+
+    pub(super) const HAS_CLOCK: bool = false;
+
+    pub(super) fn now() -> UnixMillis {
+        0
+    }
 }

@@ -257,6 +257,15 @@ impl HandlerCommands {
         self.capture.is_some()
     }
 
+    /// Returns what the platform would be told of a landing that only the page's script saw.
+    pub(crate) fn click_context(&self) -> Option<&ClickContext> {
+        let mut captured = self.capture.iter().flat_map(|capture| &capture.captured);
+        captured.find_map(|captured| match captured {
+            Captured::Landing(_, context) => context.as_ref(),
+            Captured::Key(..) | Captured::Referral(_) => None,
+        })
+    }
+
     /// Carries the commands out. Returns the touches that won, with what the platform would be told.
     pub(crate) fn apply(
         self,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::Uri;
 use time::OffsetDateTime;
 
-use crate::click::dispatcher::{ClickDispatcher, Now};
+use crate::click::dispatcher::ClickDispatcher;
 use crate::clock::{UnixMillis, to_unix_millis};
 use crate::consent::{ConsentRules, Permissions};
 use crate::cookie::{CookieCodec, FoundCookies};
@@ -15,12 +15,12 @@ use crate::query::{FirstBytes, Query, decode};
 use crate::reason::Reason;
 use crate::referral::TouchId;
 use crate::request::RequestRef;
+use crate::runtime::{Now, Runtime};
 use crate::seal::message::StoredCookie;
 use crate::store::{Records, SessionCopies};
 
 pub(crate) type Skip = Box<dyn Fn(RequestRef<'_>) -> bool + Send + Sync>;
 pub(crate) type OriginalUri = Box<dyn for<'a> Fn(RequestRef<'a>) -> Option<&'a Uri> + Send + Sync>;
-pub(crate) type FillRandom = Arc<dyn Fn(&mut [u8]) -> bool + Send + Sync>;
 
 pub(crate) struct Config {
     /// At least one; everything else names a program by its index here.
@@ -38,8 +38,7 @@ pub(crate) struct Config {
     pub(crate) skip: Option<Skip>,
     pub(crate) stand_down: Vec<String>,
     pub(crate) original_uri: Option<OriginalUri>,
-    pub(crate) now: Now,
-    pub(crate) fill_random: FillRandom,
+    pub(crate) runtime: Runtime,
     /// Some program reads another script's cookie.
     pub(crate) has_fallback: bool,
     /// There is something to do about a request without a parameter or a cookie of ours.
@@ -50,13 +49,19 @@ pub(crate) struct Config {
 
 impl Config {
     pub(crate) fn now(&self) -> UnixMillis {
-        (self.now)()
+        self.runtime.now()
     }
 
     /// Draws the name of a touch; `None` without randomness.
     pub(crate) fn draw_touch(&self) -> Option<TouchId> {
-        let mut touch = TouchId::default();
-        (self.fill_random)(&mut touch).then_some(touch)
+        self.runtime.draw()
+    }
+
+    /// Returns `true` if a page view creates the click of a landing; otherwise the capture endpoint does.
+    pub(crate) fn creates_due_clicks(&self) -> bool {
+        self.clicks
+            .as_ref()
+            .is_none_or(|clicks| !clicks.is_at_endpoint())
     }
 
     pub(crate) fn is_skipped(&self, request: RequestRef<'_>) -> bool {

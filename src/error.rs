@@ -171,8 +171,8 @@ impl fmt::Display for ConfigError {
                  memory)",
             ),
             Self::NoClock => f.write_str(
-                "this target has no clock of its own: give one with \
-                 `ReferralLayer::builder(..).clock(..)`, for instance from JavaScript's `Date.now()`",
+                "this target has no clock of its own: turn on the feature `wasm` for JavaScript's, or \
+                 give one with `.clock(..)`",
             ),
         }
     }

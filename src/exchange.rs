@@ -1,12 +1,14 @@
 //! One request on its way: shared by the handlers, in the request's extensions, and by the response
 //! future. It loads what is kept, decides once, and finishes the response.
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use http::{Extensions, StatusCode};
 use smallvec::SmallVec;
 
+use crate::click::dispatcher::ClickDispatcher;
 use crate::click::request::BoxFuture;
 use crate::clock::UnixMillis;
 use crate::commands::HandlerCommands;
@@ -22,6 +24,7 @@ use crate::record::Loaded;
 use crate::referral::ClickState;
 use crate::request::RequestRef;
 use crate::request_clicks::{self, StartedClick, StartedClicks};
+use crate::runtime::{Sleep, until};
 use crate::state::{RequestState, Slot};
 use crate::store::{Loading, SessionHandle};
 
@@ -138,7 +141,10 @@ impl Exchange {
             .filter(|_| has_cookies)
             .map(|records| records.begin(config.open_stored(&cookies)));
         let is_skipped = config.is_skipped(request);
-        let must_load = loading.as_ref().is_some_and(Loading::must_load);
+        let creates_due = config.creates_due_clicks();
+        let must_load = loading
+            .as_ref()
+            .is_some_and(|loading| loading.must_load(creates_due));
         let must_open = permissions.denies_any() || config.clicks.is_some();
         let must_read = query.is_some() || config.has_fallback || must_load;
         let (mut inbound, mut opened) = (None, None);
@@ -146,6 +152,7 @@ impl Exchange {
             // Where the referral is in the cookie, everything is known by now, and handlers see the result.
             opened = loading.is_none().then(|| open(config, &cookies, now));
             let has_due_clicks = match (&opened, &loading) {
+                _ if !creates_due => false,
                 (Some(state), _) => state.has_due_clicks(),
                 (None, Some(loading)) => loading.has_due_clicks(),
                 (None, None) => false,
@@ -239,7 +246,7 @@ impl Exchange {
                 if let (true, true, true, Some(context)) = (
                     was_due,
                     is_granted,
-                    inbound.is_page_view,
+                    inbound.is_page_view && config.creates_due_clicks(),
                     &inbound.click_context,
                 ) {
                     let context = context.clone();
@@ -248,6 +255,7 @@ impl Exchange {
             }
             for win in wins {
                 let context = inbound.click_context.clone();
+                let context = context.filter(|_| config.creates_due_clicks());
                 calls.extend(request_clicks::start(config, state, win, context));
             }
         } else {
@@ -301,17 +309,12 @@ impl Exchange {
     }
 
     /// Returns `true` if something must be waited for, within its budget, before it is known what to say.
-    pub(crate) fn must_wait(&self) -> bool {
-        self.config.records.is_some() || self.must_wait_for_clicks()
-    }
-
-    fn must_wait_for_clicks(&self) -> bool {
-        let waits = self
-            .config
-            .clicks
-            .as_ref()
-            .is_some_and(|it| !it.wait().is_zero());
-        waits && self.resolved.get().is_none_or(|it| !it.calls.is_empty())
+    pub(crate) fn must_wait(&self, commands: &HandlerCommands) -> bool {
+        let waits = |clicks: &ClickDispatcher| !clicks.wait().is_zero();
+        self.config.records.is_some()
+            || (self.config.clicks.as_ref().is_some_and(waits)
+                && (commands.click_context().is_some()
+                    || self.resolved.get().is_none_or(|it| !it.calls.is_empty())))
     }
 
     /// Finishes a response at once.
@@ -319,7 +322,8 @@ impl Exchange {
         let resolved = self
             .resolved
             .get_or_init(|| self.decide(open(&self.config, &self.cookies, self.now)));
-        let (state, _) = self.settle(resolved, commands);
+        let (mut state, _, started) = self.settle(resolved, commands);
+        self.take_in(&mut state, started);
         self.outgoing(state, status)
     }
 
@@ -339,24 +343,40 @@ impl Exchange {
                 .unwrap_or_default();
             let state = RequestState::load(&self.config, &self.cookies, loaded, self.now);
             let calls = SmallVec::new();
+            let resolved = Resolved { state, calls };
             return self
-                .finish_resolved(&Resolved { state, calls }, commands, status)
+                .finish_resolved(&resolved, commands, status, &mut None)
                 .await;
         }
         self.resolve().await;
         let Some(resolved) = self.resolved.get() else {
             return self.finish_now(commands, status);
         };
-        if let (Some(clicks), true) = (&self.config.clicks, self.must_wait_for_clicks()) {
-            let all_over = async {
-                for (_, call) in &resolved.calls {
-                    call.wait().await;
-                }
-            };
-            // After the wait it is late, whatever it is.
-            let _ = tokio::time::timeout(clicks.wait(), all_over).await;
+        let mut timer = None;
+        self.wait_for(&resolved.calls, &mut timer).await;
+        self.finish_resolved(resolved, commands, status, &mut timer)
+            .await
+    }
+
+    /// Waits for clicks; all of a response go by one timer. What comes after it is late, whatever it is.
+    async fn wait_for(&self, calls: &[StartedClick], timer: &mut Option<Pin<Box<Sleep>>>) {
+        let Some(clicks) = &self.config.clicks else {
+            return;
+        };
+        if calls.is_empty() || clicks.wait().is_zero() {
+            return;
         }
-        self.finish_resolved(resolved, commands, status).await
+        if timer.is_none() {
+            *timer = clicks.wait_timer().map(Box::pin);
+        }
+        let all_over = async {
+            for (_, call) in calls {
+                call.wait().await;
+            }
+        };
+        if let Some(timer) = timer {
+            until(timer.as_mut(), all_over).await;
+        }
     }
 
     async fn finish_resolved(
@@ -364,44 +384,60 @@ impl Exchange {
         resolved: &Resolved,
         commands: HandlerCommands,
         status: StatusCode,
+        timer: &mut Option<Pin<Box<Sleep>>>,
     ) -> Outgoing {
-        let (mut state, late) = self.settle(resolved, commands);
+        let (mut state, mut late, started) = self.settle(resolved, commands);
+        self.wait_for(&started, timer).await;
+        late.extend(self.take_in(&mut state, started));
         self.store(&mut state, late).await;
         self.outgoing(state, status)
     }
 
     /// Takes in the clicks that are there by now, then what the handler said. Returns the clicks that
-    /// aren't.
+    /// aren't, and those that were started for what the handler said.
     fn settle(
         &self,
         resolved: &Resolved,
         commands: HandlerCommands,
-    ) -> (RequestState, StartedClicks) {
+    ) -> (RequestState, StartedClicks, StartedClicks) {
         let mut state = resolved.state.clone();
-        let mut calls = resolved.calls.clone();
         let config = &*self.config;
-        let close = |state: &mut RequestState, (index, call): &StartedClick| {
-            let touch = state.slots[*index]
-                .kept
-                .as_ref()
-                .and_then(|kept| kept.touch);
-            match (call.close(), touch) {
+        let late = self.take_in(&mut state, resolved.calls.clone());
+        // The endpoint's script proves that the page was seen.
+        let view = commands.click_context().cloned();
+        let view = view.filter(|_| !config.creates_due_clicks());
+        let touch_due = |slot: &Slot| slot.kept.as_ref()?.touch.filter(|_| slot.is_due());
+        let due: SmallVec<[_; 1]> = state.slots.iter().map(touch_due).collect();
+        let mut started = StartedClicks::new();
+        for (win, context) in commands.apply(config, &self.permissions, &mut state) {
+            started.extend(request_clicks::start(config, &mut state, win, context));
+        }
+        for (index, touch) in due.into_iter().enumerate() {
+            if let Some(view) = &view
+                && touch.is_some()
+                && touch == touch_due(&state.slots[index])
+                && self.permissions.of(index) == Permission::Granted
+            {
+                let view = view.clone();
+                started.extend(request_clicks::start_due(config, &mut state, index, view));
+            }
+        }
+        (state, late, started)
+    }
+
+    /// Takes in the results of clicks that are there by now. Returns those that are late.
+    fn take_in(&self, state: &mut RequestState, mut calls: StartedClicks) -> StartedClicks {
+        calls.retain(|(index, call)| {
+            let kept = state.slots[*index].kept.as_ref();
+            match (call.close(), kept.and_then(|kept| kept.touch)) {
                 (Some(result), Some(touch)) => {
-                    state.apply_click(config, *index, touch, result);
+                    state.apply_click(&self.config, *index, touch, result);
                     false
                 }
                 (result, _) => result.is_none(),
             }
-        };
-        calls.retain(|call| close(&mut state, call));
-        for (win, context) in commands.apply(config, &self.permissions, &mut state) {
-            if let Some(started) = request_clicks::start(config, &mut state, win, context)
-                && close(&mut state, &started)
-            {
-                calls.push(started);
-            }
-        }
-        (state, calls)
+        });
+        calls
     }
 
     /// Writes what changed to the server. What the store doesn't take, the cookie will carry.

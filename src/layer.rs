@@ -1,6 +1,6 @@
 //! `ReferralLayer` and its builder: how the layer is configured.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
 use http::Uri;
 use time::OffsetDateTime;
@@ -9,13 +9,14 @@ use tower_layer::{Layer, Stack};
 use crate::clean_url::CleanUrlLayer;
 use crate::click::dispatcher::ClickDispatcher;
 use crate::click::{ClickCounts, Clicks};
-use crate::clock::system_now;
-use crate::config::{Config, FillRandom, OriginalUri, Skip, clock_of};
+use crate::clock::{HAS_SYSTEM_CLOCK, system_now};
+use crate::config::{Config, OriginalUri, Skip, clock_of};
 use crate::consent::{Consent, ConsentRules};
 use crate::error::ConfigError;
 use crate::program::Program;
 use crate::query::FirstBytes;
 use crate::request::RequestRef;
+use crate::runtime::{FillRandom, Runtime, Spawner, Timer};
 use crate::service::ReferralService;
 use crate::storage::Storage;
 #[cfg(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15"))]
@@ -46,6 +47,8 @@ impl ReferralLayer {
             original_uri: None,
             clock: None,
             random: None,
+            spawner: None,
+            timer: None,
         }
     }
 
@@ -92,7 +95,10 @@ impl ReferralLayer {
     pub async fn drain_clicks(&self, limit: Duration) -> bool {
         match &self.config.clicks {
             None => true,
-            Some(clicks) => tokio::time::timeout(limit, clicks.drain()).await.is_ok(),
+            Some(clicks) => {
+                let drained = self.config.runtime.timeout(limit, clicks.drain());
+                drained.await.is_some()
+            }
         }
     }
 }
@@ -206,6 +212,8 @@ pub struct ReferralLayerBuilder {
     original_uri: Option<OriginalUri>,
     clock: Option<Arc<dyn Fn() -> OffsetDateTime + Send + Sync>>,
     random: Option<FillRandom>,
+    spawner: Option<Spawner>,
+    timer: Option<Timer>,
 }
 
 impl ReferralLayerBuilder {
@@ -299,7 +307,11 @@ impl ReferralLayerBuilder {
         self
     }
 
-    /// Sets the clock, for tests and for targets without one. The system's by default.
+    /// Sets the clock, for tests and for targets without one. The system's by default; on
+    /// `wasm32-unknown-unknown` JavaScript's, with the feature `wasm`.
+    ///
+    /// A record on the server ends by this clock, while a store looks at the system's: with one that is far
+    /// behind it, records end early.
     pub fn clock(mut self, now: impl Fn() -> OffsetDateTime + Send + Sync + 'static) -> Self {
         self.clock = Some(Arc::new(now));
         self
@@ -313,6 +325,55 @@ impl ReferralLayerBuilder {
         fill: impl Fn(&mut [u8]) -> bool + Send + Sync + 'static,
     ) -> Self {
         self.random = Some(Arc::new(fill));
+        self
+    }
+
+    /// Sets what runs the tasks that go on apart from a request: the calls that create clicks, what writes
+    /// a late click ID to a record, and the deletion of expired records, which never ends. Without it they
+    /// are spawned on the Tokio runtime of the request.
+    ///
+    /// A [`Spawner`] in a request's extensions comes before it. Where there is neither that nor a runtime,
+    /// a click isn't started: that is counted and logged, and the click is tried again at the visitor's
+    /// next page view.
+    ///
+    /// ```
+    /// # use tower_referral::{Keyring, ReferralLayer, SigningKey};
+    /// # let keyring = Keyring::new(SigningKey::generate("local")?);
+    /// # mod smol { pub fn spawn(task: impl Future) {} }
+    /// let referrals = ReferralLayer::builder(keyring)
+    ///     .spawner(|task| drop(smol::spawn(task)))
+    ///     .build()?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn spawner(
+        mut self,
+        spawn: impl Fn(Pin<Box<dyn Future<Output = ()> + Send>>) + Send + Sync + 'static,
+    ) -> Self {
+        self.spawner = Some(Spawner::new(spawn));
+        self
+    }
+
+    /// Sets what measures timeouts: a function that returns a future which ends after that time. Tokio's
+    /// timer by default, where there is a runtime with one.
+    ///
+    /// Where there is neither, no response waits for a click, a call that creates one runs without a
+    /// timeout, and a store counts as down.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tower_referral::{Keyring, ReferralLayer, SigningKey};
+    /// # let keyring = Keyring::new(SigningKey::generate("local")?);
+    /// # async fn sleep(duration: Duration) {}
+    /// let referrals = ReferralLayer::builder(keyring)
+    ///     .timer(|duration| sleep(duration)) // any async function
+    ///     .build()?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn timer<F>(mut self, sleep: impl Fn(Duration) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.timer = Some(Arc::new(move |duration| Box::pin(sleep(duration))));
         self
     }
 
@@ -332,18 +393,24 @@ impl ReferralLayerBuilder {
         }
         let now = match self.clock {
             Some(clock) => clock_of(move || clock()),
-            None if HAS_CLOCK => Arc::new(system_now),
+            None if HAS_SYSTEM_CLOCK => Arc::new(system_now),
             None => return Err(ConfigError::NoClock),
         };
         let fill_random = self
             .random
             .unwrap_or_else(|| Arc::new(|bytes| getrandom::fill(bytes).is_ok()));
+        let runtime = Runtime {
+            now,
+            fill_random,
+            spawner: self.spawner,
+            timer: self.timer,
+        };
         let has_fallback = programs.iter().any(|p| !p.fallback_cookies.is_empty());
         let asks_consent =
             self.consent.is_asked() || programs.iter().any(|program| program.consent.is_some());
         let session_copies = self.storage.session_copies();
-        let clicks = self.clicks.map(|clicks| clicks.prepare(Arc::clone(&now)));
-        let records = self.storage.records(&programs, &fill_random)?;
+        let clicks = self.clicks.map(|clicks| clicks.prepare(&runtime));
+        let records = self.storage.records(&programs, &runtime)?;
         Ok(ReferralLayer {
             config: Arc::new(Config {
                 cookies: self
@@ -356,8 +423,7 @@ impl ReferralLayerBuilder {
                 skip: self.skip,
                 stand_down: self.stand_down,
                 original_uri: self.original_uri,
-                now,
-                fill_random,
+                runtime,
                 has_fallback,
                 looks_at_all: has_fallback || session_copies.is_some(),
                 asks_consent,
@@ -369,9 +435,6 @@ impl ReferralLayerBuilder {
         })
     }
 }
-
-/// `wasm32-unknown-unknown` traps when it is asked for the time.
-const HAS_CLOCK: bool = !cfg!(all(target_family = "wasm", target_os = "unknown"));
 
 fn check_programs(programs: &[Program]) -> Result<(), ConfigError> {
     for (at, program) in programs.iter().enumerate() {

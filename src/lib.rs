@@ -109,6 +109,7 @@
 //! | `testing` | no | [`testing`]: a clock to set and a visitor who keeps cookies, for your own tests. |
 //! | `tower-sessions-0_14`, `tower-sessions-0_15` | no | `ServerSide` and `AppSession` over the stores of that version of tower-sessions. |
 //! | `tracing` | no | An event for every decision, and a warning for every failed click. |
+//! | `wasm` | no | Clock and randomness of JavaScript on `wasm32-unknown-unknown`, by way of wasm-bindgen; nothing elsewhere. |
 //!
 //! [Tower]: https://docs.rs/tower
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -149,6 +150,7 @@ mod referral;
 mod request;
 mod request_clicks;
 mod response;
+mod runtime;
 mod seal;
 mod service;
 mod state;
@@ -186,6 +188,7 @@ pub use crate::reason::{Decision, Decisions, Reason};
 pub use crate::referral::{Referral, Source};
 pub use crate::request::RequestRef;
 pub use crate::response::ResponseFuture;
+pub use crate::runtime::Spawner;
 pub use crate::seal::keyring::{Keyring, KeyringError, SigningKey};
 pub use crate::service::ReferralService;
 pub use crate::storage::Storage;

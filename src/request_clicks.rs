@@ -51,7 +51,10 @@ pub(crate) fn start(
         return None;
     }
     referral.touch = referral.touch.or_else(|| config.draw_touch());
-    let touch = referral.touch?;
+    let Some(touch) = referral.touch else {
+        clicks.note_unnamed();
+        return None;
+    };
     referral.click = ClickState::Due;
     let (ClickDue::Now, Some(context)) = (win.click, context) else {
         return None;

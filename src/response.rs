@@ -129,7 +129,7 @@ where
         if !exchange.must_finish(&commands) {
             return polled;
         }
-        if !exchange.must_wait() {
+        if !exchange.must_wait(&commands) {
             let outgoing = exchange.finish_now(commands, response.status());
             outgoing.write(response);
             return polled;

@@ -1,9 +1,9 @@
 //! Where referrals are kept, one of three ways.
 
-use crate::config::FillRandom;
 use crate::cookie::SignedCookie;
 use crate::error::ConfigError;
 use crate::program::Program;
+use crate::runtime::Runtime;
 use crate::seal::keyring::Keyring;
 use crate::store::{Records, SessionCopies};
 #[cfg(feature = "_store")]
@@ -69,10 +69,10 @@ impl Storage {
     pub(crate) fn records(
         &self,
         programs: &[Program],
-        fill_random: &FillRandom,
+        runtime: &Runtime,
     ) -> Result<Option<Records>, ConfigError> {
         match &self.0 {
-            Kind::Server(server) => server.prepare(programs, fill_random.clone()).map(Some),
+            Kind::Server(server) => server.prepare(programs, runtime).map(Some),
             Kind::Cookie(_) | Kind::Session(_) => Ok(None),
         }
     }
@@ -95,7 +95,7 @@ impl Storage {
     pub(crate) fn records(
         &self,
         _: &[Program],
-        _: &FillRandom,
+        _: &Runtime,
     ) -> Result<Option<Records>, ConfigError> {
         Ok(None)
     }

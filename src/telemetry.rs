@@ -45,19 +45,88 @@ pub(crate) fn click_failed(counter: &AtomicU64, outcome: &'static str, cause: &d
     let _ = (failures, outcome, cause);
 }
 
-/// Counts and logs a click, or the late result of one, that was dropped: at WARN for the drops 1, 2, 4, 8
-/// and so on, so that a flood of landings doesn't become a flood of log lines.
-pub(crate) fn click_dropped(counter: &AtomicU64, reason: &'static str) {
+/// Why a click, or the late result of one, was put off or dropped.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Dropped {
+    NoRuntime,
+    NoRandomness,
+    NotRun,
+    Ended,
+    TooManyInFlight,
+    TooManyPerSecond,
+    TooManyLate,
+}
+
+impl Dropped {
+    fn label(self) -> &'static str {
+        match self {
+            Self::NoRuntime => "no_runtime",
+            Self::NoRandomness => "no_randomness",
+            Self::NotRun => "not_run",
+            Self::Ended => "ended",
+            Self::TooManyInFlight => "too_many_in_flight",
+            Self::TooManyPerSecond => "too_many_per_second",
+            Self::TooManyLate => "too_many_late",
+        }
+    }
+
+    /// Returns what to do about it.
+    #[cfg(feature = "tracing")]
+    fn fix(self) -> &'static str {
+        match self {
+            Self::NoRuntime => {
+                "there is no Tokio runtime to run the call on: put a `Spawner` into the request's \
+                 extensions, or give `ReferralLayerBuilder::spawner`"
+            }
+            Self::NoRandomness => {
+                "there was no randomness to name the click by: check `ReferralLayerBuilder::random_source`"
+            }
+            Self::NotRun => "the spawner dropped the call unrun: let it run every task to its end",
+            Self::Ended => {
+                "the call was ended before its answer: wait for `ReferralLayer::drain_clicks` at \
+                 shutdown, and where nothing runs after a response choose `ClickTiming::BeforeResponse`"
+            }
+            Self::TooManyInFlight => {
+                "calls take too long or come too often: see `Clicks::max_in_flight`"
+            }
+            Self::TooManyPerSecond => "landings come too often: see `Clicks::max_per_second`",
+            Self::TooManyLate => {
+                "too many results wait for their visitors: see `Clicks::late_results`"
+            }
+        }
+    }
+}
+
+/// Counts and logs a click, or the late result of one, that was put off or dropped: at WARN for the drops
+/// 1, 2, 4, 8 and so on, so that a flood of landings doesn't become a flood of log lines.
+pub(crate) fn click_dropped(counter: &AtomicU64, why: Dropped) {
     let dropped = counter.fetch_add(1, Ordering::Relaxed) + 1;
+    let reason = why.label();
     #[cfg(feature = "metrics")]
     metrics::counter!("tower_referral_clicks_dropped_total", "reason" => reason).increment(1);
     #[cfg(feature = "tracing")]
     if dropped.is_power_of_two() {
-        tracing::warn!(target: "tower_referral", reason, dropped, "click dropped");
+        tracing::warn!(target: "tower_referral", reason, dropped, fix = why.fix(), "click dropped");
     } else {
         tracing::debug!(target: "tower_referral", reason, dropped, "click dropped");
     }
     let _ = (dropped, reason);
+}
+
+/// Logs a timeout that nothing measures: at WARN for the times 1, 2, 4, 8 and so on.
+pub(crate) fn no_timer(counter: &AtomicU64) {
+    let times = counter.fetch_add(1, Ordering::Relaxed) + 1;
+    #[cfg(feature = "tracing")]
+    {
+        let fix = "serve in a Tokio runtime with its timer (`enable_time`), or give \
+                   `ReferralLayerBuilder::timer`";
+        if times.is_power_of_two() {
+            tracing::warn!(target: "tower_referral", times, fix, "nothing measures a timeout");
+        } else {
+            tracing::debug!(target: "tower_referral", times, fix, "nothing measures a timeout");
+        }
+    }
+    let _ = times;
 }
 
 /// Logs what couldn't be done with the store, and the kind of error, never the store's own text: at WARN

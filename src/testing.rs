@@ -71,6 +71,7 @@ use time::OffsetDateTime;
 use tower_layer::Layer as _;
 use tower_service::Service;
 
+use crate::clock::{from_unix_millis, system_now};
 use crate::extract::Referrals;
 use crate::layer::ReferralLayer;
 use crate::missing_layer::MissingLayer;
@@ -87,7 +88,7 @@ impl Clock {
     /// Creates a clock that shows the system's time of now.
     #[must_use]
     pub fn new() -> Self {
-        Self::at(OffsetDateTime::now_utc())
+        Self::at(from_unix_millis(system_now()))
     }
 
     /// Creates a clock that shows `now`.

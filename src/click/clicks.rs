@@ -1,6 +1,6 @@
 //! How clicks are configured.
 
-use std::{fmt, future::Future, net::IpAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{fmt, future::Future, net::IpAddr, sync::Arc, time::Duration};
 
 use http::header::USER_AGENT;
 use http::{HeaderValue, Uri};
@@ -8,12 +8,14 @@ use tower_service::Service;
 
 use super::context::{ClickContextConfig, Exclude, ReadIp, ShortenPath};
 use super::crawler::is_crawler;
-use super::dispatcher::{ClickDispatcher, DispatcherSettings, Now, OnLateResult, Spawn};
+use super::dispatcher::{ClickDispatcher, DispatcherSettings, OnLateResult};
 use super::request::{
     BoxError, Click, ClickRequest, CreateClick, LateClick, ServiceFn, SharedService,
 };
+use super::timing::ClickTiming;
 use crate::error::ConfigError;
 use crate::request::RequestRef;
+use crate::runtime::Runtime;
 
 /// Creates a click at the affiliate platform for every landing that wins.
 ///
@@ -57,7 +59,7 @@ pub struct Clicks {
     exclude: Exclude,
     shorten_path: Option<ShortenPath>,
     undo_unknown_keys: bool,
-    spawn: Option<Spawn>,
+    timing: ClickTiming,
     on_late_result: Option<OnLateResult>,
 }
 
@@ -84,7 +86,7 @@ impl Clicks {
             unmasked_ip: false,
             user_agent: false,
             shorten_path: None,
-            spawn: None,
+            timing: ClickTiming::default(),
             on_late_result: None,
             exclude: Box::new(|request| {
                 let user_agent = request.headers().get(USER_AGENT);
@@ -107,17 +109,24 @@ impl Clicks {
     }
 
     /// Sets how long the head of a landing's response may be held back for the click ID, counted from
-    /// when the inner service is done. Not at all by default.
+    /// when the inner service is done. Not at all by default. It applies to
+    /// [`ClickTiming::BesideResponse`] alone.
     ///
-    /// It is measured by Tokio's clock and needs a runtime whose timer is enabled, as that of
-    /// `#[tokio::main]` is.
+    /// It needs a Tokio runtime whose timer is enabled, as that of `#[tokio::main]` is, or
+    /// [`ReferralLayerBuilder::timer`](crate::ReferralLayerBuilder::timer). Without either, no page waits.
     pub fn wait(mut self, budget: Duration) -> Self {
         self.wait = budget;
         self
     }
 
+    /// Sets when a landing's click is created, and what waits for it; beside the response by default.
+    pub fn timing(mut self, timing: ClickTiming) -> Self {
+        self.timing = timing;
+        self
+    }
+
     /// Sets how long one call may take in all, from waiting for the service to be ready to its answer;
-    /// 2 seconds by default. It is measured by Tokio's clock.
+    /// 2 seconds by default. It is measured as that of [`wait`](Self::wait).
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -167,16 +176,6 @@ impl Clicks {
         R: Future<Output = ()> + Send + 'static,
     {
         self.on_late_result = Some(Arc::new(move |late| Box::pin(store(late))));
-        self
-    }
-
-    /// Sets what runs the calls, where there is no Tokio runtime: for instance `wait_until` of a
-    /// serverless platform. Without it they are spawned on the runtime of the request.
-    pub fn spawner(
-        mut self,
-        spawn: impl Fn(Pin<Box<dyn Future<Output = ()> + Send>>) + Send + Sync + 'static,
-    ) -> Self {
-        self.spawn = Some(Arc::new(spawn));
         self
     }
 
@@ -262,7 +261,7 @@ impl Clicks {
         self
     }
 
-    pub(crate) fn prepare(self, now: Now) -> Result<ClickDispatcher, ConfigError> {
+    pub(crate) fn prepare(self, runtime: &Runtime) -> Result<ClickDispatcher, ConfigError> {
         let base_url = self.base_url.map(|url| check_base_url(&url)).transpose()?;
         Ok(ClickDispatcher::new(DispatcherSettings {
             service: self.service,
@@ -277,13 +276,13 @@ impl Clicks {
             wait: self.wait,
             timeout: self.timeout,
             undo_unknown_keys: self.undo_unknown_keys,
-            spawn: self.spawn,
+            timing: self.timing,
             on_late_result: self.on_late_result,
             max_in_flight: self.max_in_flight,
             max_per_second: self.max_per_second,
             late_capacity: self.late_capacity,
             late_ttl: self.late_ttl,
-            now,
+            runtime: runtime.clone(),
         }))
     }
 }

@@ -10,6 +10,7 @@ use http::{HeaderMap, Uri};
 use super::request::ClickRequest;
 use crate::referral::Referral;
 use crate::request::RequestRef;
+use crate::runtime::Spawner;
 
 /// The longest user agent and the longest referrer that are passed on, in bytes.
 const MAX_TEXT_LEN: usize = 512;
@@ -35,6 +36,8 @@ pub(crate) struct ClickContext {
     referrer: Option<String>,
     ip: Option<IpAddr>,
     user_agent: Option<String>,
+    /// What the request brought to run the call.
+    pub(super) spawner: Option<Spawner>,
 }
 
 impl ClickContextConfig {
@@ -55,6 +58,7 @@ impl ClickContextConfig {
             referrer,
             ip: if self.unmasked_ip { ip } else { ip.map(masked) },
             user_agent: self.user_agent.then(|| text_of(headers)).flatten(),
+            spawner: request.extensions().get().cloned(),
         })
     }
 

@@ -1,31 +1,34 @@
 //! Sends clicks: one task for each winning touch, within bounds of number and rate, while the page is
 //! made and after it.
 
-use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::future::Future;
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, SetOnce};
+use tokio::sync::SetOnce;
 
+use super::bounds::{Bounds, Permit};
 use super::context::{ClickContext, ClickContextConfig};
 use super::late::{ClickCounts, ClickResult, Counters, KeyHash, LateClicks};
 use super::request::{BoxError, BoxFuture, Click, CreateClick, LateClick, UnknownKey};
+use super::timing::ClickTiming;
 use crate::clock::UnixMillis;
+use crate::key::ReferralKey;
 use crate::referral::{Referral, TouchId, click_reference};
 use crate::request::RequestRef;
-use crate::telemetry;
+use crate::runtime::{Runtime, Sleep, Spawner};
+use crate::telemetry::{self, Dropped};
 
-pub(crate) type Spawn = Arc<dyn Fn(BoxFuture<'static, ()>) + Send + Sync>;
 pub(crate) type OnLateResult = Arc<dyn Fn(LateClick) -> BoxFuture<'static, ()> + Send + Sync>;
-pub(crate) type Now = Arc<dyn Fn() -> UnixMillis + Send + Sync>;
+
+/// How long after its timeout a call that still isn't over is taken for one that nothing runs.
+const NOT_RUN: Duration = Duration::from_millis(100);
 
 /// Sends the clicks of one layer; the prepared form of [`Clicks`](super::Clicks).
 #[derive(Clone)]
@@ -36,7 +39,8 @@ struct Inner {
     bounds: Bounds,
     late: LateClicks,
     counters: Counters,
-    hasher: RandomState,
+    /// Makes the hashes of keys differ from process to process.
+    hash_secret: [u8; 16],
     /// Held for reading by every other task of a click.
     #[cfg(feature = "_store")]
     tasks: Arc<tokio::sync::RwLock<()>>,
@@ -49,24 +53,34 @@ pub(crate) struct DispatcherSettings {
     pub(crate) wait: Duration,
     pub(crate) timeout: Duration,
     pub(crate) undo_unknown_keys: bool,
-    pub(crate) spawn: Option<Spawn>,
+    pub(crate) timing: ClickTiming,
     pub(crate) on_late_result: Option<OnLateResult>,
     pub(crate) max_in_flight: usize,
     pub(crate) max_per_second: u32,
     pub(crate) late_capacity: usize,
     pub(crate) late_ttl: Duration,
-    pub(crate) now: Now,
+    pub(crate) runtime: Runtime,
 }
 
 /// A click that was started, as the response of its landing sees it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct ClickCall {
     result: SetOnce<ClickResult>,
     /// The response is out: a result that comes now is late.
     is_late: AtomicBool,
+    /// What runs it.
+    spawner: Spawner,
 }
 
 impl ClickCall {
+    fn new(spawner: Spawner) -> Self {
+        Self {
+            result: SetOnce::new(),
+            is_late: AtomicBool::new(false),
+            spawner,
+        }
+    }
+
     /// Waits until the call is over.
     pub(crate) async fn wait(&self) -> &ClickResult {
         self.result.wait().await
@@ -88,16 +102,37 @@ impl ClickDispatcher {
             bounds: Bounds::new(settings.max_in_flight, settings.max_per_second),
             late: LateClicks::new(settings.late_capacity, settings.late_ttl),
             counters: Counters::default(),
-            hasher: RandomState::new(),
+            // Without randomness a busy key could be made up that shares another's bounds, and no more.
+            hash_secret: settings.runtime.draw().unwrap_or_default(),
             #[cfg(feature = "_store")]
             tasks: Arc::default(),
             settings,
         }))
     }
 
-    /// Returns how long the head of a landing's response may be held back for the click.
+    /// Returns how long the head of the response to a request that starts a click may be held back for it.
     pub(crate) fn wait(&self) -> Duration {
-        self.0.settings.wait
+        match self.0.settings.timing {
+            ClickTiming::BesideResponse => self.0.settings.wait,
+            // The call ends by itself within its timeout, and is over then.
+            ClickTiming::BeforeResponse => self.0.settings.timeout.saturating_add(NOT_RUN),
+            #[cfg(feature = "endpoint")]
+            ClickTiming::AtEndpoint => self.0.settings.timeout.saturating_add(NOT_RUN),
+        }
+    }
+
+    /// Returns a timer of that length; `None` where nothing measures time.
+    pub(crate) fn wait_timer(&self) -> Option<Sleep> {
+        self.0.settings.runtime.sleep(self.wait())
+    }
+
+    /// Returns `true` if the capture endpoint creates all clicks.
+    pub(crate) fn is_at_endpoint(&self) -> bool {
+        match self.0.settings.timing {
+            ClickTiming::BesideResponse | ClickTiming::BeforeResponse => false,
+            #[cfg(feature = "endpoint")]
+            ClickTiming::AtEndpoint => true,
+        }
     }
 
     /// Reads what the platform would be told of this request; `None` if it isn't told of it.
@@ -120,11 +155,13 @@ impl ClickDispatcher {
         replaced: Option<Box<Referral>>,
     ) -> Option<Arc<ClickCall>> {
         let inner = &self.0;
+        let runtime = &inner.settings.runtime;
+        let spawner = runtime.spawner(context.spawner.as_ref());
         let request = inner.settings.context.request(context, referral)?;
-        let key = inner.hasher.hash_one(request.key());
-        let now = (inner.settings.now)();
-        let Some(spawn) = self.spawner() else {
-            telemetry::click_dropped(&inner.counters.dropped, "no_runtime");
+        let key = inner.hash(request.key());
+        let now = runtime.now();
+        let Some(spawner) = spawner else {
+            telemetry::click_dropped(&inner.counters.dropped, Dropped::NoRuntime);
             return None;
         };
         let permit = match inner.bounds.acquire(key, now) {
@@ -138,20 +175,34 @@ impl ClickDispatcher {
         telemetry::click("started");
         // The URL first, because the key is a part of it.
         let hidden = [request.landing_url().to_owned(), request.key().to_string()];
-        let created = WithTimeout::new(
-            inner.settings.service.create(request),
-            inner.settings.timeout,
-        );
-        let call = Arc::new(ClickCall::default());
-        let (dispatcher, running) = (self.clone(), Arc::clone(&call));
-        spawn(Box::pin(async move {
-            let inner = &dispatcher.0;
+        let created = WithTimeout {
+            call: inner.settings.service.create(request),
+            timeout: inner.settings.timeout,
+            // From now on, so that a response that waits for the call sees its end.
+            timer: runtime.sleep(inner.settings.timeout).map(Box::pin),
+            is_begun: false,
+            runtime: runtime.clone(),
+        };
+        let call = Arc::new(ClickCall::new(spawner.clone()));
+        let running = Running {
+            dispatcher: self.clone(),
+            call: Arc::clone(&call),
+            touch,
+            is_begun: false,
+            is_over: false,
+            _permit: permit,
+        };
+        spawner.spawn(Box::pin(async move {
+            // Whole: a block takes no more than the fields that it names.
+            let mut running = running;
+            running.is_begun = true;
+            let inner = &running.dispatcher.0;
             let result = inner.judge(created.await, replaced, &hidden);
-            let now = (inner.settings.now)();
+            let now = inner.settings.runtime.now();
             let was_due = inner.late.settle_claim(touch, &result, now);
             // Only this task sets it, once.
-            let _ = running.result.set(result.clone());
-            let is_late = running.is_late.load(Ordering::SeqCst);
+            let _ = running.call.result.set(result.clone());
+            let is_late = running.call.is_late.load(Ordering::SeqCst);
             if is_late || was_due {
                 inner.hand_on(touch, &result).await;
             }
@@ -159,7 +210,7 @@ impl ClickDispatcher {
                 let dropped = &inner.counters.late_dropped;
                 inner.late.keep(touch, key, result, now, dropped);
             }
-            drop(permit);
+            running.is_over = true;
         }));
         Some(call)
     }
@@ -174,7 +225,7 @@ impl ClickDispatcher {
     ) -> Result<Option<Arc<ClickCall>>, ()> {
         let inner = &self.0;
         let key = referral.key.as_ref().ok_or(())?;
-        let (key, now) = (inner.hasher.hash_one(key), (inner.settings.now)());
+        let (key, now) = (inner.hash(key), inner.settings.runtime.now());
         let dropped = &inner.counters.late_dropped;
         if !inner.late.claim(touch, key, now, dropped) {
             return Ok(None);
@@ -186,27 +237,20 @@ impl ClickDispatcher {
         call.map(Some).ok_or(())
     }
 
-    /// Runs a task apart from the request, if there is something to run it on.
+    /// Runs a task where a call runs.
     #[cfg(feature = "_store")]
-    pub(crate) fn spawn(&self, task: BoxFuture<'static, ()>) {
-        if let Some(spawn) = self.spawner() {
-            // Nobody starts one while the last are waited for.
-            let running = Arc::clone(&self.0.tasks).try_read_owned();
-            spawn(Box::pin(async move {
-                task.await;
-                drop(running);
-            }));
-        }
+    pub(crate) fn spawn(&self, call: &ClickCall, task: BoxFuture<'static, ()>) {
+        // Nobody starts one while the last are waited for.
+        let running = Arc::clone(&self.0.tasks).try_read_owned();
+        call.spawner.spawn(Box::pin(async move {
+            task.await;
+            drop(running);
+        }));
     }
 
-    fn spawner(&self) -> Option<Spawn> {
-        match &self.0.settings.spawn {
-            Some(spawn) => Some(Arc::clone(spawn)),
-            None => {
-                let runtime = Handle::try_current().ok()?;
-                Some(Arc::new(move |task| drop(runtime.spawn(task))))
-            }
-        }
+    /// Counts a click that can't be named.
+    pub(crate) fn note_unnamed(&self) {
+        telemetry::click_dropped(&self.0.counters.dropped, Dropped::NoRandomness);
     }
 
     pub(crate) fn counts(&self) -> ClickCounts {
@@ -222,6 +266,12 @@ impl ClickDispatcher {
 }
 
 impl Inner {
+    fn hash(&self, key: &ReferralKey) -> KeyHash {
+        let mut hasher = DefaultHasher::new();
+        (self.hash_secret, key).hash(&mut hasher);
+        hasher.finish()
+    }
+
     /// Counts what became of a call, `None` being a timeout, and says what it means for the referral.
     fn judge(
         &self,
@@ -292,112 +342,53 @@ fn cause_of(error: &(dyn std::error::Error + 'static), hidden: &[String]) -> Str
     printable.take(MAX_CAUSE_CHARS).collect()
 }
 
-/// How many calls may be in flight and how many may start in a second; one key gets half of either.
-struct Bounds {
-    permits: Arc<Semaphore>,
-    max_in_flight: usize,
-    max_per_second: u32,
-    usage: Arc<Mutex<Usage>>,
+/// A call in its task. Dropped before it is over, it says so: the spawner didn't run it, or the runtime was
+/// shut down.
+struct Running {
+    dispatcher: ClickDispatcher,
+    call: Arc<ClickCall>,
+    touch: TouchId,
+    is_begun: bool,
+    is_over: bool,
+    _permit: Permit,
 }
 
-#[derive(Default)]
-struct Usage {
-    second: UnixMillis,
-    started: u32,
-    started_of_key: HashMap<KeyHash, u32>,
-    in_flight_of_key: HashMap<KeyHash, usize>,
-}
-
-/// Lets one call run. Dropped when the call is over.
-struct Permit {
-    key: KeyHash,
-    usage: Arc<Mutex<Usage>>,
-    _permit: tokio::sync::OwnedSemaphorePermit,
-}
-
-impl Bounds {
-    fn new(max_in_flight: usize, max_per_second: u32) -> Self {
-        let max_in_flight = max_in_flight.min(Semaphore::MAX_PERMITS);
-        Self {
-            permits: Arc::new(Semaphore::new(max_in_flight)),
-            max_in_flight,
-            max_per_second,
-            usage: Arc::default(),
-        }
-    }
-
-    fn acquire(&self, key: KeyHash, now: UnixMillis) -> Result<Permit, &'static str> {
-        let mut usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
-        if usage.second != now / 1000 {
-            usage.second = now / 1000;
-            usage.started = 0;
-            usage.started_of_key.clear();
-        }
-        let of_key = |all: usize| all.div_ceil(2);
-        let started_of_key = usage.started_of_key.get(&key).copied().unwrap_or(0);
-        let in_flight_of_key = usage.in_flight_of_key.get(&key).copied().unwrap_or(0);
-        if usage.started >= self.max_per_second || started_of_key >= self.max_per_second.div_ceil(2)
-        {
-            return Err("too_many_per_second");
-        }
-        let permit = Arc::clone(&self.permits).try_acquire_owned();
-        let (Ok(permit), true) = (permit, in_flight_of_key < of_key(self.max_in_flight)) else {
-            return Err("too_many_in_flight");
-        };
-        usage.started += 1;
-        *usage.started_of_key.entry(key).or_default() += 1;
-        *usage.in_flight_of_key.entry(key).or_default() += 1;
-        Ok(Permit {
-            key,
-            usage: Arc::clone(&self.usage),
-            _permit: permit,
-        })
-    }
-
-    async fn drain(&self) {
-        let all = u32::try_from(self.max_in_flight).unwrap_or(u32::MAX);
-        // The semaphore is never closed.
-        let _ = self.permits.acquire_many(all).await;
-    }
-}
-
-impl Drop for Permit {
+impl Drop for Running {
     fn drop(&mut self) {
-        let mut usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(in_flight) = usage.in_flight_of_key.get_mut(&self.key) {
-            *in_flight -= 1;
-            if *in_flight == 0 {
-                usage.in_flight_of_key.remove(&self.key);
-            }
+        if self.is_over {
+            return;
         }
+        let inner = &self.dispatcher.0;
+        let (result, why) = if self.is_begun {
+            (ClickResult::None, Dropped::Ended)
+        } else {
+            inner.late.unclaim(self.touch, inner.settings.runtime.now());
+            (ClickResult::PutOff, Dropped::NotRun)
+        };
+        // Where the answer was there already, what followed it was ended.
+        let _ = self.call.result.set(result);
+        telemetry::click_dropped(&inner.counters.dropped, why);
     }
 }
 
-/// A call with a timeout by Tokio's clock, where there is one. Elsewhere the service sees to its own.
+/// A call with a timeout, where something measures it. Elsewhere the service sees to its own.
 struct WithTimeout {
     call: BoxFuture<'static, Result<Click, BoxError>>,
     timeout: Duration,
-    timer: Option<Pin<Box<tokio::time::Sleep>>>,
-}
-
-impl WithTimeout {
-    fn new(call: BoxFuture<'static, Result<Click, BoxError>>, timeout: Duration) -> Self {
-        Self {
-            call,
-            timeout,
-            timer: None,
-        }
-    }
+    timer: Option<Pin<Box<Sleep>>>,
+    /// Where the call runs there may be a timer, even if there was none where it was started.
+    is_begun: bool,
+    runtime: Runtime,
 }
 
 impl Future for WithTimeout {
     type Output = Option<Result<Click, BoxError>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if self.timer.is_none() && Handle::try_current().is_ok() {
-            let timeout = self.timeout;
-            self.timer = Some(Box::pin(tokio::time::sleep(timeout)));
+        if self.timer.is_none() && !self.is_begun {
+            self.timer = self.runtime.sleep(self.timeout).map(Box::pin);
         }
+        self.is_begun = true;
         // A service that panics has failed, and no page waits for it. It isn't polled again.
         let polled = catch_unwind(AssertUnwindSafe(|| self.call.as_mut().poll(cx)));
         let polled =

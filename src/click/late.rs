@@ -2,6 +2,7 @@
 //! bounded in number, in time, and for each key.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use super::request::Click;
 use crate::clock::UnixMillis;
 use crate::reason::Reason;
 use crate::referral::{ClickState, Referral, TouchId};
-use crate::telemetry;
+use crate::telemetry::{self, Dropped};
 
 /// How many clicks a layer has seen since it was built.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,8 +27,8 @@ pub struct ClickCounts {
     pub failed: u64,
     /// Calls that reached the timeout; whether they arrived is unknown.
     pub timed_out: u64,
-    /// Clicks that were put off or dropped, because of the bounds of [`Clicks`](crate::click::Clicks) or
-    /// because there is no runtime to run them on.
+    /// Clicks that were put off or dropped, because of the bounds of [`Clicks`](crate::click::Clicks),
+    /// because there is nothing to run them on, or because their task was ended.
     pub dropped: u64,
     /// Late results that were dropped because too many visitors hadn't come back for theirs.
     pub late_dropped: u64,
@@ -68,6 +69,8 @@ pub(crate) enum ClickResult {
     Undo(Option<Box<Referral>>),
     /// There is no click, and none is tried again.
     None,
+    /// The call wasn't made: it is tried at the visitor's next page view.
+    PutOff,
 }
 
 impl ClickResult {
@@ -83,12 +86,19 @@ impl ClickResult {
             }
             Self::Undo(replaced) => (replaced.map(|it| *it), Some(Reason::UnknownKey)),
             Self::None => (Some(referral), None),
+            Self::PutOff => {
+                referral.click = ClickState::Due;
+                (Some(referral), None)
+            }
         }
     }
 }
 
 /// A hash of the key that a click is for: it only tells keys apart, to share the bounds among them.
 pub(crate) type KeyHash = u64;
+
+/// A map by what is random or hashed with a secret already, so that it needs no randomness of its own.
+pub(crate) type MapOf<K, V> = HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
 
 /// Where late results wait for their visitors.
 pub(crate) struct LateClicks {
@@ -100,10 +110,10 @@ pub(crate) struct LateClicks {
 #[derive(Default)]
 struct Entries {
     /// `None` for a due click that was claimed and has no result yet.
-    results: HashMap<TouchId, (KeyHash, Option<ClickResult>)>,
+    results: MapOf<TouchId, (KeyHash, Option<ClickResult>)>,
     /// In the order in which they came, which is the order in which they go. Some may be gone.
     order: VecDeque<(UnixMillis, TouchId)>,
-    of_key: HashMap<KeyHash, VecDeque<TouchId>>,
+    of_key: MapOf<KeyHash, VecDeque<TouchId>>,
 }
 
 impl LateClicks {
@@ -221,7 +231,7 @@ impl LateClicks {
             false
         };
         if is_lost {
-            telemetry::click_dropped(dropped, "too_many_late");
+            telemetry::click_dropped(dropped, Dropped::TooManyLate);
         }
     }
 }

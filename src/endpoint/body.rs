@@ -8,7 +8,6 @@ use http::{HeaderMap, Request};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use serde_json::{Map, Value};
-use tokio::runtime::Handle;
 
 use super::refusal::{MAX_BODY_LEN, Refusal};
 use crate::config::Config;
@@ -30,7 +29,7 @@ pub(super) struct Posted {
 }
 
 impl Posted {
-    /// Reads a request's body, within the timeout where there is a runtime to measure it by.
+    /// Reads a request's body, within the timeout where something measures it.
     pub(super) async fn read<B>(
         config: &Config,
         request: Request<B>,
@@ -42,12 +41,9 @@ impl Posted {
     {
         let format = Format::of(request.headers()).ok_or(Refusal::MediaType)?;
         let body = Limited::new(request.into_body(), MAX_BODY_LEN).collect();
-        let body = if Handle::try_current().is_ok() {
-            tokio::time::timeout(timeout, body)
-                .await
-                .map_err(|_| Refusal::TooSlow)?
-        } else {
-            body.await
+        let body = match config.runtime.sleep(timeout) {
+            Some(sleep) => sleep.limit(body).await.ok_or(Refusal::TooSlow)?,
+            None => body.await,
         };
         let body = body.map_err(|error| {
             if error.is::<LengthLimitError>() {

@@ -74,7 +74,7 @@ impl Records {
 }
 
 impl Loading {
-    pub(crate) fn must_load(&self) -> bool {
+    pub(crate) fn must_load(&self, _: bool) -> bool {
         match *self {}
     }
 

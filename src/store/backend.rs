@@ -12,10 +12,9 @@ use std::{
 
 use http::Extensions;
 use time::OffsetDateTime;
-use tokio::runtime::Handle;
-use tokio::time::{Instant, timeout};
 
 use crate::click::request::BoxFuture;
+use crate::runtime::Runtime;
 use crate::telemetry;
 
 /// The key under which a record, and a copy in the application's session, is stored.
@@ -64,7 +63,7 @@ pub(crate) enum StoreError {
     Backend,
     TimedOut,
     Panicked,
-    NoRuntime,
+    NoTimer,
 }
 
 impl fmt::Display for StoreError {
@@ -74,7 +73,10 @@ impl fmt::Display for StoreError {
             Self::Backend => "the store's backend failed",
             Self::TimedOut => "no answer within the timeout",
             Self::Panicked => "the store panicked",
-            Self::NoRuntime => "there is no Tokio runtime to measure the timeout by",
+            Self::NoTimer => {
+                "nothing measures the timeout: serve in a Tokio runtime with its timer, or give \
+                 `ReferralLayerBuilder::timer`"
+            }
         })
     }
 }
@@ -90,38 +92,43 @@ impl StoreError {
 static FAILURES: AtomicU64 = AtomicU64::new(0);
 
 /// How long one request may wait for the store, over all its calls.
-#[derive(Debug)]
-pub(crate) struct Budget(Mutex<Duration>);
+pub(crate) struct Budget {
+    left: Mutex<Duration>,
+    runtime: Runtime,
+}
 
 impl Budget {
-    pub(crate) fn new(timeout: Duration) -> Self {
-        Self(Mutex::new(timeout))
+    pub(crate) fn new(timeout: Duration, runtime: Runtime) -> Self {
+        Self {
+            left: Mutex::new(timeout),
+            runtime,
+        }
     }
 
     /// Waits for a call as long as the budget lasts.
     pub(crate) async fn run<T>(&self, call: StoreCall<'_, T>) -> Result<T, StoreError> {
-        if Handle::try_current().is_err() {
-            return Err(StoreError::NoRuntime);
-        }
         let left = *self.left();
         if left.is_zero() {
             return Err(StoreError::TimedOut);
         }
-        let start = Instant::now();
-        let result = timeout(left, caught(call)).await;
+        let Some(timer) = self.runtime.sleep(left) else {
+            return Err(StoreError::NoTimer);
+        };
+        let start = self.runtime.stopwatch();
+        let result = timer.limit(caught(call)).await;
         let mut left = self.left();
-        *left = left.saturating_sub(start.elapsed());
-        if matches!(result, Ok(Ok(_))) && FAILURES.load(Ordering::Relaxed) != 0 {
+        *left = left.saturating_sub(self.runtime.elapsed(start));
+        if matches!(result, Some(Ok(_))) && FAILURES.load(Ordering::Relaxed) != 0 {
             FAILURES.store(0, Ordering::Relaxed);
         }
-        result.unwrap_or_else(|_| {
+        result.unwrap_or_else(|| {
             *left = Duration::ZERO;
             Err(StoreError::TimedOut)
         })
     }
 
     fn left(&self) -> MutexGuard<'_, Duration> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -6,9 +6,9 @@ use std::{
     time::Duration,
 };
 
-use tokio::runtime::Handle;
-
 use super::backend::{Budget, DeleteExpired};
+use crate::runtime::Runtime;
+use crate::telemetry;
 
 /// How long one deletion may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -18,6 +18,8 @@ pub(crate) struct Deletion {
     store: Arc<dyn DeleteExpired>,
     interval: Duration,
     is_running: AtomicBool,
+    /// It is logged that there was nothing to run it on.
+    is_missed: AtomicBool,
 }
 
 impl Deletion {
@@ -26,15 +28,23 @@ impl Deletion {
             store,
             interval,
             is_running: AtomicBool::new(false),
+            is_missed: AtomicBool::new(false),
         }
     }
 
-    /// Starts the task, once, if there is a runtime to run it on. It ends with its owner.
-    pub(crate) fn run_while<T: Send + Sync + 'static>(&self, owner: &Arc<T>) {
+    /// Starts the task, once, if there is something to run it on. It ends with its owner, or where nothing
+    /// measures time.
+    pub(crate) fn run_while<T: Send + Sync + 'static>(&self, owner: &Arc<T>, runtime: &Runtime) {
         if self.is_running.load(Ordering::Relaxed) {
             return;
         }
-        let Ok(runtime) = Handle::try_current() else {
+        let Some(spawner) = runtime.spawner(None) else {
+            if !self.is_missed.swap(true, Ordering::Relaxed) {
+                telemetry::misplaced(
+                    "expired records aren't deleted, for want of a Tokio runtime: give \
+                     `ReferralLayerBuilder::spawner`, or let the store expire them",
+                );
+            }
             return;
         };
         if self.is_running.swap(true, Ordering::Relaxed) {
@@ -42,14 +52,18 @@ impl Deletion {
         }
         let owner = Arc::downgrade(owner);
         let (store, interval) = (Arc::clone(&self.store), self.interval);
-        runtime.spawn(async move {
+        let runtime = runtime.clone();
+        spawner.spawn(Box::pin(async move {
             while owner.strong_count() > 0 {
-                tokio::time::sleep(interval).await;
-                let budget = Budget::new(TIMEOUT);
+                match runtime.sleep(interval) {
+                    Some(sleep) => sleep.await,
+                    None => return,
+                }
+                let budget = Budget::new(TIMEOUT, runtime.clone());
                 if let Err(error) = budget.run(store.delete_expired()).await {
                     error.log("delete expired records from");
                 }
             }
-        });
+        }));
     }
 }

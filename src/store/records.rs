@@ -17,6 +17,7 @@ use crate::program::Program;
 use crate::reason::Reason;
 use crate::record::{Loaded, OnServer, RecordRef, RecordSlot};
 use crate::referral::{ClickState, Referral, TouchId};
+use crate::runtime::Runtime;
 use crate::seal::Seal;
 use crate::seal::message::StoredCookie;
 use crate::visitor::VisitorId;
@@ -29,8 +30,6 @@ const LATE_PAUSES: [Duration; 3] = [
     Duration::from_secs(2),
 ];
 
-pub(crate) type FillRandom = Arc<dyn Fn(&mut [u8]) -> bool + Send + Sync>;
-
 /// The records of all visitors.
 #[derive(Clone)]
 pub(crate) struct Records(Arc<Inner>);
@@ -40,7 +39,7 @@ struct Inner {
     timeout: Duration,
     /// Derives the IDs of records.
     seal: Seal,
-    fill_random: FillRandom,
+    runtime: Runtime,
     deletion: Option<Deletion>,
 }
 
@@ -64,13 +63,13 @@ impl Records {
         deletion: Option<Deletion>,
         timeout: Duration,
         seal: Seal,
-        fill_random: FillRandom,
+        runtime: Runtime,
     ) -> Self {
         Self(Arc::new(Inner {
             store,
             timeout,
             seal,
-            fill_random,
+            runtime,
             deletion,
         }))
     }
@@ -83,7 +82,7 @@ impl Records {
         Loading {
             stored,
             loaded: OnceCell::new(),
-            budget: Arc::new(Budget::new(self.0.timeout)),
+            budget: Arc::new(self.new_budget()),
         }
     }
 
@@ -102,12 +101,16 @@ impl Records {
     /// Returns what is left of a request's budget for the store.
     pub(crate) fn budget(&self, loading: Option<&Loading>) -> Arc<Budget> {
         if let Some(deletion) = &self.0.deletion {
-            deletion.run_while(&self.0);
+            deletion.run_while(&self.0, &self.0.runtime);
         }
         match loading {
             Some(loading) => Arc::clone(&loading.budget),
-            None => Arc::new(Budget::new(self.0.timeout)),
+            None => Arc::new(self.new_budget()),
         }
+    }
+
+    fn new_budget(&self) -> Budget {
+        Budget::new(self.0.timeout, self.0.runtime.clone())
     }
 
     /// Loads what the browser's cookies stand for, once in a request, and lets what they carry join it.
@@ -313,20 +316,29 @@ impl Records {
         now: UnixMillis,
     ) {
         let records = self.clone();
-        clicks.spawn(Box::pin(async move {
-            let result = call.wait().await.clone();
-            if matches!(result, ClickResult::None) {
-                return;
-            }
-            for pause in LATE_PAUSES {
-                tokio::time::sleep(pause).await;
-                let joined = records.join(&record, touch, &result, &program, now).await;
-                match joined {
-                    Ok(()) => return,
-                    Err(error) => error.log("write a late click ID to"),
+        let running = Arc::clone(&call);
+        clicks.spawn(
+            &running,
+            Box::pin(async move {
+                let result = call.wait().await.clone();
+                if matches!(result, ClickResult::None) {
+                    return;
                 }
-            }
-        }));
+                for pause in LATE_PAUSES {
+                    if !pause.is_zero() {
+                        match records.0.runtime.sleep(pause) {
+                            Some(sleep) => sleep.await,
+                            None => return,
+                        }
+                    }
+                    let joined = records.join(&record, touch, &result, &program, now).await;
+                    match joined {
+                        Ok(()) => return,
+                        Err(error) => error.log("write a late click ID to"),
+                    }
+                }
+            }),
+        );
     }
 
     async fn join(
@@ -337,7 +349,7 @@ impl Records {
         program: &Program,
         now: UnixMillis,
     ) -> Result<(), StoreError> {
-        let budget = Budget::new(self.0.timeout);
+        let budget = self.new_budget();
         let loaded = self.load_record(record, program, now, &budget).await?;
         let Some(Ok(referral)) = loaded else {
             return Ok(());
@@ -363,7 +375,7 @@ impl Records {
         programs: &[Program],
         now: UnixMillis,
     ) -> Result<Option<Referral>, StoreError> {
-        let budget = Budget::new(self.0.timeout);
+        let budget = self.new_budget();
         for id in self.all_ids(visitor) {
             if let Some(text) = budget.run(self.0.store.load(id)).await? {
                 return Ok(of_text(&text, programs, now).ok());
@@ -374,7 +386,7 @@ impl Records {
 
     /// Deletes a visitor's record for good.
     pub(crate) async fn erase(&self, visitor: VisitorId) -> Result<(), StoreError> {
-        let budget = Budget::new(self.0.timeout);
+        let budget = self.new_budget();
         for id in self.all_ids(visitor) {
             budget.run(self.0.store.delete(id)).await?;
         }
@@ -402,10 +414,7 @@ impl Records {
 
     /// Draws a new record with its ID.
     fn draw(&self) -> Option<(i128, RecordRef)> {
-        let mut visitor = [0; 16];
-        if !(self.0.fill_random)(&mut visitor) {
-            return None;
-        }
+        let visitor = self.0.runtime.draw::<16>()?;
         let (key_id, id) = self.0.seal.derive(&visitor).next()?;
         let record = RecordRef {
             key_id: std::str::from_utf8(key_id).ok()?.into(),
@@ -416,13 +425,11 @@ impl Records {
 }
 
 impl Loading {
-    /// Returns `true` if the records must be loaded even if no handler asks.
-    pub(crate) fn must_load(&self) -> bool {
-        self.stored
-            .iter()
-            .flatten()
-            .flatten()
-            .any(StoredCookie::must_load)
+    /// Returns `true` if the records must be loaded even if no handler asks; `creates_due` says that a page
+    /// view creates the click that is due.
+    pub(crate) fn must_load(&self, creates_due: bool) -> bool {
+        let mut stored = self.stored.iter().flatten().flatten();
+        stored.any(|stored| stored.must_load(creates_due))
     }
 
     fn cookies(&self, index: usize) -> &[StoredCookie] {

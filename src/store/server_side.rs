@@ -4,11 +4,12 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use super::backend::{DeleteExpired, RecordStore};
 use super::deletion::Deletion;
-use super::records::{FillRandom, Records};
+use super::records::Records;
 use super::tower_sessions::{AnyExpiredDeletion, AnySessionStore};
 use crate::cookie::SignedCookie;
 use crate::error::ConfigError;
 use crate::program::Program;
+use crate::runtime::Runtime;
 use crate::seal::{Purpose, Seal};
 
 /// How long one request may wait for the store, unless the user says otherwise.
@@ -125,7 +126,9 @@ impl ServerSide {
 
     /// Sets how long one request may wait for the store, over all its calls; 250 ms by default.
     ///
-    /// It needs a Tokio runtime with its timer. Without one, the store counts as down.
+    /// It needs a Tokio runtime with its timer, or
+    /// [`ReferralLayerBuilder::timer`](crate::ReferralLayerBuilder::timer). Without either, the store counts
+    /// as down.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -134,7 +137,7 @@ impl ServerSide {
     pub(crate) fn prepare(
         &self,
         programs: &[Program],
-        fill_random: FillRandom,
+        runtime: &Runtime,
     ) -> Result<Records, ConfigError> {
         let deletion = match &self.expiry {
             Expiry::Nobody => return Err(ConfigError::NobodyDeletesRecords),
@@ -153,7 +156,7 @@ impl ServerSide {
             deletion,
             self.timeout,
             seal,
-            fill_random,
+            runtime.clone(),
         ))
     }
 }

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use time::OffsetDateTime;
 
-use crate::clock::UnixMillis;
+use crate::clock::{UnixMillis, from_unix_millis};
 use crate::key::ReferralKey;
 use crate::program::Program;
 use crate::reason::Reason;
@@ -15,14 +15,13 @@ use crate::window::{if_counting, seconds_left};
 /// No referral makes a longer message, in bytes.
 const MAX_MESSAGE_LEN: usize = 8 * 1024;
 
-/// Returns a record's text, the referral's message in base64url, and when it ends. The store goes by the
-/// real time, whatever clock is injected.
+/// Returns a record's text, the referral's message in base64url, and when it ends.
 pub(super) fn as_text(referral: &Referral, now: UnixMillis) -> (String, OffsetDateTime) {
     let message = message::encode_named(referral, MAX_MESSAGE_LEN);
     let left = time::Duration::seconds(seconds_left(referral, now).into());
     (
         URL_SAFE_NO_PAD.encode(&message),
-        OffsetDateTime::now_utc() + left,
+        from_unix_millis(now) + left,
     )
 }
 

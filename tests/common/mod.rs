@@ -23,8 +23,8 @@ use tower_referral::{
     Referrals, SignedCookie, SigningKey, Storage,
 };
 
-/// When every clock starts, in seconds: 15 January 2027.
-pub(crate) const START: i64 = 1_800_000_000;
+/// When every clock starts, in seconds: 2 October 2096.
+pub(crate) const START: i64 = 4_000_000_000;
 pub(crate) const DAY: Duration = Duration::from_secs(86_400);
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const MILLISECOND: Duration = Duration::from_millis(1);

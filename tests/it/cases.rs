@@ -68,11 +68,11 @@ fn clicks() -> Clicks {
     // What matters here is whether a click is started.
     Clicks::from_fn(async |_: ClickRequest| "click".parse::<ClickId>())
         .base_url("https://shop.example")
-        .spawner(drop)
+        .max_in_flight(10_000)
 }
 
 fn with_clicks() -> Shop {
-    Shop::with(|builder| builder.clicks(clicks()))
+    Shop::with(|builder| builder.clicks(clicks()).spawner(std::mem::forget))
 }
 
 fn started(shop: &Shop) -> u64 {
@@ -703,7 +703,7 @@ mod endpoint {
 
     fn e3_a_frame_in_a_foreign_page_is_refused() {
         for access in ["none", "inactive", "active", ""] {
-            let shop = layer(|builder| builder.clicks(clicks()));
+            let shop = layer(|builder| builder.clicks(clicks()).spawner(std::mem::forget));
             let headers = [
                 FORM,
                 SAME_ORIGIN,
@@ -715,7 +715,7 @@ mod endpoint {
             assert!(answer.body.contains("frame"), "{}", answer.body);
             assert_eq!(shop.click_counts().started, 0, "{access}");
         }
-        let shop = layer(|builder| builder.clicks(clicks()));
+        let shop = layer(|builder| builder.clicks(clicks()).spawner(std::mem::forget));
         tell(
             &shop,
             request(

@@ -1,12 +1,21 @@
 //! The capture endpoint: landings that only the page's script saw.
 #![cfg(feature = "endpoint")]
 
-use crate::common::{COOKIE_NAME, Clock, arriving, run, storage};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use crate::common::{
+    BROWSER, COOKIE_NAME, Clock, arriving, page_visit, run, storage, with_headers,
+};
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt as _, Full};
-use tower::{Layer as _, Service as _, ServiceExt as _};
+use tower::{Layer as _, Service as _, ServiceExt as _, service_fn};
+use tower_referral::click::{ClickRequest, ClickTiming, Clicks};
+use tower_referral::testing::Visitor;
 use tower_referral::{
-    Attribution, Decisions, Program, ReferralLayer, ReferralLayerBuilder, Referrals,
+    Attribution, ClickId, Decisions, Program, ReferralLayer, ReferralLayerBuilder, Referrals,
 };
 
 in_every_way! {
@@ -19,6 +28,8 @@ in_every_way! {
     a_body_that_breaks_off_is_a_client_error,
     a_parameter_that_is_no_string_does_not_disturb_the_key,
     a_long_invalid_value_does_not_hide_the_key_behind_it,
+    the_script_creates_the_click_within_its_own_request,
+    a_click_at_the_endpoint_never_holds_the_script_up_for_longer_than_the_timeout,
 }
 
 pub(crate) type Body = Full<bytes::Bytes>;
@@ -93,14 +104,14 @@ pub(crate) fn kept(layer: &ReferralLayer, answer: &Answer) -> Referrals {
         .unwrap()
         .to_owned();
     let (send, receive) = std::sync::mpsc::channel();
-    let service = tower::service_fn(move |request: Request<()>| {
+    let service = service_fn(move |request: Request<()>| {
         let send = send.clone();
         async move {
             let referrals = Referrals::from_extensions(request.extensions())
                 .await
                 .unwrap();
             send.send(referrals).unwrap();
-            Ok::<_, std::convert::Infallible>(Response::new(()))
+            Ok::<_, Infallible>(Response::new(()))
         }
     });
     let request = Request::get("/").header("cookie", pair).body(()).unwrap();
@@ -403,4 +414,128 @@ fn a_long_invalid_value_does_not_hide_the_key_behind_it() {
     let json = format!(r#"{{"aff":"{long}","ref":"K"}}"#);
     let json = tell(&layer, request(&[JSON, SAME_ORIGIN], &json));
     assert_eq!(json.status, 204, "an object: {}", json.body);
+}
+
+/// Runs a request in a runtime with a clock of its own. Returns the response, and how long it took.
+fn timed<F: Future>(request: impl FnOnce() -> F) -> (F::Output, Duration) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let start = tokio::time::Instant::now();
+        (request().await, start.elapsed())
+    })
+}
+
+/// A layer whose platform answers after `answer`, and how often it was called.
+fn clicking(answer: Duration) -> (ReferralLayer, Arc<AtomicU32>) {
+    let calls = Arc::new(AtomicU32::new(0));
+    let called = Arc::clone(&calls);
+    let clicks = Clicks::from_fn(move |request: ClickRequest| {
+        called.fetch_add(1, Ordering::SeqCst);
+        async move {
+            tokio::time::sleep(answer).await;
+            format!("click-of-{}", request.key()).parse::<ClickId>()
+        }
+    });
+    let clicks = clicks.timing(ClickTiming::AtEndpoint);
+    (layer(|builder| builder.clicks(clicks)), calls)
+}
+
+fn opens(layer: &ReferralLayer, visitor: &mut Visitor, uri: &str) -> Duration {
+    let page = service_fn(async |_: Request<String>| Ok::<_, Infallible>(Response::new(())));
+    let request = with_headers(page_visit(uri), &[("host", "shop.example")]);
+    let request = arriving(visitor.sends(request));
+    let (response, took) = timed(|| layer.layer(page).oneshot(request));
+    visitor.receives(&response.unwrap());
+    took
+}
+
+fn posts(layer: &ReferralLayer, visitor: &mut Visitor, body: &str) -> Duration {
+    let headers = [FORM, SAME_ORIGIN, ("user-agent", BROWSER)];
+    let request = arriving(visitor.sends(request(&headers, body)));
+    let service = layer.layer(layer.capture_endpoint());
+    let (response, took) = timed(|| service.oneshot(request));
+    let response = response.unwrap();
+    assert_eq!(response.status(), 204);
+    visitor.receives(&response);
+    took
+}
+
+/// The click ID that another server finds, which has nothing in common with the first but the keys and
+/// the store.
+fn click_id_elsewhere(visitor: &Visitor) -> Option<String> {
+    let page = service_fn(async |request: Request<String>| {
+        let referrals = Referrals::from_extensions(request.extensions()).await;
+        let referral = referrals.unwrap().first().cloned();
+        let id = referral.and_then(|it| it.click_id().map(ToString::to_string));
+        Ok::<_, Infallible>(Response::new(id))
+    });
+    let (layer, calls) = clicking(Duration::ZERO);
+    let request = arriving(visitor.sends(page_visit("/sign-up")));
+    let (response, _) = timed(|| layer.layer(page).oneshot(request));
+    assert_eq!(calls.load(Ordering::SeqCst), 0);
+    response.unwrap().into_body()
+}
+
+fn the_script_creates_the_click_within_its_own_request() {
+    let second = Duration::from_secs(1);
+    let (layer, calls) = clicking(second);
+    let called = || calls.load(Ordering::SeqCst);
+
+    // A page that the layer serves: the landing and other page views leave the click to the script.
+    let mut visitor = Visitor::new();
+    for uri in ["/pricing?aff=K", "/other"] {
+        assert_eq!(opens(&layer, &mut visitor, uri), Duration::ZERO);
+    }
+    assert_eq!((called(), click_id_elsewhere(&visitor)), (0, None));
+    assert_eq!(posts(&layer, &mut visitor, "aff=K&_path=/pricing"), second);
+    assert_eq!(click_id_elsewhere(&visitor).as_deref(), Some("click-of-K"));
+    assert_eq!(called(), 1);
+
+    // The same script again, and the same page: there is a click.
+    assert_eq!(posts(&layer, &mut visitor, "aff=K"), Duration::ZERO);
+    assert_eq!(
+        opens(&layer, &mut visitor, "/pricing?aff=K"),
+        Duration::ZERO
+    );
+    assert_eq!((called(), layer.click_counts().started), (1, 1));
+
+    // A page that the layer never saw, and another key.
+    for key in ["L", "M"] {
+        assert_eq!(posts(&layer, &mut visitor, &format!("aff={key}")), second);
+        assert_eq!(
+            click_id_elsewhere(&visitor),
+            Some(format!("click-of-{key}"))
+        );
+    }
+    assert_eq!((called(), layer.click_counts().created), (3, 3));
+
+    // A robot's post is captured and creates none.
+    let mut robot = Visitor::new();
+    let request = arriving(robot.sends(request(
+        &[FORM, SAME_ORIGIN, ("user-agent", "curl/8")],
+        "aff=R",
+    )));
+    let service = layer.layer(layer.capture_endpoint());
+    let (response, took) = timed(|| service.oneshot(request));
+    robot.receives(&response.unwrap());
+    assert_eq!((took, called()), (Duration::ZERO, 3));
+    assert_eq!(robot.cookies().count(), 1);
+}
+
+fn a_click_at_the_endpoint_never_holds_the_script_up_for_longer_than_the_timeout() {
+    let (layer, calls) = clicking(Duration::from_secs(9));
+    let mut visitor = Visitor::new();
+    assert_eq!(opens(&layer, &mut visitor, "/?aff=K"), Duration::ZERO);
+    assert_eq!(posts(&layer, &mut visitor, "aff=K"), Duration::from_secs(2));
+    assert_eq!(layer.click_counts().timed_out, 1);
+    // Whether it arrived is unknown, so it isn't sent again.
+    assert_eq!(posts(&layer, &mut visitor, "aff=K"), Duration::ZERO);
+    assert_eq!(
+        (calls.load(Ordering::SeqCst), click_id_elsewhere(&visitor)),
+        (1, None)
+    );
 }

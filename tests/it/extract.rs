@@ -164,7 +164,7 @@ fn keys_and_referrals_as_json() {
             "source": "landing",
             "own_link": false,
             "parameter": "aff",
-            "captured_at": "2027-01-15T08:00:00Z",
+            "captured_at": "2096-10-02T07:06:40Z",
             "window": 2_592_000,
             "landing_page": "/p?aff=K",
             "extra": {"sub": "a", "utm": "b"},

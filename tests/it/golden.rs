@@ -460,7 +460,9 @@ fn records_on_the_server_are_read_and_written_to_the_byte() {
 
 /// What the shop says about an invalid vector: the key that it took, and the reason.
 fn taken(vector: &Invalid) -> (Option<String>, Option<&'static str>) {
-    let shop = Shop::keeping(SignedCookie::new(vector.signing_key.keyring()), |b| b);
+    let shop = Shop::keeping(SignedCookie::new(vector.signing_key.keyring()), |b| {
+        b.clock(|| OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap())
+    });
     let line = format!("{}={}", vector.cookie_name, vector.sealed);
     let page = shop.send(with_cookie_line("/", line));
     let reason = page.seen.decisions().last_of(Program::DEFAULT_NAME);

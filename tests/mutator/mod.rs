@@ -57,7 +57,7 @@ fn layer(signs: usize, click_id: Option<&'static str>) -> ReferralLayer {
     let mut builder = ReferralLayer::builder(SignedCookie::new(keyring))
         .program(program(Program::DEFAULT_NAME, PARAMETERS[0]))
         .program(program("friends", PARAMETERS[1]))
-        .clock(|| OffsetDateTime::UNIX_EPOCH + Duration::seconds(1_800_000_000));
+        .clock(|| OffsetDateTime::UNIX_EPOCH + Duration::seconds(4_000_000_000));
     if let Some(id) = click_id {
         let create = move |_| ready(Ok::<ClickId, Infallible>(id.parse().unwrap()));
         let clicks = Clicks::from_fn(create).wait(std::time::Duration::from_secs(10));

@@ -1151,7 +1151,11 @@ fn without_a_runtime_calls_run_where_the_spawner_puts_them() {
     let tasks = Arc::new(Mutex::new(Vec::new()));
     let spawned = Arc::clone(&tasks);
     let (clicks, calls) = counting_at_once();
-    let layer = layer(clicks.spawner(move |task| spawned.lock().unwrap().push(task)));
+    let layer = ReferralLayer::builder(keyring())
+        .clicks(clicks)
+        .spawner(move |task| spawned.lock().unwrap().push(task))
+        .build()
+        .unwrap();
     let site = service_fn(async |_: Request<()>| Ok::<_, Infallible>(Response::new(())));
     let request = Request::get("/?aff=K")
         .header("user-agent", FIREFOX)

@@ -11,8 +11,10 @@
 mod app_session;
 mod clicks;
 mod counters;
+mod freeze;
 mod log;
 mod scripted_store;
 mod server_side;
 mod store_log;
 mod support;
+mod surroundings;

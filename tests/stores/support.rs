@@ -23,9 +23,9 @@ pub(crate) fn signing_key(id: &str, first: u8) -> SigningKey {
     SigningKey::new(id, (first..first + 32).collect::<Vec<u8>>()).unwrap()
 }
 
-/// A clock that stands at 15 January 2027.
+/// A clock that stands at 2 October 2096.
 pub(crate) fn clock() -> Clock {
-    Clock::at(OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap())
+    Clock::at(OffsetDateTime::from_unix_timestamp(4_000_000_000).unwrap())
 }
 
 /// A page visit from another site, as a current browser makes it.

@@ -12,8 +12,8 @@ use tower_referral_outbox::Deduplicates;
 use tower_referral_platforms::affiliate::postback::Body;
 use tower_referral_platforms::{
     Affonso, Awin, Batch, ClickApi, Client, ConfigError, Dub, Error, FirstPromoter, Https, Outcome,
-    Partnac, Partnero, PartneroFriends, PlatformId, PlatformIds, Postback, Receipt, Report, ReportApi,
-    ReportError, ReportRequest, Step, Tapfiliate, Tolt,
+    Partnac, Partnero, PartneroFriends, PlatformId, PlatformIds, Postback, Receipt, Report,
+    ReportApi, ReportError, ReportRequest, Step, Tapfiliate, Tolt,
 };
 use tower_service::Service;
 
