@@ -14,6 +14,7 @@
 //! | Which touch keeps the credit? | [`attribution`] |
 //! | Which parameter names survive privacy tools? | [`parameters`] |
 //! | How do I keep a referral in my users table? | [`users_table`] |
+//! | AWS Lambda, Cloudflare Workers, a hundred servers: what is to be set? | [`serverless`] |
 //! | Why wasn't this visit captured? | [`troubleshooting`] |
 
 #[doc = include_str!("../docs/guide/layer_order.md")]
@@ -39,6 +40,9 @@ pub mod testing {}
 
 #[doc = include_str!("../docs/guide/moving.md")]
 pub mod moving {}
+
+#[doc = include_str!("../docs/guide/serverless.md")]
+pub mod serverless {}
 
 #[doc = include_str!("../docs/guide/troubleshooting.md")]
 pub mod troubleshooting {}

@@ -109,7 +109,7 @@
 //! | `testing` | no | [`testing`]: a clock to set and a visitor who keeps cookies, for your own tests. |
 //! | `tower-sessions-0_14`, `tower-sessions-0_15` | no | `ServerSide` and `AppSession` over the stores of that version of tower-sessions. |
 //! | `tracing` | no | An event for every decision, and a warning for every failed click. |
-//! | `wasm` | no | Clock and randomness of JavaScript on `wasm32-unknown-unknown`, by way of wasm-bindgen; nothing elsewhere. |
+//! | `wasm` | no | Clock and randomness of JavaScript on `wasm32-unknown-unknown`, by way of wasm-bindgen; nothing elsewhere. See [serverless](guide::serverless). |
 //!
 //! [Tower]: https://docs.rs/tower
 #![cfg_attr(docsrs, feature(doc_cfg))]

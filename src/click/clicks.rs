@@ -32,7 +32,7 @@ use crate::runtime::Runtime;
 ///
 /// With `ServerSide`, a late click ID is written to the visitor's record, whichever web server the
 /// visitor's next request reaches. Otherwise it waits in this process's memory: with several web servers,
-/// see [`on_late_result`](Self::on_late_result).
+/// see [the guide](crate::guide::serverless).
 ///
 /// ```
 /// use tower_referral::ClickId;

@@ -1,6 +1,7 @@
 //! When a click is created.
 
-/// When a landing's click is created, and what waits for it: see [`Clicks::timing`](crate::click::Clicks::timing).
+/// When a landing's click is created, and what waits for it: see
+/// [`Clicks::timing`](crate::click::Clicks::timing).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClickTiming {
@@ -9,18 +10,19 @@ pub enum ClickTiming {
     #[default]
     BesideResponse,
     /// While the page is made, and the response waits until the call is over: after the handler is done,
-    /// for at most [`Clicks::timeout`](crate::click::Clicks::timeout). Nothing of the click runs after the response.
+    /// for at most [`Clicks::timeout`](crate::click::Clicks::timeout), and a tenth of a second more where a
+    /// spawner doesn't run the call. Nothing of the click runs after the response.
     ///
     /// For AWS Lambda and everything else that stops the process between two requests.
     #[doc(alias("lambda", "freeze"))]
     BeforeResponse,
     /// In the request that the script of the [`CaptureEndpoint`](crate::CaptureEndpoint) sends once the
-    /// page is shown; its answer waits for the call, for at most [`Clicks::timeout`](crate::click::Clicks::timeout), and its cookie has
-    /// the click ID. No page waits, and nothing is late, on any number of servers.
+    /// page is shown. Its answer waits for the call, as above, and its cookie has the click ID. No page
+    /// waits, and nothing is late, on any number of servers.
     ///
     /// Every page that visitors land on needs the script. A visitor whose browser doesn't run it has no
-    /// click: the key is kept, and sales are reported by it. A page that the visitor opens by another
-    /// partner's link while the script waits is overwritten by the script's answer.
+    /// click: the key is kept, and sales are reported by it. A cookie that another response sets while the
+    /// script waits, for another partner's link in a second tab, is overwritten by the script's answer.
     #[cfg(feature = "endpoint")]
     AtEndpoint,
 }
