@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use tower::Service;
 use tower::util::BoxCloneSyncService;
 use tower_referral::click::Clicks;
 use tower_referral_outbox::Deduplicates;
@@ -15,7 +16,6 @@ use tower_referral_platforms::{
     Partnac, Partnero, PartneroFriends, PlatformId, PlatformIds, Postback, Receipt, Report,
     ReportApi, ReportError, ReportRequest, Step, Tapfiliate, Tolt,
 };
-use tower_service::Service;
 
 use crate::options::{self, Options};
 use crate::sandbox::Sandbox;

@@ -96,11 +96,16 @@ fn call_card(call: &Received) -> Markup {
         section.card {
             h2 { code { (call.line) } }
             p.small { (format!("{hour:02}:{minute:02}:{second:02} UTC")) }
-            pre { code { (readable(&call.body)) } }
+            (shown(&call.body))
             p.small { "answered with " (call.answer.status) }
-            pre { code { (readable(&call.answer.shown())) } }
+            (shown(&call.answer.shown()))
         }
     }
+}
+
+/// A body, if there is one.
+fn shown(body: &str) -> Markup {
+    html! { @if !body.is_empty() { pre { code { (readable(body)) } } } }
 }
 
 /// JSON in several lines; anything else as it is.

@@ -24,4 +24,5 @@ mod payments;
 mod reporting;
 mod sandboxes;
 mod start;
+mod stores;
 mod support;

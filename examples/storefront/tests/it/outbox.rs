@@ -84,13 +84,13 @@ fn referred(shop: &Shop) -> Visitor<'_> {
     visitor
 }
 
-fn sign_up(visitor: &mut Visitor<'_>, customer: &str) -> String {
+pub(crate) fn sign_up(visitor: &mut Visitor<'_>, customer: &str) -> String {
     let sign_up = json!({"customer": customer, "email": format!("{customer}@example.com")});
     visitor.post("/signup", &[], Json(&sign_up)).report().0
 }
 
 /// Checks out and delivers the payment's webhook.
-fn pay(visitor: &mut Visitor<'_>, customer: &str, order: &str) -> String {
+pub(crate) fn pay(visitor: &mut Visitor<'_>, customer: &str, order: &str) -> String {
     let mut payment =
         json!({"customer": customer, "order": order, "amount": "5", "currency": "EUR"});
     let started = visitor.post("/checkout", &[], Json(&payment)).json();

@@ -179,7 +179,9 @@ fn in_a_refer_a_friend_program_everybody_has_a_link() {
     assert_eq!(reported(&sandbox)[0].1["referring_customer"], Value::Null);
     let mut friend = lands(&shop, "/?ref=ada");
     for name in ["bob", "eve", "joe"] {
-        friend.post("/signup", &[], Json(&json!({"customer": name})));
+        let friend_of_ada = json!({"customer": name, "email": format!("{name}@example.com"),
+            "name": if name == "bob" { "Bob" } else { "" }});
+        friend.post("/signup", &[], Json(&friend_of_ada));
     }
     shop.settles();
 
@@ -191,11 +193,23 @@ fn in_a_refer_a_friend_program_everybody_has_a_link() {
     assert_eq!(shown["stats"]["referrals"], 3);
     assert_eq!(shown["balance"]["credits"], json!([]));
     let friends = shown["friends"].as_array().unwrap();
-    let ids: Vec<_> = friends.iter().map(|friend| &friend["id"]).collect();
-    assert_eq!(ids, ["bob", "eve", "joe"]);
+    // Sign-ups of different customers are sent at once.
+    let mut ids: Vec<_> = friends.iter().map(|friend| friend["id"].as_str()).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, ["bob", "eve", "joe"].map(Some));
     let page = shop.request("GET", "/friends?customer=ada", &[ACCEPT_HTML], b"");
     page.assert_page();
-    assert!(page.body.contains("https://yoursite.com?ref=ada"));
+    for shown in [
+        "https://yoursite.com?ref=ada",
+        "<dt>Referrals</dt><dd>3</dd>",
+        "<li>Bob</li>",
+    ] {
+        assert!(page.body.contains(shown), "{shown}: {}", page.body);
+    }
+    assert!(
+        !page.body.contains("@example.com"),
+        "an address is for nobody else"
+    );
 
     assert_eq!(
         shop.request("GET", "/friends?customer=x", &json, b"")
