@@ -28,6 +28,7 @@ mod guides;
 #[cfg(feature = "tracing")]
 mod leaks;
 #[cfg(feature = "tracing")]
+#[path = "../../../../tests/stores/log.rs"]
 mod log;
 mod money;
 mod partnac;
