@@ -26,6 +26,17 @@ use crate::log::Log;
 use crate::scripted_store::Scripted;
 use crate::support::{FIREFOX, at_once, keyring, page_visit, with_headers};
 
+/// Takes in what is logged while `run` runs, on this thread.
+fn during<T>(log: &Log, run: impl FnOnce() -> T) -> T {
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::DEBUG)
+        .with_writer(log.clone())
+        .with_ansi(false)
+        .without_time()
+        .finish();
+    tracing::subscriber::with_default(subscriber, run)
+}
+
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 type Body = Full<bytes::Bytes>;
 
@@ -342,7 +353,7 @@ fn without_a_runtime_a_click_is_put_off_and_says_how_to_fix_it() {
     for timing in [ClickTiming::BesideResponse, ClickTiming::BeforeResponse] {
         let log = Log::default();
         let world = World::default();
-        let (landed, layer) = log.during(|| {
+        let (landed, layer) = during(&log, || {
             let clicks = clicks(&world).timing(timing).wait(Duration::from_secs(1));
             let layer = ReferralLayer::builder(keyring())
                 .clicks(clicks)
@@ -355,7 +366,7 @@ fn without_a_runtime_a_click_is_put_off_and_says_how_to_fix_it() {
             (layer.click_counts().started, layer.click_counts().dropped),
             (0, 1)
         );
-        let logged = log.text();
+        let logged = log.take();
         assert!(
             logged.contains("no_runtime") && logged.contains("ReferralLayerBuilder::spawner"),
             "{logged}"
@@ -401,12 +412,13 @@ fn a_task_that_is_dropped_unrun_is_put_off_and_one_that_is_ended_is_counted() {
     let builder = || ReferralLayer::builder(keyring()).clicks(clicks(&world));
     let log = Log::default();
     let layer = builder().spawner(drop).build().unwrap();
-    let landed = log.during(|| answered_at_once(&layer, landing("A")));
+    let landed = during(&log, || answered_at_once(&layer, landing("A")));
     assert_eq!(
         (layer.click_counts().started, layer.click_counts().dropped),
         (1, 1)
     );
-    assert!(log.text().contains("not_run"), "{}", log.text());
+    let logged = log.take();
+    assert!(logged.contains("not_run"), "{logged}");
     let mut request = returns(&landed);
     let tasks = Arc::clone(&world.tasks);
     request
@@ -417,12 +429,13 @@ fn a_task_that_is_dropped_unrun_is_put_off_and_one_that_is_ended_is_counted() {
 
     // Begun, and ended before the answer.
     let log = Log::default();
-    log.during(|| {
+    during(&log, || {
         world.turn();
         world.tasks.lock().unwrap().clear();
     });
     assert_eq!(layer.click_counts().dropped, 2);
-    assert!(log.text().contains("drain_clicks"), "{}", log.text());
+    let logged = log.take();
+    assert!(logged.contains("drain_clicks"), "{logged}");
     assert!(
         at_once(layer.drain_clicks(Duration::ZERO)),
         "it left its place"
@@ -433,7 +446,7 @@ fn a_task_that_is_dropped_unrun_is_put_off_and_one_that_is_ended_is_counted() {
 fn without_randomness_a_page_is_served_and_its_click_is_counted() {
     let world = World::default();
     let log = Log::default();
-    let (landed, layer) = log.during(|| {
+    let (landed, layer) = during(&log, || {
         let builder = world
             .surrounds(ReferralLayer::builder(keyring()))
             .random_source(|_| false);
@@ -445,7 +458,8 @@ fn without_randomness_a_page_is_served_and_its_click_is_counted() {
         (layer.click_counts().started, layer.click_counts().dropped),
         (0, 1)
     );
-    assert!(log.text().contains("random_source"), "{}", log.text());
+    let logged = log.take();
+    assert!(logged.contains("random_source"), "{logged}");
 }
 
 #[test]
@@ -462,7 +476,7 @@ fn a_runtime_without_a_timer_panics_nowhere() {
             .clicks(ready.timing(ClickTiming::BeforeResponse))
             .build()
             .unwrap();
-        let response = log.during(|| {
+        let response = during(&log, || {
             runtime
                 .block_on(async {
                     layer
@@ -476,11 +490,8 @@ fn a_runtime_without_a_timer_panics_nowhere() {
             response.headers().contains_key(SET_COOKIE),
             "the key is kept"
         );
-        assert!(
-            log.text().contains("ReferralLayerBuilder::timer"),
-            "{}",
-            log.text()
-        );
+        let logged = log.take();
+        assert!(logged.contains("ReferralLayerBuilder::timer"), "{logged}");
         // The call itself runs, without a timeout.
         runtime.block_on(async {
             for _ in 0..10 {

@@ -11,9 +11,8 @@ use crate::endpoint::ListPage;
 use crate::sequence::Sequences;
 use crate::transport::credentials;
 use crate::{
-    Answer, ClickApi, ClickService, CreatedClick, Error, Outcome, PlatformIds, Receipt, Repeat,
-    Report, ReportApi, ReportError, ReportRequest, ReportService, Step, Transport, Unsupported,
-    telemetry,
+    Answer, ClickApi, CreatedClick, Error, Outcome, PlatformIds, Receipt, Repeat, Report,
+    ReportApi, ReportError, ReportRequest, Step, Transport, Unsupported, telemetry,
 };
 
 /// The longest answer that is read, in bytes. No platform's is anywhere near it.
@@ -166,7 +165,7 @@ impl<P, T> Client<P, T> {
     }
 
     /// Tells the platform of several reports in one request, where it takes
-    /// [batches](ReportService::batch): a result for each, in their order.
+    /// [batches](crate::ReportService::batch): a result for each, in their order.
     pub async fn report_batch(&self, reports: &[ReportRequest]) -> Vec<Result<Receipt, ReportError>>
     where
         P: ReportApi,
@@ -255,28 +254,6 @@ impl<P, T> Client<P, T> {
         let request = request.ok_or(Error::Unsupported(Unsupported::Check))?;
         let answer = self.send(request, MAX_ANSWER_LEN).await?;
         self.platform.read_check(&answer)
-    }
-
-    /// Returns this platform as a Tower service that takes reports, so that layers can be composed
-    /// around it. It is always ready: each request waits for the transport by itself.
-    #[must_use]
-    pub fn reports(&self) -> ReportService<P, T>
-    where
-        P: ReportApi,
-        T: Clone,
-    {
-        ReportService::new(self.clone())
-    }
-
-    /// Returns the click service of this platform, for
-    /// [`Clicks::new`](tower_referral::click::Clicks::new).
-    #[must_use]
-    pub fn clicks(&self) -> ClickService<P, T>
-    where
-        P: ClickApi,
-        T: Clone,
-    {
-        ClickService::new(self.clone())
     }
 
     /// Creates a click at the platform, once, for what a [`Clicks`](tower_referral::click::Clicks) doesn't

@@ -18,6 +18,33 @@ use crate::{
     Transport, telemetry,
 };
 
+impl<P, T> Client<P, T> {
+    /// Returns this platform as a Tower service that takes reports, so that layers can be composed
+    /// around it. It is always ready: each request waits for the transport by itself.
+    #[must_use]
+    pub fn reports(&self) -> ReportService<P, T>
+    where
+        P: ReportApi,
+        T: Clone,
+    {
+        ReportService {
+            client: self.clone(),
+            batches: Arc::new(Batches::new()),
+        }
+    }
+
+    /// Returns the click service of this platform, for
+    /// [`Clicks::new`](tower_referral::click::Clicks::new).
+    #[must_use]
+    pub fn clicks(&self) -> ClickService<P, T>
+    where
+        P: ClickApi,
+        T: Clone,
+    {
+        ClickService(self.clone())
+    }
+}
+
 /// Tells a platform of reports; made by [`Client::reports`].
 ///
 /// Where the platform takes [batches](Self::batch), reports wait here for the next one, and an answer
@@ -27,13 +54,6 @@ use crate::{
 pub struct ReportService<P, T> {
     client: Client<P, T>,
     batches: Arc<Batches>,
-}
-
-impl<P, T> ReportService<P, T> {
-    pub(crate) fn new(client: Client<P, T>) -> Self {
-        let batches = Arc::new(Batches::new());
-        Self { client, batches }
-    }
 }
 
 impl<P: ReportApi, T> ReportService<P, T> {
@@ -92,12 +112,6 @@ where
 /// Creates clicks at a platform; made by [`Client::clicks`].
 #[derive(Debug)]
 pub struct ClickService<P, T>(Client<P, T>);
-
-impl<P, T> ClickService<P, T> {
-    pub(crate) fn new(client: Client<P, T>) -> Self {
-        Self(client)
-    }
-}
 
 impl<P, T: Clone> Clone for ClickService<P, T> {
     fn clone(&self) -> Self {

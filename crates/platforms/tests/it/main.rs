@@ -31,6 +31,7 @@ mod leaks;
 #[cfg(feature = "tolt")]
 mod learned_ids;
 #[cfg(feature = "tracing")]
+#[path = "../../../../tests/stores/log.rs"]
 mod log;
 mod money;
 mod partnac;

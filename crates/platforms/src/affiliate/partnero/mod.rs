@@ -5,6 +5,7 @@ mod friends;
 mod links;
 mod program;
 mod refunds;
+mod settings;
 mod webhooks;
 mod wire;
 
@@ -14,7 +15,7 @@ use http::header::AUTHORIZATION;
 use tower_referral::ReferralKey;
 
 pub use self::friends::Friend;
-pub use self::program::PartneroFriends;
+pub use self::settings::PartneroFriends;
 pub use self::webhooks::{Event, InvalidWebhook, Webhooks};
 use self::wire::{
     Customer, NewCustomer, Options, Person, Transaction, Transactions, credited, is_duplicate,

@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use http::Request;
-use http::header::AUTHORIZATION;
 use tower_referral::ReferralKey;
 
 use super::links::without_script_links;
@@ -11,99 +10,15 @@ use super::wire::{
     is_unknown_referrer,
 };
 use super::{
-    At, BASE_URL, ProgramOptions, SALE_FIELDS, Stage, friends, known_sale, look_up, looked_up,
-    recorded, refunds, report_sales,
+    At, PartneroFriends, SALE_FIELDS, Stage, friends, known_sale, look_up, looked_up, recorded,
+    refunds, report_sales,
 };
-use crate::endpoint::Endpoint;
 use crate::{
-    Answer, BaseUrl, Client, ConfigError, Error, ListedConversion, Outcome, Pages, PlatformIds,
-    Receipt, Repeat, Report, ReportApi, ReportError, Sale, Step, Transport, Unsupported,
+    Answer, Client, Error, ListedConversion, Outcome, Pages, PlatformIds, Receipt, Repeat, Report,
+    ReportApi, ReportError, Sale, Step, Transport, Unsupported,
 };
-
-/// A refer-a-friend program at Partnero, where customers refer customers:
-/// `https://api.partnero.com/v1`, with the program's API key as a bearer token.
-///
-/// Every sign-up is sent, because every customer may refer others, with the referring customer where
-/// there is one. Our ID of a customer is sent as `id` and as `key`, since pages name customers by
-/// the one and sales by the other. If Partnero doesn't know the referring customer, the sign-up is
-/// sent without, and the outcome is [`Outcome::NotAttributed`].
-///
-/// A sale to a [guest](Sale::guest), or to a customer whom Partnero doesn't know although there is a
-/// referral, is preceded by the sign-up. For the rest see [`Partnero`](super::Partnero).
-///
-/// ```no_run
-/// # #[cfg(feature = "https")] {
-/// use tower_referral_platforms::{Client, Https, PartneroFriends};
-///
-/// # async fn invite(api_key: &str) -> Result<(), Box<dyn std::error::Error>> {
-/// let friends = Client::new(PartneroFriends::new(api_key)?, Https::new());
-/// if let Some(friend) = friends.friend("CUSTOMER-1").await? {
-///     println!("your link: {:?}", friend.referral_link());
-///     println!("friends so far: {:?}", friend.referrals_count());
-/// }
-/// # Ok(())
-/// # }
-/// # }
-/// ```
-#[derive(Clone, Debug)]
-pub struct PartneroFriends {
-    pub(super) endpoint: Endpoint,
-    referrer_by_id: bool,
-    options: ProgramOptions,
-}
 
 impl PartneroFriends {
-    /// Creates a refer-a-friend program, with its API key.
-    ///
-    /// # Errors
-    ///
-    /// The API key is empty or can't stand in a header.
-    pub fn new(api_key: impl AsRef<str>) -> Result<Self, ConfigError> {
-        let endpoint = Endpoint::new(BASE_URL, AUTHORIZATION, "Bearer ", api_key.as_ref())?;
-        Ok(Self {
-            endpoint,
-            referrer_by_id: false,
-            options: ProgramOptions::default(),
-        })
-    }
-
-    /// Sets another base URL, for instance that of a stand-in in tests.
-    ///
-    /// # Errors
-    ///
-    /// The text isn't a [`BaseUrl`]: neither `https`, nor plain `http` to this machine.
-    pub fn base_url<U>(self, url: U) -> Result<Self, ConfigError>
-    where
-        U: TryInto<BaseUrl>,
-        ConfigError: From<U::Error>,
-    {
-        let endpoint = self.endpoint.with_base_url(url)?;
-        Ok(Self { endpoint, ..self })
-    }
-
-    /// Takes the referral key as the referring customer's ID and not as its key.
-    #[must_use]
-    pub fn referrer_by_id(mut self) -> Self {
-        self.referrer_by_id = true;
-        self
-    }
-
-    /// Sends reports that have a coupon without it, as
-    /// [`Partnero::leave_out_coupons`](super::Partnero::leave_out_coupons).
-    #[must_use]
-    pub fn leave_out_coupons(mut self) -> Self {
-        self.options.leaves_out_coupons = true;
-        self
-    }
-
-    /// Does a partial refund by deleting the sale and making a smaller one, as
-    /// [`Partnero::replace_partly_refunded`](super::Partnero::replace_partly_refunded).
-    #[must_use]
-    pub fn replace_partly_refunded(mut self) -> Self {
-        self.options.replaces_partly_refunded = true;
-        self
-    }
-
     /// Returns the customer of a sign-up or a sale.
     fn customer_of(&self, report: &Report, is_referred: bool) -> Result<Request<Bytes>, Error> {
         let Some(details) = report.details() else {
