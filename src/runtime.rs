@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::panic::catch_unwind;
+use std::panic::{RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -56,6 +56,10 @@ impl Spawner {
         (self.0)(task);
     }
 }
+
+// Nothing of the function's is looked at after a panic.
+impl UnwindSafe for Spawner {}
+impl RefUnwindSafe for Spawner {}
 
 impl fmt::Debug for Spawner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
