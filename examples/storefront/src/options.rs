@@ -338,7 +338,6 @@ impl BadOption {
 
         let option = match error {
             ConfigError::InvalidApiKey => "--api-key (or PLATFORM_API_KEY)",
-            ConfigError::InvalidPlatformUrl { .. } => "--platform-url",
             ConfigError::InvalidSetting { .. } if platform == Platform::Affonso => "--program-id",
             ConfigError::InvalidSetting { .. } => "--account-id",
             ConfigError::EmptyWebhookSecret => "--payment-secret (or PAYMENT_SECRET)",
@@ -348,7 +347,9 @@ impl BadOption {
             ConfigError::InvalidPostback { template, .. } if *template == "refund" => {
                 "--postback-refund-url"
             }
-            ConfigError::InvalidPostback { .. } => "--platform-url",
+            ConfigError::InvalidPlatformUrl { .. } | ConfigError::InvalidPostback { .. } => {
+                "--platform-url"
+            }
             _ => return Self(error.to_string()),
         };
         Self(format!("{option}: {error}"))
