@@ -230,7 +230,7 @@ impl Transaction {
             ON CONFLICT DO NOTHING";
         self.remove_record(record.id()).await?;
         let json = serde_json::to_string(record).map_err(Error::Report)?;
-        execute!(self, SAVE, record.id(), record.customer(), &json);
+        execute!(self, SAVE, record.id(), record.customers().next(), &json);
         for link in record.links() {
             execute!(self, LINK, link.as_str(), record.id());
         }
