@@ -9,11 +9,15 @@ pub enum Error {
     /// The database failed. Within a transaction, roll it back: an order without its report isn't
     /// committed.
     Database(sqlx::Error),
-    /// The outbox's tables aren't there: call [`Outbox::migrate`](crate::Outbox::migrate) once at
-    /// start-up.
+    /// The outbox's tables aren't there, or are those of an older version: call
+    /// [`Outbox::migrate`](crate::Outbox::migrate) once at start-up.
     NotMigrated,
     /// The report can't be written as JSON.
     Report(serde_json::Error),
+    /// What is stored of a payment can't be read or written as JSON.
+    Payment(serde_json::Error),
+    /// The answer of the [credit query](crate::Outbox::with_credit_query) isn't a credit as JSON.
+    Credit,
     /// The row's own JSON can't be read, so its history can't be shown.
     Row {
         /// The row's number, the column `seq`.
@@ -26,10 +30,19 @@ impl fmt::Display for Error {
         match self {
             Self::Database(error) => write!(f, "the outbox's database failed: {error}"),
             Self::NotMigrated => f.write_str(
-                "the outbox's tables aren't in this database: call `Outbox::migrate` at start-up, \
-                 or run the statements of `sql::POSTGRES_SCHEMA` or `sql::SQLITE_SCHEMA`",
+                "the outbox's tables aren't in this database, or are older than this program: call \
+                 `Outbox::migrate` at start-up, or run the statements of `sql::POSTGRES_SCHEMA` or \
+                 `sql::SQLITE_SCHEMA` that weren't run yet",
             ),
             Self::Report(error) => write!(f, "the report can't be written as JSON: {error}"),
+            Self::Payment(error) => write!(
+                f,
+                "what is stored of a payment in referral_payments can't be read or written: {error}"
+            ),
+            Self::Credit => f.write_str(
+                "the credit query's answer isn't a credit as JSON: store what `serde_json` writes of a \
+                 `Credit`, or build it in the query, as in `json_build_object('key', referral_key)`",
+            ),
             Self::Row { row } => write!(
                 f,
                 "row {row} of referral_outbox can't be read: repair its JSON, or delete it"
@@ -42,17 +55,22 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Database(error) => Some(error),
-            Self::Report(error) => Some(error),
-            Self::NotMigrated | Self::Row { .. } => None,
+            Self::Report(error) | Self::Payment(error) => Some(error),
+            Self::NotMigrated | Self::Credit | Self::Row { .. } => None,
         }
     }
 }
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
-        // PostgreSQL's undefined_table; SQLite has one code for every error of a statement.
+        // PostgreSQL's undefined_table and undefined_function; SQLite has one code for every error of a
+        // statement.
         let is_missing = matches!(&error, sqlx::Error::Database(database)
-            if database.code().as_deref() == Some("42P01"));
+        if match database.code().as_deref() {
+            Some("42P01") => true,
+            Some("42883") => database.message().contains("referral_"),
+            _ => database.message().starts_with("no such table: referral_"),
+        });
         if is_missing {
             Self::NotMigrated
         } else {

@@ -24,6 +24,28 @@
 //!
 //! `reports` is [`client.reports()`](tower_referral_platforms::Client::reports) of any platform.
 //!
+//! # Payments
+//!
+//! [`Outbox::book`] takes the events of a payment provider, stores what must be known of them until the
+//! next (which sale a refund belongs to, whose a renewal is), and enqueues the reports, all in the
+//! transaction of the webhook. Stripe, Paddle and Polar are read by
+//! [`payment`](tower_referral_platforms::payment), whose guide has a chapter for each; events of any other
+//! provider are made by the application.
+//!
+//! ```no_run
+//! # #[cfg(feature = "postgres")]
+//! # async fn taken(
+//! #     pool: sqlx::PgPool,
+//! #     outbox: tower_referral_outbox::Outbox<sqlx::Postgres>,
+//! #     event: tower_referral_platforms::payment::Event,
+//! # ) -> Result<(), tower_referral_outbox::Error> {
+//! let mut tx = pool.begin().await?; // after `webhook.read(&headers, &body)`
+//! outbox.book(&mut tx, &event).await?;
+//! tx.commit().await?; // and answer 200
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # What holds
 //!
 //! - **Transactional.** A report is committed or rolled back with the order. [`sql`] has the same as
@@ -44,7 +66,8 @@
 //! - **Everything is shown.** [`Outbox::status`], [`Outbox::problems`] and [`Outbox::history`] answer
 //!   "why wasn't this partner paid?"
 //! - **Kept clean.** The content of a delivered report goes after 90 days, its ID and outcome stay;
-//!   [`Outbox::erase`] removes a customer.
+//!   [`Outbox::erase`] removes a customer, from what is stored of payments too, which is kept as long as
+//!   [`WorkerBuilder::keep_payments`] says.
 //!
 //! # What a row goes through
 //!
@@ -111,6 +134,7 @@
 )]
 
 mod backend;
+mod books;
 mod error;
 mod outbox;
 mod row;
@@ -118,7 +142,21 @@ pub mod sql;
 mod telemetry;
 mod worker;
 
+/// The chapters on payments, whose handlers use this crate, are tested here.
+#[cfg(doctest)]
+mod guide {
+    #[doc = include_str!("../../platforms/docs/guide/stripe.md")]
+    mod stripe {}
+    #[doc = include_str!("../../platforms/docs/guide/paddle.md")]
+    mod paddle {}
+    #[doc = include_str!("../../platforms/docs/guide/polar.md")]
+    mod polar {}
+    #[doc = include_str!("../../platforms/docs/guide/other_payments.md")]
+    mod other_payments {}
+}
+
 pub use backend::Database;
+pub use books::PaymentBooks;
 pub use error::Error;
 pub use outbox::Outbox;
 pub use row::{Attempt, Enqueued, Entry, LateClick, Paused, State, Status};

@@ -18,6 +18,7 @@ use crate::{Enqueued, Error, sql};
 pub struct Outbox<D: Database> {
     pool: Pool<D>,
     pub(crate) shared: Arc<Shared>,
+    pub(crate) credit_query: Option<Arc<str>>,
 }
 
 /// What the outbox and its workers in this process share.
@@ -61,6 +62,7 @@ impl<D: Database> Outbox<D> {
         Self {
             pool,
             shared: Arc::default(),
+            credit_query: None,
         }
     }
 
@@ -266,9 +268,9 @@ impl<D: Database> Outbox<D> {
 
     /// Erases a customer, by ID or, for those without one, by e-mail address: removes the content of
     /// all the customer's reports, withdraws what wasn't sent, and returns how many reports there
-    /// were. What is on its way isn't written back, and clicks of the reports' landings that are or
-    /// would be [kept](Self::put_click) go too. IDs of orders and outcomes stay, so that a repeated
-    /// webhook reports nothing twice.
+    /// were. What is on its way isn't written back; clicks of the reports' landings that are or would
+    /// be [kept](Self::put_click) go too, and the customer of [payments](Self::book). IDs of orders and
+    /// outcomes stay, so that a repeated webhook reports nothing twice.
     ///
     /// The connection may be a transaction in which the application erases its own rows.
     ///
@@ -383,6 +385,7 @@ impl<D: Database> Clone for Outbox<D> {
         Self {
             pool: self.pool.clone(),
             shared: Arc::clone(&self.shared),
+            credit_query: self.credit_query.clone(),
         }
     }
 }

@@ -54,10 +54,16 @@ use crate::Error;
 
 /// The outbox's tables in PostgreSQL, for those who run migrations by a tool of their own. Each text
 /// is run once, in order, in one transaction with the row that [`SCHEMA_VERSION`] describes.
-pub const POSTGRES_SCHEMA: &[&str] = &[include_str!("backend/postgres/schema_1.sql")];
+pub const POSTGRES_SCHEMA: &[&str] = &[
+    include_str!("backend/postgres/schema_1.sql"),
+    include_str!("backend/postgres/schema_2.sql"),
+];
 
 /// The outbox's tables in SQLite, as [`POSTGRES_SCHEMA`].
-pub const SQLITE_SCHEMA: &[&str] = &[include_str!("backend/sqlite/schema_1.sql")];
+pub const SQLITE_SCHEMA: &[&str] = &[
+    include_str!("backend/sqlite/schema_1.sql"),
+    include_str!("backend/sqlite/schema_2.sql"),
+];
 
 /// How far the tables are: a table with one row, the number of texts that were run. The parameter is
 /// that number.

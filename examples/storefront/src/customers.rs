@@ -60,7 +60,7 @@ pub(crate) async fn sign_up(
             shop.report(&mut transaction, &report, is_new).await?
         };
         if is_new && shop.webhook.is_some() {
-            payments::credit_customer(&mut transaction, customer, credit.as_ref()).await?;
+            payments::credit_customer(&shop, &mut transaction, customer, credit.as_ref()).await?;
         }
         transaction.commit().await?;
         shop.database.wake().await?;
@@ -178,7 +178,6 @@ pub(crate) async fn erase(
     let erase = async {
         let mut transaction = shop.database.begin().await?;
         transaction.erase_rows(&customer).await?;
-        payments::erase(&mut transaction, &customer).await?;
         transaction.erase_reports(&customer).await?;
         transaction.commit().await
     };

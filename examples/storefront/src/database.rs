@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use tower_referral::click::LateClick;
 use tower_referral_outbox::{Enqueued, Entry, Error, Outbox, Status, WorkerBuilder};
 use tower_referral_platforms::Report;
+use tower_referral_platforms::payment::{Booked, Event, book};
 
 use crate::platform::Reports;
 
@@ -118,7 +119,8 @@ impl Database {
                 let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
                 sqlx::raw_sql(SCHEMA).execute(&mut *transaction).await?;
                 transaction.commit().await?;
-                let outbox = Outbox::sqlite(pool.clone()).migrate().await?;
+                let outbox = Outbox::sqlite(pool.clone()).with_credit_query(CREDIT);
+                let outbox = outbox.migrate().await?;
                 Ok(Self::Sqlite {
                     pool,
                     outbox,
@@ -135,7 +137,8 @@ impl Database {
                 lock.execute(&mut *transaction).await?;
                 sqlx::raw_sql(SCHEMA).execute(&mut *transaction).await?;
                 transaction.commit().await?;
-                let outbox = Outbox::postgres(pool.clone()).migrate().await?;
+                let outbox = Outbox::postgres(pool.clone()).with_credit_query(CREDIT);
+                let outbox = outbox.migrate().await?;
                 Ok(Self::Postgres { pool, outbox })
             }
             _ => Err("use sqlite://FILE or postgres://…".into()),
@@ -217,7 +220,30 @@ impl Transaction {
         }
     }
 
-    /// Erases a customer from the outbox.
+    /// Books an event of the payment provider, and enqueues what the platform is to be told, if there
+    /// is a platform.
+    pub(crate) async fn book(
+        &mut self,
+        event: &Event,
+        has_platform: bool,
+    ) -> Result<Booked, Error> {
+        match self {
+            Self::Sqlite(transaction, outbox) if has_platform => {
+                outbox.book(transaction, event).await
+            }
+            Self::Sqlite(transaction, outbox) => {
+                book(&mut outbox.payment_books(transaction), event).await
+            }
+            Self::Postgres(transaction, outbox) if has_platform => {
+                outbox.book(transaction, event).await
+            }
+            Self::Postgres(transaction, outbox) => {
+                book(&mut outbox.payment_books(transaction), event).await
+            }
+        }
+    }
+
+    /// Erases a customer from the outbox, and from what it holds of payments.
     pub(crate) async fn erase_reports(&mut self, customer: &str) -> Result<u64, Error> {
         match self {
             Self::Sqlite(transaction, outbox) => outbox.erase(&mut **transaction, customer).await,
@@ -241,6 +267,9 @@ pub(crate) trait WorkerSettings {
         worker: WorkerBuilder<D, Reports>,
     ) -> WorkerBuilder<D, Reports>;
 }
+
+/// Whom the customer of a payment is credited to.
+const CREDIT: &str = "SELECT credit FROM customers WHERE customer = $1";
 
 /// Both databases read this the same way. A credit is JSON, an amount is written `49.90 EUR`.
 const SCHEMA: &str = "
@@ -277,18 +306,6 @@ CREATE TABLE IF NOT EXISTS refunds (
     is_reported BOOLEAN NOT NULL,
     PRIMARY KEY (order_id, refund)
 );
-CREATE TABLE IF NOT EXISTS payments (
-    id TEXT PRIMARY KEY,
-    customer TEXT,
-    record TEXT NOT NULL
-);
-CREATE INDEX IF NOT EXISTS payments_customer ON payments (customer);
-CREATE TABLE IF NOT EXISTS payment_links (
-    link TEXT NOT NULL,
-    id TEXT NOT NULL,
-    PRIMARY KEY (link, id)
-);
-CREATE INDEX IF NOT EXISTS payment_links_id ON payment_links (id);
 ";
 
 async fn open_file(options: SqliteConnectOptions) -> Result<SqlitePool, sqlx::Error> {

@@ -11,13 +11,12 @@ use axum::http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use tower_referral_outbox::Error;
 use tower_referral_platforms::payment::{
-    Books, Changes, Event, Link, PaymentLink, Reason, Record, WebhookError, book, paddle, polar,
-    stripe,
+    Event, PaymentLink, Reason, WebhookError, paddle, polar, stripe,
 };
 use tower_referral_platforms::{ConfigError, Credit, Report};
 
 use crate::answer::{Accept, Problem};
-use crate::database::{Transaction, execute, query};
+use crate::database::Transaction;
 use crate::options::Provider;
 use crate::orders::report_waiting_refunds;
 use crate::shop::{Shop, unavailable};
@@ -94,13 +93,12 @@ pub(crate) async fn take_event(
 
     let take = async {
         let mut transaction = shop.database.begin().await?;
-        let booked = book(&mut transaction, &event).await?;
-        let ids: Vec<_> = booked.reports.iter().map(Report::id).collect();
-        for report in booked.reports {
-            note(&shop, &mut transaction, &report).await?;
-            shop.report(&mut transaction, &report, true).await?;
+        let booked = transaction.book(&event, shop.platform.is_some()).await?;
+        for report in &booked.reports {
+            note(&shop, &mut transaction, report).await?;
         }
         transaction.commit().await?;
+        let ids: Vec<_> = booked.reports.iter().map(Report::id).collect();
         shop.database.wake().await?;
         Ok::<_, Error>((ids, booked.reason))
     };
@@ -113,9 +111,10 @@ pub(crate) async fn take_event(
     Ok(Json(json!({ "reports": ids, "ignored": reason })))
 }
 
-/// Books at sign-up who is credited with all payments of the customer, those included that came
-/// before.
+/// Books at sign-up who is credited with all payments of the customer: those that came before the
+/// sign-up wait for it. Later ones find the credit in the customer's row.
 pub(crate) async fn credit_customer(
+    shop: &Shop,
     transaction: &mut Transaction,
     customer: &str,
     credit: Option<&Credit>,
@@ -124,9 +123,7 @@ pub(crate) async fn credit_customer(
         return Ok(());
     };
     let event = Event::from(link.with_credit(credit.clone()));
-    for report in book(transaction, &event).await?.reports {
-        transaction.enqueue(report).await?;
-    }
+    let _ = transaction.book(&event, shop.platform.is_some()).await?;
     Ok(())
 }
 
@@ -150,101 +147,4 @@ async fn note(shop: &Shop, transaction: &mut Transaction, report: &Report) -> Re
         report_waiting_refunds(shop, transaction, &order).await?;
     }
     Ok(())
-}
-
-/// Removes customer and referral from what is stored of a customer's payments. What is left finds the
-/// order of a later refund.
-pub(crate) async fn erase(transaction: &mut Transaction, customer: &str) -> Result<(), Error> {
-    const OF_CUSTOMER: &str = "SELECT record FROM payments WHERE customer = $1";
-    let rows: Vec<(String,)> = query!(transaction, fetch_all, OF_CUSTOMER, customer);
-    for record in read(&rows)? {
-        let id = record.id().to_owned();
-        match record.erase() {
-            Some(record) => transaction.save_record(&record).await?,
-            None => transaction.remove_record(&id).await?,
-        }
-    }
-    Ok(())
-}
-
-fn read(rows: &[(String,)]) -> Result<Vec<Record>, Error> {
-    rows.iter()
-        .map(|(json,)| serde_json::from_str(json).map_err(Error::Report))
-        .collect()
-}
-
-/// What is stored of payments: a table of records, and one of the IDs by which they are found.
-impl Books for Transaction {
-    type Error = Error;
-
-    async fn find(&mut self, links: &[Link]) -> Result<Vec<Record>, Error> {
-        const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended($1, 1))";
-        const FIND: &str = "SELECT p.record FROM payments p
-            JOIN payment_links l ON l.id = p.id WHERE l.link = $1";
-        let mut links: Vec<&str> = links.iter().map(Link::as_str).collect();
-        // In one order, so that no two transactions wait for each other.
-        links.sort_unstable();
-        if let Self::Postgres(transaction, _) = self {
-            // Events about one payment come one after the other, the first ones too. SQLite has one
-            // writer at a time anyway.
-            for link in &links {
-                sqlx::query(LOCK)
-                    .bind(*link)
-                    .execute(&mut **transaction)
-                    .await?;
-            }
-        }
-        let mut found: Vec<Record> = Vec::new();
-        for link in links {
-            let rows: Vec<(String,)> = query!(self, fetch_all, FIND, link);
-            for record in read(&rows)? {
-                if !found.iter().any(|known| known.id() == record.id()) {
-                    found.push(record);
-                }
-            }
-        }
-        Ok(found)
-    }
-
-    async fn save(&mut self, changes: &Changes) -> Result<(), Error> {
-        for id in &changes.removed {
-            self.remove_record(id).await?;
-        }
-        for record in &changes.saved {
-            self.save_record(record).await?;
-        }
-        Ok(())
-    }
-
-    async fn credit(&mut self, customer: &str) -> Result<Option<Credit>, Error> {
-        let row = self.customer(customer).await?;
-        Ok(row.and_then(|row| row.credit()))
-    }
-}
-
-impl Transaction {
-    async fn save_record(&mut self, record: &Record) -> Result<(), Error> {
-        const SAVE: &str = "INSERT INTO payments (id, customer, record) VALUES ($1, $2, $3)
-            ON CONFLICT (id) DO UPDATE SET customer = excluded.customer, record = excluded.record";
-        const LINK: &str = "INSERT INTO payment_links (link, id) VALUES ($1, $2)
-            ON CONFLICT DO NOTHING";
-        self.remove_record(record.id()).await?;
-        let json = serde_json::to_string(record).map_err(Error::Report)?;
-        execute!(self, SAVE, record.id(), record.customer(), &json);
-        for link in record.links() {
-            execute!(self, LINK, link.as_str(), record.id());
-        }
-        Ok(())
-    }
-
-    async fn remove_record(&mut self, id: &str) -> Result<(), Error> {
-        const REMOVE: [&str; 2] = [
-            "DELETE FROM payment_links WHERE id = $1",
-            "DELETE FROM payments WHERE id = $1",
-        ];
-        for statement in REMOVE {
-            execute!(self, statement, id);
-        }
-        Ok(())
-    }
 }

@@ -11,7 +11,7 @@ use crate::row::{Claim, Entry, Held, LateClick, Paused, Saved};
 use crate::{Enqueued, Error};
 
 /// A database that the outbox can be in: `sqlx::Postgres` or `sqlx::Sqlite`.
-pub trait Database: sqlx::Database + Operations {}
+pub trait Database: sqlx::Database + Operations + Payments {}
 
 /// The newest version of a report's JSON that this build reads.
 pub(crate) const REPORT_VERSION: i32 = 1;
@@ -185,6 +185,8 @@ pub enum Clean {
     Content(Duration),
     /// What is left of what was finished so long ago.
     Rows(Duration),
+    /// Payments and accounts that nobody has needed for so long.
+    Payments(Duration),
     /// Clicks that nobody has asked for in time.
     Clicks,
     /// Rows that an older build couldn't read.
@@ -199,6 +201,9 @@ fn enqueued(revision: Option<i32>) -> Enqueued {
     }
 }
 
+pub(crate) use payments::Payments;
+
+pub(crate) mod payments;
 #[macro_use]
 mod shared;
 #[cfg(feature = "postgres")]

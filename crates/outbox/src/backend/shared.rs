@@ -232,6 +232,7 @@ macro_rules! shared_operations {
                     .bind(clock)
                     .execute(&mut *transaction)
                     .await?;
+                super::payments::erase::<Self>(&mut transaction, &customer, clock).await?;
                 sqlx::query::<Self>(include_str!("erase_orders.sql"))
                     .bind(customer.clone())
                     .fetch_all(&mut *transaction)
@@ -252,6 +253,9 @@ macro_rules! shared_operations {
                     .bind(millis(age))
                     .bind(clock),
                 Clean::Rows(age) => sqlx::query::<Self>(include_str!("forget.sql"))
+                    .bind(millis(age))
+                    .bind(clock),
+                Clean::Payments(age) => sqlx::query::<Self>(include_str!("forget_payments.sql"))
                     .bind(millis(age))
                     .bind(clock),
                 Clean::Clicks => sqlx::query::<Self>(include_str!("expire_clicks.sql")).bind(clock),
@@ -364,6 +368,22 @@ macro_rules! shared_operations {
             })
         }
     };
+}
+
+/// Fails unless all texts of the schema were run, and perhaps those of a newer version. The statement
+/// gives the version if the tables are there.
+macro_rules! is_of_this_version {
+    ($pool:expr, $version:literal, $schema:expr) => {{
+        let row = sqlx::query($version).fetch_optional($pool).await?;
+        let version = match row {
+            Some(row) => row.try_get::<i32, _>("version")?.max(0) as usize,
+            None => 0,
+        };
+        if version < $schema.len() {
+            return Err(Error::NotMigrated);
+        }
+        Ok(())
+    }};
 }
 
 /// Runs the texts of the schema that a database lacks, within a transaction that keeps every other

@@ -37,6 +37,7 @@ struct Settings {
     pause: PauseRule,
     keep_content: Option<Duration>,
     keep_rows: Option<Duration>,
+    keep_payments: Option<Duration>,
 }
 
 impl<D: Database> Outbox<D> {
@@ -70,6 +71,7 @@ impl<D: Database, S: Deduplicates> WorkerBuilder<D, S> {
                 },
                 keep_content: Some(90 * DAY),
                 keep_rows: None,
+                keep_payments: None,
             },
         }
     }
@@ -136,6 +138,15 @@ impl<D: Database, S: Deduplicates> WorkerBuilder<D, S> {
     /// visitor. Its ID and outcome stay. 90 days by default; `None` for ever.
     pub fn keep_content(mut self, age: impl Into<Option<Duration>>) -> Self {
         self.settings.keep_content = age.into();
+        self
+    }
+
+    /// Sets how long what is stored of [payments](crate::Outbox::book) is kept after it was last needed;
+    /// for ever by default. Choose it longer than the longest period of a subscription, and than the
+    /// time in which a refund or a dispute may come: what is gone is known to nobody. A customer is
+    /// erased by [`Outbox::erase`](crate::Outbox::erase).
+    pub fn keep_payments(mut self, age: impl Into<Option<Duration>>) -> Self {
+        self.settings.keep_payments = age.into();
         self
     }
 

@@ -153,15 +153,17 @@ mod fresh {
             "referral_outbox",
             "referral_clicks",
             "referral_workers",
+            "referral_payments",
+            "referral_payment_links",
             "referral_outbox_schema",
         ] {
             let drop = sqlx::AssertSqlSafe(format!("DROP TABLE {table}"));
             sqlx::query(drop).execute(&db.pool).await.unwrap();
         }
-        sqlx::query("DROP FUNCTION referral_sequence_key")
-            .execute(&db.pool)
-            .await
-            .unwrap();
+        for function in ["referral_sequence_key", "referral_payments_find"] {
+            let drop = sqlx::AssertSqlSafe(format!("DROP FUNCTION {function}"));
+            sqlx::query(drop).execute(&db.pool).await.unwrap();
+        }
         let tasks: Vec<_> = (0..8)
             .map(|_| tokio::spawn(Outbox::postgres(db.pool.clone()).migrate()))
             .collect();

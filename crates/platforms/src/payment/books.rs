@@ -23,7 +23,8 @@ use crate::{Credit, Report};
 /// Booking a payment takes one `find` and one `save`, and one `credit` where no record has it. Only an
 /// event that brings what earlier payments may have been waiting for takes a second `find`.
 ///
-/// [`MemoryBooks`](super::MemoryBooks) is an implementation for tests.
+/// `Outbox::book` of `tower-referral-outbox` has an implementation on PostgreSQL and SQLite;
+/// [`MemoryBooks`](super::MemoryBooks) is one for tests.
 pub trait Books {
     /// Why records could neither be read nor written.
     type Error;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::amounts::minor_decimals;
+use super::entry;
 use super::reason::Reason;
 use crate::report::Id;
 use crate::{Credit, InvalidId, Money};
@@ -354,14 +355,18 @@ pub(super) enum Progress {
 }
 
 impl MoneyBack {
-    /// Creates a refund or a dispute of this much. `link` is an ID of the payment that it is of.
+    /// Creates a refund or a dispute of this much. `link` is an ID of the payment that it is of. A
+    /// refund and a dispute may have one ID.
     ///
     /// # Errors
     ///
-    /// `id` isn't an ID: see [`InvalidId`].
+    /// `id` isn't an ID (see [`InvalidId`]), or has over 108 characters, each `:` and `%` counted
+    /// three times: the IDs of several reports are made from it.
     pub fn new(id: impl fmt::Display, link: Link, gross: Money) -> Result<Self, InvalidId> {
+        let id = id.to_string();
+        entry::check(&id)?;
         Ok(Self {
-            id: checked(id)?,
+            id,
             gross,
             net: None,
             at: None,

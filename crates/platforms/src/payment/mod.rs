@@ -9,7 +9,8 @@
 //! | any other | none | make [`Event`]s of your own |
 //!
 //! A webhook handler checks and reads the event, books it, enqueues the reports, commits, and answers
-//! 200:
+//! 200. `Outbox::book` of `tower-referral-outbox` books and enqueues in one call, on PostgreSQL and SQLite;
+//! with books of one's own:
 //!
 //! ```
 //! # #[cfg(feature = "stripe")] {
@@ -33,6 +34,7 @@
 
 mod amounts;
 mod books;
+mod entry;
 mod event;
 #[cfg(any(feature = "stripe", feature = "paddle", feature = "polar"))]
 mod fields;

@@ -8,6 +8,7 @@ use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
+use super::entry::Told;
 use super::event::{Link, PaymentKind};
 use crate::{Credit, Money};
 
@@ -45,11 +46,6 @@ fn known_version<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
     Ok(version)
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
-fn is_zero(number: &u32) -> bool {
-    *number == 0
-}
-
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub(super) enum Facts {
@@ -73,10 +69,10 @@ pub(super) struct PaymentFacts {
     /// Absent while only refunds or links of the payment are known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) sale: Option<SaleFacts>,
-    /// Refunds and disputes by their IDs.
+    /// Refunds and disputes by their [names](super::entry::EntryKind::name).
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) back: BTreeMap<String, BackFacts>,
-    /// The latest word on all that was refunded, of each charge by its ID.
+    /// The latest word on all that was refunded, of each charge by its name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) totals: BTreeMap<String, TotalFacts>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -137,11 +133,8 @@ pub(super) struct BackFacts {
     /// Is it part of what was reported?
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) is_applied: bool,
-    /// How many refunds and reversals were reported for it.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub(super) refunds: u32,
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub(super) reversals: u32,
+    #[serde(flatten)]
+    pub(super) told: Told,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -153,6 +146,8 @@ pub(super) struct TotalFacts {
     /// Is it part of what was reported?
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) is_applied: bool,
+    #[serde(flatten)]
+    pub(super) told: Told,
 }
 
 /// What platforms were told.
@@ -195,17 +190,30 @@ impl Record {
         self.links.iter()
     }
 
-    /// Returns the shop's customer whose record it is, where that is known: for a column by which a
-    /// customer's records can be found when the customer is to be erased.
+    /// Returns the shop's customers whose record it is, as far as that is known: a payment may have been
+    /// reported as a guest's before its customer was. By these a customer's records are found when the
+    /// customer is to be erased.
+    pub fn customers(&self) -> impl Iterator<Item = &str> {
+        let (first, second) = match &self.facts {
+            Facts::Account(account) => (account.customer.as_deref(), None),
+            Facts::Payment(payment) => {
+                let sale = payment.sale.as_ref();
+                let reported = payment.reported.as_ref().map(|sale| &*sale.customer);
+                let customer = sale.and_then(|sale| sale.customer.as_deref());
+                let reported = reported.filter(|it| !it.is_empty() && Some(*it) != customer);
+                (customer, reported)
+            }
+        };
+        first.into_iter().chain(second)
+    }
+
+    /// Returns the customer of an account: of a subscription, of a customer at the provider, or of the
+    /// shop's own. A store may hand out the records of that customer together with the account's.
     #[must_use]
-    pub fn customer(&self) -> Option<&str> {
+    pub fn account_of(&self) -> Option<&str> {
         match &self.facts {
             Facts::Account(account) => account.customer.as_deref(),
-            Facts::Payment(payment) => {
-                let reported = payment.reported.as_ref().map(|sale| &*sale.customer);
-                let sale = payment.sale.as_ref();
-                reported.or_else(|| sale.and_then(|sale| sale.customer.as_deref()))
-            }
+            Facts::Payment(_) => None,
         }
     }
 

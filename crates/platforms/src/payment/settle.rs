@@ -3,6 +3,7 @@
 //! between what follows from it and what was reported.
 
 use super::amounts::Ratio;
+use super::entry::{self, EntryKind, Told};
 use super::event::{Event, MoneyBack, Payment, Progress};
 use super::reason::Reason;
 use super::record::{BackFacts, PaymentFacts, Reported, SaleFacts, TotalFacts};
@@ -42,6 +43,8 @@ impl PaymentFacts {
         };
         let reason = (known.gross != new.gross).then_some(Reason::OtherAmount);
         self.sale = Some(match &self.reported {
+            // Nothing more is needed, and of an erased customer nothing is to be stored again.
+            Some(reported) if reported.is_credited => known,
             Some(_) => known.completed_by(new),
             None => known.joined(new),
         });
@@ -65,6 +68,11 @@ impl PaymentFacts {
             Progress::Total => return self.add_total(back, at),
         };
         let is_contra = back.progress == Progress::Contra;
+        let kind = match (is_contra, is_dispute) {
+            (true, _) => EntryKind::Opposite,
+            (false, true) => EntryKind::Dispute,
+            (false, false) => EntryKind::Refund,
+        };
         let failed_at = (!is_active && !is_dispute).then_some(at);
         let new = BackFacts {
             gross: back.gross,
@@ -75,13 +83,16 @@ impl PaymentFacts {
             is_active: is_active || is_contra,
             failed_at,
             is_applied: false,
-            refunds: 0,
-            reversals: 0,
+            told: Told::default(),
         };
-        match self.back.get_mut(&back.id) {
+        self.join_back(kind.name(&back.id), new);
+    }
+
+    fn join_back(&mut self, name: String, new: BackFacts) {
+        match self.back.get_mut(&name) {
             Some(known) => known.join(&new),
             None => {
-                self.back.insert(back.id.clone(), new);
+                self.back.insert(name, new);
             }
         }
     }
@@ -91,16 +102,17 @@ impl PaymentFacts {
             gross: back.gross,
             at,
             is_applied: false,
+            told: Told::default(),
         };
-        self.join_total(&back.id, new);
+        self.join_total(EntryKind::Total.name(&back.id), new);
     }
 
-    fn join_total(&mut self, id: &str, new: TotalFacts) {
-        let new = match self.totals.remove(id) {
+    fn join_total(&mut self, name: String, new: TotalFacts) {
+        let new = match self.totals.remove(&name) {
             Some(known) => known.join(new),
             None => new,
         };
-        self.totals.insert(id.to_owned(), new);
+        self.totals.insert(name, new);
     }
 
     /// Joins what turned out to be one payment. Where both were reported, one is taken back.
@@ -116,9 +128,10 @@ impl PaymentFacts {
         };
         if is_twice && let Some(reported) = &other.reported {
             reports.extend(reported.taken_back());
-            other.back.values_mut().for_each(|back| {
-                (back.refunds, back.reversals) = (0, 0);
-            });
+            // What was told of them was told of the other order.
+            let backs = other.back.values_mut().map(|back| &mut back.told);
+            let totals = other.totals.values_mut().map(|total| &mut total.told);
+            backs.chain(totals).for_each(|told| *told = Told::default());
         }
         if other.reported.is_some() {
             other.back.values_mut().for_each(|back| {
@@ -129,22 +142,18 @@ impl PaymentFacts {
             });
         }
         kept.sale = match (kept.sale, other.sale) {
-            (Some(kept_sale), Some(sale)) if kept.reported.is_some() => {
-                Some(kept_sale.completed_by(sale))
-            }
-            (Some(kept_sale), Some(sale)) => Some(kept_sale.joined(sale)),
+            (Some(kept_sale), Some(sale)) => Some(match &kept.reported {
+                Some(reported) if reported.is_credited => kept_sale,
+                Some(_) => kept_sale.completed_by(sale),
+                None => kept_sale.joined(sale),
+            }),
             (kept_sale, sale) => kept_sale.or(sale),
         };
-        for (id, back) in other.back {
-            match kept.back.get_mut(&id) {
-                Some(known) => known.join(&back),
-                None => {
-                    kept.back.insert(id, back);
-                }
-            }
+        for (name, back) in other.back {
+            kept.join_back(name, back);
         }
-        for (id, total) in other.totals {
-            kept.join_total(&id, total);
+        for (name, total) in other.totals {
+            kept.join_total(name, total);
         }
         kept
     }
@@ -205,52 +214,33 @@ impl PaymentFacts {
         self.settle_back(reports)
     }
 
+    /// Applies every refund, dispute and total, and reports what differs then under its name.
     fn settle_back(&mut self, reports: &mut Vec<Report>) -> Option<Reason> {
         let currency = self.sale.as_ref()?.net.currency().to_owned();
         let is_own = |money: &Money| money.currency() == currency;
         let mut reason = None;
-        let ids: Vec<String> = self.back.keys().cloned().collect();
-        for id in ids {
-            let Some(back) = self.back.get_mut(&id) else {
-                continue;
-            };
-            if !is_own(&back.gross) || !back.net.as_ref().is_none_or(is_own) {
+        // What is news first: the difference is by it.
+        let (others, news): (Vec<_>, Vec<_>) = self
+            .back
+            .iter()
+            .partition(|(_, back)| back.is_active == back.is_applied);
+        let back = |(name, _): (&String, _)| (name.clone(), false);
+        let totals = self.totals.keys().map(|name| (name.clone(), true));
+        let names = news.into_iter().map(back).chain(totals);
+        let names: Vec<_> = names.chain(others.into_iter().map(back)).collect();
+        for (name, is_total) in names {
+            let mut is_usable = true;
+            if let Some(total) = self.totals.get_mut(&name) {
+                is_usable = is_own(&total.gross);
+                total.is_applied = is_usable;
+            } else if let Some(back) = self.back.get_mut(&name) {
+                is_usable = is_own(&back.gross) && back.net.as_ref().is_none_or(is_own);
+                back.is_applied = back.is_active && is_usable;
+            }
+            if !is_usable {
                 reason = Some(Reason::OtherCurrency);
-                continue;
             }
-            if back.is_applied == back.is_active {
-                continue;
-            }
-            back.is_applied = back.is_active;
-            let counts = (back.refunds + 1, back.reversals + 1);
-            match self.difference(&id, counts) {
-                Ok(Some(report)) => {
-                    if let Some(back) = self.back.get_mut(&id) {
-                        match report {
-                            Report::Refund(_) => back.refunds += 1,
-                            _ => back.reversals += 1,
-                        }
-                    }
-                    reports.push(report);
-                }
-                Ok(None) => {}
-                Err(InvalidId) => reason = Some(Reason::InvalidId),
-            }
-        }
-        let ids: Vec<String> = self.totals.keys().cloned().collect();
-        for id in ids {
-            let Some(total) = self.totals.get_mut(&id) else {
-                continue;
-            };
-            if !is_own(&total.gross) {
-                reason = Some(Reason::OtherCurrency);
-                continue;
-            }
-            total.is_applied = true;
-            let amount = total.gross.to_string();
-            let amount = amount.split(' ').next().unwrap_or_default();
-            let id = format!("{id}:{amount}");
-            match self.difference(&id, (1, 1)) {
+            match self.difference(&name, is_total) {
                 Ok(report) => reports.extend(report),
                 Err(InvalidId) => reason = Some(Reason::InvalidId),
             }
@@ -259,22 +249,25 @@ impl PaymentFacts {
     }
 
     /// Reports the difference between what is to have gone back and what was reported to have, under
-    /// this ID. `counts` are of the refunds and of the reversals under it, this one included.
-    fn difference(&mut self, id: &str, counts: (u32, u32)) -> Result<Option<Report>, InvalidId> {
+    /// the next ID of the entry of this name.
+    fn difference(&mut self, name: &str, is_total: bool) -> Result<Option<Report>, InvalidId> {
         let Some((ratio, target)) = self.target() else {
             return Ok(None);
         };
         let Some(reported) = &mut self.reported else {
             return Ok(None);
         };
+        let told = if is_total {
+            self.totals.get_mut(name).map(|total| &mut total.told)
+        } else {
+            self.back.get_mut(name).map(|back| &mut back.told)
+        };
         let before = reported.back.as_ref();
         let before = before.and_then(|back| ratio.units(back)).unwrap_or(0);
         let money = |units: i128| ratio.money(units, reported.net.currency());
-        let numbered = |count: u32| match count {
-            1 => id.to_owned(),
-            _ => format!("{id}:{count}"),
-        };
-        let (Some(amount), Some(back)) = (money((target - before).abs()), money(target)) else {
+        let (Some(told), Some(amount), Some(back)) =
+            (told, money((target - before).abs()), money(target))
+        else {
             return Ok(None);
         };
         if amount.is_zero() {
@@ -287,13 +280,17 @@ impl PaymentFacts {
                 Refund::part(&reported.order, amount)?
             };
             let refund = refund
-                .with_id(numbered(counts.0))?
+                .with_id(entry::numbered(name, told.refunds + 1))?
                 .with_sale_amount(reported.net)
                 .with_total_refunded(back);
-            Report::from(reported.with_customer(refund)?)
+            let report = Report::from(reported.with_customer(refund)?);
+            told.refunds += 1;
+            report
         } else {
             let reversal = RefundReversal::part(&reported.order, amount)?;
-            Report::from(reversal.with_refund(numbered(counts.1))?)
+            let reversal = reversal.with_refund(entry::numbered(name, told.reversals + 1))?;
+            told.reversals += 1;
+            reversal.into()
         };
         reported.back = Some(back);
         Ok(Some(report))
@@ -330,8 +327,10 @@ impl PaymentFacts {
                 latest = latest.max(total.at);
             }
             // What failed after the total was taken is still in it.
-            let failed = self.back.values().filter(|back| !back.is_active);
-            let failed = failed.filter(|back| back.failed_at.is_some_and(|at| at >= latest));
+            let failed = self.back.values().filter(|back| {
+                let is_own = back.gross.currency() == sale.gross.currency();
+                is_own && !back.is_active && back.failed_at.is_some_and(|at| at >= latest)
+            });
             for back in failed {
                 rest = rest.checked_sub(ratio.units(&back.gross)?)?;
             }
@@ -402,6 +401,7 @@ impl BackFacts {
             self.gross = new.gross;
             self.net = new.net;
         }
+        self.told = self.told.or(new.told);
     }
 }
 
@@ -409,14 +409,12 @@ impl TotalFacts {
     /// The later one; at one moment the larger.
     fn join(self, new: Self) -> Self {
         let is_larger = new.gross.checked_sub(&self.gross).is_some();
-        let is_applied = self.is_applied;
-        if (new.at, is_larger) > (self.at, false) && new.gross != self.gross {
-            Self { is_applied, ..new }
-        } else {
-            Self {
-                at: self.at.max(new.at),
-                ..self
-            }
+        let is_later = (new.at, is_larger) > (self.at, false);
+        Self {
+            gross: if is_later { new.gross } else { self.gross },
+            at: self.at.max(new.at),
+            is_applied: self.is_applied,
+            told: self.told.or(new.told),
         }
     }
 }
@@ -431,7 +429,7 @@ impl Reported {
             }
             None => Refund::whole(&self.order),
         };
-        let refund = refund.ok()?.with_id("duplicate").ok()?;
+        let refund = refund.ok()?.with_id(entry::DUPLICATE).ok()?;
         let refund = refund
             .with_sale_amount(self.net)
             .with_total_refunded(self.net);

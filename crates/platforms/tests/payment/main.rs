@@ -7,10 +7,15 @@
     reason = "a JSON value is made where it is given; some objects are alike in both shapes"
 )]
 
+mod common;
+mod lives;
 mod model;
 mod paddle;
+mod paddle_events;
 mod polar;
+mod polar_events;
 mod reading;
+mod shared_ids;
 mod stripe_events;
 mod support;
 mod traps;

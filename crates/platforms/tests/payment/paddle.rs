@@ -3,50 +3,8 @@
 use serde_json::{Value, json};
 use tower_referral_platforms::payment::{Event, Reason};
 
+use crate::paddle_events::{adjustment, event, transaction};
 use crate::support::{paddle_event, play, same_in_any_order};
-
-pub(crate) fn event(name: &str, at: &str, data: Value) -> Value {
-    json!({
-        "event_id": "evt_01", "event_type": name, "occurred_at": at,
-        "notification_id": "ntf_01", "data": data,
-    })
-}
-
-/// Amounts are texts of minor units.
-pub(crate) fn transaction(id: &str, subtotal: i64, tax: i64, origin: &str) -> Value {
-    let total = subtotal + tax;
-    json!({
-        "id": id, "status": "completed", "customer_id": "ctm_1", "currency_code": "EUR",
-        "origin": origin,
-        "subscription_id": if origin == "web" { Value::Null } else { "sub_1".into() },
-        "custom_data": { "customer": "C1", "order": "O1", "referral": "token-P1" },
-        "billed_at": "2026-11-26T10:00:00.5Z",
-        "details": { "totals": {
-            "subtotal": subtotal.to_string(), "discount": "0", "tax": tax.to_string(),
-            "total": total.to_string(), "credit": "0", "balance": "0",
-            "grand_total": total.to_string(), "fee": "50", "currency_code": "EUR",
-        } },
-        "items": [{ "price": { "id": "pri_1", "billing_cycle": null }, "quantity": 1 }],
-    })
-}
-
-pub(crate) fn adjustment(
-    id: &str,
-    of: &str,
-    action: &str,
-    status: &str,
-    subtotal: i64,
-    tax: i64,
-) -> Value {
-    json!({
-        "id": id, "action": action, "status": status, "transaction_id": of, "type": "partial",
-        "customer_id": "ctm_1", "currency_code": "EUR", "reason": "requested",
-        "totals": {
-            "subtotal": subtotal.to_string(), "tax": tax.to_string(),
-            "total": (subtotal + tax).to_string(), "currency_code": "EUR",
-        },
-    })
-}
 
 fn completed(data: Value) -> Event {
     paddle_event(&event(
@@ -135,7 +93,10 @@ fn a_chargeback_takes_back_and_its_reverse_gives_back() {
     let (reports, _) = play(&events);
     assert_eq!(
         reports[1..],
-        ["refund:O1:adj_1 all", "refund_reversal:O1:adj_2 100.00 EUR"]
+        [
+            "refund:O1:adj_1%3Adispute all",
+            "refund_reversal:O1:adj_2%3Aopposite 100.00 EUR"
+        ]
     );
     let again = adjust("adj_3", "chargeback", 10_000, 1_900);
     let refund = adjust("adj_4", "refund", 2_000, 380);

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::NOW;
+use crate::common::NOW;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Shape {

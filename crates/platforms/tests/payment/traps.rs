@@ -173,8 +173,8 @@ fn trap_4_refunds_and_the_cumulative_total_are_never_both_reported() {
         assert_eq!(
             reports[1..],
             [
-                "refund:in_1:ch_in_1%3A30.00 25.21 EUR",
-                "refund:in_1:ch_in_1%3A50.00 16.81 EUR"
+                "refund:in_1:ch_in_1%3Atotal 25.21 EUR",
+                "refund:in_1:ch_in_1%3Atotal%3A2 16.81 EUR"
             ]
         );
         // The same event again, and an older total after a newer one.
@@ -397,14 +397,14 @@ fn trap_9_a_dispute_takes_back_and_gives_back() {
         let won = dispute("charge.dispute.closed", 40, "won");
         let base = with_link(shape, "in_1", vec![signed_up("P1"), invoice(shape, "in_1")]);
         let (reports, reason) = play(&[&base[..], &[opened.clone(), lost.clone()]].concat());
-        assert_eq!(reports[1..], ["refund:in_1:dp_1 all"]);
+        assert_eq!(reports[1..], ["refund:in_1:dp_1%3Adispute all"]);
         assert_eq!(reason, Some(Reason::NoChange));
         let (reports, _) = play(&[&base[..], &[opened.clone(), won.clone()]].concat());
         assert_eq!(
             reports[1..],
             [
-                "refund:in_1:dp_1 all",
-                "refund_reversal:in_1:dp_1 100.00 EUR"
+                "refund:in_1:dp_1%3Adispute all",
+                "refund_reversal:in_1:dp_1%3Adispute 100.00 EUR"
             ]
         );
         // First lost, then won after all; and then lost again.
@@ -417,7 +417,7 @@ fn trap_9_a_dispute_takes_back_and_gives_back() {
         let (reports, _) = play(&[&twice[..], &[again]].concat());
         assert_eq!(
             reports.last().map(String::as_str),
-            Some("refund:in_1:dp_1%3A2 all")
+            Some("refund:in_1:dp_1%3Adispute%3A2 all")
         );
         // An inquiry moves no money.
         let object = shape.dispute("dp_2", "in_1", 11_900, "warning_needs_response");
@@ -691,7 +691,7 @@ fn a_payment_intent_and_an_invoice_that_turn_out_to_be_one_are_one_sale() {
             "sale:O7 100.00 EUR by C1 for P1",
             "sale:in_1 100.00 EUR by C1 for P1",
             "refund:O7:re_1 25.21 EUR",
-            "refund:O7:duplicate 74.79 EUR",
+            "refund:O7:%3Aduplicate 74.79 EUR",
             "refund:in_1:re_1 25.21 EUR"
         ]
     );

@@ -7,6 +7,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
+use crate::outbox::{each_backend, rows};
 use crate::shop_process::{Answer, Json, Shop};
 use crate::support::reported;
 
@@ -222,6 +223,52 @@ fn what_is_not_signed_or_not_recent_is_refused() {
 }
 
 #[test]
+fn an_event_that_fits_nothing_is_answered_with_its_reason() {
+    let shop = start("stripe", &[]);
+    let paid = invoice("in_1", "c-1", "subscription_cycle");
+    assert_eq!(stripe(&shop, "invoice.paid", &paid).0, ["sale:in_1"]);
+    let mut changed = paid;
+    changed["amount_paid"] = 23800.into();
+    changed["total"] = 23800.into();
+    let unknown_refund = refund("re_1", "pi_unknown", 100);
+    // Found by the invoice that an older shape names.
+    let mut dollars = refund("re_2", "pi_1", 100);
+    dollars["invoice"] = "in_1".into();
+    dollars["currency"] = "usd".into();
+    let mut nobody = invoice("in_2", "c-1", "subscription_cycle");
+    nobody["parent"]["subscription_details"] = json!({ "subscription": "sub_9", "metadata": {} });
+    nobody["customer"] = "cus_9".into();
+    let mut thin = session("o-1", "c-1", &Value::Null);
+    thin["amount_total"] = Value::Null;
+    let mut strange = session("o-1", "c-1", &Value::Null);
+    strange["metadata"]["order"] = " o-1".into();
+    for (name, object, reason) in [
+        ("invoice.paid", &changed, "other_amount"),
+        ("refund.created", &unknown_refund, "waits_for_sale"),
+        ("refund.created", &dollars, "other_currency"),
+        ("invoice.paid", &nobody, "unknown_customer"),
+        ("checkout.session.completed", &thin, "incomplete"),
+        ("checkout.session.completed", &strange, "invalid_id"),
+        ("product.created", &thin, "other_type"),
+    ] {
+        let (reports, ignored) = stripe(&shop, name, object);
+        assert_eq!((reports.len(), &ignored), (0, &json!(reason)), "{name}");
+    }
+    for deep in [
+        "[".repeat(1000),
+        "{\"a\":".repeat(1000),
+        "[]".to_owned(),
+        "1".to_owned(),
+    ] {
+        let time = now().to_string();
+        let signature = hex(&mac(&[time.as_bytes(), b".", deep.as_bytes()]));
+        let header = format!("t={time},v1={signature}");
+        let answer = deliver(&shop, "stripe", &[("Stripe-Signature", header)], &deep);
+        assert_eq!(answer.status, 400, "{}", answer.body);
+    }
+}
+
+#[test]
 fn test_events_and_live_ones_are_told_apart() {
     for (args, takes_live) in [(&[][..], true), (&["--payment-test"], false)] {
         let shop = start("stripe", args);
@@ -305,26 +352,84 @@ fn polars_orders_are_taken() {
 
 #[test]
 fn an_erased_customer_is_gone_from_what_is_stored_of_payments_too() {
-    let shop = start("stripe", &[]);
-    let token = token(&shop, "PARTNER_1");
-    let paid = session("o-1", "c-1", &token);
-    stripe(&shop, "checkout.session.completed", &paid);
-    shop.settles();
-    assert_eq!(
-        shop.request("DELETE", "/customers/c-1", &[], b"").status,
-        204
-    );
-    // A later refund still finds its order, and a repeated event brings nothing back.
-    assert!(
-        stripe(&shop, "checkout.session.completed", &paid)
-            .0
-            .is_empty()
-    );
-    let refund = json!({ "id": "re_1", "object": "refund", "amount": 11900, "currency": "eur",
-        "charge": "ch_1", "created": now(), "payment_intent": "pi_o-1", "status": "succeeded",
-        "metadata": {} });
-    assert_eq!(stripe(&shop, "refund.created", &refund).0.len(), 1);
-    let customer = shop.get("/customers/c-1").json();
-    assert_eq!(customer["orders"][0]["key"], Value::Null);
-    assert_eq!(customer["key"], Value::Null);
+    each_backend(|backend| {
+        let shop = start("stripe", &["--database", &backend.url]);
+        let token = token(&shop, "PARTNER_1");
+        let paid = session("o-1", "c-1", &token);
+        stripe(&shop, "checkout.session.completed", &paid);
+        shop.settles();
+        let erased = shop.request("DELETE", "/customers/c-1", &[], b"");
+        assert_eq!(erased.status, 204);
+        let tables = ["customers", "orders", "referral_outbox"];
+        for table in tables.into_iter().chain(PAYMENT_TABLES) {
+            let rows = rows(backend, table);
+            assert!(!rows.is_empty(), "{table}");
+            assert!(
+                rows.iter().all(|row| !row.contains("PARTNER_1")),
+                "{rows:?}"
+            );
+        }
+        for table in PAYMENT_TABLES {
+            let rows = rows(backend, table);
+            assert!(rows.iter().all(|row| !row.contains("c-1")), "{rows:?}");
+        }
+        // A later refund still finds its order, and a repeated event brings nothing back.
+        let again = stripe(&shop, "checkout.session.completed", &paid);
+        assert!(again.0.is_empty());
+        let refund = refund("re_1", "pi_o-1", 11900);
+        assert_eq!(stripe(&shop, "refund.created", &refund).0.len(), 1);
+        let customer = shop.get("/customers/c-1").json();
+        assert_eq!(customer["orders"][0]["key"], Value::Null);
+        assert_eq!(customer["key"], Value::Null);
+    });
+}
+
+const PAYMENT_TABLES: [&str; 2] = ["referral_payments", "referral_payment_links"];
+
+fn refund(id: &str, intent: &str, amount: i64) -> Value {
+    json!({ "id": id, "object": "refund", "amount": amount, "currency": "eur",
+        "charge": format!("ch_{intent}"), "created": now(), "payment_intent": intent,
+        "status": "succeeded",
+        "metadata": {} })
+}
+
+#[test]
+fn two_shops_on_one_database_book_every_payment_once() {
+    each_backend(|backend| {
+        let args = ["--database", &*backend.url];
+        let shops = [start("stripe", &args), start("stripe", &args)];
+        for n in 0..5 {
+            let (id, intent) = (format!("in_{n}"), format!("pi_{n}"));
+            let paid_by = json!({ "id": format!("inpay_{n}"), "object": "invoice_payment",
+                "invoice": id, "status": "paid",
+                "payment": { "type": "payment_intent", "payment_intent": intent } });
+            let events = [
+                event(
+                    "invoice.paid",
+                    &invoice(&id, "c-1", "subscription_cycle"),
+                    true,
+                ),
+                event(
+                    "refund.created",
+                    &refund(&format!("re_{n}"), &intent, 11900),
+                    true,
+                ),
+                event("invoice_payment.paid", &paid_by, true),
+            ];
+            // Both get all of them at the same time, in orders of their own; what fails comes again.
+            std::thread::scope(|scope| {
+                for (at, shop) in shops.iter().enumerate() {
+                    let mut events: Vec<&Value> = events.iter().collect();
+                    events.rotate_left((at + n) % 3);
+                    scope.spawn(move || {
+                        for event in events {
+                            while stripe_at(shop, now(), event).status != 200 {}
+                        }
+                    });
+                }
+            });
+        }
+        let reports = rows(backend, "referral_outbox");
+        assert_eq!(reports.len(), 10, "{reports:#?}");
+    });
 }

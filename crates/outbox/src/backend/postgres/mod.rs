@@ -1,5 +1,7 @@
 //! The outbox in PostgreSQL.
 
+mod payments;
+
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -67,14 +69,12 @@ impl Operations for Postgres {
     }
 
     async fn is_migrated(pool: &Pool<Postgres>) -> Result<(), Error> {
-        let row = sqlx::query("SELECT to_regclass('referral_outbox') IS NOT NULL AS is_there")
-            .fetch_one(pool)
-            .await?;
-        if row.try_get("is_there")? {
-            Ok(())
-        } else {
-            Err(Error::NotMigrated)
-        }
+        is_of_this_version!(
+            pool,
+            "SELECT version FROM referral_outbox_schema
+             WHERE to_regclass('referral_outbox') IS NOT NULL",
+            sql::POSTGRES_SCHEMA
+        )
     }
 
     async fn claim(

@@ -1,5 +1,7 @@
 //! The outbox in SQLite.
 
+mod payments;
+
 use std::time::SystemTime;
 
 use futures_util::future::BoxFuture;
@@ -52,10 +54,12 @@ impl Operations for Sqlite {
     }
 
     async fn is_migrated(pool: &Pool<Sqlite>) -> Result<(), Error> {
-        let row = sqlx::query("SELECT 1 FROM sqlite_schema WHERE name = 'referral_outbox'")
-            .fetch_optional(pool)
-            .await?;
-        row.map(drop).ok_or(Error::NotMigrated)
+        is_of_this_version!(
+            pool,
+            "SELECT version FROM referral_outbox_schema
+             WHERE EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'referral_outbox')",
+            sql::SQLITE_SCHEMA
+        )
     }
 
     async fn claim(

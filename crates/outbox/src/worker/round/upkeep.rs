@@ -71,6 +71,7 @@ impl<D: Database, S: Deduplicates> Round<D, S> {
             let rules = [
                 self.settings.keep_content.map(Clean::Content),
                 self.settings.keep_rows.map(Clean::Rows),
+                self.settings.keep_payments.map(Clean::Payments),
                 Some(Clean::Clicks),
                 Some(Clean::Unread),
             ];

@@ -1,0 +1,53 @@
+-- What is stored of payments: a record for each payment and for each account, as JSON in a text.
+CREATE TABLE referral_payments (
+    id text PRIMARY KEY,
+    -- Whose account it is; NULL for a payment.
+    customer text,
+    record text NOT NULL,
+    -- When it was last written or needed, in milliseconds of Unix time.
+    used_at bigint NOT NULL
+);
+CREATE INDEX referral_payments_used ON referral_payments (used_at);
+
+-- By what a record is found: the IDs that a payment or an account has, and, after `owner:`, the
+-- customers who are in it.
+CREATE TABLE referral_payment_links (
+    link text NOT NULL,
+    id text NOT NULL,
+    PRIMARY KEY (link, id)
+);
+CREATE INDEX referral_payment_links_id ON referral_payment_links (id);
+
+-- Locks the links until the transaction ends, the links of the customers whose accounts are found, too,
+-- and then reads the records that have one of them. A statement sees what was committed before it
+-- began; each of those in here begins when the locks before it are held.
+CREATE FUNCTION referral_payments_find(wanted text[])
+RETURNS TABLE (locked text, found text) LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    more text[];
+BEGIN
+    IF current_setting('transaction_isolation') = 'repeatable read' THEN
+        RAISE EXCEPTION 'payments can''t be booked in a transaction of REPEATABLE READ, which '
+            'doesn''t see what others commit meanwhile: use READ COMMITTED or SERIALIZABLE';
+    END IF;
+    PERFORM pg_advisory_xact_lock(keys.key) FROM (
+        SELECT DISTINCT hashtextextended(w.link, 1) AS key FROM unnest(wanted) AS w (link)
+        ORDER BY key
+    ) AS keys;
+    SELECT array_agg(DISTINCT 'customer:' || p.customer) INTO more
+    FROM referral_payment_links AS l JOIN referral_payments AS p ON p.id = l.id
+    WHERE l.link = ANY (wanted) AND 'customer:' || p.customer <> ALL (wanted);
+    IF more IS NOT NULL THEN
+        PERFORM pg_advisory_xact_lock(keys.key) FROM (
+            SELECT DISTINCT hashtextextended(m.link, 1) AS key FROM unnest(more) AS m (link)
+            ORDER BY key
+        ) AS keys;
+    END IF;
+    RETURN QUERY SELECT m.link, NULL::text FROM unnest(more) AS m (link);
+    -- An erasure waits for whoever holds a record, and the other way round.
+    RETURN QUERY SELECT NULL::text, p.record FROM referral_payments AS p
+        WHERE p.id IN (
+            SELECT l.id FROM referral_payment_links AS l WHERE l.link = ANY (wanted || more)
+        )
+        ORDER BY p.id FOR UPDATE;
+END $$;

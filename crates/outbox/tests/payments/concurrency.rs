@@ -1,0 +1,151 @@
+//! Two processes that book events of the same payments at the same time.
+
+use std::collections::BTreeSet;
+
+use sqlx::{Pool, Postgres, Sqlite};
+use tower_referral_outbox::{Database, Outbox};
+use tower_referral_platforms::payment::{Event, PaymentLink};
+
+use crate::books::{CREDIT, enter, told, told_ids, users};
+use crate::common::{Sums, credit, stripe_event};
+use crate::database::{Db, on_both};
+use crate::lives::{Random, paddle_life, stripe_life};
+use crate::stripe_events::{Shape, session, subscription_session};
+
+/// Books events as a payment provider sends them: what fails comes again.
+async fn send<D: Database>(pool: Pool<D>, outbox: Outbox<D>, events: Vec<Event>) {
+    for event in events {
+        let mut failures = 0;
+        while let Err(error) = enter(&pool, &outbox, &event).await {
+            failures += 1;
+            assert!(failures < 100, "{error}");
+        }
+    }
+}
+
+/// Connects to the same database once more, as another process would.
+async fn again<D: Database>(db: &Db<D>) -> Pool<D> {
+    Pool::connect(&db.url).await.unwrap()
+}
+
+/// Opens the outbox on either database.
+fn outbox<D: Openable>(pool: &Pool<D>) -> Outbox<D> {
+    D::open(pool.clone())
+}
+
+trait Openable: Database {
+    fn open(pool: Pool<Self>) -> Outbox<Self>;
+}
+
+impl Openable for Sqlite {
+    fn open(pool: Pool<Self>) -> Outbox<Self> {
+        Outbox::sqlite(pool)
+    }
+}
+
+impl Openable for Postgres {
+    fn open(pool: Pool<Self>) -> Outbox<Self> {
+        Outbox::postgres(pool)
+    }
+}
+
+/// Has two processes send these events, each in orders of its own, and returns what the platform was
+/// told.
+macro_rules! at_once {
+    ($db:expr, $random:expr, $events:expr) => {{
+        let events: Vec<Event> = $events;
+        let other = again(&$db).await;
+        let mut tasks = Vec::new();
+        for pool in [&$db.pool, &other, &$db.pool, &other] {
+            let mut events = events.clone();
+            $random.shuffle(&mut events);
+            let outbox = outbox(pool).with_credit_query(CREDIT);
+            tasks.push(tokio::spawn(send(pool.clone(), outbox, events)));
+        }
+        for task in tasks {
+            task.await.unwrap();
+        }
+        // Nothing of it is news any more.
+        let outbox = $db.outbox.clone().with_credit_query(CREDIT);
+        for event in &events {
+            let booked = enter(&$db.pool, &outbox, event).await.unwrap();
+            assert_eq!(booked.reports, [], "{event:?}");
+        }
+        let (mut sums, mut seen) = (Sums::default(), BTreeSet::new());
+        for report in told!($db) {
+            sums.add(&mut seen, &report);
+        }
+        sums
+    }};
+}
+
+on_both! {
+    async fn all_events_of_one_payment_at_once(db) {
+        users!(db);
+        let mut random = Random::new(1);
+        for n in 0..10 {
+            let (shape, id) = (Shape::New, format!("in_{n}"));
+            let link = PaymentLink::of_customer("C1").unwrap().with_credit(credit("P1"));
+            let mut bare = shape.invoice(&id, 11_900, 10_000);
+            bare["parent"]["subscription_details"]["metadata"] = serde_json::json!({});
+            bare["lines"]["data"] = serde_json::json!([]);
+            let bought = subscription_session("cs_1", &id);
+            let refund = shape.refund(&format!("re_{n}"), &id, 3_000, "succeeded");
+            let dispute = shape.dispute(&format!("re_{n}"), &id, 8_900, "needs_response");
+            let mut once = session(&format!("cs_{n}"), 11_900, 1_900);
+            once["metadata"]["order"] = format!("O{n}").into();
+            let events = vec![
+                link.into(),
+                stripe_event(&shape.event("invoice.paid", bare)),
+                stripe_event(&shape.invoice_payment(&id).unwrap()),
+                stripe_event(&shape.event("checkout.session.completed", bought)),
+                stripe_event(&shape.event("refund.created", refund)),
+                stripe_event(&shape.event("charge.dispute.created", dispute)),
+                stripe_event(&shape.event("checkout.session.completed", once)),
+            ];
+            let sums = at_once!(db, random, events);
+            let owed = |back| (1_000_000, back, Some("P1".to_owned()));
+            assert_eq!(sums.0[&id], owed(1_000_000), "{n}");
+            assert_eq!(sums.0[&format!("O{n}")], owed(0), "{n}");
+        }
+    }
+
+    async fn a_life_at_once(db) {
+        users!(db);
+        let mut random = Random::new(2);
+        // The credit comes with the events.
+        let mut lives = std::iter::repeat_with(|| stripe_life(&mut random));
+        let life = lives.find(|life| life.credits.is_empty()).unwrap();
+        assert_eq!(at_once!(db, random, life.events.clone()), life.owed());
+    }
+
+    async fn a_life_at_paddle_at_once(db) {
+        users!(db);
+        let mut random = Random::new(3);
+        let life = paddle_life(&mut random);
+        assert_eq!(at_once!(db, random, life.events.clone()), life.owed());
+    }
+
+    async fn an_erasure_at_the_same_time_is_not_undone(db) {
+        let shape = Shape::New;
+        let invoice = stripe_event(&shape.event("invoice.paid", shape.invoice("in_1", 11_900, 10_000)));
+        let link = stripe_event(&shape.invoice_payment("in_1").unwrap());
+        let _ = enter(&db.pool, &db.outbox, &invoice).await.unwrap();
+        let _ = enter(&db.pool, &db.outbox, &link).await.unwrap();
+        let refunds: Vec<Event> = (0..40)
+            .map(|n| {
+                let object = shape.refund(&format!("re_{n}"), "in_1", 100, "succeeded");
+                stripe_event(&shape.event("refund.created", object))
+            })
+            .collect();
+        let sending = tokio::spawn(send(db.pool.clone(), db.outbox.clone(), refunds));
+        while let Err(error) = db.outbox.erase(&db.pool, "C1").await {
+            assert!(!error.to_string().contains("can't be read"), "{error}");
+        }
+        sending.await.unwrap();
+        let rows: Vec<(String,)> = sqlx::query_as("SELECT record FROM referral_payments")
+            .fetch_all(&db.pool).await.unwrap();
+        assert!(rows.iter().all(|(record,)| !record.contains("C1")), "{rows:?}");
+        assert_eq!(told_ids!(db).len(), 41);
+    }
+}
