@@ -23,9 +23,9 @@ use crate::row::{Claim, Claimed, Held, Saved};
 use crate::{Error, Outbox, telemetry};
 
 /// How many rows a claim takes, and how many it looks at once it has found some that have to wait for
-/// others: a long queue under one key is put off in few steps.
+/// others of their key: a long queue under one key is passed over in few steps.
 const BATCH: usize = 32;
-const LOOK_AROUND: i64 = 256;
+const LOOK_AROUND: i64 = 2048;
 /// The most reports that a worker has in hand, however many a batch takes.
 const MAX_IN_HAND: usize = 4096;
 /// Between two tries when the database fails.
@@ -114,6 +114,10 @@ struct Round<D: Database, S> {
     is_stopping: bool,
     cursor: (i64, i64),
     cursor_since: Instant,
+    /// Something was claimed since the cursor was last at the end.
+    pass_found: bool,
+    /// How many rows the claim that is under way looks at.
+    looking: i64,
     claim_at: Instant,
     save_at: Instant,
     renew_at: Instant,
@@ -169,6 +173,8 @@ impl<D: Database, S: Deduplicates> Round<D, S> {
             is_stopping: false,
             cursor: FRONT,
             cursor_since: now,
+            pass_found: false,
+            looking: 1,
             claim_at: now,
             save_at: now,
             renew_at: now,
@@ -233,18 +239,24 @@ impl<D: Database, S: Deduplicates> Round<D, S> {
             return;
         }
         if now >= self.cursor_since + CURSOR_LIFE {
-            self.cursor = FRONT;
-            self.cursor_since = now;
+            self.begin_pass(now);
         }
         self.claims += 1;
         self.claiming_since = Some(now);
         let (pool, mut rule, cursor) = (self.pool.clone(), self.rule.clone(), self.cursor);
         rule.look = rule.look.max(room as i64);
+        self.looking = rule.look;
         let token = format!("{} {}", rule.worker, self.claims);
         let clock = self.shared.clock::<D>();
         self.under_way.push(Box::pin(async move {
             Event::Claimed(D::claim(&pool, &rule, token, room as i64, clock, cursor).await)
         }));
+    }
+
+    /// Has the next claim begin at the front.
+    fn begin_pass(&mut self, now: Instant) {
+        self.cursor = FRONT;
+        self.cursor_since = now;
     }
 
     fn begin_save(&mut self, now: Instant) {
@@ -348,21 +360,26 @@ impl<D: Database, S: Deduplicates> Round<D, S> {
                 return;
             }
         };
-        self.rule.look = if claim.changed > claim.rows.len() {
+        self.pass_found |= !claim.rows.is_empty();
+        if claim.rows.is_empty() && claim.passed_over > 0 {
+            // Within a long queue: begun again at the front, it would never be passed.
+            self.cursor_since = now;
+        }
+        let is_at_end = claim.looked < self.looking;
+        self.rule.look = if claim.passed_over > 0 {
             LOOK_AROUND
         } else {
             1
         };
-        if claim.changed == 0 {
-            // Nothing behind the cursor: what committed late is in front of it.
-            if self.cursor == FRONT {
+        if is_at_end {
+            // What committed late, or waits again, is in front.
+            self.begin_pass(now);
+            if !self.pass_found {
                 self.claim_at = now + self.settings.poll;
-            } else {
-                self.cursor = FRONT;
-                self.cursor_since = now;
             }
-        } else if let Some(cursor) = claim.cursor {
-            self.cursor = cursor;
+            self.pass_found = false;
+        } else {
+            self.cursor = claim.next;
         }
         if self.held.is_empty() {
             self.renew_at = now + self.settings.lease / 3;
