@@ -17,5 +17,8 @@ fn metrics_in(text: &str) -> BTreeSet<&str> {
 fn every_metric_is_on_the_dashboard() {
     let counted = metrics_in(include_str!("../../src/telemetry.rs"));
     assert_eq!(counted.len(), 7, "{counted:?}");
-    assert_eq!(metrics_in(include_str!("../../../../docs/grafana.json")), counted);
+    assert_eq!(
+        metrics_in(include_str!("../../../../docs/grafana.json")),
+        counted
+    );
 }
