@@ -241,7 +241,8 @@ fn the_dashboard_asks_for_what_is_counted_and_for_nothing_else() {
     let selectors: Vec<_> = queries(&dashboard)
         .into_iter()
         .flat_map(asked_for)
-        .filter(|(name, _)| *name != REPORTS)
+        // The other crates see to theirs.
+        .filter(|(name, _)| *name != REPORTS && !name.starts_with("tower_referral_outbox_"))
         .collect();
     let asked: BTreeSet<_> = selectors.iter().map(|(name, _)| *name).collect();
     assert_eq!(asked, counted.keys().copied().collect());

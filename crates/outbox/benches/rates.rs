@@ -1,5 +1,6 @@
-//! Prints the figures of the outbox: reports a second, by one process and by two; the price of
-//! enqueueing; a drain; a long queue under one key.
+//! Prints the figures of the outbox: reports a second, by one worker and by two, where each is marked and
+//! where ten times as many wait; a long queue under one key in front; on PostgreSQL the round trips; and
+//! what enqueueing adds to an order, as a statement of its own and as a part of the order's.
 //!
 //! ```sh
 //! cargo bench -p tower-referral-outbox --features postgres,sqlite -- [REPORTS] [DATABASE_URL]
@@ -24,7 +25,7 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, Pool, Postgres, Sqlite};
 use tower::Service;
-use tower_referral_outbox::{Database, Outbox};
+use tower_referral_outbox::{Database, Outbox, sql};
 use tower_referral_platforms::{
     Answer, Client, Credit, Error, Money, Outcome, PlatformIds, Report, ReportApi, ReportService,
     Sale, SaleUpdate, Step,
@@ -158,15 +159,17 @@ async fn drain<D: Database>(
 }
 
 macro_rules! measure {
-    ($name:literal, $open:expr, $reports:expr, $copy:expr) => {{
-        let reports = $reports;
-        for (what, deduplicates, latency, workers) in [
-            ("one worker, deduplicates", true, 0, 1),
-            ("two workers, deduplicates", true, 0, 2),
-            ("one worker, marks each", false, 0, 1),
-            ("one worker, 5 ms a call", true, 5, 1),
-            ("two workers, 5 ms a call", true, 5, 2),
+    ($name:literal, $open:expr, $reports:expr, $left:expr, $round_trips:expr, $within:expr) => {{
+        let mut one_worker = 0.0;
+        for (what, deduplicates, latency, workers, times) in [
+            ("one worker, deduplicates", true, 0, 1, 1),
+            ("two workers, deduplicates", true, 0, 2, 1),
+            ("one worker, marks each", false, 0, 1, 1),
+            ("one worker, 5 ms a call", true, 5, 1, 1),
+            ("two workers, 5 ms a call", true, 5, 2, 1),
+            ("ten times as many waiting", true, 0, 1, 10),
         ] {
+            let reports = $reports * times;
             let (pool, outbox) = $open.await?;
             fill(&outbox, reports, async |list| {
                 outbox.enqueue_all(&pool, list).await?;
@@ -175,10 +178,27 @@ macro_rules! measure {
             .await?;
             let platform = StandIn::new(Duration::from_millis(latency), deduplicates);
             let outboxes = vec![outbox.clone(); workers];
+            let before = $round_trips(&pool).await?;
             let rate = drain(&outboxes, &platform, reports).await?;
-            println!("{:10} {what:28} {rate:9.0} reports/s", $name);
+            let after = $round_trips(&pool).await?;
+            if one_worker == 0.0 {
+                one_worker = rate;
+            }
+            print!(
+                "{:10} {what:28} {rate:9.0} reports/s, {:3.0} % of the first",
+                $name,
+                rate / one_worker * 100.0
+            );
+            match after {
+                0 => println!(),
+                _ => println!(
+                    ", {:.2} transactions a report",
+                    (after - before) as f64 / reports as f64
+                ),
+            }
         }
-        // Ten thousand rows of one key in front, and as many others.
+        let reports = $reports;
+        // As many rows of one key in front as there are others.
         let (pool, outbox) = $open.await?;
         let long = (0..reports).map(|n| Ok(SaleUpdate::new("LONG", n)?.into()));
         let long: Result<Vec<Report>, Failed> = long.collect();
@@ -199,14 +219,16 @@ macro_rules! measure {
         let worker = tokio::spawn(worker.run(async move {
             let _ = stopped.recv().await;
         }));
-        let left = $copy;
+        let left = $left;
         while sqlx::query_as::<_, (i64,)>(left).fetch_one(&pool).await?.0 > 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let rate = reports as f64 / begin.elapsed().as_secs_f64();
         println!(
-            "{:10} {:28} {rate:9.0} reports/s",
-            $name, "others, long key in front"
+            "{:10} {:28} {rate:9.0} reports/s, {:3.0} % of the first",
+            $name,
+            "others, long key in front",
+            rate / one_worker * 100.0
         );
         drop(stop);
         worker.await??;
@@ -217,16 +239,29 @@ macro_rules! measure {
             .execute(&pool)
             .await?;
         let orders = (reports / 4).max(100);
-        let mut times = [Duration::ZERO; 2];
-        for number in 0..2 * orders {
-            let with_report = number % 2;
+        let within: Option<String> = $within;
+        let mut times = [Duration::ZERO; 3];
+        for number in 0..3 * orders {
+            let how = number % 3;
             let begin = Instant::now();
             let mut tx = pool.begin().await?;
             for step in 0..4 {
-                sqlx::query("INSERT INTO shop_orders VALUES ($1, 'open')")
-                    .bind((4 * number + step) as i64)
-                    .execute(&mut *tx)
-                    .await?;
+                let id = (4 * number + step) as i64;
+                match &within {
+                    Some(statement) if how == 2 && step == 3 => {
+                        sqlx::query(AssertSqlSafe(statement.clone()))
+                            .bind(sql::json(sale(number)?)?)
+                            .bind(id)
+                            .execute(&mut *tx)
+                            .await?;
+                    }
+                    _ => {
+                        sqlx::query("INSERT INTO shop_orders VALUES ($1, 'open')")
+                            .bind(id)
+                            .execute(&mut *tx)
+                            .await?;
+                    }
+                }
             }
             for step in 0..2 {
                 sqlx::query("UPDATE shop_orders SET state = 'paid' WHERE id = $1")
@@ -234,20 +269,37 @@ macro_rules! measure {
                     .execute(&mut *tx)
                     .await?;
             }
-            if with_report == 1 {
+            if how == 1 {
                 outbox.enqueue(&mut *tx, sale(number)?).await?;
             }
             tx.commit().await?;
-            times[with_report] += begin.elapsed();
+            times[how] += begin.elapsed();
         }
-        let [bare, with_report] = times.map(|time| time.as_secs_f64() * 1e6 / orders as f64);
-        println!(
-            "{:10} {:28} {bare:6.0} µs, {with_report:6.0} µs with a report: {:+.0} %",
-            $name,
-            "order of six statements",
-            (with_report / bare - 1.0) * 100.0
-        );
+        let [bare, own, part] = times.map(|time| time.as_secs_f64() * 1e6 / orders as f64);
+        for (what, time) in [("a statement of its own", own), ("a part of one", part)] {
+            if what == "a part of one" && within.is_none() {
+                continue;
+            }
+            println!(
+                "{:10} order of six statements      {bare:6.0} µs, {time:6.0} µs with a report as {what}: {:+.0} %",
+                $name,
+                (time / bare - 1.0) * 100.0
+            );
+        }
     }};
+}
+
+/// A transaction is one round trip, but for those of several statements, which a worker has none of.
+async fn transactions(pool: &Pool<Postgres>) -> Result<i64, Failed> {
+    // What a connection has done is counted when it is closed, or after a second.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let count = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()";
+    let (count,): (i64,) = sqlx::query_as(count).fetch_one(pool).await?;
+    Ok(count)
+}
+
+async fn not_counted(_: &Pool<Sqlite>) -> Result<i64, Failed> {
+    Ok(0)
 }
 
 const LEFT: &str = "SELECT count(*) FROM (SELECT 1 FROM referral_outbox WHERE open AND kind = 'sale' LIMIT 1) AS o";
@@ -286,7 +338,14 @@ async fn postgres(url: &str) -> Result<(Pool<Postgres>, Outbox<Postgres>), Faile
 
 async fn run(reports: usize, url: Option<String>) -> Result<(), Failed> {
     let folder = tempfile::tempdir()?;
-    measure!("SQLite", sqlite(folder.path()), reports, LEFT);
+    measure!(
+        "SQLite",
+        sqlite(folder.path()),
+        reports,
+        LEFT,
+        not_counted,
+        None
+    );
     let Some(url) = url else {
         println!("PostgreSQL isn't measured: give DATABASE_URL");
         return Ok(());
@@ -301,7 +360,17 @@ async fn run(reports: usize, url: Option<String>) -> Result<(), Failed> {
         sqlx::query(AssertSqlSafe(statement)).execute(&pool).await?;
     }
     let own = format!("{server}/{name}");
-    measure!("PostgreSQL", postgres(&own), reports, LEFT);
+    // The order's own statement and the report's in one, as `sql` describes it.
+    let order = "WITH shop_order AS (INSERT INTO shop_orders VALUES ($2, 'open')), input";
+    let within = sql::POSTGRES_ENQUEUE.replacen("WITH input", order, 1);
+    measure!(
+        "PostgreSQL",
+        postgres(&own),
+        reports,
+        LEFT,
+        transactions,
+        Some(within.clone())
+    );
     Ok(())
 }
 

@@ -256,10 +256,12 @@ pub(crate) struct Claimed {
 #[derive(Debug, Default)]
 pub struct Claim {
     pub(crate) rows: Vec<Claimed>,
-    /// How many rows were looked at and changed, claimed or not.
-    pub(crate) changed: usize,
-    /// The first of them, from which the next claim may begin.
-    pub(crate) cursor: Option<(i64, i64)>,
+    /// How many rows were looked at.
+    pub(crate) looked: i64,
+    /// How many of them wait for another of their key that was looked at, too.
+    pub(crate) passed_over: i64,
+    /// From where the next claim may go on.
+    pub(crate) next: (i64, i64),
 }
 
 /// A claimed row's name in a statement.

@@ -28,6 +28,18 @@
 //!
 //! With psycopg: `cursor.execute(ENQUEUE.replace("$1", "%s"), [json.dumps(report)])`.
 //!
+//! Within the order's own statement the report costs no round trip. In PostgreSQL the statement that
+//! enqueues begins with `WITH input`, and takes others in front:
+//!
+//! ```
+//! use tower_referral_outbox::sql;
+//!
+//! // $1 is the report, $2 the order.
+//! let order = "WITH new_order AS (INSERT INTO orders (id) VALUES ($2)), input";
+//! let statement = sql::POSTGRES_ENQUEUE.replacen("WITH input", order, 1);
+//! # assert!(statement.starts_with(order));
+//! ```
+//!
 //! # What a person may do in SQL
 //!
 //! ```sql

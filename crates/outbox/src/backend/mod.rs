@@ -32,6 +32,14 @@ pub struct ClaimRule {
     pub(crate) look: i64,
 }
 
+impl ClaimRule {
+    /// How many of the rows that are looked at are decided on, at most: the first of each key.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn decide(&self, batch: i64) -> i64 {
+        (batch * 2).max(self.look / 8)
+    }
+}
+
 /// IDs of rows that were written, with their revisions.
 type Changed = Vec<(Option<String>, i32)>;
 

@@ -3,6 +3,7 @@
 
 mod call;
 mod gate;
+mod reports;
 mod round;
 
 use std::fmt;
@@ -11,8 +12,8 @@ use std::time::Duration;
 
 use tower_referral_platforms::Retries;
 
-pub use self::call::{Deduplicates, Layered};
 use self::gate::PauseRule;
+pub use self::reports::{Deduplicates, Layered};
 use crate::backend::Database;
 use crate::{Error, Outbox};
 

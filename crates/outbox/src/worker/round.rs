@@ -1,5 +1,6 @@
 //! The worker's loop: one task over everything that is under way, in the order in which it ends.
 
+mod claims;
 mod upkeep;
 
 use std::collections::{HashMap, VecDeque};
@@ -15,23 +16,20 @@ use sqlx::Pool;
 use tokio::sync::watch;
 
 use super::Settings;
-use super::call::{Caller, Deduplicates, End};
+use super::call::{Caller, End};
 use super::gate::{Gate, Signal, Ticket};
+use super::reports::Deduplicates;
 use crate::backend::{ClaimRule, Database, Depth};
 use crate::outbox::Shared;
 use crate::row::{Claim, Claimed, Held, Saved};
 use crate::{Error, Outbox, telemetry};
 
-/// How many rows a claim takes, and how many it looks at once it has found some that have to wait for
-/// others: a long queue under one key is put off in few steps.
+/// How many rows a claim takes.
 const BATCH: usize = 32;
-const LOOK_AROUND: i64 = 256;
 /// The most reports that a worker has in hand, however many a batch takes.
 const MAX_IN_HAND: usize = 4096;
 /// Between two tries when the database fails.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
-/// How often a claim begins at the front again, rather than behind what the last one left.
-const CURSOR_LIFE: Duration = Duration::from_secs(1);
 /// The front of the queue.
 const FRONT: (i64, i64) = (i64::MIN, i64::MIN);
 
@@ -114,6 +112,12 @@ struct Round<D: Database, S> {
     is_stopping: bool,
     cursor: (i64, i64),
     cursor_since: Instant,
+    /// Something was claimed since the cursor was last at the end.
+    pass_found: bool,
+    /// Something was passed over since the cursor was last at the front.
+    has_passed_over: bool,
+    /// How many rows the claim that is under way looks at.
+    looking: i64,
     claim_at: Instant,
     save_at: Instant,
     renew_at: Instant,
@@ -169,6 +173,9 @@ impl<D: Database, S: Deduplicates> Round<D, S> {
             is_stopping: false,
             cursor: FRONT,
             cursor_since: now,
+            pass_found: false,
+            has_passed_over: false,
+            looking: 1,
             claim_at: now,
             save_at: now,
             renew_at: now,
@@ -216,35 +223,6 @@ impl<D: Database, S: Deduplicates> Round<D, S> {
                 Event::Called(Box::new(row), ticket, end, signal)
             }));
         }
-    }
-
-    fn begin_claim(&mut self, now: Instant) {
-        let limit = self.gate.limit(now);
-        // One batch ahead, and nothing more while the database doesn't take what became of the last.
-        let wanted = limit + limit.saturating_mul(2).min(BATCH);
-        let in_hand = self.calls + self.ready.len();
-        let room = wanted.saturating_sub(in_hand).min(BATCH);
-        let is_due = now >= self.claim_at && self.finished.len() < 16 * BATCH;
-        if self.claiming_since.is_some() || !is_due || limit == 0 {
-            return;
-        }
-        // Few at a time only where few may go at a time.
-        if room == 0 || (room < BATCH / 2 && limit >= BATCH / 2) {
-            return;
-        }
-        if now >= self.cursor_since + CURSOR_LIFE {
-            self.cursor = FRONT;
-            self.cursor_since = now;
-        }
-        self.claims += 1;
-        self.claiming_since = Some(now);
-        let (pool, mut rule, cursor) = (self.pool.clone(), self.rule.clone(), self.cursor);
-        rule.look = rule.look.max(room as i64);
-        let token = format!("{} {}", rule.worker, self.claims);
-        let clock = self.shared.clock::<D>();
-        self.under_way.push(Box::pin(async move {
-            Event::Claimed(D::claim(&pool, &rule, token, room as i64, clock, cursor).await)
-        }));
     }
 
     fn begin_save(&mut self, now: Instant) {
@@ -334,47 +312,6 @@ impl<D: Database, S: Deduplicates> Round<D, S> {
             Event::Cleaned(Ok(count)) if count >= 1000 => self.clean_at = now,
             Event::Released(Ok(())) | Event::Cleaned(Ok(_)) => {}
             Event::Cleaned(Err(error)) => telemetry::database_failed("clean up", &error),
-        }
-    }
-
-    fn take_claim(&mut self, now: Instant, result: Result<Claim, Error>) {
-        // The lease began no earlier than the claim did.
-        let began = self.claiming_since.take().unwrap_or(now);
-        let claim = match result {
-            Ok(claim) => claim,
-            Err(error) => {
-                self.claim_at = now + TRY_AGAIN;
-                telemetry::database_failed("claim", &error);
-                return;
-            }
-        };
-        self.rule.look = if claim.changed > claim.rows.len() {
-            LOOK_AROUND
-        } else {
-            1
-        };
-        if claim.changed == 0 {
-            // Nothing behind the cursor: what committed late is in front of it.
-            if self.cursor == FRONT {
-                self.claim_at = now + self.settings.poll;
-            } else {
-                self.cursor = FRONT;
-                self.cursor_since = now;
-            }
-        } else if let Some(cursor) = claim.cursor {
-            self.cursor = cursor;
-        }
-        if self.held.is_empty() {
-            self.renew_at = now + self.settings.lease / 3;
-        }
-        let deadline = self.deadline(began);
-        for row in claim.rows {
-            self.held.insert(row.row, (row.token.clone(), deadline));
-            self.ready.push_back(row);
-        }
-        // A claim may come back after the pause began.
-        if self.is_stopping || (self.gate.paused().is_some() && self.gate.limit(now) == 0) {
-            self.release_ready();
         }
     }
 

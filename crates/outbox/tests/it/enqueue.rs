@@ -149,6 +149,32 @@ mod statements {
         check_natural(&db).await;
     }
 
+    /// As the documentation of `sql` has it.
+    #[tokio::test]
+    async fn a_report_within_the_orders_own_statement() {
+        let Some(db) = crate::database::postgres().await else {
+            return;
+        };
+        let table = "CREATE TABLE orders (id text PRIMARY KEY)";
+        sqlx::query(table).execute(&db.pool).await.unwrap();
+        let order = "WITH new_order AS (INSERT INTO orders (id) VALUES ($2)), input";
+        let statement = sql::POSTGRES_ENQUEUE.replacen("WITH input", order, 1);
+        let run = async || {
+            let statement = sqlx::query(sqlx::AssertSqlSafe(statement.clone()));
+            let report = sql::json(sale("1", "C1")).unwrap();
+            statement.bind(report).bind("1").execute(&db.pool).await
+        };
+        run().await.unwrap();
+        run().await.unwrap_err(); // There is such an order.
+        let (orders,): (i64,) = sqlx::query_as("SELECT count(*) FROM orders")
+            .fetch_one(&db.pool)
+            .await
+            .unwrap();
+        assert_eq!(orders, 1);
+        let entry = db.outbox.find("sale:1").await.unwrap().unwrap();
+        assert_eq!(entry.state, tower_referral_outbox::State::Waiting);
+    }
+
     #[tokio::test]
     async fn sqlx_0_8_on_postgres() {
         let Some(db) = crate::database::postgres().await else {

@@ -6,6 +6,7 @@ mod servers;
 mod batches;
 mod cleaning;
 mod clicks;
+mod dashboard;
 mod database;
 mod enqueue;
 mod ids;

@@ -106,7 +106,8 @@ mod fresh {
         };
         let fill = "INSERT INTO referral_outbox (report, state, outcome, finished_at)
             SELECT jsonb_build_object('kind', 'sale', 'order', 'old-' || n, 'customer', 'C' || n,
-                'amount', '1.00 EUR'), 'done', 'recorded', (extract(epoch FROM now()) * 1000)::bigint
+                'amount', '1.00 EUR'), 'done', CASE n % 2 WHEN 0 THEN 'recorded'
+                ELSE 'not_attributed' END, (extract(epoch FROM now()) * 1000)::bigint
             FROM generate_series(1, $1) AS n";
         let fill = sqlx::query(fill).bind(DELIVERED);
         fill.execute(&db.pool).await.unwrap();

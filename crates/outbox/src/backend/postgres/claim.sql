@@ -1,15 +1,25 @@
 -- $1 token, $2 batch, $3 lease, $4 clock offset, $5 and $6 cursor, $7 newest version that is read,
 -- $8 how long a refund waits for its sale, $9 how long a report waits for a click,
 -- $10 how long a follower is put off, $11 how many rows to look at
-WITH due AS MATERIALIZED (
-    SELECT seq, kind, id, sequence_key, depends_on, click_reference, state, not_before, created_at,
-        blocked_by
+WITH page AS MATERIALIZED (
+    -- Read and not locked: of a long queue under one key only the first row is of interest, and what
+    -- is behind it is passed over without a write.
+    SELECT seq, not_before, coalesce(sequence_key, seq::text) AS key
     FROM referral_outbox
     WHERE open AND version <= $7 AND (not_before, seq) >= ($5, $6)
         AND not_before <= (extract(epoch FROM statement_timestamp()) * 1000)::bigint + $4
     ORDER BY not_before, seq
-    LIMIT $11
-    FOR UPDATE SKIP LOCKED
+    LIMIT $11::bigint
+), firsts AS MATERIALIZED (
+    SELECT min(seq) AS seq FROM page GROUP BY key
+), due AS MATERIALIZED (
+    SELECT r.seq, r.kind, r.id, r.sequence_key, r.depends_on, r.click_reference, r.state,
+        r.not_before, r.created_at, r.blocked_by
+    FROM firsts JOIN referral_outbox r ON r.seq = firsts.seq
+    WHERE r.open AND r.not_before <= (extract(epoch FROM statement_timestamp()) * 1000)::bigint + $4
+    ORDER BY r.not_before, r.seq
+    LIMIT greatest($2::bigint * 2, $11::bigint / 8)
+    FOR UPDATE OF r SKIP LOCKED
 ), facts AS MATERIALIZED (
     SELECT due.*,
         (extract(epoch FROM statement_timestamp()) * 1000)::bigint + $4 AS now,
@@ -61,10 +71,26 @@ WITH due AS MATERIALIZED (
     WHERE r.seq = d.seq AND (d.decision <> 'claimed' OR d.place <= $2)
     RETURNING r.seq, r.report::text AS report, r.attempts, r.may_have_arrived,
         r.platform_ids::text AS own_ids
+), next AS (
+    -- From where the next claim goes on: what this one has left, or the end of the page.
+    SELECT not_before, seq FROM (
+        (SELECT d.not_before, d.seq FROM ranked d
+            WHERE d.decision = 'claimed' AND d.place > $2 ORDER BY 1, 2 LIMIT 1)
+        UNION ALL
+        (SELECT d.not_before, d.seq FROM due d
+            WHERE (SELECT count(*) FROM due) >= greatest($2::bigint * 2, $11::bigint / 8)
+            ORDER BY 1 DESC, 2 DESC LIMIT 1)
+        UNION ALL
+        (SELECT not_before, seq FROM page ORDER BY 1 DESC, 2 DESC LIMIT 1)
+    ) AS ends
+    ORDER BY 1, 2 LIMIT 1
 )
-SELECT changed.seq, changed.report, changed.attempts, changed.may_have_arrived, d.decision, d.not_before, d.name,
+SELECT (SELECT count(*) FROM page) AS looked,
+    (SELECT count(*) FROM page) - (SELECT count(*) FROM firsts) AS passed_over,
+    next.not_before AS next_not_before, next.seq AS next_seq,
+    changed.seq, changed.report, changed.attempts, changed.may_have_arrived, d.decision,
     d.click_id, d.partner_id, changed.own_ids, d.parent_ids::text AS parent_ids,
     (SELECT g.platform_ids::text FROM referral_outbox g WHERE g.id = d.grandparent)
         AS grandparent_ids
-FROM changed JOIN ranked d USING (seq)
+FROM next LEFT JOIN (changed JOIN ranked d USING (seq)) ON true
 ORDER BY d.not_before, d.seq

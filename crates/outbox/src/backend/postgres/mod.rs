@@ -25,7 +25,8 @@ const CONNECTIONS: u32 = 6;
 /// server, for a while; and every statement of a worker looks few rows up by an index, whatever the
 /// planner believes of a table that has just grown.
 const SETTINGS: &str = "SET statement_timeout = '20s'; SET enable_seqscan = off; \
-    SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off";
+    SET enable_bitmapscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
+    SET jit = off";
 /// The advisory lock that lets one process migrate at a time.
 const MIGRATING: i64 = 0x7265_6665_7272_616c;
 /// Between two tries to listen.
@@ -99,15 +100,14 @@ impl Operations for Postgres {
             .bind(rule.look)
             .fetch_all(pool)
             .await?;
-        let mut claim = Claim {
-            changed: rows.len(),
-            ..Claim::default()
-        };
+        let mut claim = Claim::default();
         for row in &rows {
-            if claim.cursor.is_none() {
-                claim.cursor = Some((row.try_get("not_before")?, row.try_get("seq")?));
-            }
-            if row.try_get::<String, _>("decision")? == "claimed" {
+            claim.looked = row.try_get("looked")?;
+            claim.passed_over = row.try_get("passed_over")?;
+            claim.next = (row.try_get("next_not_before")?, row.try_get("next_seq")?);
+            // There is one row at least, and perhaps nothing that was decided on.
+            let decision: Option<String> = row.try_get("decision")?;
+            if decision.as_deref() == Some("claimed") {
                 claim.rows.push(claimed!(row, token));
             }
         }

@@ -40,7 +40,8 @@ WITH s AS MATERIALIZED (
     FROM fresh s
     WHERE r.seq = s.seq AND r.claimed_by = s.token
         AND (r.open OR r.state = 'withdrawn')
-    RETURNING r.seq, coalesce(r.id, 'row:' || r.seq) AS name, r.id, r.open, r.outcome, s.now
+    RETURNING r.seq, coalesce(r.id, 'row:' || r.seq) AS name, r.id, r.sequence_key, r.open,
+        r.outcome, s.now
 ), missed AS (
     -- Somebody else has the row by now: what the platform said of it counts no more, its IDs do.
     UPDATE referral_outbox r SET platform_ids = s.platform_ids || coalesce(r.platform_ids, '{}')
@@ -53,13 +54,26 @@ WITH s AS MATERIALIZED (
     FROM saved
     WHERE NOT saved.open AND w.blocked_by = saved.name AND w.open
         AND w.state IN ('waiting', 'held')
+), followed AS (
+    -- The next one of the key, which claims have passed over, goes where they look now.
+    UPDATE referral_outbox w SET not_before = saved.now
+    FROM saved
+    WHERE NOT saved.open AND w.state = 'waiting' AND w.blocked_by IS NULL AND w.open
+        AND w.not_before < saved.now
+        AND w.seq = (SELECT n.seq FROM referral_outbox n
+            WHERE n.sequence_key = saved.sequence_key AND n.open AND n.seq > saved.seq
+            ORDER BY n.seq LIMIT 1)
 ), reopened AS (
     -- A refund that found no sale goes again once its sale is recorded, and alike.
     UPDATE referral_outbox w SET state = 'waiting', outcome = NULL, finished_at = NULL,
         attempts = 0, not_before = saved.now
     FROM saved
-    WHERE saved.outcome IN ('recorded', 'duplicate') AND w.depends_on = saved.id
-        AND w.outcome = 'not_attributed' AND w.state = 'done'
-        AND w.reduced_at IS NULL AND NOT w.erased
+    WHERE saved.outcome IN ('recorded', 'duplicate')
+        -- By the index on what it depends on, however many sales were credited to nobody: the rest is
+        -- behind a fence, or the planner takes the index of all that is delivered for it.
+        AND w.seq = ANY (ARRAY(SELECT u.seq FROM (
+            SELECT seq, state, reduced_at, erased FROM referral_outbox
+            WHERE depends_on = saved.id AND outcome = 'not_attributed' OFFSET 0) AS u
+            WHERE u.state = 'done' AND u.reduced_at IS NULL AND NOT u.erased))
 )
 SELECT seq, name FROM saved

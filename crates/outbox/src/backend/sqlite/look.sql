@@ -1,12 +1,23 @@
 -- $1 now, $2 newest version that is read, $3 how long a refund waits for its sale,
--- $4 how long a report waits for a click, $5 how many rows to look at
-WITH due AS MATERIALIZED (
-    SELECT seq, id, sequence_key, depends_on, click_reference, state, not_before, created_at,
-        blocked_by, attempts, report, next_report, may_have_arrived, platform_ids
+-- $4 how long a report waits for a click, $5 how many rows to look at, $6 and $7 cursor,
+-- $8 how many of them to decide on
+WITH page AS MATERIALIZED (
+    -- Of a long queue under one key only the first row is of interest, and what is behind it is passed
+    -- over without a write.
+    SELECT seq, not_before, coalesce(sequence_key, seq) AS key
     FROM referral_outbox
-    WHERE open AND version <= $2 AND not_before <= $1
+    WHERE open AND version <= $2 AND not_before <= $1 AND (not_before, seq) >= ($6, $7)
     ORDER BY not_before, seq
     LIMIT $5
+), firsts AS MATERIALIZED (
+    SELECT min(seq) AS seq FROM page GROUP BY key
+), due AS MATERIALIZED (
+    SELECT o.seq, o.id, o.sequence_key, o.depends_on, o.click_reference, o.state, o.not_before,
+        o.created_at, o.blocked_by, o.attempts, o.report, o.next_report, o.may_have_arrived,
+        o.platform_ids
+    FROM firsts JOIN referral_outbox o ON o.seq = firsts.seq
+    ORDER BY o.not_before, o.seq
+    LIMIT $8
 ), facts AS MATERIALIZED (
     SELECT due.*,
         coalesce(due.id, 'row:' || due.seq) AS name,
@@ -33,6 +44,10 @@ SELECT seq, coalesce(next_report, report) AS report, attempts,
         WHEN parent_seq IS NULL AND depends_on LIKE 'sale:%' AND created_at + $3 > $1 THEN 'held'
         WHEN click_reference IS NOT NULL AND click_found IS NULL AND created_at + $4 > $1
             THEN 'early'
-        ELSE 'claimed' END AS decision
+        ELSE 'claimed' END AS decision,
+    (SELECT count(*) FROM page) AS looked,
+    (SELECT count(*) FROM page) - (SELECT count(*) FROM firsts) AS passed_over,
+    (SELECT not_before FROM page ORDER BY not_before DESC, seq DESC LIMIT 1) AS last_not_before,
+    (SELECT seq FROM page ORDER BY not_before DESC, seq DESC LIMIT 1) AS last_seq
 FROM facts
 ORDER BY not_before, seq

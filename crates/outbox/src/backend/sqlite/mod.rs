@@ -68,7 +68,7 @@ impl Operations for Sqlite {
         token: String,
         batch: i64,
         clock: i64,
-        _: (i64, i64),
+        cursor: (i64, i64),
     ) -> Result<Claim, Error> {
         // Nothing is locked to find out that nothing is due.
         let is_due = sqlx::query(include_str!("due.sql"))
@@ -87,13 +87,26 @@ impl Operations for Sqlite {
             .bind(millis(rule.refund_patience))
             .bind(millis(rule.click_patience))
             .bind(rule.look)
+            .bind(cursor.0)
+            .bind(cursor.1)
+            .bind(rule.decide(batch))
             .fetch_all(&mut *transaction)
             .await?;
+        let Some(first) = rows.first() else {
+            return Ok(claim);
+        };
+        claim.looked = first.try_get("looked")?;
+        claim.passed_over = first.try_get("passed_over")?;
+        let mut next = None;
         let mut decisions = Vec::with_capacity(rows.len());
         for row in &rows {
             let decision: String = row.try_get("decision")?;
             if decision == "claimed" {
                 if claim.rows.len() as i64 >= batch {
+                    // The next claim goes on with the first that this one leaves.
+                    if next.is_none() {
+                        next = Some((row.try_get("not_before")?, row.try_get("seq")?));
+                    }
                     continue;
                 }
                 claim.rows.push(claimed!(row, token));
@@ -105,7 +118,16 @@ impl Operations for Sqlite {
                 "was_blocked": row.try_get::<i64, _>("was_blocked")?,
             }));
         }
-        claim.changed = decisions.len();
+        claim.next = match (next, rows.last()) {
+            (None, Some(last)) if rows.len() as i64 >= rule.decide(batch) => {
+                (last.try_get("not_before")?, last.try_get("seq")?)
+            }
+            (None, _) => (
+                first.try_get("last_not_before")?,
+                first.try_get("last_seq")?,
+            ),
+            (Some(next), _) => next,
+        };
         sqlx::query(include_str!("claim.sql"))
             .bind(json!(decisions).to_string())
             .bind(token)
@@ -127,6 +149,7 @@ impl Operations for Sqlite {
             include_str!("save_missed.sql"),
             include_str!("save.sql"),
             include_str!("wake.sql"),
+            include_str!("follow.sql"),
             include_str!("reopen.sql"),
         ] {
             sqlx::query(statement)

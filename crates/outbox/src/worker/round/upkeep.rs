@@ -7,7 +7,7 @@ use super::{Event, Round};
 use crate::backend::{Clean, Database};
 use crate::row::{Held, millis};
 use crate::telemetry;
-use crate::worker::Deduplicates;
+use crate::worker::reports::Deduplicates;
 
 /// How often a worker says that it lives, and looks whether a person wants it to try.
 const SEEN: Duration = Duration::from_secs(10);
