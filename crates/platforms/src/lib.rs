@@ -98,7 +98,7 @@ pub use self::api::{Batch, ClickApi, CreatedClick, Repeat, ReportApi, Step};
 pub use self::client::Client;
 pub use self::config_error::ConfigError;
 pub use self::delivery::{
-    Delivery, DeliveryOutcome, DeliveryState, DeliveryStore, Failure, deliver,
+    Delivery, DeliveryOutcome, DeliveryState, DeliveryStore, Failure, deliver, deliver_by_clock,
 };
 pub use self::error::Error;
 #[cfg(feature = "https")]
