@@ -808,10 +808,7 @@ async fn k3_a_visitor_id_is_no_session_of_the_application() {
             .is_some()
     );
     // Nobody without the key gets from one to the other.
-    let foreign = ServerSide::new(
-        site.store.clone(),
-        Keyring::new(signing_key("k1", 7)),
-    );
+    let foreign = ServerSide::new(site.store.clone(), Keyring::new(signing_key("k1", 7)));
     let foreign = ReferralLayer::builder(foreign.store_expires_records())
         .build()
         .unwrap();
