@@ -246,8 +246,10 @@ impl Records {
                 Ok(())
             }
             OnServer::Nothing => {
+                // The visitor's ID that the cookie knows already, but under the key that signs: a former
+                // key may be dropped before the window of what is kept now ends.
                 let known = record.current.take();
-                let known = known.and_then(|it| Some((self.record_id(&it)?, it)));
+                let known = known.and_then(|it| self.named_by_signing_key(it.visitor.to_bytes()));
                 let Some((id, current)) = known.or_else(|| self.draw()) else {
                     return Ok(());
                 };
@@ -414,7 +416,11 @@ impl Records {
 
     /// Draws a new record with its ID.
     fn draw(&self) -> Option<(i128, RecordRef)> {
-        let visitor = self.0.runtime.draw::<16>()?;
+        self.named_by_signing_key(self.0.runtime.draw::<16>()?)
+    }
+
+    /// Returns a visitor's record and its ID, as the key names them that signs.
+    fn named_by_signing_key(&self, visitor: [u8; 16]) -> Option<(i128, RecordRef)> {
         let (key_id, id) = self.0.seal.derive(&visitor).next()?;
         let record = RecordRef {
             key_id: std::str::from_utf8(key_id).ok()?.into(),

@@ -998,6 +998,36 @@ async fn k3_a_visitor_id_is_no_session_of_the_application() {
 }
 
 #[tokio::test]
+async fn no_record_is_created_under_a_key_that_has_ceased_to_sign() {
+    let before = Site::new(|b| b);
+    let after = |keyring: Keyring| {
+        let server = ServerSide::new(before.store.clone(), keyring).store_expires_records();
+        let builder = ReferralLayer::builder(server).clock(before.clock.reader());
+        Site {
+            layer: builder.build().unwrap(),
+            ..before.clone()
+        }
+    };
+    let mut browser = Browser::default();
+    before.lands(&mut browser, "A").await;
+
+    // The next key signs. A landing while the store is down, and what the store had comes to its end.
+    let second = Keyring::new(signing_key("k2", 40));
+    let both = after(second.clone().verify_with(signing_key("k1", 0)).unwrap());
+    both.store.is(Mood::Down);
+    let shown = both.lands(&mut browser, "B").await.visitors;
+    both.store.is(Mood::Well);
+    both.store.forget_everything();
+    assert_eq!(both.key(&mut browser).await.as_deref(), Some("B"));
+
+    // The former key is dropped within the window of that landing.
+    let alone = after(second);
+    assert_eq!(alone.key(&mut browser).await.as_deref(), Some("B"));
+    let found = alone.layer.look_up(shown[0]).await.unwrap();
+    assert_eq!(found.unwrap().key().unwrap().as_str(), "B");
+}
+
+#[tokio::test]
 async fn k4_a_copied_cookie_shows_nothing_of_what_came_later() {
     let site = Site::new(|b| b.program(Program::default().extra_params(["utm_source"])));
     let mut browser = Browser::default();
@@ -1162,7 +1192,7 @@ async fn k7_all_programs_cookies_stay_under_4_kib_together() {
 
 #[test]
 fn k8_keys_that_are_one_key_to_hmac_and_weak_keys_are_refused() {
-    use tower_referral::{Keyring, SigningKey};
+    use tower_referral::SigningKey;
 
     let secret: Vec<u8> = (0..32).collect();
     let padded = [&secret[..], &[0]].concat();

@@ -86,7 +86,7 @@ pub use self::base_url::BaseUrl;
 pub use self::client::Client;
 pub use self::config_error::ConfigError;
 pub use self::delivery::{
-    Delivery, DeliveryOutcome, DeliveryState, DeliveryStore, Failure, deliver,
+    Delivery, DeliveryOutcome, DeliveryState, DeliveryStore, Failure, deliver, deliver_by_clock,
 };
 pub use self::error::Error;
 #[cfg(feature = "https")]

@@ -384,7 +384,7 @@ pub trait DeliveryStore {
 /// ```
 pub async fn deliver<S, D>(
     delivery: &mut Delivery,
-    mut reports: S,
+    reports: S,
     retries: &Retries,
     store: &mut D,
 ) -> Result<DeliveryOutcome, D::Error>
@@ -392,8 +392,28 @@ where
     S: Service<ReportRequest, Response = Receipt, Error = ReportError>,
     D: DeliveryStore,
 {
+    deliver_by_clock(delivery, reports, retries, store, SystemTime::now).await
+}
+
+/// Does what [`deliver`] does, by a clock of the caller's: for tests in virtual time, and for targets
+/// whose standard library has no clock.
+///
+/// # Errors
+///
+/// As [`deliver`].
+pub async fn deliver_by_clock<S, D>(
+    delivery: &mut Delivery,
+    mut reports: S,
+    retries: &Retries,
+    store: &mut D,
+    now: impl Fn() -> SystemTime,
+) -> Result<DeliveryOutcome, D::Error>
+where
+    S: Service<ReportRequest, Response = Receipt, Error = ReportError>,
+    D: DeliveryStore,
+{
     let before = delivery.clone();
-    if let Err(outcome) = delivery.begin(retries, SystemTime::now()) {
+    if let Err(outcome) = delivery.begin(retries, now()) {
         return Ok(outcome);
     }
     if let Err(error) = store.save(delivery).await {
@@ -417,7 +437,7 @@ where
         }
         Err(error) => Err(error),
     };
-    let outcome = delivery.end(result, retries, SystemTime::now());
+    let outcome = delivery.end(result, retries, now());
     store.save(delivery).await?;
     Ok(outcome)
 }

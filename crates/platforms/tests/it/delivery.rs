@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
@@ -16,7 +16,7 @@ use tower::service_fn;
 use tower_referral_platforms::{
     Answer, Client, Delivery, DeliveryOutcome, DeliveryState, DeliveryStore, Error, Money, NotSent,
     Outcome, PlatformId, PlatformIds, Receipt, Report, ReportApi, ReportError, ReportRequest,
-    Retries, Sale, Step, deliver,
+    Retries, Sale, Step, deliver, deliver_by_clock,
 };
 use tower_service::Service;
 
@@ -179,6 +179,33 @@ fn before_its_time_nothing_is_sent_and_nothing_kept() {
     };
     assert!(wait > Duration::from_secs(590) && wait <= Duration::from_secs(600));
     assert_eq!(journal.states(), ["sending", "waiting"]);
+}
+
+#[test]
+fn by_another_clock_it_waits_as_long() {
+    let mut journal = Notes::default();
+    let mut delivery = sale();
+    let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+    let mut attempt = |after: u64, status| {
+        let reports = platform(move |_| Ok(answer(status, Some(600))));
+        let at = start + Duration::from_secs(after);
+        let store = &mut journal;
+        now(deliver_by_clock(
+            &mut delivery,
+            reports,
+            &retries(),
+            store,
+            || at,
+        ))
+        .unwrap()
+    };
+    let seconds = |outcome: &DeliveryOutcome| match outcome {
+        DeliveryOutcome::Retry { after, .. } => after.as_secs(),
+        outcome => panic!("{outcome:?}"),
+    };
+    assert_eq!(seconds(&attempt(0, 429)), 600);
+    assert_eq!(seconds(&attempt(599, 201)), 1);
+    assert_eq!(attempt(600, 201), recorded());
 }
 
 #[test]
