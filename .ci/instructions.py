@@ -28,7 +28,7 @@ SOURCE = ROOT / "benches/instructions.rs"
 
 def build():
     """Builds the benchmark and gives the path of its program."""
-    command = ["cargo", "bench", "--locked", "--bench", "instructions", "--no-run"]
+    command = ["cargo", "bench", "--locked", "--package", "benches", "--bench", "instructions", "--no-run"]
     output = subprocess.run(command, cwd=ROOT, check=True, stderr=subprocess.PIPE, text=True).stderr
     program = pathlib.Path(re.search(r"\((\S+/instructions-\w+)\)", output)[1])
     return program if program.is_absolute() else ROOT / program

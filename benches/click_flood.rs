@@ -1,8 +1,8 @@
-//! A flood: 1,000,000 landings, each with a key of its own, while the platform
+//! A flood: 1,000,000 landings (or as many as `--landings` says), each with a key of its own, while the platform
 //! never answers. Checks, and prints, that memory stays bounded, that calls in flight stay
 //! within their bound, and that every page is a 200 with its cookie.
 //!
-//!     cargo bench -p benches --bench click_flood
+//!     cargo bench -p benches --bench click_flood -- --landings 50000
 //!
 //! Ends with an error if a bound is broken. Memory is read from `/proc`, so on systems without it
 //! that one figure is left out, aloud.
@@ -28,6 +28,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     if std::env::args().any(|argument| argument == "--test") {
         return Ok(());
     }
+    let landings = landings(std::env::args())?;
     let in_flight = InFlight::default();
     let watched = in_flight.clone();
     let clicks = Clicks::from_fn(move |_: ClickRequest| {
@@ -46,7 +47,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let before = resident_bytes();
     let start = Instant::now();
     let mut pages = 0;
-    for visitor in 0..LANDINGS {
+    for visitor in 0..landings {
         let request = Request::get(format!("/pricing?aff=PARTNER_{visitor}"))
             .header("host", "shop.example")
             .header(
@@ -70,7 +71,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let in_flight_ended = layer.drain_clicks(Duration::from_secs(10)).await;
     let counts = layer.click_counts();
 
-    println!("landings              {LANDINGS}");
+    println!("landings              {landings}");
     println!("pages 200 with cookie {pages}");
     println!("took                  {took:.1?}");
     println!("clicks started        {}", counts.started);
@@ -82,9 +83,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         None => println!("memory grown          not measured: this system has no /proc"),
     }
 
-    let held = pages == LANDINGS
+    let held = pages == landings
         && most_in_flight <= MAX_IN_FLIGHT
-        && counts.started + counts.dropped == LANDINGS as u64
+        && counts.started + counts.dropped == landings as u64
         && in_flight_ended
         && grown.is_none_or(|grown| grown <= MAX_GROWTH);
     if held {
@@ -93,6 +94,15 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     } else {
         Err("a bound was broken".into())
     }
+}
+
+/// Returns how many landings the arguments ask for. Others than `--landings` are cargo's.
+fn landings(mut arguments: impl Iterator<Item = String>) -> Result<usize, String> {
+    if !arguments.any(|argument| argument == "--landings") {
+        return Ok(LANDINGS);
+    }
+    let number = arguments.next().and_then(|number| number.parse().ok());
+    number.ok_or_else(|| "`--landings` needs a number, for instance 50000".to_owned())
 }
 
 /// Counts the calls that are under way.
