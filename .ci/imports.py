@@ -12,11 +12,6 @@ import sys
 from pathlib import Path
 
 
-# Modules whose files import from them what they import themselves: circles that are known. None may be
-# added.
-KNOWN = {("payment", "stripe")}
-
-
 def expand(tree):
     """All paths of a use tree, as lists of names."""
     tree = tree.strip()
@@ -98,8 +93,7 @@ def imports_of(src):
         for public, path in paths:
             to = target(path)
             # A re-export is the way of a name, not an import; `lib.rs` re-exports all of them.
-            is_known = to in KNOWN and module[: len(to)] == to
-            if to != module and not public and to in modules and to != () and not is_known:
+            if to != module and not public and to in modules and to != ():
                 edges.setdefault(module, set()).add(to)
     return edges
 

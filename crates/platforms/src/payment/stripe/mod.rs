@@ -1,6 +1,7 @@
 //! Stripe: Checkout sessions, invoices, refunds and disputes, in the shapes before and since API
 //! version 2025-03-31 (`basil`), which moved an invoice's subscription, payment intent and charge.
 
+mod links;
 mod objects;
 
 use std::collections::BTreeSet;
@@ -8,6 +9,7 @@ use std::collections::BTreeSet;
 use http::HeaderMap;
 use time::OffsetDateTime;
 
+use self::links::{charge_link, customer, invoice, payment_intent, session, subscription};
 use self::objects::{Envelope, Line, PaidBy, Stuff, Tax};
 use crate::ConfigError;
 use crate::payment::event::{Event, Link, MoneyBack, Payment, PaymentKind, PaymentLink};
@@ -203,7 +205,7 @@ impl Webhook {
         let tax = details.map_or(0, |details| details.amount_tax.or_zero());
         let net = gross - tax - self.shipping(it);
         let id = it.id.text().ok_or(Reason::Incomplete)?;
-        let mut links = vec![Link::new(STRIPE, "session", id)];
+        let mut links = vec![session(id)];
         links.extend(it.payment_intent.text().map(payment_intent));
         links.extend(it.invoice.text().map(invoice));
         // Without an order of the shop's, what the other events about this payment name, too.
@@ -338,28 +340,6 @@ impl Webhook {
         own.put_into(&mut payment);
         Ok(payment.into())
     }
-}
-
-const STRIPE: &str = "stripe";
-
-fn invoice(id: &str) -> Link {
-    Link::new(STRIPE, "invoice", id)
-}
-
-fn payment_intent(id: &str) -> Link {
-    Link::new(STRIPE, "payment_intent", id)
-}
-
-fn charge_link(id: &str) -> Link {
-    Link::new(STRIPE, "charge", id)
-}
-
-fn subscription(id: &str) -> Link {
-    Link::new(STRIPE, "subscription", id)
-}
-
-fn customer(id: &str) -> Link {
-    Link::new(STRIPE, "customer", id)
 }
 
 fn at(seconds: i64) -> Option<OffsetDateTime> {

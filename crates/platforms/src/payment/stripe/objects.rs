@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{charge_link, payment_intent};
+use super::links::{charge_link, payment_intent};
 use crate::payment::event::Link;
 use crate::payment::json::{Lenient, List, Object, Pairs, Text};
 
