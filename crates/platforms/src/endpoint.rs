@@ -58,12 +58,11 @@ impl Endpoint {
         })
     }
 
-    pub(crate) fn with_base_url<U>(mut self, url: U) -> Result<Self, ConfigError>
-    where
-        U: TryInto<BaseUrl>,
-        ConfigError: From<U::Error>,
-    {
-        url.try_into()?.as_str().clone_into(&mut self.base_url);
+    pub(crate) fn with_base_url(
+        mut self,
+        url: impl TryInto<BaseUrl, Error: Into<ConfigError>>,
+    ) -> Result<Self, ConfigError> {
+        self.base_url = url.try_into().map_err(Into::into)?.into_string();
         Ok(self)
     }
 

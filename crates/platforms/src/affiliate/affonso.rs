@@ -91,11 +91,10 @@ impl Affonso {
     /// # Errors
     ///
     /// The text isn't a [`BaseUrl`]: neither `https`, nor plain `http` to this machine.
-    pub fn base_url<U>(self, url: U) -> Result<Self, ConfigError>
-    where
-        U: TryInto<BaseUrl>,
-        ConfigError: From<U::Error>,
-    {
+    pub fn base_url(
+        self,
+        url: impl TryInto<BaseUrl, Error: Into<ConfigError>>,
+    ) -> Result<Self, ConfigError> {
         let endpoint = self.endpoint.with_base_url(url)?;
         Ok(Self { endpoint, ..self })
     }

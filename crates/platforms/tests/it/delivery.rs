@@ -347,7 +347,7 @@ impl Calls {
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A platform that records twice what it is told twice, behind a transport of the test's own.
+/// A platform that doesn't recognise duplicates, behind a transport of the test's own.
 fn platform<F>(reply: F) -> impl Service<ReportRequest, Response = Receipt, Error = ReportError>
 where
     F: Fn(Request<Bytes>) -> Result<Response<Full<Bytes>>, BoxError>,

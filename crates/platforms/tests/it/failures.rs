@@ -1,5 +1,5 @@
 //! Every way in which telling a platform can fail, on real sockets through the real transport: each
-//! has its typed error and its advice, for a platform that recognises what it was told twice and for
+//! has its typed error and its advice, for a platform that recognises duplicates and for
 //! one that doesn't, and nothing is sent twice by itself.
 
 use std::sync::Arc;
@@ -86,7 +86,7 @@ struct Fault {
     name: &'static str,
     script: Vec<Step>,
     kind: Kind,
-    /// At Partnac, which recognises what it was told twice.
+    /// At Partnac, which recognises duplicates.
     recognised: Advice,
     /// At Partnero.
     unrecognised: Advice,

@@ -133,7 +133,7 @@ impl<T: Transport> Client<PartneroFriends, T> {
         self.page_of(customer, "/balance").await
     }
 
-    /// Gives a customer credit. Partnero doesn't recognise a credit that it was told twice.
+    /// Gives a customer credit. Partnero doesn't recognise a duplicate.
     ///
     /// # Errors
     ///
