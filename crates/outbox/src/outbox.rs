@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tower_referral_platforms::{Outcome, Report};
 
 use crate::backend::Database;
-use crate::row::{Entry, LateClick, Status, millis};
+use crate::row::{Entry, Status, StoredClick, millis};
 use crate::{Enqueued, Error, sql};
 
 /// Reports in the application's own database. Cheap to clone.
@@ -322,7 +322,7 @@ impl<D: Database> Outbox<D> {
         &self,
         executor: E,
         reference: &str,
-        click: impl Into<LateClick>,
+        click: impl Into<StoredClick>,
         ttl: Duration,
     ) -> BoxFuture<'c, Result<(), Error>>
     where
@@ -342,7 +342,7 @@ impl<D: Database> Outbox<D> {
     /// # Errors
     ///
     /// The database failed.
-    pub async fn click(&self, reference: &str) -> Result<Option<LateClick>, Error> {
+    pub async fn click(&self, reference: &str) -> Result<Option<StoredClick>, Error> {
         D::click(&self.pool, reference.to_owned(), self.clock()).await
     }
 

@@ -204,18 +204,18 @@ pub struct Paused {
     pub reason: String,
 }
 
-/// What the platform answered to a click after the page was gone; made of the layer's
+/// A click as it is kept: what the platform answered after the page was gone. Made of the layer's
 /// [`Click`] by `From`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct LateClick {
+pub struct StoredClick {
     /// The platform's ID of the click.
     pub click_id: String,
     /// The platform's ID of the partner, where it gives one.
     pub partner_id: Option<String>,
 }
 
-impl LateClick {
+impl StoredClick {
     /// Creates the answer to a click.
     #[must_use]
     pub fn new(click_id: impl Into<String>, partner_id: Option<&str>) -> Self {
@@ -226,13 +226,13 @@ impl LateClick {
     }
 }
 
-impl From<&Click> for LateClick {
+impl From<&Click> for StoredClick {
     fn from(click: &Click) -> Self {
         Self::new(click.id().as_str(), click.partner_id().map(ClickId::as_str))
     }
 }
 
-impl From<Click> for LateClick {
+impl From<Click> for StoredClick {
     fn from(click: Click) -> Self {
         Self::from(&click)
     }
@@ -246,7 +246,7 @@ pub(crate) struct Claimed {
     pub(crate) report: String,
     pub(crate) attempts: u32,
     pub(crate) may_have_arrived: bool,
-    pub(crate) click: Option<LateClick>,
+    pub(crate) click: Option<StoredClick>,
     /// The IDs that the platform gave for the report itself, for the one that it depends on, and for
     /// the one before that.
     pub(crate) platform_ids: Vec<String>,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use sqlx::{Executor, Pool};
 
-use crate::row::{Claim, Entry, Held, LateClick, Paused, Saved};
+use crate::row::{Claim, Entry, Held, Paused, Saved, StoredClick};
 use crate::{Enqueued, Error};
 
 /// A database that the outbox can be in: `sqlx::Postgres` or `sqlx::Sqlite`.
@@ -150,7 +150,7 @@ pub trait Operations: sqlx::Database {
     fn put_click<'c, E: Executor<'c, Database = Self> + 'c>(
         executor: E,
         reference: String,
-        click: LateClick,
+        click: StoredClick,
         ttl: i64,
         clock: i64,
     ) -> BoxFuture<'c, Result<(), Error>>;
@@ -158,7 +158,7 @@ pub trait Operations: sqlx::Database {
         pool: &Pool<Self>,
         reference: String,
         clock: i64,
-    ) -> impl Future<Output = Result<Option<LateClick>, Error>> + Send;
+    ) -> impl Future<Output = Result<Option<StoredClick>, Error>> + Send;
     /// Notes that a worker lives, and returns whether a person wants it to try at once.
     fn worker_seen(
         pool: &Pool<Self>,

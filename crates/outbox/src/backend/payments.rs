@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::future::Future;
 
 use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 use tower_referral_platforms::payment::{Changes, Record};
 
 use crate::Error;
@@ -131,12 +132,11 @@ pub(crate) fn key(link: &str) -> String {
     if link.len() <= MAX_KEY && !link.contains('\0') {
         return link.to_owned();
     }
-    // FNV-1a, which is the same in every version.
-    let hash = link.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    // A customer may choose an ID: no two that are alike can be found.
+    let hash = Sha256::digest(link);
+    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
     let start: String = link.chars().filter(|c| *c != '\0').take(32).collect();
-    format!("{start}~{hash:016x}")
+    format!("{start}~{hash}")
 }
 
 #[cfg(test)]

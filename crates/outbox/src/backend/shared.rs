@@ -15,7 +15,7 @@ macro_rules! claimed {
             report: $row.try_get("report")?,
             attempts: $row.try_get::<i32, _>("attempts")?.max(0) as u32,
             may_have_arrived: $row.try_get("may_have_arrived")?,
-            click: click_id.map(|click_id| LateClick {
+            click: click_id.map(|click_id| StoredClick {
                 click_id,
                 partner_id,
             }),
@@ -61,6 +61,25 @@ macro_rules! entry {
             finished_at: finished_at.map(time),
         }
     }};
+}
+
+/// How both ask the application's own query for a customer's credit.
+macro_rules! customer_credit {
+    () => {
+        async fn customer_credit(
+            connection: &mut Self::Connection,
+            query: String,
+            customer: String,
+        ) -> Result<Option<String>, Error> {
+            let row = sqlx::query(AssertSqlSafe(query))
+                .bind(customer)
+                .fetch_optional(connection)
+                .await
+                .map_err(Error::Database)?;
+            let credit = row.map(|row| row.try_get::<Option<String>, _>("credit"));
+            Ok(credit.transpose().map_err(Error::Database)?.flatten())
+        }
+    };
 }
 
 /// What both databases do in the same words. The statements that enqueue are public, and given; the others
@@ -269,7 +288,7 @@ macro_rules! shared_operations {
         fn put_click<'c, E: Executor<'c, Database = Self> + 'c>(
             executor: E,
             reference: String,
-            click: LateClick,
+            click: StoredClick,
             ttl: i64,
             clock: i64,
         ) -> BoxFuture<'c, Result<(), Error>> {
@@ -290,14 +309,14 @@ macro_rules! shared_operations {
             pool: &Pool<Self>,
             reference: String,
             clock: i64,
-        ) -> Result<Option<LateClick>, Error> {
+        ) -> Result<Option<StoredClick>, Error> {
             let row = sqlx::query::<Self>(include_str!("get_click.sql"))
                 .bind(reference)
                 .bind(clock)
                 .fetch_optional(pool)
                 .await?;
             Ok(match row {
-                Some(row) => Some(LateClick {
+                Some(row) => Some(StoredClick {
                     click_id: row.try_get("click_id")?,
                     partner_id: row.try_get("partner_id")?,
                 }),

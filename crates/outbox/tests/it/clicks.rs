@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tower::Service;
 use tower_referral::ClickId;
 use tower_referral::click::Click;
-use tower_referral_outbox::{LateClick, State};
+use tower_referral_outbox::{State, StoredClick};
 use tower_referral_platforms::{Affonso, Client, Report, SignUp};
 
 use crate::database::{on_both, start};
@@ -66,7 +66,7 @@ on_both! {
         db.outbox.enqueue(&db.pool, sale("other", "C1")).await.unwrap();
         db.until_done("sale:other").await;
         db.outbox.put_click(&db.pool, "r-1", click("clk-1"), HOUR).await.unwrap();
-        let kept = LateClick::new("clk-1", Some("part-1"));
+        let kept = StoredClick::new("clk-1", Some("part-1"));
         assert_eq!(db.outbox.click("r-1").await.unwrap(), Some(kept));
         db.until_done("sale:1").await;
         assert_eq!(platform.told("sale:1")["credit"]["click_id"], "clk-1");

@@ -69,17 +69,5 @@ impl Payments for Postgres {
         rows.iter().map(|row| Ok(row.try_get("record")?)).collect()
     }
 
-    async fn customer_credit(
-        connection: &mut PgConnection,
-        query: String,
-        customer: String,
-    ) -> Result<Option<String>, Error> {
-        let row = sqlx::query(AssertSqlSafe(query))
-            .bind(customer)
-            .fetch_optional(connection)
-            .await
-            .map_err(Error::Database)?;
-        let credit = row.map(|row| row.try_get::<Option<String>, _>("credit"));
-        Ok(credit.transpose().map_err(Error::Database)?.flatten())
-    }
+    customer_credit!();
 }

@@ -13,7 +13,7 @@ use super::{
     Changed, ClaimRule, Clean, Database, Depth, Operations, READS, REPORT_VERSION, enqueued,
 };
 use crate::row::{
-    Attempt, Claim, Claimed, Entry, Held, LateClick, Paused, Saved, State, millis, time,
+    Attempt, Claim, Claimed, Entry, Held, Paused, Saved, State, StoredClick, millis, time,
 };
 use crate::{Enqueued, Error, sql};
 
