@@ -228,17 +228,11 @@ impl Transaction {
         has_platform: bool,
     ) -> Result<Booked, Error> {
         match self {
-            Self::Sqlite(transaction, outbox) if has_platform => {
-                outbox.book(transaction, event).await
-            }
             Self::Sqlite(transaction, outbox) => {
-                book(&mut outbox.payment_books(transaction), event).await
-            }
-            Self::Postgres(transaction, outbox) if has_platform => {
-                outbox.book(transaction, event).await
+                book_in(outbox, transaction, event, has_platform).await
             }
             Self::Postgres(transaction, outbox) => {
-                book(&mut outbox.payment_books(transaction), event).await
+                book_in(outbox, transaction, event, has_platform).await
             }
         }
     }
@@ -266,6 +260,18 @@ pub(crate) trait WorkerSettings {
         &self,
         worker: WorkerBuilder<D, Reports>,
     ) -> WorkerBuilder<D, Reports>;
+}
+
+async fn book_in<D: tower_referral_outbox::Database>(
+    outbox: &Outbox<D>,
+    transaction: &mut sqlx::Transaction<'_, D>,
+    event: &Event,
+    has_platform: bool,
+) -> Result<Booked, Error> {
+    if has_platform {
+        return outbox.book(transaction, event).await;
+    }
+    book(&mut outbox.payment_books(transaction), event).await
 }
 
 /// Whom the customer of a payment is credited to.

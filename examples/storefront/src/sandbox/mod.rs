@@ -98,7 +98,7 @@ impl Sandbox {
             Platform::Tolt => Box::new(tolt::Tolt::new(account)),
             Platform::Awin => Box::new(awin::Awin::new(account)),
         };
-        let desk = Arc::new(Desk {
+        let state = Arc::new(SandboxState {
             platform,
             origin: format!("http://{address}"),
             log: Mutex::new(Log {
@@ -116,27 +116,27 @@ impl Sandbox {
             Platform::Postback => postback::SALE,
         };
         let postback = (platform == Platform::Postback).then(|| PostbackTerms {
-            sign_up_url: format!("{}{}", desk.origin, postback::SIGN_UP),
-            refund_url: format!("{}{}", desk.origin, postback::REFUND),
+            sign_up_url: format!("{}{}", state.origin, postback::SIGN_UP),
+            refund_url: format!("{}{}", state.origin, postback::REFUND),
             success_text: postback::SUCCESS,
         });
         let sandbox = Self {
             address,
-            platform_url: format!("{}{path}", desk.origin),
+            platform_url: format!("{}{path}", state.origin),
             postback,
         };
         let app = Router::new()
             .route("/", get(show::show))
             .fallback(receive)
             .layer(DefaultBodyLimit::max(MAX_BODY_LEN))
-            .with_state(desk);
+            .with_state(state);
         tokio::spawn(async move { axum::serve(listener, app).await });
         Ok(sandbox)
     }
 }
 
 /// What the handlers share.
-struct Desk {
+struct SandboxState {
     platform: Platform,
     origin: String,
     log: Mutex<Log>,
@@ -157,7 +157,7 @@ struct Received {
     answer: Answer,
 }
 
-impl Desk {
+impl SandboxState {
     fn open(&self) -> MutexGuard<'_, Log> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -165,14 +165,14 @@ impl Desk {
 
 /// Takes any call of the platform's interface.
 async fn receive(
-    State(desk): State<Arc<Desk>>,
+    State(state): State<Arc<SandboxState>>,
     method: Method,
     uri: Uri,
     headers: HeaderMap,
     body: Bytes,
 ) -> Answer {
     let at = OffsetDateTime::now_utc();
-    let mut log = desk.open();
+    let mut log = state.open();
     log.received += 1;
     let call = Call {
         method: &method,
@@ -180,7 +180,7 @@ async fn receive(
         headers: &headers,
         body: &body,
         number: log.received,
-        origin: &desk.origin,
+        origin: &state.origin,
         now: at.unix_timestamp(),
     };
     let answer = log.stand_in.answer(&call).unwrap_or_else(|refusal| refusal);

@@ -9,16 +9,16 @@ use axum::response::{Html, IntoResponse, Response};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::{Value, json};
 
-use super::{Desk, Log, MAX_CALLS, Received, UNKNOWN};
+use super::{Log, MAX_CALLS, Received, SandboxState, UNKNOWN};
 use crate::answer::{Accept, Format};
 use crate::pages::STYLE;
 
-pub(super) async fn show(State(desk): State<Arc<Desk>>, accept: Accept) -> Response {
-    let log = desk.open();
+pub(super) async fn show(State(state): State<Arc<SandboxState>>, accept: Accept) -> Response {
+    let log = state.open();
     match accept.or(Format::Html) {
         Format::Html => {
-            let has_clicks = desk.platform.has_clicks();
-            let name = desk.platform.name().unwrap_or_default();
+            let has_clicks = state.platform.has_clicks();
+            let name = state.platform.name().unwrap_or_default();
             Html(page(name, has_clicks, &log).into_string()).into_response()
         }
         Format::Json => {
