@@ -90,8 +90,8 @@ impl Runtime {
     /// Returns what runs tasks: the request's own, the layer's, or Tokio's where there is a runtime.
     pub(crate) fn spawner(&self, of_request: Option<&Spawner>) -> Option<Spawner> {
         of_request.or(self.spawner.as_ref()).cloned().or_else(|| {
-            let runtime = Handle::try_current().ok()?;
-            Some(Spawner::new(move |task| drop(runtime.spawn(task))))
+            let tokio = Handle::try_current().ok()?;
+            Some(Spawner::new(move |task| drop(tokio.spawn(task))))
         })
     }
 
@@ -101,9 +101,9 @@ impl Runtime {
             let sleep = Some(timer(duration));
             return Some(Sleep::Given { sleep });
         }
-        let runtime = Handle::try_current().ok();
+        let tokio = Handle::try_current().ok();
         // It panics in a runtime that was built without its timer. No page is to die of that.
-        let sleep = runtime.and_then(|_| catch_unwind(|| tokio::time::sleep(duration)).ok());
+        let sleep = tokio.and_then(|_| catch_unwind(|| tokio::time::sleep(duration)).ok());
         if sleep.is_none() {
             telemetry::no_timer(&UNMEASURED);
         }
