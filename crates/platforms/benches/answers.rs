@@ -3,7 +3,7 @@
 //! millisecond or more.
 //!
 //! ```sh
-//! cargo bench -p tower-referral-platforms --bench answers
+//! cargo bench -p tower-referral-platforms --all-features --bench answers
 //! ```
 //!
 //! Each figure is the least of several runs: what the reader takes, and not what the machine had to do
@@ -23,9 +23,10 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::Full;
 use tower_referral_platforms::affiliate::partnac::Filter;
 use tower_referral_platforms::affiliate::partnero::Webhooks;
+use tower_referral_platforms::affiliate::postback::Body;
 use tower_referral_platforms::{
-    Answer, Client, Credit, Money, Partnac, Partnero, PartneroFriends, Refund, Report, Sale,
-    SignUp, Tapfiliate,
+    Affonso, Answer, Awin, Client, Credit, Dub, FirstPromoter, Money, Partnac, Partnero,
+    PartneroFriends, Postback, Refund, Report, Sale, SignUp, Tapfiliate, Tolt,
 };
 
 /// The longest answer that is read.
@@ -180,6 +181,17 @@ fn least(mut read: impl FnMut() -> usize) -> Duration {
     least
 }
 
+/// A tracker whose answers are searched for a text and a value.
+fn postback() -> Postback {
+    Postback::builder("https://tracker.example/sale?c={click_id}&o={order}")
+        .sign_ups("https://tracker.example/lead?c={click_id}&u={customer}")
+        .without_refunds()
+        .success_if(Body::contains("success=true;"))
+        .duplicate_if(Body::json("/error_code", 8))
+        .build()
+        .expect("templates")
+}
+
 /// One reader over one shape: the time for each answer.
 fn readers(status: StatusCode, body: &str) -> Vec<(String, Duration)> {
     let body = Bytes::copy_from_slice(body.as_bytes());
@@ -226,6 +238,15 @@ fn readers(status: StatusCode, body: &str) -> Vec<(String, Duration)> {
     platform!("Partnero", Partnero::new("sk-1").expect("a key"));
     platform!("friends", PartneroFriends::new("sk-1").expect("a key"));
     platform!("Tapfiliate", Tapfiliate::new("sk-1").expect("a key"));
+    platform!("Affonso", Affonso::new("sk-1", "prg-1").expect("a key"));
+    platform!("Awin", Awin::new("sk-1", "1234").expect("a key"));
+    platform!("Dub", Dub::new("sk-1").expect("a key"));
+    platform!(
+        "FirstPromoter",
+        FirstPromoter::new("sk-1", "acc-1").expect("a key")
+    );
+    platform!("Tolt", Tolt::new("sk-1").expect("a key"));
+    platform!("Postback", postback());
 
     // A list that is asked again after a 429 would wait.
     let same = Same(status, body.clone());

@@ -132,6 +132,25 @@ pub(crate) fn has_only(json: &str, names: &[&str]) -> bool {
     reader.deserialize_map(Only(names)).unwrap_or(false)
 }
 
+/// The value at a pointer (RFC 6901), as it was written. Each step reads no more than the one before found.
+pub(crate) fn at<'j>(json: &'j [u8], pointer: &str) -> Option<&'j str> {
+    let mut found = std::str::from_utf8(json).ok()?.trim_ascii();
+    for token in pointer.split('/').skip(1) {
+        let token = token.replace("~1", "/").replace("~0", "~");
+        found = match found.as_bytes().first()? {
+            b'{' => pick(found.as_bytes(), [&*token])?[0]?.get(),
+            b'[' => {
+                let is_index = token == "0" || !token.starts_with(['0', '+']);
+                let index = token.parse::<usize>().ok().filter(|_| is_index)?;
+                let items: Vec<&RawValue> = serde_json::from_str(found).ok()?;
+                items.get(index)?.get()
+            }
+            _ => return None,
+        };
+    }
+    Some(found)
+}
+
 /// The text of a JSON string.
 pub(crate) fn text(json: &RawValue) -> Option<Cow<'_, str>> {
     text_of(json.get())
@@ -278,5 +297,40 @@ impl<'de> Visitor<'de> for Texts<'_> {
             map.next_value_seed(Texts(self.0))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_pointer_finds_what_serde_json_finds() {
+        let json = r#" {"a": {"b/c": [1, {"~": "x"}], "": null}, "n": 8.50, "a~1": true, "d": 1, "d": 2} "#;
+        let value: serde_json::Value = serde_json::from_str(json).unwrap();
+        for pointer in [
+            "",
+            "/a",
+            "/a/b~1c",
+            "/a/b~1c/0",
+            "/a/b~1c/1/~0",
+            "/a/b~1c/01",
+            "/a/b~1c/+1",
+            "/a/b~1c/2",
+            "/a/",
+            "/n",
+            "/n/0",
+            "/a~01",
+            "/d",
+            "/none",
+            "/a/b",
+            "/",
+        ] {
+            let found = super::at(json.as_bytes(), pointer);
+            let found =
+                found.map(|found| serde_json::from_str::<serde_json::Value>(found).unwrap());
+            assert_eq!(found.as_ref(), value.pointer(pointer), "{pointer}");
+        }
+        for json in ["", "no", "{", r#"{"a": 1} and more"#] {
+            assert_eq!(super::at(json.as_bytes(), "/a"), None, "{json}");
+        }
     }
 }

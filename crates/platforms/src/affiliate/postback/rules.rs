@@ -1,10 +1,12 @@
 //! How a tracker's answer is read: by its status, and by what its user says of the body.
 
+use std::cell::LazyCell;
 use std::fmt;
 
 use http::StatusCode;
 use serde_json::Value;
 
+use crate::json;
 use crate::redact::without_secrets;
 use crate::{Answer, Error, Outcome, Report};
 
@@ -61,13 +63,21 @@ impl Body {
         matches!(self.0, Rule::Json(..))
     }
 
-    fn holds(&self, text: &str, json: &Value) -> bool {
+    /// `text` is the body without what was sent.
+    fn holds(&self, text: &str, body: &[u8]) -> bool {
         match &self.0 {
             Rule::Contains(wanted) => text.contains(&**wanted),
             Rule::Lacks(unwanted) => !text.contains(&**unwanted),
-            Rule::Json(pointer, value) => json.pointer(pointer) == Some(value),
+            Rule::Json(pointer, value) => json::at(body, pointer)
+                .filter(|found| found.starts_with(['{', '[']) == is_structure(value))
+                .and_then(|found| serde_json::from_str(found).ok())
+                .is_some_and(|found: Value| found == *value),
         }
     }
+}
+
+fn is_structure(value: &Value) -> bool {
+    value.is_object() || value.is_array()
 }
 
 impl fmt::Debug for Body {
@@ -117,10 +127,15 @@ impl Rules {
         {
             return Err(error);
         }
-        let secrets: Vec<_> = report.secrets().map(str::to_owned).collect();
-        let text = without_secrets(&String::from_utf8_lossy(answer.body()), &secrets);
-        let json = serde_json::from_slice(answer.body()).unwrap_or(Value::Null);
-        let holds = |rule: &Body| rule.holds(&text, &json);
+        let text = LazyCell::new(|| {
+            let secrets: Vec<_> = report.secrets().map(str::to_owned).collect();
+            without_secrets(&String::from_utf8_lossy(answer.body()), &secrets)
+        });
+        let holds = |rule: &Body| {
+            // A rule about JSON needs no text.
+            let text = if rule.is_json() { "" } else { text.as_str() };
+            rule.holds(text, answer.body())
+        };
 
         let status = answer.status();
         if status.is_success() || status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT
