@@ -320,19 +320,10 @@ async fn sqlite(folder: &std::path::Path) -> Result<(Pool<Sqlite>, Outbox<Sqlite
 
 async fn postgres(url: &str) -> Result<(Pool<Postgres>, Outbox<Postgres>), Failed> {
     let pool = PgPoolOptions::new().max_connections(8).connect(url).await?;
-    for table in [
-        "referral_outbox",
-        "referral_clicks",
-        "referral_workers",
-        "referral_outbox_schema",
-        "shop_orders",
-    ] {
-        let drop = AssertSqlSafe(format!("DROP TABLE IF EXISTS {table}"));
-        sqlx::query(drop).execute(&pool).await?;
+    // The database is the bench's own, and each figure begins with an empty one.
+    for statement in ["DROP SCHEMA public CASCADE", "CREATE SCHEMA public"] {
+        sqlx::query(statement).execute(&pool).await?;
     }
-    sqlx::query("DROP FUNCTION IF EXISTS referral_sequence_key")
-        .execute(&pool)
-        .await?;
     Ok((pool.clone(), Outbox::postgres(pool).migrate().await?))
 }
 
