@@ -273,7 +273,10 @@ impl Exchange {
             let is_stored = |slot: &&mut Slot| slot.kept.is_some() && slot.changed;
             for slot in state.slots.iter_mut().filter(is_stored) {
                 if let (Some(record), false) = (&mut slot.record, self.is_skipped) {
-                    record.current = record.current.take().or_else(|| records.draw_record());
+                    record.current = record
+                        .current
+                        .take()
+                        .or_else(|| records.draw_record(record));
                 }
             }
         }

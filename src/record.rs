@@ -20,6 +20,8 @@ pub(crate) struct RecordSlot {
     /// The record that has it, or will have it; `None` until one is drawn.
     pub(crate) current: Option<RecordRef>,
     pub(crate) on_server: OnServer,
+    /// Whose record a carried referral takes the place of: the ID of the new one follows from it.
+    pub(crate) follows: Option<VisitorId>,
     /// What the cookie carries meanwhile replaces nothing that the server has.
     pub(crate) fills_only: bool,
     /// Records of no use any more.

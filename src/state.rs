@@ -311,6 +311,7 @@ impl Slot {
             // What the server has is decided against once it can be asked.
             if record.on_server != OnServer::Unknown {
                 record.discarded.extend(record.current.take());
+                record.follows = None;
                 record.on_server = OnServer::Nothing;
             }
         }

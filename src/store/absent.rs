@@ -41,7 +41,7 @@ impl Records {
         match *self {}
     }
 
-    pub(crate) fn draw_record(&self) -> Option<RecordRef> {
+    pub(crate) fn draw_record(&self, _: &RecordSlot) -> Option<RecordRef> {
         match *self {}
     }
 

@@ -1,7 +1,7 @@
 //! Records on the server, under IDs derived from the random visitor ID that the cookie holds. While the
 //! store can't take a referral, the cookie carries it, and hands it over when the store can.
 
-use std::{sync::Arc, time::Duration};
+use std::{iter, sync::Arc, time::Duration};
 
 use tokio::sync::OnceCell;
 
@@ -250,7 +250,7 @@ impl Records {
                 // key may be dropped before the window of what is kept now ends.
                 let known = record.current.take();
                 let known = known.and_then(|it| self.named_by_signing_key(it.visitor.to_bytes()));
-                let Some((id, current)) = known.or_else(|| self.draw()) else {
+                let Some((id, current)) = known.or_else(|| self.draw(record)) else {
                     return Ok(());
                 };
                 record.current = Some(current);
@@ -403,20 +403,42 @@ impl Records {
         Some(i128::from_le_bytes(id))
     }
 
+    /// Returns the IDs of all records that a visitor's referral may be in.
     fn all_ids(&self, visitor: VisitorId) -> Vec<i128> {
-        let visitor = visitor.to_bytes();
-        let derived = self.0.seal.derive(&visitor);
-        derived.map(|(_, id)| i128::from_le_bytes(id)).collect()
+        let visitors = iter::once(visitor.to_bytes()).chain(self.followers(visitor));
+        let of_visitor = |visitor: [u8; 16]| {
+            let derived = self.0.seal.derive(&visitor);
+            derived
+                .map(|(_, id)| i128::from_le_bytes(id))
+                .collect::<Vec<_>>()
+        };
+        visitors.flat_map(of_visitor).collect()
     }
 
-    /// Draws a new visitor's record; `None` without randomness.
-    pub(crate) fn draw_record(&self) -> Option<RecordRef> {
-        self.draw().map(|(_, record)| record)
+    /// Names the record that a new referral goes to; `None` without randomness.
+    pub(crate) fn draw_record(&self, slot: &RecordSlot) -> Option<RecordRef> {
+        self.draw(slot).map(|(_, record)| record)
     }
 
-    /// Draws a new record with its ID.
-    fn draw(&self) -> Option<(i128, RecordRef)> {
-        self.named_by_signing_key(self.0.runtime.draw::<16>()?)
+    /// Names a new record, and returns its ID too.
+    ///
+    /// The name is random, unless the cookie carried the referral beside an earlier visitor's ID, which is
+    /// all that handlers could see meanwhile. Then it follows from that ID: so [`look_up`](Self::look_up)
+    /// and [`erase`](Self::erase) find the record by either, and requests that move the referral in at once
+    /// agree on one record.
+    fn draw(&self, slot: &RecordSlot) -> Option<(i128, RecordRef)> {
+        let visitor = match slot.follows {
+            Some(earlier) => *self.followers(earlier).first()?,
+            None => self.0.runtime.draw::<16>()?,
+        };
+        self.named_by_signing_key(visitor)
+    }
+
+    /// Returns the IDs that can follow a visitor's, by each key; the signing key's first. Who knows an old
+    /// ID but no key can't tell them.
+    fn followers(&self, visitor: VisitorId) -> Vec<[u8; 16]> {
+        let message = [&visitor.to_bytes()[..], b"follower"].concat();
+        self.0.seal.derive(&message).map(|(_, id)| id).collect()
     }
 
     /// Returns a visitor's record and its ID, as the key names them that signs.
@@ -465,8 +487,8 @@ fn unread(stored: &[StoredCookie]) -> Loaded {
         record: RecordSlot {
             current: records.next(),
             on_server: OnServer::Unknown,
-            fills_only: false,
             discarded: records.collect(),
+            ..RecordSlot::default()
         },
         ..Loaded::default()
     }
@@ -491,6 +513,7 @@ impl Loaded {
             match record.on_server {
                 OnServer::Referral(_) if !is_later_version => {
                     // As with any replacement: a new record, so that an old cookie shows nothing of it.
+                    record.follows = record.current.as_ref().map(|current| current.visitor);
                     record.discarded.extend(record.current.take());
                     record.on_server = OnServer::Nothing;
                 }

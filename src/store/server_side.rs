@@ -41,7 +41,8 @@ const DELETION_INTERVAL: Duration = Duration::from_secs(60);
 /// keep it; the visitor's next request after that moves it to the server, where the attribution
 /// rule decides between it and what is there. What only the store had can't be read until it is
 /// back: such a request has [`Reason::StoreUnavailable`](crate::Reason::StoreUnavailable) among its
-/// decisions, and its [`VisitorId`](crate::VisitorId) all the same. A referral that is forgotten meanwhile
+/// decisions, and its [`VisitorId`](crate::VisitorId) all the same, by which a referral that comes meanwhile
+/// can be looked up and erased later. A referral that is forgotten meanwhile
 /// is gone from the browser; its record, whose ID nobody has any more, ends with the window. What the
 /// store itself loses is lost.
 ///

@@ -665,6 +665,48 @@ async fn what_is_carried_keeps_its_id_when_the_key_of_its_record_is_gone() {
 }
 
 #[tokio::test]
+async fn an_id_that_was_shown_while_the_store_was_down_finds_what_came_then() {
+    let site = Site::new(|b| b);
+    let mut browser = Browser::default();
+    site.lands(&mut browser, "EARLIER").await;
+    let copied = browser.clone();
+    site.store.is(Mood::Down);
+    let [shown] = site.lands(&mut browser, "LATER").await.visitors[..] else {
+        panic!("known while the store is down");
+    };
+    site.store.is(Mood::Slow(1));
+    // Requests that move it in at once agree on one record.
+    let mut tab = browser.clone();
+    let (one, two) = tokio::join!(site.returns(&mut browser), site.returns(&mut tab));
+    assert_eq!(one.key.as_deref(), Some("LATER"));
+    assert_eq!(one.visitors, two.visitors);
+    assert_eq!(site.store.records().len(), 1);
+    // Whoever has an old cookie sees nothing of it.
+    assert_ne!(one.visitors, [shown]);
+    assert_eq!(site.key(&mut copied.clone()).await, None);
+    site.assert_erases(shown, "LATER").await;
+    assert_eq!(site.key(&mut browser).await, None);
+}
+
+#[tokio::test]
+async fn an_id_that_was_shown_then_finds_it_after_the_key_has_been_rotated() {
+    let [old, new] = [("k1", 0), ("k2", 32)].map(|(id, first)| signing_key(id, first));
+    let site = Site::new(|b| b);
+    let before = site.with_keyring(Keyring::new(old.clone()));
+    let rotating = site.with_keyring(Keyring::new(new).verify_with(old).unwrap());
+    for mover in [&before, &rotating] {
+        let mut browser = Browser::default();
+        before.lands(&mut browser, "EARLIER").await;
+        site.store.is(Mood::Down);
+        let landing = before.lands(&mut browser, "LATER").await;
+        site.store.is(Mood::Well);
+        mover.returns(&mut browser).await;
+        assert!(!browser.carries("LATER"));
+        rotating.assert_erases(landing.visitors[0], "LATER").await;
+    }
+}
+
+#[tokio::test]
 async fn a_record_whose_key_is_gone_is_not_looked_for() {
     let site = Site::new(|b| b);
     let [old, new] = [("k1", 0), ("k2", 32)].map(|(id, first)| signing_key(id, first));
