@@ -225,7 +225,7 @@ const MORE_WORDS: [&str; 24] = [
     "{\"successfulOrders\":[{\"orderReference\":\"ORDER-1\"}",
     "],\"failedOrders\":[{\"order\":{\"orderReference\":\"ORDER-2\"}}]}",
     "success=true;",
-    " err_msg=",
+    " warning=",
     "{\"status\":",
     "duplicate",
 ];

@@ -402,14 +402,17 @@ pub const TEXT_TRACKER: Rules = Rules {
     },
 };
 
+// What was sent doesn't count where it comes back, so that none of these texts may begin or end in
+// the middle of one that was.
+
 /// The tracker's text of a success,
 pub const SUCCESS: &str = "success=true;";
 /// what no success has,
-pub const FAILED: &str = "err_msg=";
+pub const FAILED: &str = "warning=";
 /// what it says of a duplicate,
 pub const KNOWN: &str = "duplicate";
 /// and of a click that it doesn't know.
-pub const UNKNOWN: &str = "bad click";
+pub const UNKNOWN: &str = "unknown visit";
 
 /// A tracker that answers with a code: 0 is a success, 8 a duplicate, 13 an unknown click.
 pub const CODE_TRACKER: Rules = Rules {
