@@ -1,144 +1,171 @@
 //! Platforms' answers: whatever they are, a report is a success only where one said so, nothing that
 //! was sent comes back in an error, no request goes elsewhere, and every exchange and every list ends.
 //!
-//! The first byte chooses what is asked of which platform. The rest are the answers, one behind the
-//! other, each ended by a byte 0xFF: a status, a byte that lets long words in, and a body in which
-//! control characters stand for words that platforms use, or for the shapes that hurt readers.
+//! The first byte chooses the platform or another call, the second the report and what is known of
+//! it. The rest are the answers, one behind the other, each ended by a byte 0xFF: a status, a byte
+//! that lets long words in, and a body in which control characters stand for words that platforms
+//! use, or for the shapes that hurt readers.
 #![no_main]
 
-use std::convert::Infallible;
-use std::future::{Future, Ready, ready};
-use std::pin::{Pin, pin};
-use std::sync::{LazyLock, Mutex};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::LazyLock;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use futures_core::Stream;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::Full;
+use http::{HeaderMap, HeaderValue};
 use libfuzzer_sys::fuzz_target;
-use tower_referral::ClickId;
-use tower_referral_fuzz::answer::Answer;
+use tower_referral_fuzz::platform::{self, Rules};
+use tower_referral_fuzz::promises;
+use tower_referral_fuzz::reports::{self, API_KEY, CUSTOMER, EMAIL, KEY, ORDER, Told};
 use tower_referral_fuzz::script::{self, Words};
+use tower_referral_fuzz::wire::{self, StandIn, URL};
+use tower_referral_platforms::affiliate::dub::LeadMode;
 use tower_referral_platforms::affiliate::partnac::Filter;
 use tower_referral_platforms::affiliate::partnero::Webhooks;
+use tower_referral_platforms::affiliate::postback::{Body, DeduplicatedBy};
 use tower_referral_platforms::{
-    Advice, Answer as CrateAnswer, ClickApi, Client, Credit, Error, Money, Outcome, Partnac,
-    Partnero, PartneroFriends, Receipt, Refund, RefundReversal, Report, ReportApi, ReportError,
-    Sale, SaleUpdate, SignUp, Tapfiliate,
+    Affonso, Awin, ClickApi, Client, CreatedClick, Dub, Error, FirstPromoter, Partnac, Partnero,
+    PartneroFriends, PlatformIds, Postback, Receipt, ReportApi, ReportError, ReportRequest,
+    Tapfiliate, Tolt,
 };
 
-const API_KEY: &str = "sk-SECRET/KEY";
-const KEY: &str = "PARTNER_123";
-const CLICK_ID: &str = "click-4711";
-const COUPON: &str = "SUMMER";
-const CUSTOMER: &str = "CUST 1";
-const ORDER: &str = "ORDER-1";
-const EMAIL: &str = "jane@shop.example";
-const WEBHOOK_SECRET: &[u8] = b"webhook secret";
-const STATUSES: [u16; 16] = [
-    200, 201, 204, 301, 400, 401, 403, 404, 408, 409, 410, 422, 429, 500, 503, 202,
+const STATUSES: [u16; 18] = [
+    200, 201, 204, 301, 400, 401, 403, 404, 408, 409, 410, 422, 429, 500, 503, 202, 206, 402,
 ];
 
-/// The answers to come, and what was asked: the method, and the answer to it.
-struct Wire {
-    answers: Vec<(u16, Vec<u8>)>,
-    asked: Vec<(Method, u16, Vec<u8>)>,
+type Asks<A, R> = Box<dyn Fn(&Bench, A) -> R + Send + Sync>;
+
+/// A platform under test, beside what is known of it.
+struct Subject {
+    rules: Rules,
+    /// The words of its answers.
+    words: Words,
+    report: Asks<ReportRequest, Result<Receipt, ReportError>>,
+    check: Asks<(), Result<(), Error>>,
 }
 
-static WIRE: Mutex<Wire> = Mutex::new(Wire {
-    answers: Vec::new(),
-    asked: Vec::new(),
-});
-
-/// A transport that gives the answers in order, and 500 once it has run out of them.
-#[derive(Clone)]
-struct StandIn;
-
-impl tower_service::Service<Request<Bytes>> for StandIn {
-    type Response = Response<Full<Bytes>>;
-    type Error = Infallible;
-    type Future = Ready<Result<Self::Response, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Bytes>) -> Self::Future {
-        let mut wire = WIRE.lock().expect("one thread");
-        assert_eq!(
-            request.uri().host(),
-            Some("127.0.0.1"),
-            "the key goes nowhere else"
-        );
-        let (status, body) = wire.answers.pop().unwrap_or((500, Vec::new()));
-        wire.asked
-            .push((request.method().clone(), status, body.clone()));
-        assert!(wire.asked.len() < 64, "an exchange that doesn't end");
-        let mut response = Response::new(Full::new(Bytes::from(body)));
-        *response.status_mut() = StatusCode::from_u16(status).expect("a status");
-        ready(Ok(response))
-    }
+/// A platform that makes clicks, and where its answer has their IDs.
+struct Clicks {
+    ids: &'static [&'static str],
+    create: Asks<(), Result<CreatedClick, Error>>,
 }
 
 struct Bench {
+    subjects: Vec<Subject>,
+    clicks: Vec<Clicks>,
     partnac: Client<Partnac, StandIn>,
-    partnero: Client<Partnero, StandIn>,
     friends: Client<PartneroFriends, StandIn>,
     tapfiliate: Client<Tapfiliate, StandIn>,
-    reports: Vec<Report>,
+    awin: Client<Awin, StandIn>,
+    reports: Vec<Told>,
     webhooks: Webhooks,
-    words: Words,
     /// A wait for a timer has to know of one.
     runtime: tokio::runtime::Runtime,
 }
 
+impl Bench {
+    /// Runs a future that waits for nothing but the time.
+    fn at_once<F: Future>(&self, future: F) -> F::Output {
+        self.runtime.block_on(future)
+    }
+}
+
+fn subject<P>(platform: P, rules: Rules, words: &Words) -> Subject
+where
+    P: ReportApi + Send + Sync + 'static,
+{
+    let client = Client::new(platform, StandIn);
+    let checked = client.clone();
+    Subject {
+        rules,
+        words: words.clone(),
+        report: Box::new(move |bench, asked| bench.at_once(client.send_report(&asked))),
+        check: Box::new(move |bench, ()| bench.at_once(checked.check())),
+    }
+}
+
+fn clicks<P>(platform: P, ids: &'static [&'static str]) -> Clicks
+where
+    P: ClickApi + Send + Sync + 'static,
+{
+    let client = Client::new(platform, StandIn);
+    let create = move |bench: &Bench, ()| bench.at_once(client.create_click(&reports::click().0));
+    Clicks {
+        ids,
+        create: Box::new(create),
+    }
+}
+
+/// The generic postback, to a tracker that says all in a text, and to one that answers with a code.
+fn trackers() -> [Postback; 2] {
+    let url = |query| format!("{URL}/postback?token=sk-SECRET%2FKEY&{query}");
+    let text = Postback::builder(url("c={click_id}&o={order}&a={amount}&m={email}"))
+        .sign_ups(url("c={click_id}&u={customer}&ip={ip}&ua={user_agent}"))
+        .refunds(url("o={order}"))
+        .success_if(Body::contains(platform::SUCCESS))
+        .success_if(Body::lacks(platform::FAILED))
+        .duplicate_if(Body::contains(platform::KNOWN))
+        .not_attributed_if(Body::contains(platform::UNKNOWN))
+        .deduplicated_by(DeduplicatedBy::Order);
+    let code = Postback::builder(url("c={click_id}&o={order}&a={amount_minor}&k={coupon}"))
+        .sign_ups(url("c={click_id}&u={customer}"))
+        .refunds(url("c={click_id}&o={order}&a={amount}&r={refund}"))
+        .post_form()
+        .success_if(Body::json("/status", 0))
+        .duplicate_if(Body::json("/status", 8))
+        .not_attributed_if(Body::json("/status", 13));
+    [text, code].map(|it| it.build().expect("templates"))
+}
+
 static BENCH: LazyLock<Bench> = LazyLock::new(|| {
-    let url = "http://127.0.0.1:9";
-    let partnac = Partnac::new(API_KEY).and_then(|it| it.base_url(url));
-    let partnero = Partnero::new(API_KEY).and_then(|it| it.base_url(url));
-    let friends = PartneroFriends::new(API_KEY).and_then(|it| it.base_url(url));
-    let tapfiliate = Tapfiliate::new(API_KEY).and_then(|it| it.base_url(url));
-    let partnero = partnero.expect("partnero").leave_out_coupons();
-    let friends = friends.expect("friends").leave_out_coupons();
-    let money = |amount| Money::new(amount, "EUR").expect("money");
-    let keyed = || Credit::new(KEY.parse().expect("a key"));
-    let credit = || keyed().with_click_id(CLICK_ID.parse::<ClickId>().expect("a click ID"));
-    let sign_up = || SignUp::new(CUSTOMER).expect("an ID").with_email(EMAIL);
-    let sale = || Sale::new(ORDER, CUSTOMER, money("99.90")).expect("IDs");
-    let guest = |sign_up| Sale::guest(ORDER, sign_up, money("99.90")).expect("an ID");
-    let part = || Refund::part(ORDER, money("5")).expect("an ID");
-    let left = part()
-        .with_sale_amount(money("99.90"))
-        .with_total_refunded(money("5"))
-        .with_customer(CUSTOMER)
-        .expect("an ID");
-    let update = SaleUpdate::new(ORDER, "u1").expect("IDs");
-    let reports = vec![
-        sign_up().with_credit(credit()).with_coupon(COUPON).into(),
-        sign_up().with_credit(keyed()).into(),
-        sign_up().into(),
-        sale().with_credit(credit()).with_coupon(COUPON).into(),
-        sale().with_coupon(COUPON).into(),
-        sale().into(),
-        guest(sign_up().with_credit(credit())).into(),
-        guest(sign_up()).into(),
-        Refund::whole(ORDER).expect("an ID").into(),
-        part().into(),
-        left.into(),
-        RefundReversal::part(ORDER, money("5"))
-            .expect("an ID")
-            .into(),
-        update.with_amount(money("5")).into(),
-    ];
+    macro_rules! at_the_stand_in {
+        ($platform:expr) => {
+            $platform.and_then(|it| it.base_url(URL)).expect("a key")
+        };
+    }
+    let partnac = at_the_stand_in!(Partnac::new(API_KEY));
+    let partnero = at_the_stand_in!(Partnero::new(API_KEY)).leave_out_coupons();
+    let friends = at_the_stand_in!(PartneroFriends::new(API_KEY)).leave_out_coupons();
+    let tapfiliate = at_the_stand_in!(Tapfiliate::new(API_KEY));
+    let affonso = at_the_stand_in!(Affonso::new(API_KEY, "prg_1")).leave_out_coupons();
+    let awin = at_the_stand_in!(Awin::new(API_KEY, 1234));
+    let dub = at_the_stand_in!(Dub::new(API_KEY)).leave_out_coupons();
+    let first_promoter = at_the_stand_in!(FirstPromoter::new(API_KEY, "acc_1"));
+    let tolt = at_the_stand_in!(Tolt::new(API_KEY)).leave_out_coupons();
+    let [text, code] = trackers();
+    let [old, new] = [&words(WORDS), &words(MORE_WORDS)];
+    let disapproves = tapfiliate.clone().disapprove_refunds();
+    let deferred = dub.clone().lead_mode(LeadMode::Deferred);
     Bench {
-        partnac: Client::new(partnac.expect("partnac"), StandIn),
-        partnero: Client::new(partnero.replace_partly_refunded(), StandIn),
+        clicks: vec![
+            clicks(partnac.clone(), &["click_id", "id", "session_id"]),
+            clicks(tapfiliate.clone(), &["id"]),
+            clicks(affonso.clone(), &["id"]),
+            clicks(tolt.clone(), &["id"]),
+        ],
+        subjects: vec![
+            subject(partnac.clone(), platform::PARTNAC, old),
+            subject(partnero.replace_partly_refunded(), platform::PARTNERO, old),
+            subject(friends.clone(), platform::FRIENDS, old),
+            subject(tapfiliate.clone(), platform::TAPFILIATE, old),
+            subject(disapproves, platform::TAPFILIATE, old),
+            subject(affonso, platform::AFFONSO, new),
+            subject(awin.clone(), platform::AWIN, new),
+            subject(dub, platform::DUB, new),
+            subject(deferred, platform::DUB_DEFERRED, new),
+            subject(first_promoter, platform::FIRST_PROMOTER, new),
+            subject(tolt, platform::TOLT, new),
+            subject(text, platform::TEXT_TRACKER, new),
+            subject(code, platform::CODE_TRACKER, new),
+        ],
+        partnac: Client::new(partnac, StandIn),
         friends: Client::new(friends, StandIn),
-        tapfiliate: Client::new(tapfiliate.expect("tapfiliate"), StandIn),
-        reports,
-        webhooks: Webhooks::new(WEBHOOK_SECRET).expect("a secret"),
-        words: words(),
+        tapfiliate: Client::new(tapfiliate, StandIn),
+        awin: Client::new(awin, StandIn),
+        reports: reports::reports(),
+        webhooks: Webhooks::new("webhook secret").expect("a secret"),
         runtime: tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
@@ -147,38 +174,68 @@ static BENCH: LazyLock<Bench> = LazyLock::new(|| {
     }
 });
 
-fn words() -> Words {
+/// Words of the platforms whose answers look alike.
+const WORDS: [&str; 24] = [
+    "{\"message\":\"",
+    "{\"error\":\"",
+    "{\"errors\":{\"",
+    "\":[\"",
+    "\"]}}",
+    "\"}",
+    "Duplicate key",
+    "Invalid partner key",
+    "", // A tab.
+    "", // A line feed.
+    "partner",
+    "customer",
+    "{\"data\":{\"partner\":null}}",
+    "referring_customer",
+    "\"refunds\":[{\"external_refund_id\":\"",
+    "\"commissions\":[{\"id\":",
+    "{\"data\":{\"id\":",
+    "{\"id\":\"",
+    "\"conversions\":[",
+    "[{\"external_id\":\"ORDER-1\",\"id\":7,\"amount\":",
+    ",\"currency\":\"EUR\"}",
+    "\"links\":{\"next\":\"",
+    "http://127.0.0.1:9/customers?page=",
+    "sk-secret/key",
+];
+
+/// Words of the others, who have each their own.
+const MORE_WORDS: [&str; 24] = [
+    "{\"message\":\"",
+    "{\"success\":false,\"error\":\"",
+    "{\"error\":{\"code\":\"",
+    "not_found",
+    "invalid_reference",
+    "\"}",
+    "bad_request\",\"message\":\"",
+    "}}",
+    "", // A tab.
+    "", // A line feed.
+    "{\"data\":{\"id\":\"",
+    "\",\"partner_id\":\"",
+    "{\"customer\":{\"id\":\"",
+    "\"},\"sale\":",
+    "null,\"link\":",
+    "{\"customer\":null,\"sale\":null}",
+    "[{\"id\":\"cm_1\",\"invoiceId\":\"ORDER-1\",\"type\":\"sale\",\"status\":\"",
+    "\",\"saleAmount\":9990,\"currency\":\"eur\"}]",
+    "{\"successfulOrders\":[{\"orderReference\":\"ORDER-1\"}",
+    "],\"failedOrders\":[{\"order\":{\"orderReference\":\"ORDER-2\"}}]}",
+    "success=true;",
+    " warning=",
+    "{\"status\":",
+    "duplicate",
+];
+
+fn words(texts: [&str; 24]) -> Words {
     let mut words = Words::default();
-    let texts: [&str; 24] = [
-        "{\"message\":\"",
-        "{\"error\":\"",
-        "{\"errors\":{\"",
-        "\":[\"",
-        "\"]}}",
-        "\"}",
-        "Duplicate key",
-        "Invalid partner key",
-        "", // A tab.
-        "", // A line feed.
-        "partner",
-        "customer",
-        "{\"data\":{\"partner\":null}}",
-        "referring_customer",
-        "\"refunds\":[{\"external_refund_id\":\"",
-        "\"commissions\":[{\"id\":",
-        "{\"data\":{\"id\":",
-        "{\"id\":\"",
-        "\"conversions\":[",
-        "[{\"external_id\":\"ORDER-1\",\"id\":7,\"amount\":",
-        ",\"currency\":\"EUR\"}",
-        "\"links\":{\"next\":\"",
-        "http://127.0.0.1:9/customers?page=",
-        "sk-secret/key",
-    ];
     for (word, text) in words[1..].iter_mut().zip(texts) {
         *word = text.into();
     }
-    words[0] = format!(" {EMAIL} {CUSTOMER} {ORDER} {KEY} sk-SECRET%2FKEY ").into();
+    words[0] = format!(" {EMAIL} {CUSTOMER} {ORDER} {KEY} sk-SECRET%2FKEY 203.0.113.77 ").into();
     // The shapes that hurt readers.
     words[25] = "[".repeat(32 * 1024).into();
     words[26] = r#"{"a":"#.repeat(120).into();
@@ -193,193 +250,99 @@ fn words() -> Words {
     words
 }
 
-/// Runs a future that waits for nothing but the time.
-fn at_once<F: Future>(bench: &Bench, future: F) -> F::Output {
-    bench.runtime.block_on(future)
-}
-
 /// Reads a list to its end, and at most so many waits.
-fn drain<S: Stream + Unpin>(bench: &Bench, mut list: S) -> Vec<S::Item> {
+fn drain<S: Stream + Unpin>(bench: &Bench, mut list: S) {
     let _guard = bench.runtime.enter();
     let mut context = Context::from_waker(Waker::noop());
-    let mut items = Vec::new();
-    while let Poll::Ready(Some(item)) = Pin::new(&mut list).poll_next(&mut context) {
-        items.push(item);
-        assert!(items.len() < 1_000_000, "a list that doesn't end");
-    }
-    items
-}
-
-fn assert_clean(error: &Error) {
-    let mut shown = format!("{error} {error:?}").to_ascii_lowercase();
-    if let Error::Rejected { message, .. } = error {
-        let message = message.as_str();
-        assert!(message.chars().count() <= 500);
-        assert!(!message.contains(char::is_control), "{message:?}");
-        shown.push_str(&message.to_ascii_lowercase());
-    }
-    for secret in [API_KEY, "sk-secret%2fkey", EMAIL] {
-        assert!(!shown.contains(&secret.to_ascii_lowercase()), "{secret}");
+    let mut items = 0;
+    while let Poll::Ready(Some(_)) = Pin::new(&mut list).poll_next(&mut context) {
+        items += 1;
+        assert!(items < 1_000_000, "a list that doesn't end");
     }
 }
 
-/// Checks what was made of the answers that were given.
-fn check(report: &Report, deduplicates: bool, result: &Result<Receipt, ReportError>) {
-    let asked = std::mem::take(&mut WIRE.lock().expect("one thread").asked);
-    let answers: Vec<_> = asked
-        .iter()
-        .map(|(_, status, body)| Answer {
-            status: *status,
-            body,
-        })
-        .collect();
-    match result {
-        Ok(receipt) => {
-            let ids = receipt.ids();
-            for id in [
-                &ids.customer,
-                &ids.sale,
-                &ids.refund,
-                &ids.click,
-                &ids.partner,
-            ] {
-                let is_id = |id: &str| {
-                    (1..=255).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
-                };
-                assert!(id.as_ref().is_none_or(|id| is_id(id.as_str())));
-            }
-            let last = answers.last();
-            match receipt.outcome() {
-                Outcome::Recorded => {
-                    // A commission that is gone needs no disapproval; an empty list of them neither.
-                    let last = last.expect("it was told");
-                    assert!(last.is_success() || last.status == 404, "{}", last.status);
-                    assert!(answers.iter().any(Answer::is_success));
-                }
-                Outcome::Duplicate => {
-                    let last = last.expect("it was told");
-                    let is_said = last.is_object(409)
-                        || last.names("Duplicate key")
-                        || last.status == 404
-                        || last.is_success();
-                    assert!(is_said, "a duplicate that nobody said");
-                }
-                _ => {}
-            }
+/// What isn't a report: pages, lists and webhooks.
+fn check_others(bench: &Bench, which: u8, body: &[u8]) {
+    match which % 5 {
+        0 => drain(bench, bench.tapfiliate.list_conversions()),
+        1 => drain(bench, bench.partnac.list_conversions(Filter::all())),
+        2 => {
+            let list = bench.friends.friend_referrals(CUSTOMER).expect("an ID");
+            drain(bench, list);
         }
-        Err(error) => {
-            assert_clean(error.error());
-            let shown = format!("{error} {error:?}");
-            assert!(!shown.contains(KEY) && !shown.contains(CUSTOMER), "{shown}");
-            // What may have arrived isn't sent again.
-            if let (Some((method, status @ 500.., _)), false) = (asked.last(), deduplicates)
-                && *method == Method::POST
-                && matches!(report, Report::Sale(_) | Report::Refund(_))
-                && error.may_repeat()
-            {
-                // Unless that was the customer before the sale, who is unique.
-                let is_customer = matches!(report, Report::Sale(sale) if sale.credit().is_some() || sale.is_guest());
-                assert!(is_customer, "{status}: {:?}", error.advice());
-            }
-            if let Error::Rejected { status, .. } = error.error()
-                && status.is_client_error()
-                && status.as_u16() != 408
-            {
-                assert_eq!(error.advice(), Advice::Permanent);
+        3 => {
+            let mut headers = HeaderMap::new();
+            headers.insert("signature", HeaderValue::from_static("00"));
+            assert!(bench.webhooks.read(&headers, body).is_err(), "unsigned");
+        }
+        _ => {
+            let page = bench.at_once(bench.friends.friend_stats(CUSTOMER));
+            if let Ok(Some(json)) = page {
+                // No text of a page runs as a script.
+                let text = json.to_string().to_ascii_lowercase();
+                assert!(!text.contains(":\"javascript:"), "{text}");
             }
         }
     }
-}
-
-fn report<P: ReportApi>(bench: &Bench, client: &Client<P, StandIn>, platform: &P, report: &Report) {
-    let result = at_once(bench, client.report(report.clone()));
-    check(report, platform.deduplicates(report), &result);
 }
 
 fuzz_target!(|input: &[u8]| {
-    let [choice, rest @ ..] = input else {
+    let [what, which, rest @ ..] = input else {
         return;
     };
     let bench = &*BENCH;
+    let (what, which) = (usize::from(*what), *which);
+    let all = bench.subjects.len();
+    let subject = bench.subjects.get(what % (all + 4));
+    let words = subject.map_or_else(
+        || &bench.subjects[usize::from(which) % all].words,
+        |subject| &subject.words,
+    );
     let mut answers = Vec::new();
     for part in rest.split(|byte| *byte == 0xFF).take(6) {
         let [status, header, body @ ..] = part else {
             break;
         };
         let mut text = Vec::with_capacity(256);
-        script::written_out(&bench.words, body, *header >= 128, &mut text);
-        answers.push((STATUSES[usize::from(*status) % 16], text));
+        script::written_out(words, body, *header >= 128, &mut text);
+        let status = STATUSES[usize::from(*status) % STATUSES.len()];
+        answers.push((status, Bytes::from(text)));
     }
-    let first = answers.first().cloned();
-    answers.reverse();
-    *WIRE.lock().expect("one thread") = Wire {
-        answers,
-        asked: Vec::new(),
-    };
-    let (what, which) = (choice % 16, usize::from(choice / 16));
-    let given = &bench.reports[which % bench.reports.len()];
-    let url = "http://127.0.0.1:9";
-    match what {
-        0..=2 => {
-            let platform = Partnac::new(API_KEY).expect("a key");
-            report(bench, &bench.partnac, &platform, given);
+    let first = answers.first().map(|(_, body)| body.clone());
+    wire::set_answers(answers);
+    if let Some(subject) = subject {
+        let told = &bench.reports[usize::from(which & 31) % bench.reports.len()];
+        let (has_ids, is_again) = (which & 32 != 0, which & 192 == 192);
+        let ids = if has_ids {
+            reports::ids()
+        } else {
+            PlatformIds::default()
+        };
+        let asked = ReportRequest::new(told.report.clone()).with_ids(ids.clone());
+        let asked = asked.may_have_arrived(is_again);
+        let result = (subject.report)(bench, asked);
+        promises::check_report(&subject.rules, told, &ids, is_again, &result);
+        return;
+    }
+    match what % (all + 4) - all {
+        0 => {
+            let batch = reports::batch();
+            let results = bench.at_once(bench.awin.report_batch(&batch));
+            promises::check_batch(&batch, &results);
         }
-        3..=5 => {
-            let platform = Partnero::new(API_KEY).expect("a key");
-            report(bench, &bench.partnero, &platform, given);
+        1 => {
+            let clicks = &bench.clicks[usize::from(which / 16) % bench.clicks.len()];
+            promises::check_click(clicks.ids, (clicks.create)(bench, ()));
         }
-        6..=8 => {
-            let platform = PartneroFriends::new(API_KEY).expect("a key");
-            report(bench, &bench.friends, &platform, given);
-        }
-        9..=11 => {
-            let platform = Tapfiliate::new(API_KEY).expect("a key");
-            report(bench, &bench.tapfiliate, &platform, given);
-        }
-        12 => {
-            let mut headers = HeaderMap::new();
-            let wrong = HeaderValue::from_static("00");
-            headers.insert("signature", wrong);
-            let body = first.map(|(_, body)| body).unwrap_or_default();
-            assert!(bench.webhooks.read(&headers, &body).is_err(), "unsigned");
-        }
-        13 => {
-            let Some((status, body)) = first else { return };
-            let status = StatusCode::from_u16(status).expect("a status");
-            let answer = CrateAnswer::new(status, Bytes::from(body.clone()));
-            let partnac = Partnac::new(API_KEY).and_then(|it| it.base_url(url));
-            let given = Answer {
-                status: status.as_u16(),
-                body: &body,
-            };
-            match partnac.expect("partnac").read_click(&answer) {
-                Ok(click) => {
-                    assert!(given.is_success());
-                    let id = click.id.as_str();
-                    assert!((1..=128).contains(&id.len()));
-                    assert!(id.bytes().all(|byte| byte.is_ascii_graphic()));
-                }
-                // Read without a client, it isn't known what was sent.
-                Err(error) => assert!(!error.to_string().is_empty()),
+        2 => {
+            let subject = &bench.subjects[usize::from(which) % all];
+            let result = (subject.check)(bench, ());
+            let asked = wire::take_asked();
+            match (result, asked.last()) {
+                (Ok(()), last) => assert!(last.is_some_and(|it| it.answer().is_success())),
+                (Err(error), _) => promises::assert_clean(&error, &[]),
             }
         }
-        14 => {
-            if which % 2 == 0 {
-                drain(bench, bench.tapfiliate.list_conversions());
-            } else if which % 3 == 0 {
-                let list = bench.friends.friend_referrals(CUSTOMER).expect("an ID");
-                drain(bench, list);
-            } else {
-                drain(bench, bench.partnac.list_conversions(Filter::all()));
-            }
-        }
-        _ => {
-            let page = pin!(bench.friends.friend_stats(CUSTOMER));
-            if let Ok(Some(json)) = at_once(bench, page) {
-                // No text of a page runs as a script.
-                let text = json.to_string().to_ascii_lowercase();
-                assert!(!text.contains(":\"javascript:"), "{text}");
-            }
-        }
+        _ => check_others(bench, which, &first.unwrap_or_default()),
     }
 });

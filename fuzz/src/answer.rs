@@ -1,7 +1,11 @@
 //! What an answer says, read from the rules and into whole values: is it a success, is it a refusal,
 //! does a text equal a documented one?
 
+use serde::de::IgnoredAny;
 use serde_json::Value;
+
+/// The longest answer that is read.
+const MAX_LEN: usize = 64 * 1024;
 
 /// An answer as it came.
 #[derive(Clone, Copy)]
@@ -25,6 +29,25 @@ impl Answer<'_> {
         self.body.trim_ascii_start().starts_with(b"<")
     }
 
+    /// Is the body one JSON value, however deep?
+    #[must_use]
+    pub fn is_json(&self) -> bool {
+        serde_json::from_slice::<IgnoredAny>(self.body).is_ok()
+    }
+
+    /// Is there more of it than is read, or is it deeper than a whole value is read? Then nothing is
+    /// said here of what is in it.
+    #[must_use]
+    pub fn is_beyond(&self) -> bool {
+        self.body.len() > MAX_LEN || self.is_json() && self.json().is_none()
+    }
+
+    /// The value of this name, at the top.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<Value> {
+        self.json()?.get_mut(name).map(Value::take)
+    }
+
     /// Does the body say no?
     #[must_use]
     pub fn says_no(&self) -> bool {
@@ -33,13 +56,6 @@ impl Answer<'_> {
         };
         let is =
             |name: &str, values: &[Value]| json.get(name).is_some_and(|it| values.contains(it));
-        let is_something = |name: &str| match json.get(name) {
-            None | Some(Value::Null | Value::Bool(false)) => false,
-            Some(Value::String(text)) => !text.is_empty(),
-            Some(Value::Array(list)) => !list.is_empty(),
-            Some(Value::Object(map)) => !map.is_empty(),
-            Some(Value::Bool(true) | Value::Number(_)) => true,
-        };
         let no = Value::Bool(false);
         is("success", std::slice::from_ref(&no))
             || is("ok", std::slice::from_ref(&no))
@@ -47,14 +63,78 @@ impl Answer<'_> {
                 "status",
                 &[no, 0.into(), "error".into(), "fail".into(), "failed".into()],
             )
-            || is_something("error")
-            || is_something("errors")
+            || is_something(json.get("error"))
+            || is_something(json.get("errors"))
     }
 
-    /// Is it a success as far as its status and its body say?
+    /// Is its status 2xx?
+    #[must_use]
+    pub fn is_2xx(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// Is it a success as far as its status and its body say? What begins as an object must be one.
     #[must_use]
     pub fn is_success(&self) -> bool {
-        (200..300).contains(&self.status) && !self.is_html() && !self.says_no()
+        let is_broken = self.body.trim_ascii_start().starts_with(b"{") && !self.is_json();
+        self.is_2xx() && !self.is_html() && !is_broken && !self.says_no()
+    }
+
+    /// Is it a success in JSON?
+    #[must_use]
+    pub fn is_json_success(&self) -> bool {
+        self.is_success() && self.is_json()
+    }
+
+    /// Is it a success that says nothing, or says it in JSON?
+    #[must_use]
+    pub fn is_silent_success(&self) -> bool {
+        self.is_success() && (self.is_json() || self.body.trim_ascii().is_empty())
+    }
+
+    /// Is it a refusal in JSON: a 4xx, or a 2xx that says no?
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        let is_object = self.json().is_some_and(|json| json.is_object());
+        let is_4xx = (400..500).contains(&self.status);
+        is_object && (is_4xx || self.is_2xx() && self.says_no())
+    }
+
+    /// Is it about the account (401, 402, 403, a redirect) or the pace (429)?
+    #[must_use]
+    pub fn is_of_account(&self) -> bool {
+        matches!(self.status, 401..=403 | 429 | 300..=399)
+    }
+
+    /// May what was asked have been done, as far as the status says?
+    #[must_use]
+    pub fn may_have_arrived(&self) -> bool {
+        self.is_2xx() || self.status == 408 || self.status >= 500
+    }
+
+    /// Is it a refusal with this code, at the top or under `error`?
+    #[must_use]
+    pub fn has_code(&self, code: &str) -> bool {
+        let is = |value: Option<&Value>| value.and_then(Value::as_str) == Some(code);
+        let json = self.json().unwrap_or_default();
+        let within = json.get("error").and_then(|error| error.get("code"));
+        self.is_refusal() && (is(json.get("code")) || is(within))
+    }
+
+    /// Does `errors` name fields, each with one of these words before its first point?
+    #[must_use]
+    pub fn is_about(&self, fields: &[&str]) -> bool {
+        let Some(Value::Object(errors)) = self.get("errors") else {
+            return false;
+        };
+        let is_field = |name: &String| fields.contains(&name.split('.').next().unwrap_or(name));
+        self.is_refusal() && !errors.is_empty() && errors.keys().all(is_field)
+    }
+
+    /// Is this text, or a number of these digits, anywhere in the JSON of a success?
+    #[must_use]
+    pub fn lists(&self, text: &str) -> bool {
+        self.is_success() && self.json().is_some_and(|json| mentions(&json, text))
     }
 
     /// Is it a JSON object of this status?
@@ -80,5 +160,44 @@ impl Answer<'_> {
             || is(json.get("error").and_then(|error| error.get("message")))
             || is(field)
             || is(only)
+    }
+}
+
+/// Is it more than nothing?
+#[must_use]
+pub fn is_something(json: Option<&Value>) -> bool {
+    match json {
+        None | Some(Value::Null | Value::Bool(false)) => false,
+        Some(Value::String(text)) => !text.is_empty(),
+        Some(Value::Array(list)) => !list.is_empty(),
+        Some(Value::Object(map)) => !map.is_empty(),
+        Some(Value::Bool(true) | Value::Number(_)) => true,
+    }
+}
+
+/// Is it an ID: 1 to 255 visible ASCII characters?
+#[must_use]
+pub fn is_id(text: &str) -> bool {
+    (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// The ID that a JSON value is: a text, or a whole number.
+#[must_use]
+pub fn id(json: Option<&Value>) -> Option<String> {
+    let text = match json? {
+        Value::String(text) => text.clone(),
+        Value::Number(number) if number.is_u64() => number.to_string(),
+        _ => return None,
+    };
+    is_id(&text).then_some(text)
+}
+
+fn mentions(json: &Value, wanted: &str) -> bool {
+    match json {
+        Value::String(text) => text == wanted,
+        Value::Number(number) => number.to_string() == wanted,
+        Value::Array(list) => list.iter().any(|json| mentions(json, wanted)),
+        Value::Object(map) => map.values().any(|json| mentions(json, wanted)),
+        Value::Null | Value::Bool(_) => false,
     }
 }

@@ -11,6 +11,14 @@ pub mod cookie_header;
 pub mod envelope;
 pub mod message;
 pub mod pass;
+#[cfg(feature = "platforms")]
+pub mod platform;
+#[cfg(feature = "platforms")]
+pub mod promises;
 pub mod query;
+#[cfg(feature = "platforms")]
+pub mod reports;
 pub mod script;
 pub mod shop;
+#[cfg(feature = "platforms")]
+pub mod wire;

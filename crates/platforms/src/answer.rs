@@ -237,8 +237,8 @@ impl Answer {
     }
 
     /// Adds texts that must not be in an error.
-    pub(crate) fn without<'s>(mut self, secrets: impl Iterator<Item = &'s str>) -> Self {
-        self.secrets.extend(secrets.map(str::to_owned));
+    pub(crate) fn without<S: Into<String>>(mut self, secrets: impl Iterator<Item = S>) -> Self {
+        self.secrets.extend(secrets.map(Into::into));
         self
     }
 
@@ -359,7 +359,7 @@ impl Envelope<'_> {
 }
 
 /// Is it more than `null`, `false`, or an empty text, list or object?
-fn is_something(json: &str) -> bool {
+pub(crate) fn is_something(json: &str) -> bool {
     match json {
         "null" | "false" | "\"\"" => false,
         text if text.starts_with(['[', '{']) => !text[1..text.len() - 1].trim().is_empty(),

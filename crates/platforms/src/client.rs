@@ -268,7 +268,7 @@ impl<P, T> Client<P, T> {
         T: Transport,
     {
         let request = self.platform.click_request(click);
-        let result = self.send_click(request, click.key().as_str()).await;
+        let result = self.send_click(request, secrets_of(click)).await;
         telemetry::note_click(&result);
         result
     }
@@ -277,15 +277,14 @@ impl<P, T> Client<P, T> {
     pub(crate) async fn send_click(
         &self,
         request: Request<Bytes>,
-        key: &str,
+        secrets: impl Iterator<Item = String>,
     ) -> Result<CreatedClick, Error>
     where
         P: ClickApi,
         T: Transport,
     {
         let answer = self.send(request, MAX_ANSWER_LEN).await?;
-        self.platform
-            .read_click(&answer.without(std::iter::once(key)))
+        self.platform.read_click(&answer.without(secrets))
     }
 
     pub(crate) fn transport_mut(&mut self) -> &mut T {
@@ -334,6 +333,19 @@ impl<P, T> Client<P, T> {
         let answer = self.transport.carry(request, max_len).await?;
         Ok(answer.without(credentials.iter().map(String::as_str)))
     }
+}
+
+/// Returns everything of a click that must not come back in an error's text.
+pub(crate) fn secrets_of(click: &ClickRequest) -> impl Iterator<Item = String> + use<> {
+    let texts = [
+        Some(click.key().as_str()),
+        Some(click.landing_url()),
+        click.referrer(),
+        click.user_agent(),
+    ];
+    let mut secrets: Vec<_> = texts.into_iter().flatten().map(str::to_owned).collect();
+    secrets.extend(click.ip().map(|ip| ip.to_string()));
+    secrets.into_iter()
 }
 
 /// Nothing was paid, so there is no commission.

@@ -24,7 +24,7 @@ pub(crate) struct Secrets(pub(crate) Arc<[String]>);
 /// Returns the text without `secrets` (in any ASCII case, percent-encoded too), without e-mail
 /// addresses and control characters, and cut. Takes time linear in the text and the secrets.
 pub(crate) fn clean(text: &str, secrets: &[String]) -> String {
-    let text = without_secrets(text, secrets);
+    let text = without_secrets(text, secrets, MAX_LEN);
     let mut chars = text.chars();
     let mut window: String = chars.by_ref().take(WINDOW_CHARS).map(printable).collect();
     if chars.next().is_some() {
@@ -35,8 +35,8 @@ pub(crate) fn clean(text: &str, secrets: &[String]) -> String {
     without_addresses(&window).chars().take(MAX_CHARS).collect()
 }
 
-/// Returns the text with a mark in the place of each secret, however long it is.
-pub(crate) fn without_secrets(text: &str, secrets: &[String]) -> String {
+/// Returns at most so many bytes of the text, with a mark in the place of each secret.
+pub(crate) fn without_secrets(text: &str, secrets: &[String], max_len: usize) -> String {
     // One character is no secret: it is in every text.
     let secrets = secrets.iter().filter(|secret| secret.len() > 1);
     let patterns = secrets.flat_map(|secret| {
@@ -56,7 +56,7 @@ pub(crate) fn without_secrets(text: &str, secrets: &[String]) -> String {
     let Ok(searcher) = searcher else {
         return HIDDEN.to_owned();
     };
-    let mut end = text.len().min(MAX_LEN);
+    let mut end = text.len().min(max_len);
     while !text.is_char_boundary(end) {
         end -= 1;
     }

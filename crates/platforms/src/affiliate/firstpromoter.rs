@@ -12,6 +12,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tower_referral::{ClickId, ReferralKey};
 
+use crate::answer::is_something;
 use crate::endpoint::Endpoint;
 use crate::json::{self, pick};
 use crate::{
@@ -248,7 +249,6 @@ fn rfc3339(at: OffsetDateTime) -> Option<String> {
 /// Returns `true` for the 422 of a lead that has signed up already. One that finds fault with fields
 /// is another.
 fn has_signed_up(answer: &Answer) -> bool {
-    let is_something = |json: &str| !matches!(json, "null" | "[]" | "{}");
     let names_fields = pick(answer.body(), ["errors"])
         .is_some_and(|[errors]| errors.is_some_and(|errors| is_something(errors.get())));
     answer.status() == StatusCode::UNPROCESSABLE_ENTITY

@@ -1,5 +1,6 @@
 //! What sign-ups and sales have in common: the person, who is credited, and facts of the shop's own.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
@@ -74,7 +75,7 @@ impl Details {
     }
 
     /// The facts as they are sent back in error texts: every text of the metadata, at any depth.
-    pub(crate) fn secrets(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = Cow<'_, str>> {
         let mut texts = Vec::new();
         for value in self.metadata.values() {
             push_texts(value, &mut texts);
@@ -91,6 +92,8 @@ impl Details {
             .chain(optional.into_iter().filter_map(Option::as_deref))
             .chain(self.tags.iter().map(String::as_str))
             .chain(texts)
+            .map(Cow::Borrowed)
+            .chain(self.ip.map(|ip| ip.to_string().into()))
     }
 }
 

@@ -12,6 +12,7 @@ mod sale;
 mod sign_up;
 mod text;
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{Deserializer, Error as _};
@@ -205,7 +206,7 @@ impl Report {
     }
 
     /// Returns everything of the report that must not come back in an error's text.
-    pub(crate) fn secrets(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = Cow<'_, str>> {
         let texts = match self {
             Self::Refund(refund) => [refund.id(), refund.reason()],
             Self::RefundReversal(reversal) => [reversal.refund(), reversal.reason()],
@@ -220,11 +221,12 @@ impl Report {
         };
         let facts = facts.into_iter().flat_map(|facts| facts.values());
         let details = self.details().into_iter().flat_map(Details::secrets);
-        details
-            .chain(texts.into_iter().flatten())
+        let texts = texts.into_iter().flatten();
+        let texts = texts
             .chain(facts.filter_map(|fact| fact.as_str()))
             .chain(self.customer())
-            .chain(self.order())
+            .chain(self.order());
+        details.chain(texts.map(Cow::Borrowed))
     }
 }
 

@@ -404,3 +404,14 @@ async fn a_shop_that_knows_addresses_only_is_understood() {
     );
     assert_eq!(bodies[1]["email"], "ada@example.com");
 }
+
+#[tokio::test]
+async fn a_lead_that_has_signed_up_is_a_duplicate_however_no_errors_are_written() {
+    for errors in ["null", "[]", "[ ]", "{}", "{\n}", "false", "\"\""] {
+        let body = format!(r#"{{"message":"already signed up","errors":{errors}}}"#);
+        let stand_in = StandIn::new([(422, &*body)]);
+        let report = sign_up().with_credit(credit("P"));
+        let outcome = client(&stand_in).outcome(report).await;
+        assert_eq!(outcome, Ok(Outcome::Duplicate), "{errors}");
+    }
+}

@@ -5,15 +5,18 @@ use std::error::Error as _;
 
 use crate::log::Log;
 use crate::stand_in::{StandIn, clicked};
+use tower::ServiceExt as _;
+use tower_referral::click::ClickRequest;
 #[cfg(feature = "awin")]
 use tower_referral_platforms::Awin;
 #[cfg(feature = "firstpromoter")]
 use tower_referral_platforms::FirstPromoter;
 #[cfg(feature = "tolt")]
 use tower_referral_platforms::Tolt;
+use tower_referral_platforms::affiliate::partnac::Landing;
 use tower_referral_platforms::{
-    Affonso, Dub, Error, Money, Partnac, Partnero, PartneroFriends, PlatformIds, Postback, Report,
-    ReportApi, Sale, SignUp, Tapfiliate,
+    Affonso, ClickApi, Dub, Error, Money, Partnac, Partnero, PartneroFriends, PlatformIds,
+    Postback, Report, ReportApi, Sale, SignUp, Tapfiliate,
 };
 
 const SECRETS: [&str; 9] = [
@@ -208,5 +211,89 @@ async fn nothing_leaks() {
         // A request's body is the caller's own, and `Bytes` shows it.
         let debug = debug.split("body:").next().unwrap();
         assert_clean("Debug", debug);
+    }
+}
+
+/// What a click tells of the visitor, and what a report may tell beside it.
+const OF_THE_VISITOR: [&str; 5] = [
+    "PARTNER_77",
+    "203.0.113.77",
+    "Adas-Browser/7.0",
+    "https://blog.example/ada",
+    "https://shop.example/for-ada?via=PARTNER_77",
+];
+
+fn echo() -> String {
+    format!(r#"{{"message":"odd: {}"}}"#, OF_THE_VISITOR.join(" , "))
+}
+
+fn assert_hides_the_visitor(error: &Error) {
+    let Error::Rejected { message, .. } = error else {
+        panic!("{error}");
+    };
+    let shown = format!("{error} {error:?} {}", message.as_str());
+    for secret in OF_THE_VISITOR {
+        assert!(!shown.contains(secret), "{secret}: {shown}");
+    }
+}
+
+/// A click of a platform's, by every way that makes one.
+async fn make_clicks<P>(platform: P)
+where
+    P: ClickApi + Send + Sync + 'static,
+{
+    let click = ClickRequest::new("PARTNER_77".parse().unwrap(), OF_THE_VISITOR[4])
+        .with_referrer(OF_THE_VISITOR[3])
+        .with_ip(OF_THE_VISITOR[1].parse().unwrap())
+        .with_user_agent(OF_THE_VISITOR[2]);
+    let stand_in = StandIn::new(vec![(422, &*echo()); 2]);
+    let client = stand_in.client(platform);
+    assert_hides_the_visitor(&client.create_click(&click).await.unwrap_err());
+    let made = client.clicks().oneshot(click).await;
+    assert_hides_the_visitor(&made.unwrap_err());
+}
+
+#[tokio::test]
+async fn nothing_of_the_visitor_comes_back_from_a_click() {
+    make_clicks(Partnac::new("key").unwrap()).await;
+    make_clicks(Tapfiliate::new("key").unwrap()).await;
+    make_clicks(Affonso::new("key", "prog_1").unwrap()).await;
+    #[cfg(feature = "tolt")]
+    make_clicks(Tolt::new("key").unwrap()).await;
+
+    let landing = Landing::new("PARTNER_77".parse().unwrap(), OF_THE_VISITOR[4])
+        .referrer(OF_THE_VISITOR[3])
+        .ip(OF_THE_VISITOR[1].parse().unwrap());
+    // It has no browser.
+    let body = echo().replace(OF_THE_VISITOR[2], "");
+    let stand_in = StandIn::new([(422, &*body)]);
+    let client = stand_in.client(Partnac::new("key").unwrap());
+    let error = client.create_landing_click(&landing).await.unwrap_err();
+    assert_hides_the_visitor(&error);
+}
+
+#[tokio::test]
+async fn the_visitors_address_does_not_come_back_from_a_report() {
+    let ip = || OF_THE_VISITOR[1].parse::<std::net::IpAddr>().unwrap();
+    let amount = Money::new("99.99", "EUR").unwrap();
+    let sale = Sale::new("ORDER-1", "CUSTOMER-9", amount).unwrap();
+    let sale = sale.with_credit(clicked("PARTNER_77", "clk_4711"));
+    let sale = sale.with_user_agent(OF_THE_VISITOR[2]).with_ip(ip());
+    let body = format!(
+        r#"{{"message":"{} is blocked"}}"#,
+        OF_THE_VISITOR[1..3].join(" ")
+    );
+    for status in [400, 500] {
+        let answers = || StandIn::new(vec![(status, &*body); 8]);
+        let partnac = answers().client(Partnac::new("key").unwrap());
+        let tapfiliate = answers().client(Tapfiliate::new("key").unwrap());
+        let affonso = answers().client(Affonso::new("key", "prog_1").unwrap());
+        for result in [
+            partnac.report(sale.clone()).await,
+            tapfiliate.report(sale.clone()).await,
+            affonso.report(sale.clone()).await,
+        ] {
+            assert_hides_the_visitor(result.unwrap_err().error());
+        }
     }
 }

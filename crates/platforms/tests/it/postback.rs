@@ -418,6 +418,7 @@ async fn a_trackers_own_words_count_as_its_user_says() {
     for (body, expected) in [
         ("success=true;", RECORDED),
         ("<p>success=true;</p>", RECORDED),
+        ("{success=true;}", RECORDED),
         ("success=true; warning=cap;", PERMANENT),
         ("success=false; err_msg=no click;", PERMANENT),
         ("", PERMANENT),
@@ -450,6 +451,29 @@ async fn a_trackers_own_words_count_as_its_user_says() {
             made_of(everflow(), status, body).await,
             expected,
             "{status} {body}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_long_answer_is_looked_through_to_its_end() {
+    let rules = || {
+        builder()
+            .success_if(Body::contains("success=true;"))
+            .success_if(Body::lacks("warning"))
+            .duplicate_if(Body::contains("seen before"))
+    };
+    let after = |words: &str| format!("{}{words}", "some words more; ".repeat(3000));
+    for (words, expected) in [
+        ("success=true;", RECORDED),
+        ("success=true; warning", PERMANENT),
+        ("seen before", Ok(Outcome::Duplicate)),
+        ("", PERMANENT),
+    ] {
+        assert_eq!(
+            made_of(rules(), 200, &after(words)).await,
+            expected,
+            "{words}"
         );
     }
 }

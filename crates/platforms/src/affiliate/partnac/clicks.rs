@@ -133,7 +133,14 @@ impl<T: Transport> Client<Partnac, T> {
             ip_address: landing.ip,
         };
         let request = self.platform().endpoint.post("/clicks", &body);
-        let result = self.send_click(request, landing.key.as_str()).await;
+        let texts = [
+            Some(landing.key.as_str()),
+            Some(&landing.url),
+            landing.referrer.as_deref(),
+        ];
+        let texts = texts.into_iter().flatten().map(str::to_owned);
+        let secrets = texts.chain(landing.ip.map(|ip| ip.to_string()));
+        let result = self.send_click(request, secrets).await;
         telemetry::note_click(&result);
         result
     }

@@ -1,6 +1,7 @@
 //! How a tracker's answer is read: by its status, and by what its user says of the body.
 
-use std::cell::LazyCell;
+use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::fmt;
 
 use http::StatusCode;
@@ -63,16 +64,39 @@ impl Body {
         matches!(self.0, Rule::Json(..))
     }
 
-    /// `text` is the body without what was sent.
-    fn holds(&self, text: &str, body: &[u8]) -> bool {
+    fn holds(&self, text: &Text<'_>, body: &[u8]) -> bool {
         match &self.0 {
-            Rule::Contains(wanted) => text.contains(&**wanted),
-            Rule::Lacks(unwanted) => !text.contains(&**unwanted),
+            Rule::Contains(wanted) => text.has(wanted),
+            Rule::Lacks(unwanted) => !text.has(unwanted),
             Rule::Json(pointer, value) => json::at(body, pointer)
                 .filter(|found| found.starts_with(['{', '[']) == is_structure(value))
                 .and_then(|found| serde_json::from_str(found).ok())
                 .is_some_and(|found: Value| found == *value),
         }
+    }
+}
+
+/// A body as a text.
+struct Text<'a> {
+    body: &'a [u8],
+    report: &'a Report,
+    /// Without what was sent.
+    own: OnceCell<String>,
+}
+
+impl Text<'_> {
+    /// Is this in it, and not merely in what was sent?
+    fn has(&self, wanted: &str) -> bool {
+        let body = String::from_utf8_lossy(self.body);
+        // Most bodies don't have it, and to look for what was sent takes longer.
+        if !body.contains(wanted) {
+            return false;
+        }
+        let own = self.own.get_or_init(|| {
+            let secrets: Vec<_> = self.report.secrets().map(Cow::into_owned).collect();
+            without_secrets(&body, &secrets, usize::MAX)
+        });
+        own.contains(wanted)
     }
 }
 
@@ -127,15 +151,12 @@ impl Rules {
         {
             return Err(error);
         }
-        let text = LazyCell::new(|| {
-            let secrets: Vec<_> = report.secrets().map(str::to_owned).collect();
-            without_secrets(&String::from_utf8_lossy(answer.body()), &secrets)
-        });
-        let holds = |rule: &Body| {
-            // A rule about JSON needs no text.
-            let text = if rule.is_json() { "" } else { text.as_str() };
-            rule.holds(text, answer.body())
+        let text = Text {
+            body: answer.body(),
+            report,
+            own: OnceCell::new(),
         };
+        let holds = |rule: &Body| rule.holds(&text, answer.body());
 
         let status = answer.status();
         if status.is_success() || status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT
@@ -149,7 +170,11 @@ impl Rules {
         }
         // Where the user says which value is a success, it may be one that is none elsewhere, for
         // instance `"status": 0`.
-        let is_accepted = accepted.is_ok() || self.success.iter().any(Body::is_json);
+        let is_accepted = match &accepted {
+            // What begins as an object and is none says nothing as JSON, and may do so as a text.
+            Err(Error::Unreadable { .. }) => says_something,
+            accepted => accepted.is_ok() || self.success.iter().any(Body::is_json),
+        };
         if status.is_success() && is_accepted && self.success.iter().all(holds) {
             return Ok(Outcome::Recorded);
         }
