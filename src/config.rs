@@ -1,9 +1,9 @@
 //! The configuration of a layer, checked and prepared: what every request reads and none changes.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::Uri;
+use percent_encoding::percent_decode_str;
 use time::OffsetDateTime;
 
 use crate::click::dispatcher::ClickDispatcher;
@@ -11,7 +11,7 @@ use crate::clock::{UnixMillis, to_unix_millis};
 use crate::consent::{ConsentRules, Permissions};
 use crate::cookie::{CookieCodec, FoundCookies};
 use crate::program::Program;
-use crate::query::{FirstBytes, Query, decode};
+use crate::query::{FirstBytes, Query};
 use crate::reason::Reason;
 use crate::referral::TouchId;
 use crate::request::RequestRef;
@@ -127,21 +127,42 @@ pub(crate) fn clock_of(now: impl Fn() -> OffsetDateTime + Send + Sync + 'static)
 }
 
 /// Returns `true` if `path` is at or below `prefix`, by whole segments. It matches at least as widely as
-/// any router: percent-decoded once, split at `/` and `\`, without empty segments, each cut at `;`, without
-/// dots and blanks at its end, in any case.
+/// any router: percent-decoded once, whatever else is broken in it, split at `/` and `\`, without empty
+/// segments, each cut at `;`, without dots and blanks at its end, in any case, with `..` resolved and not.
 fn is_below(path: &str, prefix: &str) -> bool {
-    let path = decode(path.as_bytes()).unwrap_or(Cow::Borrowed(path));
-    let prefix = decode(prefix.as_bytes()).unwrap_or(Cow::Borrowed(prefix));
-    let mut path = segments(&path);
-    segments(&prefix).all(|segment| path.next() == Some(segment))
+    let prefix = segments(prefix);
+    let path = segments(path);
+    let starts = |path: &[String]| {
+        path.iter()
+            .filter(|it| *it != PARENT)
+            .take(prefix.len())
+            .eq(&prefix)
+    };
+    let mut resolved = Vec::new();
+    for segment in &path {
+        if segment == PARENT {
+            resolved.pop();
+        } else {
+            resolved.push(segment.clone());
+        }
+    }
+    starts(&path) || starts(&resolved)
 }
 
-fn segments(path: &str) -> impl Iterator<Item = String> {
+/// The segment that leads back.
+const PARENT: &str = "..";
+
+fn segments(path: &str) -> Vec<String> {
+    let path = percent_decode_str(path).decode_utf8_lossy();
     path.split(['/', '\\'])
-        .map(|segment| segment.split(';').next().unwrap_or(segment))
-        .map(|segment| segment.trim().trim_end_matches(['.', ' ']))
+        .map(|segment| segment.split(';').next().unwrap_or(segment).trim())
+        .map(|segment| match segment {
+            PARENT => segment,
+            _ => segment.trim_end_matches(['.', ' ']),
+        })
         .filter(|segment| !segment.is_empty())
         .map(str::to_lowercase)
+        .collect()
 }
 
 #[cfg(test)]
@@ -166,10 +187,23 @@ mod tests {
             "/checkout%20",
             "/./checkout",
             "/checkout%3Bx",
+            "/%63heckout/%zz",
+            "/%63heckout/50%",
+            "/checkout%2f%ff",
+            "/x/../checkout",
+            "/x/..%2Fcheckout/pay",
+            "/checkout/../x",
+            "/../checkout",
         ] {
             assert!(is_below(path, "/checkout"), "{path}");
         }
-        for path in ["/", "/checkouts", "/shop/checkout", "/check"] {
+        for path in [
+            "/",
+            "/checkouts",
+            "/shop/checkout",
+            "/check",
+            "/x/.../checkout",
+        ] {
             assert!(!is_below(path, "/checkout"), "{path}");
         }
     }

@@ -1,9 +1,13 @@
 //! What a hook gets to see of a request: everything but the body, borrowed.
 
+use std::fmt;
+
 use http::{Extensions, HeaderMap, Method, Request, Uri};
 
 /// A request without its body, as hooks see it.
-#[derive(Clone, Copy, Debug)]
+///
+/// `Debug` shows method and path only.
+#[derive(Clone, Copy)]
 pub struct RequestRef<'a> {
     method: &'a Method,
     uri: &'a Uri,
@@ -45,5 +49,15 @@ impl<'a, B> From<&'a Request<B>> for RequestRef<'a> {
             headers: request.headers(),
             extensions: request.extensions(),
         }
+    }
+}
+
+/// Query and headers may hold keys, cookies and passwords.
+impl fmt::Debug for RequestRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestRef")
+            .field("method", self.method)
+            .field("path", &self.uri.path())
+            .finish_non_exhaustive()
     }
 }
