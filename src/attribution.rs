@@ -21,7 +21,8 @@
 use std::{fmt, sync::Arc};
 
 use crate::reason::Reason;
-use crate::referral::{Referral, RefusedKey};
+use crate::referral::Referral;
+use crate::refused_keys::RefusedKeys;
 
 /// The rule that decides between the referral that is kept and a new one with another key and of the
 /// same rank: see [`guide::attribution`](crate::guide::attribution).
@@ -147,7 +148,11 @@ impl Attribution {
         if let Some(reason) = touch.fills_only {
             return Err(reason);
         }
-        if touch.inherits && kept.refused == Some(hash_of_key(new)) {
+        if touch.inherits
+            && kept
+                .refused
+                .is_some_and(|keys| keys.contain(as_refused(new)))
+        {
             return Err(Reason::KeptOwnLink);
         }
         if touch.is_carried && new.captured_at < kept.captured_at {
@@ -188,16 +193,23 @@ impl Attribution {
     }
 }
 
-/// Hashes what a touch credits, to recognise a refused link of the own site when its page leads to
-/// itself. A collision costs one such touch its credit, with a chance of one in four billion.
-pub(crate) fn hash_of_key(referral: &Referral) -> RefusedKey {
-    use sha2::{Digest as _, Sha256};
-
-    let text = match (&referral.key, &referral.click_id) {
+/// Returns what a touch credits, as a visitor's cookie remembers it once it was refused.
+pub(crate) fn as_refused(referral: &Referral) -> RefusedKeys {
+    RefusedKeys::one(match (&referral.key, &referral.click_id) {
         (Some(key), _) => key.as_str(),
         (None, Some(click_id)) => click_id.as_str(),
         (None, None) => "",
-    };
-    let hash = Sha256::digest(text.as_bytes());
-    [hash[0], hash[1], hash[2], hash[3]]
+    })
+}
+
+/// Returns what is remembered as refused once a touch is kept: what was before, and a link of the own site
+/// that gives way, as if it had come later.
+pub(crate) fn refused_with(kept: &Referral, new: &Referral) -> Option<RefusedKeys> {
+    let gives_way = kept.rank < new.rank && !kept.credits_same(new);
+    let all = [
+        kept.refused,
+        new.refused,
+        gives_way.then(|| as_refused(kept)),
+    ];
+    all.into_iter().flatten().reduce(RefusedKeys::and)
 }

@@ -4,16 +4,17 @@
 use http::Uri;
 use smallvec::SmallVec;
 
-use crate::attribution::{ClickDue, Touch};
+use crate::attribution::{ClickDue, Touch, as_refused};
 use crate::click::context::ClickContext;
 use crate::clock::UnixMillis;
 use crate::config::Config;
 use crate::consent::Permissions;
-use crate::page_visit::{Link, PageVisit};
+use crate::page_visit::{Link, PageVisit, is_own_fetch};
 use crate::program::Program;
 use crate::query::{Found, Query, read_scripts};
 use crate::reason::Reason;
 use crate::referral::{ClickState, Rank, Referral, Source, is_landing_path};
+use crate::refused_keys::RefusedKeys;
 use crate::request::RequestRef;
 
 /// What one request says.
@@ -21,6 +22,9 @@ use crate::request::RequestRef;
 pub(crate) struct Inbound {
     /// The landing of each program whose parameter is there, or why it is none.
     pub(crate) landings: SmallVec<[(usize, Result<Touch, Reason>); 1]>,
+    /// What a page of the own site fetched to show it in its place: if that page leads to itself later, it
+    /// was a link of the own site.
+    pub(crate) own_fetches: SmallVec<[(usize, RefusedKeys); 1]>,
     /// The keys that other scripts keep.
     pub(crate) scripts: Vec<Touch>,
     /// Script's keys are kept by page visits only, and shown on any other request.
@@ -55,6 +59,17 @@ impl Inbound {
             let can_click = click_context.is_some();
             read_landings(config, query, page, visit, can_click, now)
         });
+        let fetched = query.filter(|_| visit.is_none());
+        let fetched = fetched.filter(|_| is_own_fetch(request, page, config.domain.as_deref()));
+        let own_fetches = fetched.map_or_else(SmallVec::new, |query| {
+            let programs = config.programs.iter().enumerate();
+            let read = programs.filter_map(|(index, program)| {
+                let found = query.read(program)?.ok()?;
+                let found = referral_of(program, found, Source::Landing, None, now);
+                Some((index, as_refused(&found)))
+            });
+            read.collect()
+        });
         let scripts = if config.has_fallback {
             read_script_touches(config, request, page, permissions, now)
         } else {
@@ -62,6 +77,7 @@ impl Inbound {
         };
         Self {
             landings,
+            own_fetches,
             scripts,
             is_page_visit,
             is_page_view,

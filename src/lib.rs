@@ -147,6 +147,7 @@ mod query;
 mod reason;
 mod record;
 mod referral;
+mod refused_keys;
 mod request;
 mod request_clicks;
 mod response;

@@ -16,6 +16,7 @@
 
 use http::header::{CACHE_CONTROL, HOST, REFERER, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use smol_str::{SmolStr, StrExt as _};
 
 use crate::reason::Reason;
 use crate::request::RequestRef;
@@ -88,15 +89,15 @@ impl PageVisit {
         if is_refused {
             return None;
         }
-        let is_own = metadata.same_origin || (metadata.same_site && has_domain);
-        let referer = metadata.referer.map(HeaderValue::as_bytes);
-        let link = match referer {
-            // A worker's request is always `same-origin`: the referrer says where the link was.
+        let referer = metadata.referer.map_or(&b""[..], HeaderValue::as_bytes);
+        // Before what the browser says of the site: a worker's request is always `same-origin`, and a link of
+        // the own site that went by way of another one, for instance a shortener, always `cross-site`.
+        let link = match own_link(referer, request, page, domain) {
+            Some(link) => link,
             None if is_worker => Link::Outside,
-            Some(referer) if is_worker && !is_own_site(referer, request, domain) => Link::Outside,
-            Some(referer) if metadata.same_origin && is_same_page(referer, page) => Link::ThisPage,
-            _ if is_own => Link::OwnSite,
-            _ => Link::Outside,
+            None if metadata.same_origin && is_same_page(referer, page) => Link::ThisPage,
+            None if metadata.same_origin || (metadata.same_site && has_domain) => Link::OwnSite,
+            None => Link::Outside,
         };
         let may_be_frame = is_worker && metadata.same_site;
         let is_reload = metadata.max_age_zero && metadata.client_hints && link != Link::ThisPage;
@@ -167,13 +168,44 @@ impl<'r> Metadata<'r> {
     }
 }
 
-/// Returns `true` if the referrer is a page of the host that is asked, or of the cookie's domain.
-fn is_own_site(referer: &[u8], request: RequestRef<'_>, domain: Option<&str>) -> bool {
-    let Some(origin) = Origin::of_url(referer) else {
-        return false;
+/// Returns `true` if a page of the own site fetches this one, as scripts do that show it in the place of
+/// their own page.
+pub(crate) fn is_own_fetch(request: RequestRef<'_>, page: &Uri, domain: Option<&str>) -> bool {
+    let headers = request.headers();
+    let says = |name: &HeaderName, texts: &[&[u8]]| {
+        let mut lines = headers.get_all(name).iter().peekable();
+        lines.peek().is_some() && lines.all(|line| texts.contains(&line.as_bytes()))
     };
-    domain.is_some_and(|domain| origin.is_below(domain))
-        || Host::of(request.uri(), request.headers()).is_some_and(|host| host.is_of(&origin))
+    let is_fetch = says(&SEC_FETCH_DEST, &[b"empty"])
+        && says(&SEC_FETCH_MODE, &[b"cors", b"same-origin"])
+        && says(&SEC_FETCH_SITE, &[b"same-origin"]);
+    let referer = headers.get(REFERER).map(HeaderValue::as_bytes);
+    let link = referer.and_then(|referer| own_link(referer, request, page, domain));
+    // An interstitial may fetch the page that it stands in front of.
+    request.method() == Method::GET && is_fetch && link == Some(Link::OwnSite)
+}
+
+/// Returns what kind of link of the own site the referrer tells of: of the host that is asked, or of the
+/// cookie's domain. `None` if it is of neither.
+fn own_link(
+    referer: &[u8],
+    request: RequestRef<'_>,
+    page: &Uri,
+    domain: Option<&str>,
+) -> Option<Link> {
+    let origin = Origin::of_url(referer)?;
+    let host = Host::of(request.uri(), request.headers());
+    if host.is_some_and(|host| host.is_of(&origin)) {
+        let is_this = is_same_page(referer, page);
+        return Some(if is_this {
+            Link::ThisPage
+        } else {
+            Link::OwnSite
+        });
+    }
+    domain
+        .is_some_and(|domain| origin.is_below(domain))
+        .then_some(Link::OwnSite)
 }
 
 /// Returns `true` if the referrer names the same path and query as the page.
@@ -187,8 +219,8 @@ fn is_same_page(referer: &[u8], page: &Uri) -> bool {
 /// Scheme, host and port of a URL, in lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Origin {
-    scheme: String,
-    host: String,
+    scheme: SmolStr,
+    host: SmolStr,
     port: Option<u16>,
 }
 
@@ -199,7 +231,7 @@ impl Origin {
         let text = std::str::from_utf8(origin).ok()?;
         let (scheme, authority) = text.split_once("://")?;
         let host = Host::parse(authority)?;
-        let scheme = scheme.to_ascii_lowercase();
+        let scheme = scheme.to_ascii_lowercase_smolstr();
         let port = host
             .port
             .filter(|port| Some(*port) != default_port(&scheme));
@@ -249,7 +281,7 @@ impl Origin {
 /// The host that a request was made to, in lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Host {
-    name: String,
+    name: SmolStr,
     port: Option<u16>,
 }
 
@@ -276,7 +308,7 @@ impl Host {
             Some(port) => Some(port.parse().ok()?),
         };
         Some(Self {
-            name: name.trim_end_matches('.').to_ascii_lowercase(),
+            name: name.trim_end_matches('.').to_ascii_lowercase_smolstr(),
             port,
         })
     }

@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 
 use crate::clock::{UnixMillis, from_unix_millis};
 use crate::key::{ClickId, ReferralKey, is_printable};
+use crate::refused_keys::RefusedKeys;
 
 /// The longest value of an extra parameter, in bytes.
 const MAX_EXTRA_LEN: usize = 128;
@@ -101,9 +102,6 @@ pub(crate) enum ClickState {
     Started,
 }
 
-/// A few bytes of a hash of a key that was refused as a link of the own site.
-pub(crate) type RefusedKey = [u8; 4];
-
 /// What is kept about a visitor who was referred.
 ///
 /// As an axum extractor it is the referral of the first configured program that holds one; see
@@ -148,8 +146,8 @@ pub struct Referral {
     pub(crate) parameter: Option<SmolStr>,
     /// Starts with `/`; at most 255 bytes.
     pub(crate) landing_path: Option<SmolStr>,
-    /// The last key that was refused as a link of the own site.
-    pub(crate) refused: Option<RefusedKey>,
+    /// The keys that were refused as links of the own site.
+    pub(crate) refused: Option<RefusedKeys>,
     pub(crate) extra: Vec<(SmolStr, SmolStr)>,
 }
 

@@ -3,7 +3,7 @@
 
 use smallvec::SmallVec;
 
-use crate::attribution::{ClickDue, Touch, hash_of_key};
+use crate::attribution::{ClickDue, Touch, as_refused, refused_with};
 use crate::click::late::ClickResult;
 use crate::clock::UnixMillis;
 use crate::config::Config;
@@ -13,6 +13,7 @@ use crate::inbound::Inbound;
 use crate::reason::{Decisions, Reason};
 use crate::record::{Loaded, OnServer, RecordSlot};
 use crate::referral::{ClickState, Referral, Source, TouchId};
+use crate::refused_keys::RefusedKeys;
 use crate::window::if_counting;
 
 /// What is known of one visitor.
@@ -150,6 +151,9 @@ impl RequestState {
                 }
             }
         }
+        for (index, key) in &inbound.own_fetches {
+            self.remember_refused(*index, *key, permissions.of(*index));
+        }
         for script in &inbound.scripts {
             let index = script.program;
             if !inbound.is_page_visit {
@@ -166,7 +170,7 @@ impl RequestState {
     pub(crate) fn touch(
         &mut self,
         config: &Config,
-        touch: Touch,
+        mut touch: Touch,
         permission: Permission,
     ) -> Option<Win> {
         let index = touch.program;
@@ -175,11 +179,14 @@ impl RequestState {
             return None;
         }
         let kept = self.slots[index].kept.as_ref();
+        if let Some(kept) = kept {
+            touch.referral.refused = refused_with(kept, &touch.referral);
+        }
         let decision = config.programs[index].attribution.decide(kept, &touch);
         let reason = match decision {
             Err(reason) => {
                 if reason == Reason::KeptOwnLink {
-                    self.remember_refused(index, &touch, permission);
+                    self.remember_refused(index, as_refused(&touch.referral), permission);
                 }
                 reason
             }
@@ -200,14 +207,14 @@ impl RequestState {
 
     /// Remembers that a key was refused as a link of the own site: if the page leads to itself, it is one
     /// again.
-    fn remember_refused(&mut self, index: usize, touch: &Touch, permission: Permission) {
+    fn remember_refused(&mut self, index: usize, key: RefusedKeys, permission: Permission) {
         let slot = &mut self.slots[index];
-        let refused = Some(hash_of_key(&touch.referral));
         if let Some(kept) = &mut slot.kept
-            && kept.refused != refused
+            && let refused = kept.refused.unwrap_or_default().and(key)
+            && kept.refused != Some(refused)
             && permission == Permission::Granted
         {
-            kept.refused = refused;
+            kept.refused = Some(refused);
             slot.changed = true;
         }
     }
@@ -315,15 +322,7 @@ impl Slot {
                 record.on_server = OnServer::Nothing;
             }
         }
-        let mut referral = touch.referral;
-        let replaced = self.kept.take();
-        if let Some(replaced) = &replaced
-            && replaced.rank < referral.rank
-        {
-            // A link of the own site that gives way is refused, as if it had come later.
-            referral.refused = Some(hash_of_key(replaced));
-        }
-        self.kept = Some(referral);
+        let replaced = self.kept.replace(touch.referral);
         Win {
             program: touch.program,
             click: touch.click,

@@ -211,7 +211,7 @@ fuzz_target!(|input: &[u8]| {
             values.iter().map(|value| program.open(value)).collect()
         })
         .collect();
-    let hash;
+    let refused;
     let mut decisions = Vec::new();
     let mut shown: Vec<Option<Plain<'_>>> = Vec::new();
     for (at, program) in programs.iter().enumerate() {
@@ -235,9 +235,11 @@ fuzz_target!(|input: &[u8]| {
             _ if posts => Reason::NotAPageVisit,
             Some(kept) if program.replaces(kept, &new) => {
                 // A link of the own site that gives way is refused, and remembered.
-                hash = kept.hash_of_key();
-                let refused = if kept.is_own_link { &hash[..] } else { b"" };
-                let new = Plain { refused, ..new };
+                refused = kept.refused_beside(&new);
+                let new = Plain {
+                    refused: &refused,
+                    ..new
+                };
                 written.push(program.set_cookie(new.clone(), now));
                 shown[0] = Some(new);
                 Reason::Captured

@@ -242,7 +242,7 @@ fuzz_target!(|input: &[u8]| {
                     Some(_) if TILL[at_path] => Reason::KeptStandDown,
                     Some(kept) if is_same_origin => {
                         // Remembered, in case the page leads to itself.
-                        let refused = new.hash_of_key();
+                        let refused = new.as_refused();
                         let kept = Plain {
                             refused: &refused,
                             ..kept.clone()

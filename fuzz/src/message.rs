@@ -33,7 +33,7 @@ pub struct Plain<'m> {
     pub click: u8,
     /// The touch's name; empty or 8 bytes.
     pub touch: &'m [u8],
-    /// A hash of the key that was refused as an own link; empty or 4 bytes.
+    /// The keys that were refused as own links, a Bloom filter; empty or 4 bytes.
     pub refused: &'m [u8],
     /// Empty in a cookie.
     pub program: &'m str,
@@ -72,15 +72,35 @@ impl<'m> Plain<'m> {
         }
     }
 
-    /// What is remembered of a key that was refused as an own link.
-    pub fn hash_of_key(&self) -> [u8; 4] {
+    /// What is remembered of a key that was refused as an own link: three of 32 bits.
+    pub fn as_refused(&self) -> [u8; 4] {
         let key = if self.key.is_empty() {
             self.click_id
         } else {
             self.key
         };
-        let hash = Sha256::digest(key);
-        [hash[0], hash[1], hash[2], hash[3]]
+        let mut bits = std::collections::BTreeSet::new();
+        for byte in Sha256::digest(key) {
+            if bits.len() < 3 {
+                bits.insert(byte & 31);
+            }
+        }
+        let sum: u32 = bits.into_iter().map(|bit| 2_u32.pow(bit.into())).sum();
+        sum.to_be_bytes()
+    }
+
+    /// What is remembered beside a new referral that takes this one's place: what was, and this one's own
+    /// key where it is a link of the own site that gives way.
+    pub fn refused_beside(&self, new: &Self) -> Vec<u8> {
+        let gives_way = self.is_own_link && !new.is_own_link && self.key != new.key;
+        if !gives_way {
+            return self.refused.to_vec();
+        }
+        let mut all = self.as_refused();
+        for (byte, before) in all.iter_mut().zip(self.refused) {
+            *byte |= before;
+        }
+        all.to_vec()
     }
 
     /// Reads a message; `None` if any rule is broken. `names_program` says whether the program must

@@ -12,7 +12,7 @@
 //!                              started
 //!               present        8 bits: which of the following are there, the first being bit 0
 //!               touch          64 bits
-//!               refused        32 bits of a hash of the key that was refused as an own link
+//!               refused        32 bits of a Bloom filter of the keys that were refused as own links
 //!               program, key, click ID, partner ID, parameter, landing path
 //!                              each: length as 8 bits, then UTF-8; never empty
 //!               extra          count as 8 bits, then for each: name, value, as above
@@ -33,6 +33,7 @@ use crate::names::{MAX_WINDOW_SECONDS, is_param_name, is_program_name};
 use crate::program::Program;
 use crate::record::RecordRef;
 use crate::referral::{ClickState, Rank, Referral, Source, is_extra_value, is_landing_path};
+use crate::refused_keys::RefusedKeys;
 use crate::visitor::VisitorId;
 
 /// A message, which nearly always fits the stack.
@@ -127,7 +128,7 @@ fn encode_referral(referral: &Referral, program: &str, max_len: usize, out: &mut
     let pair_len = |(name, value): &(SmolStr, SmolStr)| 2 + name.len() + value.len();
     let mut len = 15
         + referral.touch.map_or(0, |touch| touch.len())
-        + referral.refused.map_or(0, |refused| refused.len())
+        + referral.refused.map_or(0, |_| RefusedKeys::LEN)
         + texts.iter().map(|text| field(*text)).sum::<usize>()
         + field(parameter)
         + field(path)
@@ -170,7 +171,9 @@ fn encode_referral(referral: &Referral, program: &str, max_len: usize, out: &mut
     out.extend_from_slice(&referral.window.to_be_bytes());
     out.extend_from_slice(&[source | own_link | click, present]);
     out.extend_from_slice(referral.touch.as_ref().map_or(&[], |touch| touch));
-    out.extend_from_slice(referral.refused.as_ref().map_or(&[], |refused| refused));
+    if let Some(refused) = referral.refused {
+        out.extend_from_slice(&refused.to_bytes());
+    }
     for text in texts.flatten() {
         put_text(out, text);
     }
@@ -264,7 +267,7 @@ fn decode_referral(
         _ => return None,
     };
     let touch = reader.array_if(is_present(0))?;
-    let refused = reader.array_if(is_present(1))?;
+    let refused = reader.array_if(is_present(1))?.map(RefusedKeys::from_bytes);
     let click = match (kind & !7, touch) {
         (0, _) => ClickState::Settled,
         (CLICK_DUE, Some(_)) => ClickState::Due,
@@ -383,7 +386,7 @@ mod tests {
         Referral {
             click_id: Some("CLICK".parse().unwrap()),
             partner_id: Some("PARTNER".parse().unwrap()),
-            refused: Some([1, 2, 3, 4]),
+            refused: Some(RefusedKeys::from_bytes([1, 2, 3, 4])),
             extra: vec![("utm".into(), "mail".into()), ("sub_id".into(), "7".into())],
             ..referral()
         }

@@ -19,6 +19,9 @@ in_every_way! {
     c1_a_frame_through_a_service_worker_earns_nothing,
     c2_an_interstitial_hands_on_what_the_first_visit_was,
     c2_what_was_refused_as_an_own_link_stays_refused,
+    c2_every_refused_key_is_remembered,
+    c2_what_an_own_page_fetched_is_an_own_link,
+    c2_the_referrer_tells_an_own_link_too,
     c3_an_own_link_locks_no_partner_out,
     c4_c5_c6_mangled_links_are_read,
     c8_a_reload_replaces_nothing,
@@ -246,6 +249,89 @@ fn c2_what_was_refused_as_an_own_link_stays_refused() {
     assert_lost(&page, "kept_own_link", "replaced");
     let page = visitor.visit("/x?aff=E");
     assert_eq!(page.key(), Some("E"), "a link from outside is one");
+}
+
+fn c2_every_refused_key_is_remembered() {
+    let forum = [("referer", "https://shop.example/forum")];
+    let link = |key: &str| document(&format!("/x?aff={key}"), "same-origin", &forum);
+    let itself = |key: &str| {
+        let url = format!("https://shop.example/x?aff={key}");
+        document(
+            &format!("/x?aff={key}"),
+            "same-origin",
+            &[("referer", &url)],
+        )
+    };
+    // Several links of one page, and back from the browser's own cache.
+    let mut visitor = of_p1(&Shop::new());
+    for key in ["E1", "E2", "E3"] {
+        assert_lost(&visitor.send(link(key)), "kept_own_link", key);
+    }
+    for key in ["E1", "E2", "E3"] {
+        assert_lost(&visitor.send(itself(key)), "kept_own_link", key);
+    }
+    // A partner's link in another tab meanwhile.
+    let mut visitor = Shop::new().visitor();
+    visitor.visit("/?aff=EARLIER");
+    visitor.send(link("E1"));
+    visitor.visit("/?aff=P1");
+    assert_lost(&visitor.send(itself("E1")), "kept_own_link", "another tab");
+    let page = visitor.send(itself("P2"));
+    assert_eq!(page.key(), Some("P2"), "behind an interstitial");
+}
+
+fn c2_what_an_own_page_fetched_is_an_own_link() {
+    let fetch = |mode: &str, site: &str, referrer: &str| {
+        let kind = [("sec-fetch-dest", "empty"), ("sec-fetch-mode", mode)];
+        get("/x?aff=E", kind, site, &[("referer", referrer)])
+    };
+    let itself = [("referer", "https://shop.example/x?aff=E")];
+    let forum = "https://shop.example/forum";
+    for mode in ["cors", "same-origin"] {
+        let mut visitor = of_p1(&Shop::new());
+        let page = visitor.send(fetch(mode, "same-origin", forum));
+        assert_lost(&page, "not_a_page_visit", mode);
+        let page = visitor.send(document("/x?aff=E", "same-origin", &itself));
+        assert_lost(&page, "kept_own_link", mode);
+    }
+    for (what, other) in [
+        (
+            "an interstitial's fetch",
+            fetch("cors", "same-origin", itself[0].1),
+        ),
+        (
+            "another site's",
+            fetch("cors", "cross-site", "https://evil.example/"),
+        ),
+        (
+            "a worker's",
+            fetch("same-origin", "same-origin", "https://evil.example/"),
+        ),
+    ] {
+        let mut visitor = of_p1(&Shop::new());
+        visitor.send(other);
+        let page = visitor.send(document("/x?aff=E", "same-origin", &itself));
+        assert_eq!(page.key(), Some("E"), "{what}");
+    }
+    // It fills no slot.
+    let mut visitor = Shop::new().visitor();
+    assert_eq!(
+        visitor.send(fetch("cors", "same-origin", forum)).key(),
+        None
+    );
+    assert_eq!(visitor.visit("/").key(), None);
+}
+
+fn c2_the_referrer_tells_an_own_link_too() {
+    let own = [("referer", "https://shop.example/forum")];
+    // By way of a shortener, and from a browser that sends no metadata.
+    let old = with_headers(bare_get("/x?aff=E"), &[("host", "shop.example"), own[0]]);
+    for (what, request) in [
+        ("redirected", document("/x?aff=E", "cross-site", &own)),
+        ("no metadata", with_headers(old, &[("user-agent", BROWSER)])),
+    ] {
+        assert_lost(&of_p1(&Shop::new()).send(request), "kept_own_link", what);
+    }
 }
 
 fn c3_an_own_link_locks_no_partner_out() {

@@ -10,7 +10,7 @@
 //! MODEL_SEED=4711 cargo test --test model_browser       # one run again, made as short as it gets
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -285,9 +285,9 @@ struct Plain {
     parameter: Option<&'static str>,
     /// By a link of the own site, which ranks below everything else here. No public method shows this.
     is_own: bool,
-    /// The key that was refused as a link of the own site. No public method shows this either, but the
+    /// The keys that were refused as links of the own site. No public method shows this either, but the
     /// cookie changes with it.
-    refused: Option<&'static str>,
+    refused: BTreeSet<&'static str>,
 }
 
 /// By what the public methods show.
@@ -310,8 +310,11 @@ fn wins_over(rules: &Rules, kept: &Plain, new: &Plain) -> bool {
 
 /// The new referral, once it has taken the place of the other.
 fn in_place_of(kept: Option<&Plain>, mut new: Plain) -> Plain {
-    if let Some(kept) = kept.filter(|kept| kept.is_own && !new.is_own) {
-        new.refused = Some(kept.key);
+    if let Some(kept) = kept {
+        new.refused.extend(&kept.refused);
+        if kept.is_own && !new.is_own && kept.key != new.key {
+            new.refused.insert(kept.key);
+        }
     }
     new
 }
@@ -450,7 +453,7 @@ fn answer(
                     from_landing: true,
                     parameter: Some(param),
                     is_own,
-                    refused: None,
+                    refused: BTreeSet::new(),
                 };
                 let wins = match &mut holds {
                     None => true,
@@ -458,9 +461,8 @@ fn answer(
                     Some(old) if fills_only => {
                         count("stood down");
                         let is_refused = is_own && !stands_down && may_in == May::Keep;
-                        if is_refused && old.refused != Some(key) {
+                        if is_refused && old.refused.insert(key) {
                             count("refused as a link of the own site");
-                            old.refused = Some(key);
                             shows = Some(old.clone());
                             answer.set.insert(rules.name, Some(old.clone()));
                         }
@@ -543,7 +545,7 @@ fn answer(
                 from_landing: false,
                 parameter: None,
                 is_own: false,
-                refused: None,
+                refused: BTreeSet::new(),
             },
         };
         if !is_alive(&new, now) || may_out != May::Keep {
@@ -753,7 +755,7 @@ fn plain(referral: &Referral) -> Result<Plain, String> {
         from_landing: referral.source() == Source::Landing,
         parameter: referral.parameter().map(known).transpose()?,
         is_own: false,
-        refused: None,
+        refused: BTreeSet::new(),
     })
 }
 
