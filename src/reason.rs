@@ -34,7 +34,7 @@ pub enum Reason {
     KeptStandDown,
     /// Another key is kept, and a page that was fetched ahead of time replaces nothing.
     KeptPrefetch,
-    /// Another key is kept, and a page that was reloaded replaces nothing.
+    /// Another key is kept, and a page that was reloaded, or gone back to, replaces nothing.
     KeptReload,
     /// Another key is kept, and what may be a hidden frame replaces nothing.
     KeptPossibleFrame,

@@ -26,6 +26,8 @@ pub(super) struct Posted {
     pub(super) path: Option<String>,
     /// The page's `document.referrer`; empty where it had none.
     pub(super) referrer: Option<String>,
+    /// The visitor had the page already: reloaded it, or went back or forward to it.
+    pub(super) is_again: bool,
 }
 
 impl Posted {
@@ -71,6 +73,7 @@ impl Posted {
         Self {
             path: text("_path").filter(|path| path.starts_with('/')),
             referrer: text("_referrer"),
+            is_again: text("_navigation").is_some_and(|kind| is_again(&kind)),
             query,
         }
     }
@@ -105,8 +108,14 @@ impl Posted {
             query: query.into(),
             path: text("_path").filter(|path| path.starts_with('/')),
             referrer: text("_referrer"),
+            is_again: text("_navigation").is_some_and(|kind| is_again(&kind)),
         })
     }
+}
+
+/// Reads a [`NavigationTimingType`](https://www.w3.org/TR/navigation-timing-2/#sec-performance-navigation-types).
+fn is_again(kind: &str) -> bool {
+    matches!(kind, "reload" | "back_forward")
 }
 
 enum Format {

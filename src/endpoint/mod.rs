@@ -36,6 +36,7 @@ use crate::layer::ReferralLayer;
 use crate::missing_layer::MissingLayer;
 use crate::page_visit::{Host, Link, Origin};
 use crate::query::Query;
+use crate::reason::Reason;
 
 /// How long the body of one request may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -51,7 +52,8 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// It works under a strict Content-Security-Policy, does nothing in a frame or without one of the
 /// program's parameters in the page's URL, waits while the page is prerendered, and posts the landing's
-/// query with the page's path (`_path`) and `document.referrer` (`_referrer`).
+/// query with the page's path (`_path`), `document.referrer` (`_referrer`) and the kind of navigation
+/// (`_navigation`).
 ///
 /// A `POST` takes the landing's parameters, as a form or as a JSON object of strings, from pages of the
 /// same origin, and of origins that [`allow_origins`](Self::allow_origins) names. It is answered
@@ -59,8 +61,10 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// `{"error": "…"}`. `_path` tells whether the visitor was at the checkout
 /// ([`stand_down`](crate::ReferralLayerBuilder::stand_down)); without it the path of a `Referer` of the own
 /// site counts, if it is longer than `/`, and where no path is known a configured stand-down path means
-/// that the landing only fills an empty slot. `_referrer` tells a link of the own site. A `POST` from a
-/// frame in a foreign page is refused where the browser tells, which Chromium does for
+/// that the landing only fills an empty slot. `_referrer` tells a link of the own site, and `_navigation` a page
+/// that the visitor reloaded or went back to (`reload`, `back_forward`): that only fills an empty slot, too.
+///
+/// A `POST` from a frame in a foreign page is refused where the browser tells, which Chromium does for
 /// `fetch` with `credentials: "include"`: a script of your own should ask for that, or do nothing in a frame.
 ///
 /// It belongs behind the layer:
@@ -208,6 +212,9 @@ impl CaptureEndpoint {
                 Some(Err(_)) => is_invalid = true,
                 Some(Ok(found)) => {
                     let mut touch = landing_touch(config, index, found, path.as_deref(), link, now);
+                    if posted.is_again && link != Link::ThisPage && touch.fills_only.is_none() {
+                        touch.fills_only = Some(Reason::KeptReload);
+                    }
                     if context.is_some() {
                         touch.click = ClickDue::Now;
                     }

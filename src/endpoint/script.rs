@@ -22,7 +22,9 @@ pub(super) fn of(programs: &[Program]) -> Bytes {
          const s=document.currentScript,q=new URLSearchParams(location.search);\
          if(self!==top||!s||!{names}.some(n=>q.has(n)))return;\
          const send=()=>{{\
+         const n=performance.getEntriesByType('navigation')[0];\
          q.set('_path',location.pathname);q.set('_referrer',document.referrer);\
+         n&&q.set('_navigation',n.type);\
          fetch(s.src,{{method:'POST',body:q,credentials:'include',keepalive:true}}).catch(()=>{{}})\
          }};\
          document.prerendering?document.addEventListener('prerenderingchange',send,{{once:true}}):send()\

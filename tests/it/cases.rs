@@ -874,6 +874,30 @@ mod endpoint {
     }
 
     #[test]
+    fn e5_a_page_that_was_reloaded_or_gone_back_to_only_fills_an_empty_slot() {
+        let layer = layer(|builder| builder);
+        for (kind, key) in [
+            ("reload", "P1"),
+            ("back_forward", "P1"),
+            ("navigate", "E"),
+            ("prerender", "E"),
+            ("", "E"),
+        ] {
+            let json = serde_json::json!({"aff": "E", "_path": "/", "_navigation": kind});
+            let (answer, found) = after_p1(&layer, &[JSON, SAME_ORIGIN], &json.to_string());
+            assert_eq!(found, key, "{kind}");
+            let is_kept = answer.reasons == ["default: kept_reload"];
+            assert_eq!(is_kept, key == "P1", "{kind}");
+            let form = format!("aff=E&_path=%2F&_navigation={kind}");
+            assert_eq!(
+                after_p1(&layer, &[FORM, SAME_ORIGIN], &form).1,
+                key,
+                "{kind}"
+            );
+        }
+    }
+
+    #[test]
     fn e5_with_a_domain_a_sister_host_is_the_own_site() {
         let cookie = SignedCookie::new(keyring()).domain("shop.example");
         let layer = ReferralLayer::builder(cookie).build().unwrap();
