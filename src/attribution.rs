@@ -18,7 +18,7 @@
 //! | a link of the own site | own | yes |
 //! | another script's cookie | own | no |
 
-use std::{fmt, sync::Arc};
+use std::{cmp::Ordering, fmt, sync::Arc};
 
 use crate::reason::Reason;
 use crate::referral::Referral;
@@ -158,17 +158,11 @@ impl Attribution {
         if touch.is_carried && new.captured_at < kept.captured_at {
             return Err(Reason::KeptNewer);
         }
-        if new.rank != kept.rank {
-            return if new.rank > kept.rank {
-                Ok(Reason::Captured)
-            } else {
-                Err(Reason::KeptHigherRank)
-            };
-        }
-        match self {
-            Self::FirstTouch => Err(Reason::KeptFirstTouch),
-            Self::LastTouch => Ok(Reason::Captured),
-            Self::Rule(Rule(decide)) => match decide(kept, new) {
+        match (new.rank.cmp(&kept.rank), self) {
+            (Ordering::Greater, _) | (Ordering::Equal, Self::LastTouch) => Ok(Reason::Captured),
+            (Ordering::Less, _) => Err(Reason::KeptHigherRank),
+            (Ordering::Equal, Self::FirstTouch) => Err(Reason::KeptFirstTouch),
+            (Ordering::Equal, Self::Rule(Rule(decide))) => match decide(kept, new) {
                 Verdict::Keep(reason) => Err(Reason::Rule(reason)),
                 Verdict::Replace(reason) => Ok(Reason::Rule(reason)),
             },

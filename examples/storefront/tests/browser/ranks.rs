@@ -189,3 +189,52 @@ fn clean_url_leads_nowhere_but_to_the_shop() {
         assert_ne!(stage.clicks_in_the_end(), NOBODY);
     });
 }
+
+#[test]
+fn c2_an_own_link_by_way_of_a_shortener_is_one() {
+    on_stage(&[], async |stage| {
+        stage.lands("/pricing?aff=P1").await;
+        let target = "/features?aff=EVIL";
+        let short = stage.sites.redirect("short", "/go", &stage.shop(target));
+        stage.cache(
+            "/own",
+            Cached::html(&format!("<a href='{short}'>a lamp</a>")),
+        );
+        stage.browser.visit(&stage.shop("/own")).await;
+        stage.browser.follow("a", &stage.shop(target)).await;
+        let seen = stage.wire.seen_at(target);
+        assert_eq!(seen[0].fetch_metadata()[0], "cross-site");
+        assert_eq!(stage.credited().await.as_deref(), Some("P1"));
+    });
+}
+
+/// Shows a link's page in the place of its own, as htmx and Turbo do.
+const BOOSTED: &str = "const link = document.querySelector('a');
+    link.addEventListener('click', async click => {
+        click.preventDefault();
+        document.body.innerHTML = await (await fetch(link.href)).text();
+        history.pushState({}, '', link.href);
+    });";
+
+#[test]
+fn c2_an_own_link_that_a_script_followed_is_one_when_its_page_leads_to_itself() {
+    on_stage(&[], async |stage| {
+        stage.lands("/pricing?aff=P1").await;
+        let target = "/features?aff=EVIL";
+        let page = format!("<a href='{target}'>a lamp</a><script>{BOOSTED}</script>");
+        stage.cache("/own", Cached::html(&page));
+        stage.browser.visit(&stage.shop("/own")).await;
+        stage.browser.follow("a", &stage.shop(target)).await;
+        stage.browser.reads("You were referred by P1").await;
+        let again = "location.href = location.href";
+        stage.browser.tab.execute(again, vec![]).await.unwrap();
+        stage.awaits(target).await;
+        eventually("the page again", async || {
+            stage.wire.seen_at(target).len() == 2
+        })
+        .await;
+        let seen = stage.wire.seen_at(target);
+        assert_eq!(seen[1].header("referer"), stage.shop(target));
+        assert_eq!(stage.credited().await.as_deref(), Some("P1"));
+    });
+}

@@ -207,3 +207,19 @@ fn the_script_waits_while_its_page_is_prerendered() {
         assert!(stage.browser.cookie(COOKIE).await.is_some());
     });
 }
+
+#[test]
+fn a_cached_page_that_is_reloaded_in_an_older_tab_replaces_nothing() {
+    on_stage(&[], async |stage| {
+        with_script(stage, "/cached");
+        stage.lands("/cached?aff=OLD").await;
+        awaits_post(stage, 1).await;
+        stage.browser.open_tab().await;
+        stage.lands("/cached?aff=NEW").await;
+        awaits_post(stage, 2).await;
+        stage.browser.turn_to_tab(0).await;
+        stage.browser.tab.refresh().await.unwrap();
+        awaits_post(stage, 3).await;
+        assert_eq!(stage.credited().await.as_deref(), Some("NEW"));
+    });
+}
