@@ -1,0 +1,146 @@
+#!/usr/bin/env python3
+"""What a record costs: the storefront with its referrals in a Redis, beside the same with the cookie.
+
+    benches/scale/records.py [--requests N] [--profile PROFILE]
+
+Two shops answer one request at a time over one connection each, in turn, so that what else the machine
+does falls on both. The difference of their medians is the record: its read and its write, from end to end.
+Then Redis says what the records take in its memory. Prints the figures for `costs.json`.
+
+It starts a Redis of its own (in Debian: redis-server), on a free port.
+"""
+
+import argparse
+import http.client
+import os
+import pathlib
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "benches/peers"))
+from loopback import BROWSER, LANDING  # noqa: E402
+
+KEY = "scale:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+COOKIE = "__Host-referral"
+
+
+class Redis:
+    """A Redis that keeps nothing on disk."""
+
+    def __init__(self):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        self.process = subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL)
+        for _ in range(200):
+            try:
+                self.ask("PING")
+                return
+            except OSError:
+                time.sleep(0.05)
+        sys.exit("redis-server didn't start")
+
+    def ask(self, *words):
+        """One command, and the first line or the text of its answer."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+            connection.sendall((" ".join(words) + "\r\n").encode())
+            answer = connection.makefile("rb")
+            line = answer.readline().decode().strip()
+            return answer.read(int(line[1:])).decode() if line.startswith("$") else line[1:]
+
+    def memory(self):
+        """Bytes in use, and keys."""
+        info = dict(line.split(":", 1) for line in self.ask("INFO", "memory").splitlines() if ":" in line)
+        return int(info["used_memory"]), int(self.ask("DBSIZE"))
+
+
+class Shop:
+    def __init__(self, program, *options):
+        command = [program, "--listen", "127.0.0.1:0", "--platform", "none", *options]
+        environment = os.environ | {"REFERRAL_KEY": KEY, "RUST_LOG": "off"}
+        environment.pop("REFERRAL_OLD_KEYS", None)
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+        address = self.process.stdout.readline().strip().removeprefix("listening on http://")
+        self.connection = http.client.HTTPConnection(address)
+        self.connection.connect()
+        self.connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def get(self, path, cookie=None):
+        """Microseconds until the page is there, the page, and our cookie."""
+        headers = BROWSER | ({"cookie": cookie} if cookie else {})
+        began = time.perf_counter_ns()
+        self.connection.request("GET", path, headers=headers)
+        response = self.connection.getresponse()
+        page = response.read().decode()
+        took = (time.perf_counter_ns() - began) / 1000
+        if response.status != 200:
+            sys.exit(f"{path}: {response.status}")
+        set_cookie = (response.getheader("set-cookie") or "").split(";")[0]
+        return took, page, set_cookie
+
+    def land(self):
+        took, _, cookie = self.get(f"/pricing?{LANDING}")
+        if not cookie.startswith(COOKIE):
+            sys.exit(f"a landing without its cookie: {cookie!r}")
+        return took, cookie
+
+    def come_back(self, cookie):
+        took, page, _ = self.get("/checkout", cookie)
+        if "PARTNER_123" not in page:
+            sys.exit("the handler didn't see the referral")
+        return took
+
+
+def main():
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--requests", type=int, default=3000, help="of each kind, of each shop (3000)")
+    arguments.add_argument("--profile", default="release", help="cargo's; `dev` checks, and measures nothing")
+    arguments = arguments.parse_args()
+    if not shutil.which("redis-server"):
+        sys.exit("needs Redis (apt-get install redis-server)")
+    build = ["cargo", "build", "--profile", arguments.profile, "--locked", "--package", "storefront"]
+    subprocess.run(build, check=True, cwd=ROOT)
+    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    program = target / ("debug" if arguments.profile == "dev" else arguments.profile) / "storefront"
+    redis = Redis()
+    shops = []
+    try:
+        shops.append(Shop(program, "--keep", "cookie"))
+        shops.append(Shop(program, "--keep", "server", "--store", f"redis://127.0.0.1:{redis.port}"))
+        measure(shops, redis, arguments.requests)
+    finally:
+        for process in [*(shop.process for shop in shops), redis.process]:
+            process.kill()
+
+
+def measure(shops, redis, requests):
+    landings, returns = ([], []), ([], [])
+    # Connections to Redis, buffers and pools find their size.
+    cookies = [[shop.land()[1] for _ in range(100)][-1] for shop in shops]
+    bytes_before, keys_before = redis.memory()
+    for turn in range(requests):
+        # Whoever is first takes turns.
+        for at in (0, 1) if turn % 2 == 0 else (1, 0):
+            landings[at].append(shops[at].land()[0])
+            returns[at].append(shops[at].come_back(cookies[at]))
+    bytes_after, keys_after = redis.memory()
+    if keys_after - keys_before != requests:
+        sys.exit(f"{requests} landings made {keys_after - keys_before} records")
+    for name, what, (cookie, record) in (
+        ("record_read", "a request that loads a record", returns),
+        ("record_write", "a landing that writes one", landings),
+    ):
+        cookie, record = statistics.median(cookie), statistics.median(record)
+        print(f"{name:14}{record - cookie:6.0f} µs     {what}: {record:.0f} µs, with the cookie {cookie:.0f} µs")
+    each = (bytes_after - bytes_before) / requests
+    print(f"{'record_bytes':14}{each:6.0f} bytes  {requests} records, {bytes_after - bytes_before} bytes")
+
+
+if __name__ == "__main__":
+    main()
