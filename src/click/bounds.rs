@@ -1,12 +1,19 @@
 //! The bounds of a layer's clicks: in flight, by the second, and for each key.
 
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::late::{KeyHash, MapOf};
 use crate::clock::UnixMillis;
 use crate::telemetry::Dropped;
+
+/// A hash of the key that a click is for: it only tells keys apart, to share the bounds among them.
+pub(super) type KeyHash = u64;
+
+/// A map by what is hashed with a secret already, so that it needs no randomness of its own.
+type MapOf<V> = HashMap<KeyHash, V, BuildHasherDefault<DefaultHasher>>;
 
 /// How many calls may be in flight and how many may start in a second; one key gets half of either.
 pub(super) struct Bounds {
@@ -20,8 +27,8 @@ pub(super) struct Bounds {
 struct Usage {
     second: UnixMillis,
     started: u32,
-    started_of_key: MapOf<KeyHash, u32>,
-    in_flight_of_key: MapOf<KeyHash, usize>,
+    started_of_key: MapOf<u32>,
+    in_flight_of_key: MapOf<usize>,
 }
 
 /// Lets one call run. Dropped when the call is over.

@@ -13,10 +13,12 @@ use std::time::Duration;
 
 use tokio::sync::SetOnce;
 
-use super::bounds::{Bounds, Permit};
+use super::bounds::{Bounds, KeyHash, Permit};
 use super::context::{ClickContext, ClickContextConfig};
-use super::late::{ClickCounts, ClickResult, Counters, KeyHash, LateClicks};
-use super::request::{BoxError, BoxFuture, Click, CreateClick, LateClick, UnknownKey};
+use super::late::{ClickCounts, ClickResult, Counters, LateClicks, Place};
+use super::request::{
+    BoxError, BoxFuture, Click, ClickRequest, CreateClick, LateClick, UnknownKey,
+};
 use super::timing::ClickTiming;
 use crate::clock::UnixMillis;
 use crate::key::ReferralKey;
@@ -154,23 +156,69 @@ impl ClickDispatcher {
         context: ClickContext,
         replaced: Option<Box<Referral>>,
     ) -> Option<Arc<ClickCall>> {
+        let admitted = self.admit(referral, context)?;
+        Some(self.call(admitted, touch, None, replaced))
+    }
+
+    /// Starts the call for a touch whose click was due. Of several page views at once only the first
+    /// starts it: the others get `Ok(None)`. `Err` where it can't be started now.
+    pub(crate) fn start_due(
+        &self,
+        referral: &Referral,
+        touch: TouchId,
+        context: ClickContext,
+    ) -> Result<Option<Arc<ClickCall>>, ()> {
+        let Inner { late, counters, .. } = &*self.0;
+        let now = self.0.settings.runtime.now();
+        // A view that comes second takes nothing of the bounds.
+        if late.holds(touch, now) {
+            return Ok(None);
+        }
+        let admitted = self.admit(referral, context).ok_or(())?;
+        // Only now, so that a view that the bounds turn away leaves nothing behind. Of views that came
+        // this far at once, the others give their permits back.
+        let claim = late.claim(touch, admitted.key, now, &counters.late_dropped);
+        Ok(claim.map(|claim| self.call(admitted, touch, Some(claim), None)))
+    }
+
+    /// Gets a call what it needs. `None`, which is counted, where our own bounds turn it away, or where
+    /// there is nothing to run it on.
+    fn admit(&self, referral: &Referral, context: ClickContext) -> Option<Admitted> {
         let inner = &self.0;
         let runtime = &inner.settings.runtime;
         let spawner = runtime.spawner(context.spawner.as_ref());
         let request = inner.settings.context.request(context, referral)?;
         let key = inner.hash(request.key());
-        let now = runtime.now();
-        let Some(spawner) = spawner else {
-            telemetry::click_dropped(&inner.counters.dropped, Dropped::NoRuntime);
-            return None;
-        };
-        let permit = match inner.bounds.acquire(key, now) {
-            Ok(permit) => permit,
-            Err(reason) => {
-                telemetry::click_dropped(&inner.counters.dropped, reason);
-                return None;
-            }
-        };
+        let admitted = spawner.ok_or(Dropped::NoRuntime).and_then(|spawner| {
+            let permit = inner.bounds.acquire(key, runtime.now())?;
+            Ok(Admitted {
+                request,
+                key,
+                spawner,
+                permit,
+            })
+        });
+        admitted
+            .inspect_err(|why| telemetry::click_dropped(&inner.counters.dropped, *why))
+            .ok()
+    }
+
+    /// Makes the call in a task of its own; `claim` is that of a click that was due.
+    fn call(
+        &self,
+        admitted: Admitted,
+        touch: TouchId,
+        claim: Option<Place>,
+        replaced: Option<Box<Referral>>,
+    ) -> Arc<ClickCall> {
+        let Admitted {
+            request,
+            key,
+            spawner,
+            permit,
+        } = admitted;
+        let inner = &self.0;
+        let runtime = &inner.settings.runtime;
         inner.counters.started.fetch_add(1, Ordering::Relaxed);
         telemetry::click("started");
         // The URL first, because the key is a part of it.
@@ -187,7 +235,7 @@ impl ClickDispatcher {
         let running = Running {
             dispatcher: self.clone(),
             call: Arc::clone(&call),
-            touch,
+            claim,
             is_begun: false,
             is_over: false,
             _permit: permit,
@@ -199,42 +247,25 @@ impl ClickDispatcher {
             let inner = &running.dispatcher.0;
             let result = inner.judge(created.await, replaced, &hidden);
             let now = inner.settings.runtime.now();
-            let was_due = inner.late.settle_claim(touch, &result, now);
+            let dropped = &inner.counters.late_dropped;
+            let was_due = running.claim.is_some();
+            if was_due {
+                // Even if a response takes it along: a tab that doesn't know it yet may write the
+                // browser's cookie after that one.
+                inner.late.keep(touch, key, result.clone(), now, dropped);
+            }
             // Only this task sets it, once.
             let _ = running.call.result.set(result.clone());
             let is_late = running.call.is_late.load(Ordering::SeqCst);
             if is_late || was_due {
                 inner.hand_on(touch, &result).await;
             }
-            if is_late && !matches!(result, ClickResult::None) {
-                let dropped = &inner.counters.late_dropped;
+            if is_late && !was_due && !matches!(result, ClickResult::None) {
                 inner.late.keep(touch, key, result, now, dropped);
             }
             running.is_over = true;
         }));
-        Some(call)
-    }
-
-    /// Starts the call for a touch whose click was due. Of several page views at once only the first
-    /// starts it: the others get `Ok(None)`. `Err` where it can't be started now.
-    pub(crate) fn start_due(
-        &self,
-        referral: &Referral,
-        touch: TouchId,
-        context: ClickContext,
-    ) -> Result<Option<Arc<ClickCall>>, ()> {
-        let inner = &self.0;
-        let key = referral.key.as_ref().ok_or(())?;
-        let (key, now) = (inner.hash(key), inner.settings.runtime.now());
-        let dropped = &inner.counters.late_dropped;
-        if !inner.late.claim(touch, key, now, dropped) {
-            return Ok(None);
-        }
-        let call = self.start(referral, touch, context, None);
-        if call.is_none() {
-            inner.late.unclaim(touch, now);
-        }
-        call.map(Some).ok_or(())
+        call
     }
 
     /// Runs a task where a call runs.
@@ -342,12 +373,21 @@ fn cause_of(error: &(dyn std::error::Error + 'static), hidden: &[String]) -> Str
     printable.take(MAX_CAUSE_CHARS).collect()
 }
 
+/// What a call needs before it is made.
+struct Admitted {
+    request: ClickRequest,
+    key: KeyHash,
+    spawner: Spawner,
+    permit: Permit,
+}
+
 /// A call in its task. Dropped before it is over, it says so: the spawner didn't run it, or the runtime was
 /// shut down.
 struct Running {
     dispatcher: ClickDispatcher,
     call: Arc<ClickCall>,
-    touch: TouchId,
+    /// Of a click that was due.
+    claim: Option<Place>,
     is_begun: bool,
     is_over: bool,
     _permit: Permit,
@@ -362,7 +402,9 @@ impl Drop for Running {
         let (result, why) = if self.is_begun {
             (ClickResult::None, Dropped::Ended)
         } else {
-            inner.late.unclaim(self.touch, inner.settings.runtime.now());
+            if let Some(claim) = self.claim {
+                inner.late.unclaim(claim, inner.settings.runtime.now());
+            }
             (ClickResult::PutOff, Dropped::NotRun)
         };
         // Where the answer was there already, what followed it was ended.

@@ -372,7 +372,7 @@ async fn a_page_fetched_ahead_of_time_clicks_when_it_is_looked_at() {
 #[tokio::test(start_paused = true)]
 async fn several_tabs_at_once_make_one_due_click_and_all_learn_of_it() {
     let (clicks, calls) = counting(Duration::from_secs(1));
-    let layer = layer(clicks);
+    let layer = layer(clicks.max_per_second(2));
     let site = service_fn(page);
     let mut browser = Browser::new(&layer, site);
     let real = browser.headers.clone();
@@ -408,6 +408,11 @@ async fn several_tabs_at_once_make_one_due_click_and_all_learn_of_it() {
     assert_eq!(tabs[0].open("/").await.0, "K1/c1");
     settle().await;
     assert_eq!(calls.load(Ordering::SeqCst), 1);
+    assert_eq!(
+        layer.click_counts().dropped,
+        0,
+        "one key may start one call a second, and the other tabs start none"
+    );
 }
 
 /// The browser's tabs share their cookies, and the last response wins, whatever it knows.
@@ -619,6 +624,40 @@ async fn late_results_are_bounded_in_number_and_time() {
     assert_eq!(visitors[1].open("/").await.0, "K1/c2");
     clock.advance(Duration::from_secs(60));
     assert_eq!(visitors[2].open("/").await.0, "K2/?", "it has expired");
+}
+
+#[tokio::test(start_paused = true)]
+async fn page_views_that_the_bounds_turn_away_cost_nobody_a_late_result() {
+    let clock = Clock::new();
+    let (clicks, calls) = counting(Duration::from_secs(1));
+    let clicks = clicks.late_results(2, Duration::from_secs(600));
+    let layer = ReferralLayer::builder(keyring())
+        .clicks(clicks.max_per_second(2))
+        .clock(clock.reader())
+        .build()
+        .unwrap();
+    let site = service_fn(page);
+    let mut visitors: Vec<_> = (0..3).map(|_| Browser::new(&layer, site)).collect();
+    for (number, visitor) in visitors.iter_mut().enumerate() {
+        visitor.open(&format!("/?aff=K{number}")).await;
+    }
+    settle().await;
+    for _ in 0..20 {
+        assert_eq!(visitors[2].open("/").await.0, "K2/?");
+    }
+    let counts = layer.click_counts();
+    assert_eq!(
+        (counts.started, counts.dropped, counts.late_dropped),
+        (2, 21, 0)
+    );
+    assert_eq!(visitors[0].open("/").await.0, "K0/c1");
+    assert_eq!(visitors[1].open("/").await.0, "K1/c2");
+
+    clock.advance(Duration::from_secs(1));
+    visitors[2].open("/").await;
+    settle().await;
+    assert_eq!(visitors[2].open("/").await.0, "K2/c3", "it is put off only");
+    assert_eq!(calls.load(Ordering::SeqCst), 3);
 }
 
 #[tokio::test(start_paused = true)]
