@@ -1,7 +1,6 @@
 //! Sends clicks: one task for each winning touch, within bounds of number and rate, while the page is
 //! made and after it.
 
-use std::fmt::Write as _;
 use std::future::Future;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,6 +13,7 @@ use std::time::Duration;
 use tokio::sync::SetOnce;
 
 use super::bounds::{Bounds, KeyHash, Permit};
+use super::cause;
 use super::context::{ClickContext, ClickContextConfig};
 use super::late::{ClickCounts, ClickResult, Counters, LateClicks, Place};
 use super::request::{
@@ -221,8 +221,7 @@ impl ClickDispatcher {
         let runtime = &inner.settings.runtime;
         inner.counters.started.fetch_add(1, Ordering::Relaxed);
         telemetry::click("started");
-        // The URL first, because the key is a part of it.
-        let hidden = [request.landing_url().to_owned(), request.key().to_string()];
+        let hidden = request.secrets();
         let created = WithTimeout {
             call: inner.settings.service.create(request),
             timeout: inner.settings.timeout,
@@ -326,7 +325,7 @@ impl Inner {
                 }
             }
             Some(Err(error)) => {
-                let cause = cause_of(&*error, hidden);
+                let cause = cause::of(&*error, hidden);
                 telemetry::click_failed(&self.counters.failed, "failed", &cause);
                 ClickResult::None
             }
@@ -353,24 +352,6 @@ impl Inner {
 fn is_unknown_key(error: &(dyn std::error::Error + 'static)) -> bool {
     std::iter::successors(Some(error), |error| error.source())
         .any(<dyn std::error::Error + 'static>::is::<UnknownKey>)
-}
-
-/// The longest cause that is logged, in characters.
-const MAX_CAUSE_CHARS: usize = 300;
-
-/// Returns the text of an error and its sources, in one line, without what came from the visitor.
-fn cause_of(error: &(dyn std::error::Error + 'static), hidden: &[String]) -> String {
-    let mut cause = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let _ = write!(cause, ": {error}");
-        source = error.source();
-    }
-    for text in hidden.iter().filter(|text| !text.is_empty()) {
-        cause = cause.replace(text, "[hidden]");
-    }
-    let printable = cause.chars().map(|c| if c.is_control() { ' ' } else { c });
-    printable.take(MAX_CAUSE_CHARS).collect()
 }
 
 /// What a call needs before it is made.

@@ -4,6 +4,7 @@
 //! or any async function; the clients of `tower-referral-platforms` have one ready.
 
 mod bounds;
+mod cause;
 pub(crate) mod clicks;
 pub(crate) mod context;
 mod crawler;

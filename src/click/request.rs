@@ -119,6 +119,14 @@ impl ClickRequest {
     pub fn user_agent(&self) -> Option<&str> {
         self.user_agent.as_deref()
     }
+
+    /// Returns what came from the visitor.
+    pub(super) fn secrets(&self) -> Vec<String> {
+        let texts = [Some(&*self.landing_url), self.referrer(), self.user_agent()];
+        let texts = texts.into_iter().flatten().map(str::to_owned);
+        let ip = self.ip.map(|ip| ip.to_string());
+        texts.chain(ip).chain([self.key.to_string()]).collect()
+    }
 }
 
 impl fmt::Debug for ClickRequest {

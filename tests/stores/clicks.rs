@@ -1221,3 +1221,56 @@ fn counting_at_once() -> (Clicks, Arc<AtomicU64>) {
     });
     (clicks, calls)
 }
+
+/// A click that fails as HTTP clients word it, with the URL that was asked.
+async fn logged(landing: &str, spelled: fn(&str) -> String) -> String {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(Level::DEBUG)
+        .with_writer(log.clone())
+        .with_ansi(false)
+        .without_time()
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let clicks = Clicks::from_fn(move |request: ClickRequest| {
+        let (key, page) = (request.key().as_str(), request.landing_url());
+        let error: BoxError = format!(
+            "error sending request for url (https://platform.test/click?code={}&page={})",
+            spelled(key),
+            spelled(page)
+        )
+        .into();
+        async { Err::<ClickId, BoxError>(error) }
+    });
+    Browser::new(&layer(clicks), service_fn(page))
+        .open(landing)
+        .await;
+    settle().await;
+    log.take()
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_spelling_of_what_came_from_the_visitor_is_logged() {
+    let spellings: [fn(&str) -> String; 4] = [
+        |text| {
+            text.replace('@', "%40")
+                .replace(':', "%3A")
+                .replace('/', "%2F")
+        },
+        |text| {
+            text.replace('@', "%40")
+                .replace('?', "%3f")
+                .replace('/', "%2f")
+        },
+        |text| text.replace('@', "\\u0040").replace('/', "\\/"),
+        |text| text.to_uppercase(),
+    ];
+    for spelled in spellings {
+        let text = logged("/secret?aff=ada@shop.example", spelled).await;
+        let text = text.to_ascii_lowercase();
+        assert!(text.contains("error sending request for url"), "{text}");
+        for secret in ["ada", "shop.example", "secret"] {
+            assert!(!text.contains(secret), "{secret}: {text}");
+        }
+    }
+}

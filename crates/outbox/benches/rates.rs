@@ -27,7 +27,7 @@ use sqlx::{AssertSqlSafe, Pool, Postgres, Sqlite};
 use tower::Service;
 use tower_referral_outbox::{Database, Outbox, sql};
 use tower_referral_platforms::{
-    Answer, Client, Credit, Error, Money, Outcome, PlatformIds, Report, ReportApi, ReportService,
+    Answer, Client, Credit, Error, Money, PlatformIds, Receipt, Report, ReportApi, ReportService,
     Sale, SaleUpdate, Step,
 };
 
@@ -75,7 +75,7 @@ impl Service<Request<Bytes>> for StandIn {
                 tokio::time::sleep(platform.latency).await;
             }
             platform.calls.fetch_add(1, Ordering::Relaxed);
-            Ok(Response::new("{}".to_owned()))
+            Ok(Response::new(r#"{"id":1}"#.to_owned()))
         })
     }
 }
@@ -90,8 +90,15 @@ impl ReportApi for StandIn {
         Ok(Step::send(request, ()))
     }
 
-    fn next(&self, _: &Report, _: &PlatformIds, (): (), _: &Answer) -> Result<Step<()>, Error> {
-        Ok(Outcome::Recorded.into())
+    fn next(
+        &self,
+        _: &Report,
+        _: &PlatformIds,
+        (): (),
+        answer: &Answer,
+    ) -> Result<Step<()>, Error> {
+        let mark = answer.shows(["/id"])?;
+        Ok(Receipt::recorded(mark).into())
     }
 
     fn deduplicates(&self, _: &Report) -> bool {

@@ -206,7 +206,7 @@ pub struct Paused {
 
 /// A click as it is kept: what the platform answered after the page was gone. Made of the layer's
 /// [`Click`] by `From`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoredClick {
     /// The platform's ID of the click.
@@ -223,6 +223,13 @@ impl StoredClick {
             click_id: click_id.into(),
             partner_id: partner_id.map(str::to_owned),
         }
+    }
+}
+
+/// Hides the IDs.
+impl fmt::Debug for StoredClick {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoredClick").finish_non_exhaustive()
     }
 }
 

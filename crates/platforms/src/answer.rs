@@ -40,7 +40,7 @@ pub struct Answer {
 }
 
 /// The properties of an answer that are read together, in one pass.
-const NAMES: [&str; 23] = [
+const NAMES: [&str; 29] = [
     "success",
     "ok",
     "status",
@@ -64,6 +64,12 @@ const NAMES: [&str; 23] = [
     "items",
     "results",
     "partner_id",
+    "unique_id",
+    "customer",
+    "click",
+    "sale",
+    "referral",
+    "lead",
 ];
 
 impl Answer {
@@ -99,9 +105,11 @@ impl Answer {
         self.is_html
     }
 
-    /// Checks that it is a success: a 2xx that isn't an HTML page, and whose body, if it is a JSON
+    /// Checks that it is no refusal: a 2xx that isn't an HTML page, and whose body, if it is a JSON
     /// object, doesn't say no. Some platforms answer 200 with `"success": false`, `"status": 0` or
-    /// `errors`.
+    /// `errors`. Where it says something else than yes in these places, or two things, it is unreadable.
+    ///
+    /// That doesn't make it a success yet: see [`shows`](Self::shows).
     ///
     /// # Errors
     ///
@@ -117,6 +125,7 @@ impl Answer {
             _ if self.is_html => Err(Error::HtmlPage { status }),
             200..=299 => match self.envelope() {
                 Some(envelope) if envelope.says_no() => Err(self.rejected()),
+                Some(envelope) if !envelope.may_say_yes() => Err(self.unreadable()),
                 None if self.is_object() => Err(Error::Unreadable { status }),
                 _ => Ok(()),
             },
@@ -355,6 +364,23 @@ impl Envelope<'_> {
             )
             || self.error.is_some_and(is_something)
             || self.errors.is_some_and(is_something)
+    }
+
+    /// What is there of `success`, `ok` and `status` agrees with a success. A text under `status` may be
+    /// the state of what was made.
+    fn may_say_yes(&self) -> bool {
+        const NO: [&str; 8] = [
+            "error", "fail", "failed", "failure", "rejected", "refused", "denied", "invalid",
+        ];
+        let said = [self.success, self.ok].into_iter().flatten();
+        let is_yes = |json: &str| matches!(json, "true" | "1" | "\"true\"");
+        let is_status = |json: &str| match json.as_bytes().first() {
+            Some(b'"') => json::text_of(json)
+                .is_some_and(|text| !NO.iter().any(|no| no.eq_ignore_ascii_case(text.trim()))),
+            Some(b't' | b'n') => true,
+            _ => json == "1" || json.len() == 3 && json.starts_with('2'),
+        };
+        said.into_iter().all(is_yes) && self.status.is_none_or(is_status)
     }
 }
 

@@ -9,9 +9,7 @@ use http::Request;
 use tower_referral::ClickId;
 use tower_referral::click::{Click, ClickRequest};
 
-use crate::{
-    Answer, Error, Outcome, PlatformId, PlatformIds, Receipt, Report, ReportRequest, Unsupported,
-};
+use crate::{Answer, Error, PlatformId, PlatformIds, Receipt, Report, ReportRequest, Unsupported};
 
 /// A platform that can be told of a landing. Partnero isn't one: its clicks come from its own
 /// script only.
@@ -34,7 +32,7 @@ use crate::{
 ///     }
 ///
 ///     fn read_click(&self, answer: &Answer) -> Result<CreatedClick, Error> {
-///         answer.accepted()?; // the typed error of everything that isn't a success
+///         answer.accepted()?; // the typed error of a refusal
 ///         CreatedClick::read(answer, ["id"])
 ///     }
 /// }
@@ -114,7 +112,7 @@ impl From<CreatedClick> for ClickId {
 /// use bytes::Bytes;
 /// use http::Request;
 /// use tower_referral_platforms::{
-///     Answer, Error, Outcome, PlatformIds, Report, ReportApi, Step,
+///     Answer, Error, PlatformIds, Receipt, Report, ReportApi, Step,
 /// };
 ///
 /// struct InHouse;
@@ -124,10 +122,10 @@ impl From<CreatedClick> for ClickId {
 ///
 ///     fn begin(&self, report: &Report, _: &PlatformIds) -> Result<Step<()>, Error> {
 ///         let Report::Sale(sale) = report else {
-///             return Ok(Outcome::NotAttributed.into());
+///             return Ok(Receipt::not_attributed().into());
 ///         };
 ///         let Some(key) = sale.credit().and_then(|credit| credit.key()) else {
-///             return Ok(Outcome::NotAttributed.into());
+///             return Ok(Receipt::not_attributed().into());
 ///         };
 ///         let line = format!("{} {} {key}", sale.order(), sale.amount());
 ///         let mut request = Request::new(Bytes::from(line));
@@ -144,10 +142,11 @@ impl From<CreatedClick> for ClickId {
 ///         answer: &Answer,
 ///     ) -> Result<Step<()>, Error> {
 ///         if answer.is_conflict() {
-///             return Ok(Outcome::Duplicate.into());
+///             return Ok(Receipt::duplicate().into());
 ///         }
-///         answer.accepted()?; // the typed error of everything that isn't a success
-///         Ok(Outcome::Recorded.into())
+///         // Where its documentation puts the ID of what was made. Anything else is a typed error.
+///         let mark = answer.shows(["/data/id"])?;
+///         Ok(Receipt::recorded(mark).into())
 ///     }
 ///
 ///     fn deduplicates(&self, _: &Report) -> bool {
@@ -227,15 +226,16 @@ pub trait ReportApi {
         Err(Error::Unsupported(Unsupported::Batch))
     }
 
-    /// Reads the answer to it: a result for each report, in their order.
+    /// Reads the answer to it: a result for each report, in their order. By default, nobody knows what
+    /// an answer means that isn't a refusal.
     fn read_batch(
         &self,
         reports: &[ReportRequest],
         answer: &Answer,
     ) -> Vec<Result<Receipt, Error>> {
-        let result = answer.accepted().map(|()| Outcome::Recorded.into());
-        let result = result.map_err(|error| error.of_batch(reports.len()));
-        vec![result; reports.len()]
+        let refused = answer.accepted().err();
+        let error = refused.unwrap_or_else(|| answer.unreadable());
+        vec![Err(error.of_batch(reports.len())); reports.len()]
     }
 }
 
@@ -335,11 +335,5 @@ impl<S: fmt::Debug> fmt::Debug for Step<S> {
 impl<S> From<Receipt> for Step<S> {
     fn from(receipt: Receipt) -> Self {
         Self::Done(receipt)
-    }
-}
-
-impl<S> From<Outcome> for Step<S> {
-    fn from(outcome: Outcome) -> Self {
-        Self::Done(outcome.into())
     }
 }

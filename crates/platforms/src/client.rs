@@ -11,8 +11,8 @@ use crate::endpoint::ListPage;
 use crate::sequence::Sequences;
 use crate::transport::credentials;
 use crate::{
-    Answer, ClickApi, CreatedClick, Error, Outcome, PlatformIds, Receipt, Repeat, Report,
-    ReportApi, ReportError, ReportRequest, Step, Transport, Unsupported, telemetry,
+    Answer, ClickApi, CreatedClick, Error, PlatformIds, Receipt, Repeat, Report, ReportApi,
+    ReportError, ReportRequest, Step, Transport, Unsupported, telemetry,
 };
 
 /// The longest answer that is read, in bytes. No platform's is anywhere near it.
@@ -72,7 +72,8 @@ impl<P, T> Client<P, T> {
     ///
     /// # Errors
     ///
-    /// The platform couldn't be told, or refused. [`Outcome::NotAttributed`] is no error.
+    /// The platform couldn't be told, or refused.
+    /// [`Outcome::NotAttributed`](crate::Outcome::NotAttributed) is no error.
     pub async fn report(&self, report: impl Into<Report>) -> Result<Receipt, ReportError>
     where
         P: ReportApi,
@@ -108,7 +109,7 @@ impl<P, T> Client<P, T> {
     {
         let (platform, report) = (&*self.platform, &asked.report);
         if is_zero_sale(report) {
-            return Ok(Outcome::NotAttributed.into());
+            return Ok(Receipt::not_attributed());
         }
         let mut ids = asked.ids.clone();
         let mut learned = PlatformIds::default();
@@ -226,7 +227,7 @@ impl<P, T> Client<P, T> {
     {
         let report = &request.report;
         if is_zero_sale(report) {
-            return Some(Ok(Outcome::NotAttributed.into()));
+            return Some(Ok(Receipt::not_attributed()));
         }
         if request.may_have_arrived && !self.platform.deduplicates(report) {
             return Some(Err(ReportError::new(Error::UnknownOutcome, false)));

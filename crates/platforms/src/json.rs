@@ -24,7 +24,8 @@ impl Serialize for Number {
     }
 }
 
-/// An object's properties of these names, each as it was written; the last of several.
+/// An object's properties of these names, each as it was written. An object that has one of them twice
+/// says two things, and so nothing.
 pub(crate) fn pick<'j, const N: usize>(
     json: &'j [u8],
     names: [&str; N],
@@ -67,6 +68,7 @@ impl<'de, const N: usize> Visitor<'de> for Pick<'_, N> {
                 continue;
             }
             match self.0.iter().position(|wanted| *wanted == name.0) {
+                Some(at) if picked[at].is_some() => return Err(A::Error::custom("said twice")),
                 Some(at) => picked[at] = Some(map.next_value()?),
                 None => {
                     map.next_value::<IgnoredAny>()?;
@@ -319,7 +321,6 @@ mod tests {
             "/n",
             "/n/0",
             "/a~01",
-            "/d",
             "/none",
             "/a/b",
             "/",
@@ -329,6 +330,8 @@ mod tests {
                 found.map(|found| serde_json::from_str::<serde_json::Value>(found).unwrap());
             assert_eq!(found.as_ref(), value.pointer(pointer), "{pointer}");
         }
+        // What is said twice is not said.
+        assert_eq!(super::at(json.as_bytes(), "/d"), None);
         for json in ["", "no", "{", r#"{"a": 1} and more"#] {
             assert_eq!(super::at(json.as_bytes(), "/a"), None, "{json}");
         }

@@ -49,6 +49,7 @@ pub mod guide;
 mod https;
 mod json;
 mod listed;
+mod mark;
 mod message;
 mod money;
 mod pages;
@@ -92,6 +93,7 @@ pub use self::error::Error;
 #[cfg(feature = "https")]
 pub use self::https::Https;
 pub use self::listed::ListedConversion;
+pub use self::mark::Mark;
 pub use self::message::Message;
 pub use self::money::{InvalidMoney, Money};
 pub use self::pages::Pages;

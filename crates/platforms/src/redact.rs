@@ -21,8 +21,9 @@ const HIDDEN: &str = "[hidden]";
 #[derive(Clone)]
 pub(crate) struct Secrets(pub(crate) Arc<[String]>);
 
-/// Returns the text without `secrets` (in any ASCII case, percent-encoded too), without e-mail
-/// addresses and control characters, and cut. Takes time linear in the text and the secrets.
+/// Returns the text without `secrets` (in any ASCII case, percent-encoded and form-encoded too),
+/// without e-mail addresses and control characters, and cut. Takes time linear in the text and the
+/// secrets.
 pub(crate) fn clean(text: &str, secrets: &[String]) -> String {
     let text = without_secrets(text, secrets, MAX_LEN);
     let mut chars = text.chars();
@@ -41,8 +42,8 @@ pub(crate) fn without_secrets(text: &str, secrets: &[String], max_len: usize) ->
     let secrets = secrets.iter().filter(|secret| secret.len() > 1);
     let patterns = secrets.flat_map(|secret| {
         let encoded = utf8_percent_encode(secret, UNRESERVED).to_string();
-        let encoded = (encoded != *secret).then_some(encoded);
-        std::iter::once(secret.clone()).chain(encoded)
+        let in_form = encoded.replace("%20", "+");
+        [secret.clone(), encoded, in_form]
     });
     let mut patterns: Vec<String> = patterns.collect();
     patterns.sort_unstable();
@@ -116,8 +117,11 @@ mod tests {
     #[test]
     fn what_was_sent_goes_in_any_case_and_encoding() {
         assert_eq!(
-            cleaned("key PARTNER_1, a%20b and clk", &["partner_1", "a b", "c"]),
-            "key [hidden], [hidden] and clk"
+            cleaned(
+                "key PARTNER_1, a%20b, a+b and clk",
+                &["partner_1", "a b", "c"]
+            ),
+            "key [hidden], [hidden], [hidden] and clk"
         );
         assert_eq!(cleaned("ask bob@shop.example", &[]), "ask [hidden]");
     }

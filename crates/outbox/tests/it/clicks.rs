@@ -167,3 +167,9 @@ on_both! {
         assert_eq!(db.outbox.click("r-1").await.unwrap(), None);
     }
 }
+
+#[test]
+fn a_stored_click_hides_its_ids() {
+    let click = StoredClick::new("clk_SECRET", Some("par_SECRET"));
+    assert_eq!(format!("{click:?}"), "StoredClick { .. }");
+}

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, watch};
 use tower::Service;
 use tower_referral_outbox::{Entry, State};
 use tower_referral_platforms::{
-    Answer, Client, Error, Outcome, PlatformId, PlatformIds, Receipt, Repeat, Report, ReportApi,
+    Answer, Client, Error, PlatformId, PlatformIds, Receipt, Repeat, Report, ReportApi,
     ReportService, Retries, Step,
 };
 
@@ -156,8 +156,9 @@ impl ReportApi for Platform {
             let step = Step::send(Self::post("http://p.example/reports"), false);
             return Ok(step.with_ids(ids));
         }
-        ids.sale = answer.id(["id"]);
-        Ok(Receipt::new(Outcome::Recorded).with_ids(ids).into())
+        let mark = answer.shows(["/id"])?;
+        ids.sale = mark.id();
+        Ok(Receipt::recorded(mark).with_ids(ids).into())
     }
 
     fn deduplicates(&self, _: &Report) -> bool {

@@ -13,8 +13,8 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tower::Service;
 use tower_referral_platforms::{
-    Answer, Batch, Client, Error, Money, Outcome, PlatformId, PlatformIds, Receipt, Refund, Report,
-    ReportApi, ReportRequest, ReportService, Sale, SignUp, Step,
+    Answer, Batch, Client, Error, Money, PlatformIds, Receipt, Refund, Report, ReportApi,
+    ReportRequest, ReportService, Sale, SignUp, Step,
 };
 
 use crate::database::PATIENCE;
@@ -175,7 +175,7 @@ impl Platform {
             Does::Hang => std::future::pending().await,
             _ => panic!("no test of batches has {does:?}"),
         }
-        Ok(Response::new("{}".to_owned()))
+        Ok(Response::new(r#"{"batch": 1}"#.to_owned()))
     }
 
     pub(crate) async fn until_batches(&self, count: usize) {
@@ -305,20 +305,23 @@ impl ReportApi for Api {
         answer: &Answer,
     ) -> Result<Step<()>, Error> {
         if answer.is_conflict() {
-            return Ok(Outcome::Duplicate.into());
+            return Ok(Receipt::duplicate().into());
         }
-        let json: Value = answer.read()?;
-        if json["outcome"] == "not_attributed" {
-            return Ok(Outcome::NotAttributed.into());
+        if answer
+            .shows_value("/outcome", r#""not_attributed""#)
+            .is_ok()
+        {
+            return Ok(Receipt::not_attributed().into());
         }
-        let id = json["id"].as_str().and_then(PlatformId::new);
+        let mark = answer.shows(["/id"])?;
+        let id = mark.id();
         let mut ids = PlatformIds::default();
         match report {
             Report::SignUp(_) => ids.customer = id,
             Report::Sale(_) => ids.sale = id,
             _ => ids.refund = id,
         }
-        Ok(Receipt::new(Outcome::Recorded).with_ids(ids).into())
+        Ok(Receipt::recorded(mark).with_ids(ids).into())
     }
 
     fn deduplicates(&self, _: &Report) -> bool {
@@ -334,6 +337,15 @@ impl ReportApi for Api {
         let mut request = Request::new(Bytes::from(serde_json::to_vec(&reports).unwrap()));
         *request.method_mut() = http::Method::POST;
         Ok(request)
+    }
+
+    fn read_batch(
+        &self,
+        reports: &[ReportRequest],
+        answer: &Answer,
+    ) -> Vec<Result<Receipt, Error>> {
+        let result = answer.shows(["/batch"]).map(Receipt::recorded);
+        vec![result; reports.len()]
     }
 }
 

@@ -11,8 +11,8 @@ use tower_referral::{ClickId, ReferralKey};
 use crate::endpoint::{Endpoint, encoded};
 use crate::json::Number;
 use crate::{
-    Answer, BaseUrl, ClickApi, ConfigError, CreatedClick, Error, Outcome, PlatformId, PlatformIds,
-    Receipt, Refund, Repeat, Report, ReportApi, Sale, SignUp, Step, Unsupported,
+    Answer, BaseUrl, ClickApi, ConfigError, CreatedClick, Error, PlatformId, PlatformIds, Receipt,
+    Refund, Repeat, Report, ReportApi, Sale, SignUp, Step, Unsupported,
 };
 
 /// The landing parameters with the partner's tracking ID: Affonso's own one, and two that programs
@@ -44,14 +44,15 @@ const TAKEN: [&str; 6] = [
 ///
 /// A refund needs the ID that Affonso gave the sale ([`PlatformIds::sale`], which a queue hands on),
 /// and an amount even where it is whole: [`Refund::with_sale_amount`]. Without that ID nobody was
-/// credited: [`Outcome::NotAttributed`].
+/// credited: [`Outcome::NotAttributed`](crate::Outcome::NotAttributed).
 ///
 /// E-mail address and name go with a sign-up, where they are set; IP address and browser with a click
 /// that is made at delivery. Times aren't sent, and what else a report may have is refused; so is a
 /// coupon, unless [`leave_out_coupons`](Self::leave_out_coupons) says otherwise.
 ///
 /// *Documented nowhere:* what an unknown customer, click or tracking ID is answered with. A JSON 404
-/// to a sale that only its customer could credit is read as [`Outcome::NotAttributed`]; every other
+/// to a sale that only its customer could credit is read as
+/// [`Outcome::NotAttributed`](crate::Outcome::NotAttributed); every other
 /// refusal that stays is a permanent failure, for a person to look at. *Assumed:* intervals are
 /// written `monthly`, `yearly`, `weekly`, `daily`; any other is sent as it is.
 #[derive(Clone, Debug)]
@@ -295,7 +296,7 @@ impl Affonso {
         ids: &PlatformIds,
     ) -> Result<Step<Stage>, Error> {
         let Some(sale) = &ids.sale else {
-            return Ok(Outcome::NotAttributed.into());
+            return Ok(Receipt::not_attributed().into());
         };
         let missing = Error::Unsupported(Unsupported::MissingField("sale_amount"));
         let amount = refund.known_amount().ok_or(missing)?;
@@ -318,22 +319,24 @@ impl Affonso {
         by: By,
         answer: &Answer,
     ) -> Result<Step<Stage>, Error> {
-        let accepted = answer.accepted_json();
-        let is_conflict = answer.is_conflict();
-        let Some(error) = accepted.err().filter(|_| !is_conflict) else {
+        let is_sign_up = matches!(report, Report::SignUp(_));
+        let receipt = match answer.shows(["/data/conversion_id", "/data/id"]) {
             // A sign-up that is new is answered with 201.
-            let is_known = matches!(report, Report::SignUp(_)) && answer.status() == StatusCode::OK;
-            let outcome = if is_conflict || is_known {
-                Outcome::Duplicate
-            } else {
-                Outcome::Recorded
-            };
-            let mut given = PlatformIds::default();
-            match report {
-                Report::SignUp(_) => given.customer = answer.id(["id"]),
-                _ => given.sale = answer.id(["conversion_id", "id"]),
+            Ok(_) if is_sign_up && answer.status() == StatusCode::OK => Ok(Receipt::duplicate()),
+            Ok(mark) => Ok(Receipt::recorded(mark)),
+            Err(_) if answer.is_conflict() => Ok(Receipt::duplicate()),
+            Err(error) => Err(error),
+        };
+        let error = match receipt {
+            Ok(receipt) => {
+                let mut given = PlatformIds::default();
+                match report {
+                    Report::SignUp(_) => given.customer = answer.id(["id"]),
+                    _ => given.sale = answer.id(["conversion_id", "id"]),
+                }
+                return Ok(receipt.with_ids(given).into());
             }
-            return Ok(Receipt::new(outcome).with_ids(given).into());
+            Err(error) => error,
         };
         let refusal = answer.refusal().map(|refusal| refusal.status().as_u16());
         if !matches!(refusal, Some(400 | 404 | 422)) {
@@ -346,7 +349,7 @@ impl Affonso {
             return Ok(step);
         }
         if by == By::Customer && answer.is_not_found() && report.credit().is_none() {
-            return Ok(Outcome::NotAttributed.into());
+            return Ok(Receipt::not_attributed().into());
         }
         Err(error)
     }
@@ -375,7 +378,7 @@ impl ReportApi for Affonso {
                     report.refuse_fields_except(&taken)?;
                     Ok(step)
                 }
-                None => Ok(Outcome::NotAttributed.into()),
+                None => Ok(Receipt::not_attributed().into()),
             },
             Report::Refund(refund) => {
                 report.refuse_fields_except(&[])?;
@@ -404,14 +407,14 @@ impl ReportApi for Affonso {
                 let step = step.ok_or_else(|| answer.unreadable())?;
                 Ok(step.with_ids(made))
             }
-            At::Refund if answer.is_conflict() => Ok(Outcome::Duplicate.into()),
+            At::Refund if answer.is_conflict() => Ok(Receipt::duplicate().into()),
             At::Refund => {
-                answer.accepted_json()?;
+                let mark = answer.shows(["/data/refund_id", "/data/id"])?;
                 let ids = PlatformIds {
-                    refund: answer.id(["refund_id", "id"]),
+                    refund: mark.id(),
                     ..PlatformIds::default()
                 };
-                Ok(Receipt::new(Outcome::Recorded).with_ids(ids).into())
+                Ok(Receipt::recorded(mark).with_ids(ids).into())
             }
         }
     }

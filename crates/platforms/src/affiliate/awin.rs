@@ -14,7 +14,7 @@ use tower_referral::ClickId;
 use crate::endpoint::{Endpoint, encoded};
 use crate::json::{self, Number, pick};
 use crate::{
-    Answer, BaseUrl, Batch, ConfigError, Error, Outcome, PlatformIds, Receipt, Report, ReportApi,
+    Answer, BaseUrl, Batch, ConfigError, Error, PlatformIds, Receipt, Report, ReportApi,
     ReportRequest, Sale, Step, Unsupported,
 };
 
@@ -46,9 +46,9 @@ pub const CLICK_PARAMS: [&str; 1] = ["awc"];
 ///
 /// - **Answers.** Where an answer has one of the lists `successfulOrders`, `pendingOrders` and
 ///   `failedOrders`, each order is as they say: in one of the first two it is recorded, in the last it
-///   is refused, and in none of them, or on both sides, nobody knows. An answer without these lists is
-///   about all orders: a JSON 2xx that doesn't say no has taken them, but a 206 has not. Refused as a
-///   whole, several orders are sent again in smaller batches, and one alone has failed.
+///   is refused, and in none of them, or on both sides, nobody knows. No other success is known: of an
+///   answer without these lists that is no refusal nobody knows what it means for any of the orders.
+///   Refused as a whole, several orders are sent again in smaller batches, and one alone has failed.
 /// - **Repeats.** Nothing is taken to be deduplicated: an order whose fate is unknown isn't repeated,
 ///   for a person to look at.
 /// - **Refunds.** There is no call for them.
@@ -213,15 +213,14 @@ fn read_orders(references: &[&str], answer: &Answer) -> Vec<Result<Receipt, Erro
         Ok(()) => Lists::read(answer),
     };
     if let Some(lists) = lists {
+        let is_accepted = accepted.is_ok();
         let all = references.iter();
-        return all.map(|order| lists.result_of(order, answer)).collect();
+        let results = all.map(|order| lists.result_of(order, answer, is_accepted));
+        return results.collect();
     }
-    let result = match accepted {
-        Ok(()) if answer.status() == StatusCode::PARTIAL_CONTENT => Err(answer.unreadable()),
-        Ok(()) => Ok(Receipt::from(Outcome::Recorded)),
-        Err(error) => Err(error.of_batch(references.len())),
-    };
-    vec![result; references.len()]
+    // Nothing says what became of any of them.
+    let error = accepted.err().unwrap_or_else(|| answer.unreadable());
+    vec![Err(error.of_batch(references.len())); references.len()]
 }
 
 /// The orders of an answer, each as it was written.
@@ -245,12 +244,19 @@ impl<'j> Lists<'j> {
         })
     }
 
-    fn result_of(&self, order: &str, answer: &Answer) -> Result<Receipt, Error> {
+    /// `is_accepted` says whether the answer as a whole is no refusal.
+    fn result_of(&self, order: &str, answer: &Answer, is_accepted: bool) -> Result<Receipt, Error> {
         let is_this = |item: &&&RawValue| reference_of(item).is_some_and(|it| it == order);
-        let is_taken = self.taken.iter().any(|item| is_this(&item));
-        match (is_taken, self.failed.iter().find(is_this)) {
-            (true, None) => Ok(Outcome::Recorded.into()),
-            (false, Some(failed)) => {
+        let (taken, failed) = (self.taken.iter(), self.failed.iter());
+        match (taken.clone().find(is_this), failed.clone().find(is_this)) {
+            (Some(taken), None) if is_accepted => {
+                let taken = taken.get().to_owned().into();
+                let taken = Answer::new(answer.status(), taken);
+                let mark = taken.shows(["/orderReference", "/order/orderReference"]);
+                let mark = mark.map_err(|_| answer.unreadable())?;
+                Ok(Receipt::recorded(mark))
+            }
+            (None, Some(failed)) => {
                 let refusal = answer.part(StatusCode::UNPROCESSABLE_ENTITY, failed.get());
                 Err(refusal.accepted().err().unwrap_or(answer.unreadable()))
             }
@@ -272,7 +278,7 @@ impl ReportApi for Awin {
     fn begin(&self, report: &Report, _: &PlatformIds) -> Result<Step<()>, Error> {
         Ok(match self.order(report)? {
             Some(order) => Step::send(self.send(vec![order]), ()),
-            None => Outcome::NotAttributed.into(),
+            None => Receipt::not_attributed().into(),
         })
     }
 

@@ -16,8 +16,8 @@ use crate::answer::is_something;
 use crate::endpoint::Endpoint;
 use crate::json::{self, pick};
 use crate::{
-    Answer, BaseUrl, Cancellation, ConfigError, Error, Money, Outcome, PlatformId, PlatformIds,
-    Receipt, Refund, Report, ReportApi, Sale, SignUp, Step, Unsupported,
+    Answer, BaseUrl, Cancellation, ConfigError, Error, Money, PlatformId, PlatformIds, Receipt,
+    Refund, Report, ReportApi, Sale, SignUp, Step, Unsupported,
 };
 
 /// The landing parameters with the referral key.
@@ -43,7 +43,9 @@ const ACCOUNT_ID: HeaderName = HeaderName::from_static("account-id");
 /// FirstPromoter takes 400 requests a minute; a 429 pauses the queue. It recognises duplicates of
 /// everything: a lead that has signed up by a 422, an event's ID by a 409.
 ///
-/// A 404 says that nobody referred the customer, as most aren't: [`Outcome::NotAttributed`].
+/// A success has the ID of the event that it made, or, of a sign-up, that of the lead. A 404 says that
+/// nobody referred the customer, as most aren't:
+/// [`Outcome::NotAttributed`](crate::Outcome::NotAttributed).
 ///
 /// *Documented nowhere:* whether a sale and a refund may have the same event's ID. They never do here:
 /// that of a refund is its [`Report::id`].
@@ -186,7 +188,7 @@ impl FirstPromoter {
         let at = match (visitor, key) {
             (Some(_), _) => At::SignUpByVisitor,
             (None, Some(_)) => At::SignUpByKey,
-            (None, None) => return Outcome::NotAttributed.into(),
+            (None, None) => return Receipt::not_attributed().into(),
         };
         let body = SignUpBody {
             person: Person::new(sign_up.customer(), sign_up.contact().email.as_deref()),
@@ -295,34 +297,37 @@ impl ReportApi for FirstPromoter {
         if answer.is_not_found() {
             return match (stage.0, report) {
                 (At::SignUpByVisitor, Report::SignUp(sign_up)) => Ok(self.sign_up(sign_up, false)),
-                _ => Ok(Outcome::NotAttributed.into()),
+                _ => Ok(Receipt::not_attributed().into()),
             };
         }
         let mut ids = PlatformIds::default();
-        match stage.0 {
+        let mark = match stage.0 {
             At::SignUpByVisitor | At::SignUpByKey => {
                 if has_signed_up(answer) {
-                    return Ok(Outcome::Duplicate.into());
+                    return Ok(Receipt::duplicate().into());
                 }
-                answer.accepted_json()?;
+                let mark = answer.shows(["/id", "/referral/id", "/lead/id"])?;
                 ids.customer = lead_of(answer);
+                mark
             }
-            At::Sale | At::Refund if answer.is_conflict() => return Ok(Outcome::Duplicate.into()),
+            At::Sale | At::Refund if answer.is_conflict() => return Ok(Receipt::duplicate().into()),
             At::Sale => {
-                answer.accepted_json()?;
-                ids.sale = answer.id(["id"]);
+                let mark = answer.shows(["/id"])?;
+                ids.sale = mark.id();
+                mark
             }
             At::Refund => {
                 if answer.status() == StatusCode::NO_CONTENT {
                     // There is nothing to take back.
-                    return Ok(Outcome::NotAttributed.into());
+                    return Ok(Receipt::not_attributed().into());
                 }
-                answer.accepted_json()?;
-                ids.refund = answer.id(["id"]);
+                let mark = answer.shows(["/id"])?;
+                ids.refund = mark.id();
+                mark
             }
-            At::Cancellation => answer.accepted()?,
-        }
-        Ok(Receipt::new(Outcome::Recorded).with_ids(ids).into())
+            At::Cancellation => answer.shows(["/id"])?,
+        };
+        Ok(Receipt::recorded(mark).with_ids(ids).into())
     }
 
     /// Leads are unique by the customer, sales and refunds by their event's ID, and a cancellation

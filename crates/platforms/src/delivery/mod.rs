@@ -134,7 +134,7 @@ impl Delivery {
             // The worker is gone, and whether the request was sent isn't known.
             DeliveryState::Sending => self.may_have_arrived = true,
             DeliveryState::Done { outcome } => {
-                let receipt = Receipt::new(*outcome).with_ids(self.ids.clone());
+                let receipt = Receipt::stored(*outcome).with_ids(self.ids.clone());
                 return Err(DeliveryOutcome::Done(receipt));
             }
             DeliveryState::Failed { .. } => return Err(DeliveryOutcome::Failed),

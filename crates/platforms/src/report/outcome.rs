@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::PlatformIds;
+use crate::Mark;
 
 /// What a platform made of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -47,9 +48,28 @@ pub struct Receipt {
 }
 
 impl Receipt {
-    /// Creates a receipt without IDs.
+    /// The platform has it now, as something in its answer shows.
     #[must_use]
-    pub fn new(outcome: Outcome) -> Self {
+    pub fn recorded(_: Mark) -> Self {
+        Self::stored(Outcome::Recorded)
+    }
+
+    /// The platform knew it already.
+    #[must_use]
+    pub fn duplicate() -> Self {
+        Self::stored(Outcome::Duplicate)
+    }
+
+    /// Nobody is credited.
+    #[must_use]
+    pub fn not_attributed() -> Self {
+        Self::stored(Outcome::NotAttributed)
+    }
+
+    /// Creates the receipt of an outcome that is known already, for instance from a store. A platform
+    /// doesn't need it: what it makes of an answer is one of the above.
+    #[must_use]
+    pub fn stored(outcome: Outcome) -> Self {
         Self {
             outcome,
             ids: PlatformIds::default(),
@@ -94,12 +114,6 @@ impl Receipt {
     #[must_use]
     pub fn is_credited(&self) -> bool {
         self.outcome.is_credited()
-    }
-}
-
-impl From<Outcome> for Receipt {
-    fn from(outcome: Outcome) -> Self {
-        Self::new(outcome)
     }
 }
 

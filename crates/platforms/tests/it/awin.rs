@@ -37,7 +37,9 @@ fn client(stand_in: &StandIn) -> Client<Awin, StandIn> {
 
 #[tokio::test]
 async fn a_sale_is_an_order() {
-    let stand_in = StandIn::new([(200, "{}"), (200, "{}")]);
+    let taken =
+        r#"{"successfulOrders":[{"orderReference":"ORDER-1"},{"orderReference":"ORDER-2"}]}"#;
+    let stand_in = StandIn::new([(200, taken), (200, taken)]);
     let outcome = client(&stand_in).outcome(sale("ORDER-1")).await;
     assert_eq!(outcome, Ok(Outcome::Recorded));
     let by_voucher = Sale::new("ORDER-2", "C", pounds("5")).unwrap();
@@ -81,11 +83,13 @@ async fn a_sale_is_an_order() {
 
 #[tokio::test]
 async fn a_reference_that_would_be_cut_off_is_refused_by_name() {
-    let stand_in = StandIn::new([(200, "{}"), (200, "{}")]);
     for fits in ["x".repeat(50), "ä".repeat(50)] {
+        let taken = format!(r#"{{"successfulOrders":[{{"orderReference":"{fits}"}}]}}"#);
+        let stand_in = StandIn::new([(200, &*taken)]);
         let outcome = client(&stand_in).outcome(sale(fits)).await;
         assert_eq!(outcome, Ok(Outcome::Recorded));
     }
+    let stand_in = StandIn::default();
     let long = sale("x".repeat(51));
     let error = client(&stand_in).outcome(long).await.unwrap_err();
     let too_long = Unsupported::TooLong {
@@ -129,8 +133,6 @@ async fn an_answer_is_a_success_only_where_it_says_so() {
     let failed =
         r#"{"failedOrders":[{"order":{"orderReference":"ORDER-1"},"errors":["bad awc"]}]}"#;
     for (status, body, expected) in [
-        (200, "{}".to_owned(), recorded),
-        (202, r#"{"message":"accepted","orders":1}"#.to_owned(), recorded),
         (200, listed("successfulOrders"), recorded),
         (206, listed("successfulOrders"), recorded),
         (202, listed("pendingOrders"), recorded),
@@ -138,6 +140,24 @@ async fn an_answer_is_a_success_only_where_it_says_so() {
         (400, failed.to_owned(), Err(Advice::Permanent)),
         // Nobody knows.
         (206, "{}".to_owned(), Err(Advice::Ambiguous)),
+        (200, "{}".to_owned(), Err(Advice::Ambiguous)),
+        (202, r#"{"message":"accepted","orders":1}"#.to_owned(), Err(Advice::Ambiguous)),
+        // It says two things.
+        (
+            200,
+            r#"{"success":false,"successfulOrders":[{"orderReference":"ORDER-1"}]}"#.to_owned(),
+            Err(Advice::Ambiguous),
+        ),
+        (
+            200,
+            r#"{"successfulOrders":[{"orderReference":"ORDER-1","success":"false"}]}"#.to_owned(),
+            Err(Advice::Ambiguous),
+        ),
+        (
+            200,
+            r#"{"successfulOrders":[{"orderReference":"ORDER-1"}],"successfulOrders":[]}"#.to_owned(),
+            Err(Advice::Ambiguous),
+        ),
         (200, String::new(), Err(Advice::Ambiguous)),
         (200, "<html>".to_owned(), Err(Advice::Ambiguous)),
         (200, r#"{"successfulOrders":[]}"#.to_owned(), Err(Advice::Ambiguous)),

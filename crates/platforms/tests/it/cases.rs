@@ -95,7 +95,7 @@ async fn r3_a_long_name_over_a_long_list_is_read() {
 #[tokio::test]
 async fn r4_an_id_is_short_and_printable_or_none() {
     let long = "x".repeat(60_000);
-    for id in [&*long, "a\u{7}b", "a b", "\u{202e}x", ""] {
+    for id in [&*long, "a\u{7}b", "a b", "\u{202e}x"] {
         let body = json!({ "id": id }).to_string();
         let platform = StandIn::new([(200, &*body)]);
         let report = sale().with_credit(credit("P"));
@@ -187,7 +187,7 @@ async fn r8_a_renewal_names_its_customer() {
 #[tokio::test]
 async fn r9_a_partial_refund_works_commissions_out_again() {
     let listed = r#"[{"id":7,"external_id":"ORDER-1","amount":100,"currency":"EUR"}]"#;
-    let platform = StandIn::new([(200, listed), (200, "{}")]);
+    let platform = StandIn::new([(200, listed), (200, r#"{"id":7}"#)]);
     let part = Refund::part("ORDER-1", euros("30")).unwrap();
     platform.client(tapfiliate()).report(part).await.unwrap();
     let asked = &platform.asked()[1];
@@ -205,7 +205,7 @@ fn slow_tapfiliate(amount: &Arc<Mutex<String>>) -> Client<Tapfiliate, impl Trans
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 let body: serde_json::Value = serde_json::from_slice(request.body()).unwrap();
                 *amount.lock().unwrap() = body["amount"].to_string();
-                return Ok(Response::new("{}".to_owned()));
+                return Ok(Response::new(r#"{"id":7}"#.to_owned()));
             }
             let listed = amount.lock().unwrap().clone();
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -385,7 +385,8 @@ async fn r17_tags_and_the_date_of_birth_are_sent() {
 
 #[tokio::test]
 async fn r18_an_order_is_never_a_customers_sign_up() {
-    let platform = StandIn::new([(200, "{}"), (200, "{}")]);
+    let made = (200, r#"{"id":1}"#);
+    let platform = StandIn::new([made, made]);
     let client = platform.client(partnac());
     let sign_up = SignUp::new("bob").unwrap().with_credit(credit("P"));
     client.report(sign_up).await.unwrap();

@@ -80,7 +80,7 @@ fn a_killed_worker_leaves_it_undecided_where_the_platform_does_not_recognise_it(
         });
         let verdict = now(deliver(&mut delivery, reports, &retries(), &mut journal)).unwrap();
         if is_deduplicated {
-            assert_eq!(verdict, DeliveryOutcome::Done(Outcome::Duplicate.into()));
+            assert_eq!(verdict, DeliveryOutcome::Done(Receipt::duplicate()));
             assert_eq!((calls.get(), delivery.attempts()), (1, 2));
         } else {
             assert_eq!(verdict, DeliveryOutcome::Ambiguous);
@@ -271,7 +271,7 @@ fn sale() -> Delivery {
 fn recorded() -> DeliveryOutcome {
     let mut ids = PlatformIds::default();
     ids.sale = PlatformId::new("con_1");
-    DeliveryOutcome::Done(Receipt::new(Outcome::Recorded).with_ids(ids))
+    DeliveryOutcome::Done(Receipt::stored(Outcome::Recorded).with_ids(ids))
 }
 
 fn retries() -> Retries {
@@ -393,12 +393,12 @@ impl ReportApi for InHouse {
         answer: &Answer,
     ) -> Result<Step<()>, Error> {
         if answer.is_conflict() {
-            return Ok(Outcome::Duplicate.into());
+            return Ok(Receipt::duplicate().into());
         }
-        answer.accepted()?;
+        let mark = answer.shows(["/message"])?;
         let mut ids = PlatformIds::default();
         ids.sale = PlatformId::new("con_1");
-        Ok(Receipt::new(Outcome::Recorded).with_ids(ids).into())
+        Ok(Receipt::recorded(mark).with_ids(ids).into())
     }
 
     fn deduplicates(&self, _: &Report) -> bool {

@@ -435,7 +435,7 @@ async fn a_part_of_which_it_is_known_what_is_left_is_the_same_the_second_time() 
         json!({"saleAmount": 6999, "currency": "eur"})
     );
     let all = part().with_total_refunded(money("99.99", "EUR"));
-    let platform = StandIn::new([(200, listed), (200, "{}")]);
+    let platform = StandIn::new([(200, listed), (200, r#"{"id":"cm_1"}"#)]);
     assert_eq!(
         platform.client(dub()).outcome(all).await,
         Ok(Outcome::Recorded)

@@ -21,6 +21,9 @@ const SHORT: Duration = Duration::from_secs(1);
 /// For everything that should end by itself: long enough for any machine, and the end of a hang.
 const LONG: Duration = Duration::from_secs(30);
 
+/// Each of the two platforms finds in it what was made.
+const GOOD: &str = r#"{"id":5,"data":{"key":"ORDER-1"}}"#;
+
 const LATER: Advice = Advice::Retry { after: None };
 
 /// A report that each of the two platforms sends in one request.
@@ -324,8 +327,9 @@ fn common_faults() -> impl Iterator<Item = (crate::fault_server::Fault, Kind)> {
 }
 
 fn steps(common: crate::fault_server::Fault) -> Vec<Step> {
-    let good = b"HTTP/1.1 201 Created\r\nContent-Length: 8\r\n\r\n{\"id\":5}";
-    common.steps(Protocol::Http, good)
+    let length = GOOD.len();
+    let good = format!("HTTP/1.1 201 Created\r\nContent-Length: {length}\r\n\r\n{GOOD}");
+    common.steps(Protocol::Http, good.as_bytes())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -521,7 +525,7 @@ async fn a_transport_that_is_not_ready_sent_nothing() {
 #[tokio::test]
 async fn a_good_answer_is_read_through_the_real_transport() {
     let scripts = [
-        vec![answer("201 Created", "", "{\"id\":5}")],
+        vec![answer("201 Created", "", GOOD)],
         steps(crate::fault_server::Fault::Late),
         steps(crate::fault_server::Fault::Dribbling),
     ];

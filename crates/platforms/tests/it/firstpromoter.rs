@@ -10,6 +10,9 @@ use tower_referral_platforms::{
 use crate::documented::{Call, Kind, Platform, Said, Strict, refused, text};
 use crate::stand_in::{Asked, ReportOutcome as _, StandIn, clicked, credit};
 
+/// What every call is answered with, as it is documented: the event that it made.
+const EVENT: (u16, &str) = (200, r#"{"id":45831611,"referral":{"id":29203686}}"#);
+
 fn euros(amount: &str) -> Money {
     Money::new(amount, "EUR").unwrap()
 }
@@ -105,7 +108,7 @@ async fn a_sale_is_reported_in_minor_units_whoever_is_credited() {
 
 #[tokio::test]
 async fn a_refund_has_its_own_event_an_amount_and_a_customer() {
-    let stand_in = StandIn::new([(200, "{}"), (200, "{}"), (200, "{}")]);
+    let stand_in = StandIn::new([EVENT, EVENT, EVENT]);
     let whole = Refund::whole("ORDER-1")
         .unwrap()
         .with_sale_amount(euros("99.99"));
@@ -176,7 +179,7 @@ async fn what_has_no_place_is_refused_by_name() {
 #[tokio::test]
 async fn a_visitors_id_that_is_refused_gives_way_to_the_key() {
     let not_found = (404, r#"{"message":"Not found","code":"not_found"}"#);
-    let stand_in = StandIn::new([not_found, (200, "{}")]);
+    let stand_in = StandIn::new([not_found, EVENT]);
     let report = sign_up().with_credit(clicked("PARTNER_1", "tid-1"));
     let outcome = client(&stand_in).outcome(report).await;
     assert_eq!(outcome, Ok(Outcome::Recorded));
@@ -390,7 +393,7 @@ async fn from_sign_up_to_cancellation() {
 
 #[tokio::test]
 async fn a_shop_that_knows_addresses_only_is_understood() {
-    let stand_in = StandIn::new([(200, "{}"), (200, "{}")]);
+    let stand_in = StandIn::new([EVENT, EVENT]);
     let report = SignUp::by_email("ada@example.com").unwrap();
     let report = report.with_credit(credit("P"));
     assert!(client(&stand_in).outcome(report).await.is_ok());

@@ -243,7 +243,7 @@ async fn partnacs_conversion() {
         .with_user_agent("Mozilla/5.0...")
         .with_credit(credit("PARTNER_REF_123"));
     let partnac = || Partnac::new("YOUR_API_KEY").unwrap();
-    let asked = sent(partnac(), "{}", report).await;
+    let asked = sent(partnac(), r#"{"id":1}"#, report).await;
     let mut printed = json!({
         "partnership_code": "PARTNER_REF_123",
         "unique_id": "order_10045",
@@ -272,7 +272,7 @@ async fn partnacs_conversion() {
             .with_metadata("trial", true)
             .with_metadata("plan", json!({"name": "pro", "addons": ["x", null, 1.5]}))
             .with_credit(clicked("PARTNER_REF_123", "clk_1"));
-        let asked = sent(partnac(), "{}", report).await;
+        let asked = sent(partnac(), r#"{"id":1}"#, report).await;
         printed["conversion_type"] = kind.into();
         printed["campaign_id"] = "camp_1".into();
         printed["session_id"] = "clk_1".into();
@@ -291,7 +291,7 @@ async fn partnacs_conversion() {
     }
 
     let report = SignUp::new("cus_987654").unwrap().with_credit(credit("P"));
-    let asked = sent(partnac(), "{}", report).await;
+    let asked = sent(partnac(), r#"{"id":1}"#, report).await;
     assert_eq!(asked.json()["conversion_type"], "lead");
     assert_eq!(asked.json()["amount"], 0);
 }
@@ -305,7 +305,7 @@ async fn partnacs_refund_update_and_click() {
         .unwrap()
         .with_reason("customer_request")
         .with_reverse_paid_earnings(true);
-    let asked = sent(partnac(), "{}", refund).await;
+    let asked = sent(partnac(), r#"{"id":1}"#, refund).await;
     let line = "POST /v1/tracking/conversions/order_10045/refund";
     let printed = json!({
         "amount": 10.5,
@@ -322,7 +322,7 @@ async fn partnacs_refund_update_and_click() {
         .unwrap()
         .with_metadata("upsold", true)
         .recalculate_commissions();
-    let asked = sent(partnac(), "{}", update).await;
+    let asked = sent(partnac(), r#"{"id":1}"#, update).await;
     let line = "PATCH /v1/tracking/conversions/order_10045";
     let printed = json!({
         "amount": 120,

@@ -33,6 +33,14 @@ mod learned_ids;
 #[cfg(feature = "tracing")]
 #[path = "../../../../tests/stores/log.rs"]
 mod log;
+#[cfg(all(
+    feature = "affonso",
+    feature = "awin",
+    feature = "dub",
+    feature = "firstpromoter",
+    feature = "tolt"
+))]
+mod marks;
 mod money;
 mod partnac;
 mod partnero;

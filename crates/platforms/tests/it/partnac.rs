@@ -11,6 +11,8 @@ use tower_referral_platforms::{
 use crate::stand_in::{ReportOutcome as _, StandIn, clicked, credit};
 
 const RECORDED: Outcome = Outcome::Recorded;
+/// The answer to what was made.
+const MADE: (u16, &str) = (201, r#"{"id":1}"#);
 
 fn euros(amount: &str) -> Money {
     Money::new(amount, "EUR").unwrap()
@@ -67,7 +69,7 @@ async fn a_sale_is_a_conversion_with_key_and_click_id() {
 
 #[tokio::test]
 async fn a_sign_up_is_a_lead_that_is_no_order() {
-    let platform = StandIn::new([(200, "{}")]);
+    let platform = StandIn::new([MADE]);
     let sign_up = SignUp::new("ORDER-1")
         .unwrap()
         .with_email("ada@example.com")
@@ -88,7 +90,7 @@ async fn a_sign_up_is_a_lead_that_is_no_order() {
 
 #[tokio::test]
 async fn yen_are_not_scaled() {
-    let platform = StandIn::new([(200, "{}")]);
+    let platform = StandIn::new([MADE]);
     let sale = Sale::new("o", "c", Money::from_minor(5000, "jpy").unwrap()).unwrap();
     client(&platform)
         .outcome(sale.with_credit(credit("P")))
@@ -99,7 +101,7 @@ async fn yen_are_not_scaled() {
 
 #[tokio::test]
 async fn a_coupon_stands_in_for_the_key() {
-    let platform = StandIn::new([(200, "{}")]);
+    let platform = StandIn::new([MADE]);
     let outcome = client(&platform)
         .outcome(sale().with_coupon("SUMMER"))
         .await;
@@ -110,7 +112,7 @@ async fn a_coupon_stands_in_for_the_key() {
 
     // And for a key that is refused; without its click ID, which is of that key.
     let refused = (404, r#"{"message":"partnership not found"}"#);
-    let platform = StandIn::new([refused, refused, (200, "{}")]);
+    let platform = StandIn::new([refused, refused, MADE]);
     let sale = sale()
         .with_credit(clicked("TYPO", "clk_1"))
         .with_coupon("SUMMER");
@@ -140,13 +142,28 @@ async fn answers_to_a_sale() {
         (409, r#"{"message":"anything"}"#, Outcome::Duplicate),
         (200, r#"{"id":9}"#, RECORDED),
         (201, r#"{"conversion_id":"c9","id":"x"}"#, RECORDED),
-        (200, r#"[]"#, RECORDED),
     ] {
         let platform = StandIn::new([(status, body)]);
         let outcome = client(&platform)
             .outcome(sale().with_credit(credit("P")))
             .await;
         assert_eq!(outcome, Ok(expected), "{status} {body}");
+    }
+}
+
+#[tokio::test]
+async fn a_success_without_an_id_is_looked_for_in_the_list() {
+    let listed = r#"[{"unique_id":"ORDER-1"}]"#;
+    for body in ["{}", "[]", r#"{"id":""}"#] {
+        for (list, expected) in [
+            (listed, Ok(Outcome::Duplicate)),
+            ("[]", Err(Advice::Retry { after: None })),
+        ] {
+            let platform = StandIn::new([(200, body), (200, list)]);
+            let report = sale().with_credit(clicked("P", "clk_1"));
+            let outcome = client(&platform).outcome(report).await;
+            assert_eq!(outcome.map_err(|error| error.advice()), expected, "{body}");
+        }
     }
 }
 
@@ -232,7 +249,7 @@ async fn refusals_that_name_nobody_are_errors() {
 
 #[tokio::test]
 async fn refunds_go_by_the_order() {
-    let platform = StandIn::new([(200, r#"{"refund_id":3}"#), (204, ""), (200, "{}")]);
+    let platform = StandIn::new([(200, r#"{"refund_id":3}"#), (204, ""), MADE]);
     let client = client(&platform);
     let whole = Refund::whole("a/b ü").unwrap();
     let receipt = client.report(whole).await.unwrap();
@@ -308,7 +325,7 @@ async fn conversions_of_every_type() {
         (Some("subscription"), "subscription"),
         (Some("custom"), "custom"),
     ] {
-        let platform = StandIn::new([(201, "{}")]);
+        let platform = StandIn::new([MADE]);
         let sale = Sale::new("u-1", "CUSTOMER-1", euros("12.5"))
             .unwrap()
             .with_subscription(None::<&str>)
@@ -369,7 +386,7 @@ async fn a_zero_sale_is_nothing_to_report() {
 
 #[tokio::test]
 async fn a_conversion_can_be_changed() {
-    let platform = StandIn::new([(200, "{}"), (404, r#"{"message":"not found"}"#), (500, "")]);
+    let platform = StandIn::new([MADE, (404, r#"{"message":"not found"}"#), (500, "")]);
     let client = client(&platform);
     let update = SaleUpdate::new("ORDER-1", "u1")
         .unwrap()

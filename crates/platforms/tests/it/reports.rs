@@ -237,7 +237,7 @@ fn the_advice_is_never_to_repeat_what_may_be_recorded_twice() {
 async fn reports_are_a_tower_service_as_well() {
     use tower::{Service, ServiceExt};
 
-    let platform = StandIn::new([(201, r#"{"id":7}"#), (201, "{}")]);
+    let platform = StandIn::new([(201, r#"{"id":7}"#), (201, r#"{"id":8}"#)]);
     let client = platform.client(Partnac::new("key").unwrap());
     let mut reports = client.reports();
     let request = ReportRequest::new(full_sale());

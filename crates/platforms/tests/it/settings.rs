@@ -35,7 +35,7 @@ async fn which_credit_wins_is_one_setting() {
             .with_coupon("SUMMER")
     };
     let refused = (422, "{}");
-    let platform = StandIn::new([refused, refused, (200, "{}")]);
+    let platform = StandIn::new([refused, refused, (200, r#"{"id":1}"#)]);
     let partnac = Partnac::new("k").unwrap().coupon_wins();
     assert_eq!(
         platform.client(partnac).outcome(both()).await,
@@ -55,7 +55,7 @@ async fn which_credit_wins_is_one_setting() {
         ]
     );
 
-    let platform = StandIn::new([(200, "{}"), (200, "{}")]);
+    let platform = StandIn::new([(200, r#"{"id":1}"#), (200, r#"{"id":1}"#)]);
     platform.client(tapfiliate()).report(both()).await.unwrap();
     platform
         .client(tapfiliate().coupon_wins())
@@ -69,7 +69,7 @@ async fn which_credit_wins_is_one_setting() {
 
 #[tokio::test]
 async fn tapfiliate_can_let_late_conversions_count() {
-    let platform = StandIn::new([(200, "{}")]);
+    let platform = StandIn::new([(200, r#"{"id":1}"#)]);
     let late = tapfiliate().override_max_cookie_time();
     platform.client(late).report(sale()).await.unwrap();
     let line = "POST /1.6/conversions/?override_max_cookie_time=true";
@@ -86,7 +86,7 @@ async fn tapfiliate_disapproves_where_it_is_told_to() {
         (Report::from(Refund::whole("ORDER-1").unwrap()), "DELETE"),
         (RefundReversal::whole("ORDER-1").unwrap().into(), "PUT"),
     ] {
-        let platform = StandIn::new([(200, LISTED), (200, "{}"), (404, "{}")]);
+        let platform = StandIn::new([(200, LISTED), (200, r#"{"id":1}"#), (404, "{}")]);
         let outcome = platform.client(disapproves()).outcome(report).await;
         assert_eq!(outcome, Ok(Outcome::Recorded));
         let approvals = [32, 31].map(|id| format!("{method} /1.6/commissions/{id}/approved/"));
@@ -103,7 +103,7 @@ async fn tapfiliate_disapproves_where_it_is_told_to() {
     let kind = Unsupported::Kind("refund_reversal");
     assert_eq!(*error.error(), Error::Unsupported(kind));
     // A part can.
-    let platform = StandIn::new([(200, LISTED), (200, "{}")]);
+    let platform = StandIn::new([(200, LISTED), (200, r#"{"id":1}"#)]);
     let reversal = RefundReversal::part("ORDER-1", euros("10")).unwrap();
     platform
         .client(tapfiliate())
@@ -120,7 +120,12 @@ async fn tapfiliate_takes_a_new_amount() {
             .unwrap()
             .with_amount(amount)
     };
-    let platform = StandIn::new([(200, LISTED), (200, "{}"), (200, LISTED), (200, LISTED)]);
+    let platform = StandIn::new([
+        (200, LISTED),
+        (200, r#"{"id":1}"#),
+        (200, LISTED),
+        (200, LISTED),
+    ]);
     let client = platform.client(tapfiliate());
     client
         .report(update(euros("120")).recalculate_commissions())

@@ -10,6 +10,8 @@ use tower_referral_platforms::{
 use crate::stand_in::{ReportOutcome as _, StandIn, clicked, credit};
 
 const RECORDED: Outcome = Outcome::Recorded;
+/// The answer to what was made.
+const MADE: (u16, &str) = (201, r#"{"id":1}"#);
 
 fn euros(amount: &str) -> Money {
     Money::new(amount, "EUR").unwrap()
@@ -94,7 +96,7 @@ async fn a_click_id_that_is_refused_gives_way_to_key_then_coupon_then_customer()
             .with_credit(clicked("PARTNER_1", "clk_1"))
             .with_coupon("SUMMER")
     };
-    let ok = (200, "{}");
+    let ok = MADE;
     let absent = (200, "[]");
     let all = ["click_id", "referral_code", "coupon", "customer_id"];
     for status in [400, 404, 409, 422] {
@@ -116,7 +118,7 @@ async fn a_click_id_that_is_refused_gives_way_to_key_then_coupon_then_customer()
 #[tokio::test]
 async fn what_a_report_does_not_have_is_not_tried() {
     let refused = (404, r#"{"message":"not found"}"#);
-    let platform = StandIn::new([refused, (200, "[]"), refused, (200, "[]"), (200, "{}")]);
+    let platform = StandIn::new([refused, (200, "[]"), refused, (200, "[]"), MADE]);
     let by_click = sale().with_credit(clicked("P", "clk_1"));
     assert_eq!(client(&platform).outcome(by_click).await, Ok(RECORDED));
     assert_eq!(
@@ -125,7 +127,7 @@ async fn what_a_report_does_not_have_is_not_tried() {
     );
 
     // A customer whom Tapfiliate may know.
-    let platform = StandIn::new([(200, "{}")]);
+    let platform = StandIn::new([MADE]);
     assert_eq!(client(&platform).outcome(sale()).await, Ok(RECORDED));
     assert_eq!(credited_by(&platform), ["customer_id"]);
 
@@ -250,7 +252,7 @@ async fn a_partial_refund_leaves_the_rest() {
         ),
         ("99.99", "DELETE /1.6/conversions/77/", ""),
     ] {
-        let platform = StandIn::new([(200, LISTED), (200, "{}")]);
+        let platform = StandIn::new([(200, LISTED), MADE]);
         let part = Refund::part("ORDER-1", euros(amount)).unwrap();
         assert_eq!(client(&platform).outcome(part).await, Ok(RECORDED));
         let asked = platform.asked();

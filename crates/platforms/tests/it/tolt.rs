@@ -286,7 +286,7 @@ async fn a_known_partner_needs_no_click() {
 
 #[tokio::test]
 async fn a_sale_is_a_transaction_in_minor_units() {
-    let stand_in = StandIn::new([(201, "{}")]);
+    let stand_in = StandIn::new([(201, r#"{"success":true,"data":[{"id":"txn_1"}]}"#)]);
     let ids = serde_json::from_value(json!({"customer": "cus_1"})).unwrap();
     let receipt = with_ids(&client(&stand_in), sale(), &ids).await.unwrap();
     assert_eq!(receipt, Outcome::Recorded);

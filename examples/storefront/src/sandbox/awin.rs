@@ -67,8 +67,16 @@ impl Awin {
         }
         self.last_batch = Some(call.now);
         self.orders.extend(orders.iter().map(shown));
-        let body = json!({ "message": "accepted", "orders": orders.len() });
-        Ok(Answer::json(StatusCode::OK, body))
+        let taken = orders
+            .iter()
+            .map(|order| order.required_text("orderReference"));
+        let taken: Vec<_> = taken
+            .map(|order| json!({ "orderReference": order }))
+            .collect();
+        Ok(Answer::json(
+            StatusCode::OK,
+            json!({ "successfulOrders": taken }),
+        ))
     }
 }
 

@@ -8,8 +8,7 @@ use serde::Serialize;
 use crate::endpoint::{Endpoint, encoded};
 use crate::json::{self, list_in, pick};
 use crate::{
-    Answer, Error, Money, Outcome, PlatformId, PlatformIds, Receipt, Refund, Report, Step,
-    Unsupported,
+    Answer, Error, Money, PlatformId, PlatformIds, Receipt, Refund, Report, Step, Unsupported,
 };
 
 /// A commission as Dub lists it.
@@ -58,7 +57,7 @@ pub(super) fn change<S>(
     let mut commissions = list.iter().filter_map(|raw| read(order, raw.get()));
     // It was credited to nobody.
     let Some(commission) = commissions.next() else {
-        return Ok(Outcome::NotAttributed.into());
+        return Ok(Receipt::not_attributed().into());
     };
     let ids = PlatformIds {
         sale: Some(commission.id.clone()),
@@ -66,7 +65,7 @@ pub(super) fn change<S>(
     };
     let status = commission.status.as_deref();
     if status == Some("refunded") && matches!(report, Report::Refund(_)) {
-        return Ok(Receipt::new(Outcome::Duplicate).with_ids(ids).into());
+        return Ok(Receipt::duplicate().with_ids(ids).into());
     }
     if status == Some("paid") {
         return Err(Error::Unsupported(Unsupported::PaidOut));

@@ -18,8 +18,8 @@ use crate::endpoint::Endpoint;
 use crate::json::pick;
 use crate::report::Details;
 use crate::{
-    Answer, BaseUrl, ConfigError, Contact, Error, Outcome, PlatformIds, Receipt, Report, ReportApi,
-    Sale, SignUp, Step, Unsupported,
+    Answer, BaseUrl, ConfigError, Contact, Error, PlatformIds, Receipt, Report, ReportApi, Sale,
+    SignUp, Step, Unsupported,
 };
 
 /// The landing parameter with the partner's key.
@@ -47,13 +47,14 @@ const MAX_METADATA_CHARS: usize = 10_000;
 ///
 /// The click ID comes with the landing ([`CLICK_PARAMS`]): Dub takes the caller of its click
 /// interface for the visitor, so that there are no clicks from a server. A sign-up with a click ID is
-/// a lead; without one it is [`Outcome::NotAttributed`], and so is one whose click Dub doesn't know.
+/// a lead; without one it is
+/// [`Outcome::NotAttributed`](crate::Outcome::NotAttributed), and so is one whose click Dub doesn't know.
 /// Its event is the report's [action](SignUp::with_action), or [`lead_event`](Self::lead_event).
 ///
 /// A sale is always sent, because Dub may know its customer: with the click ID where there is one,
 /// and once more without it if Dub doesn't know that (404). The order is its `invoiceId`, by which Dub
 /// recognises a duplicate. An answer in which customer or sale is `null` is
-/// [`Outcome::NotAttributed`]. Amounts go in the currency's minor unit.
+/// [`Outcome::NotAttributed`](crate::Outcome::NotAttributed). Amounts go in the currency's minor unit.
 ///
 /// A refund looks up the order's commission, and marks it as refunded, or sets its `saleAmount` to what
 /// is left. That follows from the sale's amount and the
@@ -229,7 +230,7 @@ impl Dub {
             None if self.lead_mode == LeadMode::Deferred && sign_up.action().is_some() => {
                 (At::KeptLead, "", LeadMode::Wait)
             }
-            None => return Ok(Outcome::NotAttributed.into()),
+            None => return Ok(Receipt::not_attributed().into()),
         };
         self.refuse_fields(report)?;
         let missing = Error::Unsupported(Unsupported::MissingField("customer"));
@@ -292,22 +293,15 @@ fn lead(at: At, answer: &Answer) -> Result<Receipt, Error> {
     let is_unknown = is_refused(answer, StatusCode::NOT_FOUND, "not_found")
         || at == At::KeptLead && is_refused(answer, StatusCode::BAD_REQUEST, "bad_request");
     if is_unknown {
-        return Ok(Outcome::NotAttributed.into());
+        return Ok(Receipt::not_attributed());
     }
-    answer.accepted_json()?;
-    let [click, link, customer] =
-        pick(answer.body(), ["click", "link", "customer"]).unwrap_or_default();
-    if [click, link, customer]
-        .into_iter()
-        .all(|json| json.is_none())
-    {
-        return Err(answer.unreadable());
-    }
-    let outcome = match link {
-        Some(link) if link.get() == "null" => Outcome::Duplicate,
-        _ => Outcome::Recorded,
+    let mark = answer.shows(["/customer", "/click"])?;
+    let [link] = pick(answer.body(), ["link"]).unwrap_or_default();
+    let receipt = match link {
+        Some(link) if link.get() == "null" => Receipt::duplicate(),
+        _ => Receipt::recorded(mark),
     };
-    Ok(Receipt::new(outcome).with_ids(customer_id(answer)))
+    Ok(receipt.with_ids(customer_id(answer)))
 }
 
 /// Reads what Dub made of a sale.
@@ -318,9 +312,11 @@ fn sold(answer: &Answer) -> Result<Receipt, Error> {
         return Err(answer.unreadable());
     };
     if customer.get() == "null" || sale.get() == "null" {
-        return Ok(Outcome::NotAttributed.into());
+        return Ok(Receipt::not_attributed());
     }
-    Ok(Receipt::new(Outcome::Recorded).with_ids(customer_id(answer)))
+    answer.shows(["/customer"])?;
+    let mark = answer.shows(["/sale"])?;
+    Ok(Receipt::recorded(mark).with_ids(customer_id(answer)))
 }
 
 /// Returns Dub's ID of the customer.
@@ -428,15 +424,15 @@ impl ReportApi for Dub {
                 self.sale_lead(sale)
             }
             (At::SaleLead, Report::Sale(sale)) => {
-                answer.accepted_json()?;
+                answer.shows(["/customer", "/click"])?;
                 self.sale(sale, At::LastSale)
             }
             (At::LookUp, _) => {
                 commission::change(&self.endpoint, report, answer, Stage(At::Change))
             }
             (At::Change, _) => {
-                answer.accepted_json()?;
-                Ok(Outcome::Recorded.into())
+                let mark = answer.shows(["/id"])?;
+                Ok(Receipt::recorded(mark).into())
             }
             (At::SaleByClick | At::Sale | At::SaleLead | At::LastSale, _) => {
                 Ok(sold(answer)?.into())

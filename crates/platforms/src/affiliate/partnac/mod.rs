@@ -1,5 +1,6 @@
 //! Partnac. Paths and request fields are documented; statuses, error bodies and the shape of
-//! answers are not.
+//! answers are not. An ID is taken for a success, at the top or under `data`; where a change has none,
+//! a 204 is; and a conversion that is answered otherwise is looked for in the list.
 
 mod clicks;
 mod lists;
@@ -15,7 +16,7 @@ use self::lists::{Found, find};
 pub use self::settings::Partnac;
 use self::wire::{Credited, unique_id};
 use crate::report::Details;
-use crate::{Answer, Error, Outcome, PlatformIds, Receipt, Report, ReportApi, Step, Unsupported};
+use crate::{Answer, Error, PlatformIds, Receipt, Report, ReportApi, Step, Unsupported};
 
 /// Where an exchange with Partnac is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +40,18 @@ struct Position {
     pages: u8,
     offset: usize,
 }
+
+/// Where an answer may have the ID of a conversion.
+const CONVERSION: [&str; 6] = [
+    "/conversion_id",
+    "/id",
+    "/unique_id",
+    "/data/conversion_id",
+    "/data/id",
+    "/data/unique_id",
+];
+/// Where an answer may have the ID of a refund.
+const REFUND: [&str; 4] = ["/refund_id", "/id", "/data/refund_id", "/data/id"];
 
 /// The most pages of a hundred conversions that are looked through.
 const MAX_PAGES: u8 = 10;
@@ -89,19 +102,29 @@ impl Partnac {
 
     fn told(&self, report: &Report, at: usize, answer: &Answer) -> Result<Step<Stage>, Error> {
         if answer.is_conflict() {
-            return Ok(Outcome::Duplicate.into());
+            return Ok(Receipt::duplicate().into());
         }
-        let Err(error) = answer.accepted_json() else {
-            let ids = PlatformIds {
-                sale: answer.id(["conversion_id", "id"]),
-                ..PlatformIds::default()
-            };
-            return Ok(Receipt::new(Outcome::Recorded).with_ids(ids).into());
+        let error = match answer.shows(CONVERSION) {
+            Ok(mark) => {
+                let ids = PlatformIds {
+                    sale: answer.id(["conversion_id", "id"]),
+                    ..PlatformIds::default()
+                };
+                return Ok(Receipt::recorded(mark).with_ids(ids).into());
+            }
+            Err(error) => error,
         };
-        if !answer.is_refused() {
+        // Where the ID is in an answer is documented nowhere; the list has it.
+        let is_unclear = answer.accepted_json().is_ok();
+        if !answer.is_refused() && !is_unclear {
             return Err(error);
         }
-        match self.convert(report, at + 1)? {
+        let next = if is_unclear {
+            None
+        } else {
+            self.convert(report, at + 1)?
+        };
+        match next {
             Some(next) => Ok(next),
             None => {
                 let from = Position::default();
@@ -137,7 +160,7 @@ impl Partnac {
     ) -> Result<Step<Stage>, Error> {
         let id = unique_id(report).unwrap_or_default();
         match find(answer, &id, |_| true) {
-            Ok(Found::Yes) => Ok(Outcome::Duplicate.into()),
+            Ok(Found::Yes) => Ok(Receipt::duplicate().into()),
             Ok(Found::Not { len }) => match Self::after(position, len) {
                 Some(next) => {
                     let request = self.page(report, next);
@@ -165,7 +188,7 @@ impl Partnac {
         };
         let (order, id) = (refund.order(), refund.id().unwrap_or_default());
         match find(answer, order, |listed| lists::has_refund(listed, id))? {
-            Found::Yes => Ok(Outcome::Duplicate.into()),
+            Found::Yes => Ok(Receipt::duplicate().into()),
             Found::Not { len } => match Self::after(position, len) {
                 Some(next) => {
                     let request = self.page(report, next);
@@ -204,7 +227,7 @@ impl ReportApi for Partnac {
             Report::SaleUpdate(update) => Ok(Step::send(self.update(update), Stage(At::Update))),
             _ => Ok(self
                 .convert(report, 0)?
-                .unwrap_or_else(|| Outcome::NotAttributed.into())),
+                .unwrap_or_else(|| Receipt::not_attributed().into())),
         }
     }
 
@@ -222,19 +245,20 @@ impl ReportApi for Partnac {
             }
             At::RefundLookUp(position) => self.looked_for_refund(report, position, answer),
             // No such conversion: it was credited to nobody, or isn't there yet.
-            At::Refund | At::Update if answer.is_not_found() => Ok(Outcome::NotAttributed.into()),
+            At::Refund | At::Update if answer.is_not_found() => {
+                Ok(Receipt::not_attributed().into())
+            }
             At::Refund => {
-                // Nothing is said about the answer, so it may be empty; a page is none.
-                answer.read_or_default::<Option<serde::de::IgnoredAny>>()?;
+                let mark = answer.shows_or_is_empty(REFUND)?;
                 let ids = PlatformIds {
-                    refund: answer.id(["refund_id", "id"]),
+                    refund: mark.id(),
                     ..PlatformIds::default()
                 };
-                Ok(Receipt::new(Outcome::Recorded).with_ids(ids).into())
+                Ok(Receipt::recorded(mark).with_ids(ids).into())
             }
             At::Update => {
-                answer.accepted()?;
-                Ok(Outcome::Recorded.into())
+                let mark = answer.shows_or_is_empty(CONVERSION)?;
+                Ok(Receipt::recorded(mark).into())
             }
         }
     }

@@ -20,7 +20,9 @@ use crate::{BaseUrl, ConfigError};
 /// and 429, or a 2xx whose body says no) is sent once more without its click ID, and then with the
 /// coupon in the key's place, where there is one. If it is refused for good, the last 1000
 /// conversions of the list are looked through for its unique ID: there, it is a duplicate; not
-/// there, the refusal is a permanent failure, for a person to look at. A refund whose outcome is
+/// there, the refusal is a permanent failure, for a person to look at. A JSON 2xx is a success if it has
+/// an ID, at the top or under `data`; without one the list is looked through too, and a conversion that
+/// isn't there is sent again. Of a refund or an update, a 204 is a success as well. A refund whose outcome is
 /// unknown is looked for in the same way, by its [ID](crate::Refund::with_id).
 #[derive(Clone, Debug)]
 pub struct Partnac {

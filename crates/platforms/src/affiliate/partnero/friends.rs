@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use super::PartneroFriends;
 use super::links::{is_web_link, without_script_links};
 use super::refunds::transactions_of;
-use super::wire::next_page;
+use super::wire::{done, next_page};
 use crate::endpoint::{Endpoint, encoded};
 use crate::json::Number;
 use crate::pages::{Page, Pages};
@@ -177,7 +177,8 @@ impl<T: Transport> Client<PartneroFriends, T> {
         let request = self.platform().endpoint.post(&path, body);
         let secrets = std::iter::once(customer);
         let answer = self.tell(request, secrets, false).await?;
-        answer.accepted().map_err(refuse)
+        done(&answer).map_err(refuse)?;
+        Ok(())
     }
 
     async fn page_of(&self, customer: &str, page: &str) -> Result<Option<Value>, Error> {

@@ -1,5 +1,6 @@
 //! Partnero. An affiliate program and a refer-a-friend program are two types, because a sign-up
-//! means another thing in each.
+//! means another thing in each. What it makes it answers with the `key` or `id` of, under `data`; what it
+//! takes back, with `"status": 1` alone, or a 204.
 
 mod friends;
 mod links;
@@ -18,13 +19,13 @@ pub use self::friends::Friend;
 pub use self::settings::PartneroFriends;
 pub use self::webhooks::{Event, InvalidWebhook, Webhooks};
 use self::wire::{
-    Customer, NewCustomer, Options, Person, Transaction, Transactions, credited, is_duplicate,
-    is_unknown_customer, is_unknown_referrer, tags,
+    Customer, MADE, NewCustomer, Options, Person, Transaction, Transactions, credited, done,
+    is_duplicate, is_unknown_customer, is_unknown_referrer, tags,
 };
 use crate::endpoint::Endpoint;
 use crate::{
-    Answer, BaseUrl, Client, ConfigError, Error, ListedConversion, Outcome, Pages, PlatformIds,
-    Receipt, Report, ReportApi, ReportError, Sale, SignUp, Step, Transport, Unsupported,
+    Answer, BaseUrl, Client, ConfigError, Error, ListedConversion, Pages, PlatformIds, Receipt,
+    Report, ReportApi, ReportError, Sale, SignUp, Step, Transport, Unsupported,
 };
 
 /// The landing parameters with the referral key, of which a program has one: which one is set in Partnero,
@@ -39,7 +40,8 @@ const MAX_PAGES: u8 = 20;
 /// bearer token.
 ///
 /// A sign-up is a customer of the partner whom the referral names; without a referral nothing is
-/// sent, and a partner whom Partnero doesn't know is [`Outcome::NotAttributed`]. A sale names its
+/// sent, and a partner whom Partnero doesn't know is
+/// [`Outcome::NotAttributed`](crate::Outcome::NotAttributed). A sale names its
 /// customer, whom Partnero knows from the sign-up. If it doesn't, and the sale has a referral, or if
 /// the customer is a [guest](Sale::guest) with one, customer and sale are made in one call: tags and
 /// the landing's URL of a sale are for that case, since any other customer has those of the sign-up.
@@ -162,7 +164,7 @@ impl Partnero {
 
     fn sign_up(&self, report: &Report, sign_up: &SignUp) -> Result<Step<Stage>, Error> {
         let Some(partner) = self.partner(report) else {
-            return Ok(Outcome::NotAttributed.into());
+            return Ok(Receipt::not_attributed().into());
         };
         self.options
             .check(report, &["tags", "referral_url", "metadata"])?;
@@ -182,7 +184,7 @@ impl Partnero {
     /// Returns customer and sale in one call. Without a referral the customer would be nobody's.
     fn sale_with_customer(&self, report: &Report, sale: &Sale) -> Result<Step<Stage>, Error> {
         let Some(partner) = self.partner(report) else {
-            return Ok(Outcome::NotAttributed.into());
+            return Ok(Receipt::not_attributed().into());
         };
         let customer = Customer {
             partner: Some(partner),
@@ -237,7 +239,7 @@ fn looked_up(
     let order = report.order().unwrap_or_default();
     let mut listed = list.iter();
     if listed.any(|raw| ListedConversion::read_if(raw, order).is_some()) {
-        return Ok(Outcome::Duplicate.into());
+        return Ok(Receipt::duplicate().into());
     }
     match wire::next_page(endpoint, answer)? {
         Some(request) if page < MAX_PAGES => Ok(Step::send(request, Stage(At::LookUp(page + 1)))),
@@ -245,17 +247,21 @@ fn looked_up(
     }
 }
 
-/// Reads the answer to a sale. "Ignored" may be a 2xx without a transaction: then nobody is credited.
+/// Reads the answer to a sale. "Ignored" may be a success without a transaction: then nobody is credited.
 fn recorded(answer: &Answer) -> Result<Step<Stage>, Error> {
-    answer.accepted_json()?;
-    let [data] = answer.properties(["data"]).unwrap_or_default();
-    let is_ignored = data.is_some_and(|data| matches!(data, "null" | "[]" | "{}" | "false"));
     // What Partnero calls the key is our own ID.
-    Ok(if is_ignored {
-        Outcome::NotAttributed.into()
-    } else {
-        Outcome::Recorded.into()
-    })
+    let mark = match answer.shows(MADE) {
+        Ok(mark) => mark,
+        Err(error) => {
+            let [data] = answer.properties(["data"]).unwrap_or_default();
+            let is_empty = data.is_some_and(|data| matches!(data, "null" | "[]" | "{}" | "false"));
+            let is_ignored = is_empty && done(answer).is_ok();
+            return is_ignored
+                .then(|| Receipt::not_attributed().into())
+                .ok_or(error);
+        }
+    };
+    Ok(Receipt::recorded(mark).into())
 }
 
 /// Where an exchange with Partnero is.
@@ -317,7 +323,7 @@ impl ReportApi for Partnero {
         stage: Stage,
         answer: &Answer,
     ) -> Result<Step<Stage>, Error> {
-        let nobody = Ok(Outcome::NotAttributed.into());
+        let nobody = Ok(Receipt::not_attributed().into());
         match (stage.0, report) {
             (At::LookUp(page), _) => looked_up(&self.endpoint, report, page, answer),
             (at, Report::Refund(refund)) => refunds::next(&self.endpoint, refund, at, answer),
@@ -326,14 +332,14 @@ impl ReportApi for Partnero {
             (At::Customer, Report::Sale(sale)) if is_duplicate(answer) => {
                 Ok(known_sale(&self.endpoint, sale, At::LastSale))
             }
-            (_, _) if is_duplicate(answer) => Ok(Outcome::Duplicate.into()),
+            (_, _) if is_duplicate(answer) => Ok(Receipt::duplicate().into()),
             (At::Sale, Report::Sale(sale)) if is_unknown_customer(answer) => {
                 self.sale_with_customer(report, sale)
             }
             (At::LastSale, _) if is_unknown_customer(answer) => nobody,
             (_, _) if is_unknown_referrer(answer) => nobody,
             // "Ignored" may be a 2xx that credits nobody.
-            (At::SignUp, _) => Ok(credited(answer, "partner")?.into()),
+            (At::SignUp, _) => Ok(credited(answer, "/data/partner")?.into()),
             _ => recorded(answer),
         }
     }
@@ -359,7 +365,7 @@ impl ReportApi for Partnero {
 impl<T: Transport> Client<Partnero, T> {
     /// Reports several sales of one customer, whom Partnero knows, in one request. What happens to
     /// the others if it refuses one is documented nowhere. None at all are
-    /// [`Outcome::NotAttributed`].
+    /// [`Outcome::NotAttributed`](crate::Outcome::NotAttributed).
     ///
     /// # Errors
     ///
@@ -391,7 +397,7 @@ where
 {
     let refuse = |error| ReportError::new(error, false);
     let Some(first) = sales.first() else {
-        return Ok(Outcome::NotAttributed.into());
+        return Ok(Receipt::not_attributed());
     };
     if sales.iter().any(|sale| sale.customer() != first.customer()) {
         return Err(refuse(Error::Unsupported(Unsupported::Value("customer"))));
@@ -409,6 +415,7 @@ where
         .flat_map(|sale| [sale.customer(), sale.order()]);
     let request = endpoint.post("/transactions", &body);
     let answer = client.tell(request, secrets, false).await?;
-    answer.accepted_json().map_err(refuse)?;
-    Ok(Outcome::Recorded.into())
+    let made = ["/data/key", "/data/id", "/data/0/key", "/data/0/id"];
+    let mark = answer.shows(made).map_err(refuse)?;
+    Ok(Receipt::recorded(mark))
 }

@@ -6,7 +6,7 @@ use tower_referral::ReferralKey;
 
 use super::links::without_script_links;
 use super::wire::{
-    NewCustomer, Person, credited, customer_data, is_duplicate, is_unknown_customer,
+    MADE, NewCustomer, Person, credited, customer_data, is_duplicate, is_unknown_customer,
     is_unknown_referrer,
 };
 use super::{
@@ -14,7 +14,7 @@ use super::{
     refunds, report_sales,
 };
 use crate::{
-    Answer, Client, Error, ListedConversion, Outcome, Pages, PlatformIds, Receipt, Repeat, Report,
+    Answer, Client, Error, ListedConversion, Pages, PlatformIds, Receipt, Repeat, Report,
     ReportApi, ReportError, Sale, Step, Transport, Unsupported,
 };
 
@@ -84,7 +84,7 @@ impl ReportApi for PartneroFriends {
         stage: Stage,
         answer: &Answer,
     ) -> Result<Step<Stage>, Error> {
-        let nobody = Ok(Outcome::NotAttributed.into());
+        let nobody = Ok(Receipt::not_attributed().into());
         let has_referrer = report.credit().is_some_and(|credit| credit.key().is_some());
         match (stage.0, report) {
             (At::LookUp(page), _) => looked_up(&self.endpoint, report, page, answer),
@@ -94,23 +94,26 @@ impl ReportApi for PartneroFriends {
                     return nobody;
                 }
                 if !is_duplicate(answer) {
-                    answer.accepted()?;
+                    answer.shows(MADE)?;
                 }
                 Ok(known_sale(&self.endpoint, sale, At::LastSale))
             }
-            (_, _) if is_duplicate(answer) => Ok(Outcome::Duplicate.into()),
+            (_, _) if is_duplicate(answer) => Ok(Receipt::duplicate().into()),
             (At::SignUp, Report::SignUp(_)) if has_referrer && is_unknown_referrer(answer) => {
                 let request = self.customer_of(report, false)?;
                 Ok(Step::send(request, Stage(At::SignUpAlone)))
             }
-            (At::SignUp, _) if has_referrer => Ok(credited(answer, "referring_customer")?.into()),
+            (At::SignUp, _) if has_referrer => {
+                Ok(credited(answer, "/data/referring_customer")?.into())
+            }
             (At::SignUp | At::SignUpAlone, _) => {
+                let mark = answer.shows(MADE)?;
                 let data = without_script_links(answer.value()?);
-                let outcome = match stage.0 {
-                    At::SignUp => Outcome::Recorded,
-                    _ => Outcome::NotAttributed,
+                let receipt = match stage.0 {
+                    At::SignUp => Receipt::recorded(mark),
+                    _ => Receipt::not_attributed(),
                 };
-                Ok(Receipt::new(outcome).with_data(data).into())
+                Ok(receipt.with_data(data).into())
             }
             (At::Sale, Report::Sale(_)) if is_unknown_customer(answer) => {
                 if has_referrer {

@@ -3,12 +3,12 @@
 
 use serde_json::value::RawValue;
 
-use super::wire::{self, Customer, Transaction, is_duplicate};
+use super::wire::{self, Customer, MADE, Transaction, done, is_duplicate};
 use super::{At, MAX_PAGES, Stage};
 use crate::endpoint::{Endpoint, encoded};
 use crate::{
-    Answer, Error, ListedConversion, Money, Outcome, PlatformId, PlatformIds, Receipt, Refund,
-    Step, Unsupported,
+    Answer, Error, ListedConversion, Money, PlatformId, PlatformIds, Receipt, Refund, Step,
+    Unsupported,
 };
 
 /// Kept as the refund's ID once the sale is deleted and the smaller one isn't there yet, so that an
@@ -76,22 +76,21 @@ pub(super) fn next(
     // It was credited to nobody, or taken back before.
     let is_gone = answer.is_not_found();
     match at {
-        At::ReplacedSale if is_gone => Ok(Outcome::NotAttributed.into()),
+        At::ReplacedSale if is_gone => Ok(Receipt::not_attributed().into()),
         At::ReplacedSale => {
-            answer.read_or_default::<Option<serde::de::IgnoredAny>>()?;
+            done(answer)?;
             smaller_sale(endpoint, refund)
         }
-        At::SmallerSale if is_duplicate(answer) => Ok(Outcome::Duplicate.into()),
+        At::SmallerSale if is_duplicate(answer) => Ok(Receipt::duplicate().into()),
         At::SmallerSale => {
-            answer.accepted_json()?;
-            Ok(Receipt::new(Outcome::Recorded).into())
+            let mark = answer.shows(MADE)?;
+            Ok(Receipt::recorded(mark).into())
         }
         At::RefundLookUp(page) => looked_up(endpoint, refund, page, answer),
-        _ if is_gone => Ok(Outcome::NotAttributed.into()),
+        _ if is_gone => Ok(Receipt::not_attributed().into()),
         _ => {
-            // `{"status": 1}`, or nothing at all; a page is no answer of Partnero's.
-            answer.read_or_default::<Option<serde::de::IgnoredAny>>()?;
-            Ok(Outcome::Recorded.into())
+            let mark = done(answer)?;
+            Ok(Receipt::recorded(mark).into())
         }
     }
 }
@@ -132,7 +131,7 @@ fn looked_up(
     };
     let mut amounts: Vec<_> = list.iter().filter_map(amount_of).collect();
     match (amounts.pop(), amounts.is_empty()) {
-        (Some(listed), true) if listed == left => Ok(Outcome::Duplicate.into()),
+        (Some(listed), true) if listed == left => Ok(Receipt::duplicate().into()),
         (Some(listed), true) if listed > left => {
             begin(endpoint, refund, true, &PlatformIds::default())
         }

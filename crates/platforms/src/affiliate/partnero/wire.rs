@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use http::Request;
+use http::{Request, StatusCode};
 use serde::Serialize;
 use serde_json::Value;
 use time::format_description::well_known::Rfc3339;
@@ -12,7 +12,7 @@ use super::links::without_script_links;
 use crate::endpoint::Endpoint;
 use crate::json::{Number, pick, text};
 use crate::report::Details;
-use crate::{Answer, Contact, Error, Money, Outcome, Receipt, Sale, Unsupported};
+use crate::{Answer, Contact, Error, Mark, Money, Receipt, Sale, Unsupported};
 
 /// A partner or a customer, by one of their names.
 #[derive(Default, Serialize)]
@@ -263,20 +263,28 @@ pub(super) fn is_unknown_customer(answer: &Answer) -> bool {
     refusal.is_some_and(|refusal| refusal.is_only_about(&["customer", "customer.key"]))
 }
 
-/// Reads the answer to a sign-up with a referrer: where it names none in this property, nobody is
-/// credited.
+/// Where an answer has our own ID of what was made.
+pub(super) const MADE: [&str; 2] = ["/data/key", "/data/id"];
+
+/// Reads an answer that may have nothing but `"status": 1`, or no body with a 204.
+pub(super) fn done(answer: &Answer) -> Result<Mark, Error> {
+    answer.accepted()?; // once: a refusal's text costs
+    let said = answer.shows_value("/status", "1");
+    said.or_else(|_| answer.shows_status(StatusCode::NO_CONTENT))
+}
+
+/// Reads the answer to a sign-up with a referrer: where it names none in this property of `data`, nobody
+/// is credited.
 pub(super) fn credited(answer: &Answer, referrer: &str) -> Result<Receipt, Error> {
-    let said = without_script_links(answer.value()?);
-    let [data] = answer.properties(["data"]).unwrap_or_default();
-    let is_credited = data
-        .and_then(|data| pick(data.as_bytes(), [referrer]))
-        .is_some_and(|[referrer]| referrer.is_some_and(|json| json.get() != "null"));
-    let outcome = if is_credited {
-        Outcome::Recorded
-    } else {
-        Outcome::NotAttributed
+    answer.accepted()?; // once: a refusal's text costs
+    let receipt = match answer.shows([referrer]) {
+        Ok(mark) => Receipt::recorded(mark),
+        Err(_) => {
+            answer.shows(MADE).or_else(|_| done(answer))?;
+            Receipt::not_attributed()
+        }
     };
-    Ok(Receipt::new(outcome).with_data(said))
+    Ok(receipt.with_data(without_script_links(answer.value()?)))
 }
 
 /// Returns the request for the next page of a list: Partnero names it by its URL, which is followed

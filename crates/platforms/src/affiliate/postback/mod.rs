@@ -15,7 +15,7 @@ use self::rules::Rules;
 use self::template::{Template, is_name, shown};
 use crate::base_url::is_this_machine;
 use crate::{
-    Answer, ConfigError, Error, Outcome, PlatformId, PlatformIds, Receipt, Report, ReportApi, Step,
+    Answer, ConfigError, Error, PlatformId, PlatformIds, Receipt, Report, ReportApi, Step,
     Unsupported,
 };
 
@@ -53,13 +53,15 @@ use crate::{
 ///
 /// Macros stand in the values of the query. What is put in is percent-encoded down to the unreserved
 /// characters; where a report has none, it is empty. A report without a click ID is
-/// [`Outcome::NotAttributed`], and nothing is sent.
+/// [`Outcome::NotAttributed`](crate::Outcome::NotAttributed), and nothing is sent.
 ///
 /// A receipt has the click ID among its [`PlatformIds`], by which a queue that hands them on gives it
 /// to renewals and refunds, which have none of their own.
 ///
 /// The answer is a success if its status is 2xx, its body isn't an HTML page and doesn't say no as
-/// JSON, and all that [`success_if`](Builder::success_if) says holds. Nothing is taken to be
+/// JSON, and all that [`success_if`](Builder::success_if) says holds. Without such a rule the status
+/// alone shows a success: where a tracker refuses with a 200, say what it answers to what it takes.
+/// Nothing is taken to be
 /// deduplicated unless [`deduplicated_by`](Builder::deduplicated_by) says so: a request whose outcome
 /// is unknown, a `GET` too, is for a person to look at and isn't repeated.
 ///
@@ -145,7 +147,7 @@ enum Refunds {
 
 impl Builder {
     /// Sets the template of a sign-up, which needs `{click_id}` and `{customer}`. Without one,
-    /// sign-ups aren't sent, and are [`Outcome::NotAttributed`].
+    /// sign-ups aren't sent, and are [`Outcome::NotAttributed`](crate::Outcome::NotAttributed).
     pub fn sign_ups(mut self, template: impl Into<String>) -> Self {
         self.sign_up = Some(template.into());
         self
@@ -279,10 +281,10 @@ impl ReportApi for Postback {
 
     fn begin(&self, report: &Report, ids: &PlatformIds) -> Result<Step<()>, Error> {
         let Some(template) = self.template(report)? else {
-            return Ok(Outcome::NotAttributed.into());
+            return Ok(Receipt::not_attributed().into());
         };
         if template.has(&Macro::ClickId) && click_id(report, ids).is_none() {
-            return Ok(Outcome::NotAttributed.into());
+            return Ok(Receipt::not_attributed().into());
         }
         if let Report::SignUp(sign_up) = report
             && sign_up.customer().is_none()
@@ -299,12 +301,12 @@ impl ReportApi for Postback {
         (): (),
         answer: &Answer,
     ) -> Result<Step<()>, Error> {
-        let outcome = self.rules.outcome(report, answer)?;
+        let receipt = self.rules.receipt(report, answer)?;
         let mut given = PlatformIds::default();
-        if outcome.is_credited() {
+        if receipt.is_credited() {
             given.click = click_id(report, ids).and_then(PlatformId::new);
         }
-        Ok(Receipt::new(outcome).with_ids(given).into())
+        Ok(receipt.with_ids(given).into())
     }
 
     /// By the fields that the user named, and no others.

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::json;
 use crate::redact::without_secrets;
-use crate::{Answer, Error, Outcome, Report};
+use crate::{Answer, Error, Mark, Receipt, Report};
 
 /// Something that an answer's body says.
 ///
@@ -133,7 +133,7 @@ impl Rules {
         lists.into_iter().flatten().all(Body::is_valid)
     }
 
-    pub(super) fn outcome(&self, report: &Report, answer: &Answer) -> Result<Outcome, Error> {
+    pub(super) fn receipt(&self, report: &Report, answer: &Answer) -> Result<Receipt, Error> {
         // Trackers answer `OK` as `text/html`. A page is told from it by what it is, unless
         // something is said that only the right answer has.
         let says_something = self.success.iter().any(|rule| !rule.is_lack());
@@ -162,10 +162,10 @@ impl Rules {
         if status.is_success() || status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT
         {
             if self.duplicate.iter().any(holds) {
-                return Ok(Outcome::Duplicate);
+                return Ok(Receipt::duplicate());
             }
             if self.not_attributed.iter().any(holds) {
-                return Ok(Outcome::NotAttributed);
+                return Ok(Receipt::not_attributed());
             }
         }
         // Where the user says which value is a success, it may be one that is none elsewhere, for
@@ -176,7 +176,7 @@ impl Rules {
             accepted => accepted.is_ok() || self.success.iter().any(Body::is_json),
         };
         if status.is_success() && is_accepted && self.success.iter().all(holds) {
-            return Ok(Outcome::Recorded);
+            return Ok(Receipt::recorded(Mark::by_users_word()));
         }
         Err(accepted.err().unwrap_or_else(|| answer.rejected()))
     }

@@ -1,5 +1,6 @@
 //! Tapfiliate. Every path ends in a slash, and the API key goes into a header of its own. It has no
-//! refunds: a conversion is found by the order, and deleted, disapproved or lowered.
+//! refunds: a conversion is found by the order, and deleted, disapproved or lowered. What it makes or
+//! changes it answers with the `id` of; what it deletes, or has no more to say of, with a 204.
 
 mod settings;
 mod wire;
@@ -10,7 +11,7 @@ use http::Request;
 pub use self::settings::Tapfiliate;
 use self::wire::{conversion_of, has_customer};
 use crate::{
-    Answer, Client, Error, ListedConversion, Money, Outcome, Pages, PlatformIds, Receipt, Refund,
+    Answer, Client, Error, ListedConversion, Mark, Money, Pages, PlatformIds, Receipt, Refund,
     RefundReversal, Report, ReportApi, SaleUpdate, Step, Transport, Unsupported,
 };
 
@@ -31,8 +32,8 @@ enum At {
     LookedUp,
     /// The conversion was deleted, or its amount was set.
     Changed,
-    /// A commission was approved or disapproved; these are left.
-    Commission(Vec<String>),
+    /// A commission was approved or disapproved; these are left, and this shows that one before was.
+    Commission(Vec<String>, Option<Mark>),
 }
 
 impl Tapfiliate {
@@ -46,20 +47,22 @@ impl Tapfiliate {
     }
 
     fn told(&self, report: &Report, at: usize, answer: &Answer) -> Result<Step<Stage>, Error> {
-        let Err(error) = answer.accepted_json() else {
-            let id = answer.id(["id"]);
-            let mut ids = PlatformIds::default();
-            match report {
-                Report::SignUp(_) => ids.customer = id,
-                _ => ids.sale = id,
+        let error = match answer.shows(["/id"]) {
+            Ok(mark) => {
+                let mut ids = PlatformIds::default();
+                match report {
+                    Report::SignUp(_) => ids.customer = mark.id(),
+                    _ => ids.sale = mark.id(),
+                }
+                return Ok(Receipt::recorded(mark).with_ids(ids).into());
             }
-            return Ok(Receipt::new(Outcome::Recorded).with_ids(ids).into());
+            Err(error) => error,
         };
         if !answer.is_refused() {
             return Err(error);
         }
         if matches!(report, Report::SignUp(_)) && answer.is_conflict() {
-            return Ok(Outcome::Duplicate.into());
+            return Ok(Receipt::duplicate().into());
         }
         let request = self.look_up(report);
         Ok(Step::send(request, Stage(At::Refused(at, error))))
@@ -80,7 +83,7 @@ impl Tapfiliate {
                 .map(|conversion| conversion.is_some()),
         };
         match is_there {
-            Ok(true) => return Ok(Outcome::Duplicate.into()),
+            Ok(true) => return Ok(Receipt::duplicate().into()),
             // A list that says nothing keeps no sale from going on: our IDs are unique.
             Ok(false) => {}
             Err(_) if answer.is_refused() || answer.accepted().is_ok() => {}
@@ -93,7 +96,7 @@ impl Tapfiliate {
         let order = report.order().unwrap_or_default();
         // It was credited to nobody, or taken back before.
         let Some(conversion) = conversion_of(order, answer)? else {
-            return Ok(Outcome::NotAttributed.into());
+            return Ok(Receipt::not_attributed().into());
         };
         let id = conversion.id().ok_or_else(|| answer.unreadable())?;
         match report {
@@ -123,7 +126,7 @@ impl Tapfiliate {
                 let over = Error::Unsupported(Unsupported::RefundOverSale);
                 match refund.left() {
                     // This one or a later one was there before.
-                    Some(left) if listed <= left => return Ok(Outcome::Duplicate.into()),
+                    Some(left) if listed <= left => return Ok(Receipt::duplicate().into()),
                     Some(left) => Some(left),
                     None => Some(listed.checked_sub(&amount).ok_or(over)?),
                 }
@@ -133,7 +136,7 @@ impl Tapfiliate {
             Some(left) if !left.is_zero() => Ok(changed(self.set_amount(id, left, true))),
             _ if self.disapprove_refunds => {
                 let commissions = commissions(conversion).ok_or_else(|| answer.unreadable())?;
-                Ok(self.next_commission(commissions, false))
+                Ok(self.next_commission(commissions, false, None))
             }
             _ => Ok(changed(self.remove(id))),
         }
@@ -148,7 +151,7 @@ impl Tapfiliate {
     ) -> Result<Step<Stage>, Error> {
         let Some(amount) = reversal.amount() else {
             let commissions = commissions(conversion).ok_or_else(|| answer.unreadable())?;
-            return Ok(self.next_commission(commissions, true));
+            return Ok(self.next_commission(commissions, true, None));
         };
         let listed = listed_amount(conversion, amount, answer)?;
         let sum = listed
@@ -157,13 +160,20 @@ impl Tapfiliate {
         Ok(changed(self.set_amount(id, sum, true)))
     }
 
-    fn next_commission(&self, mut left: Vec<String>, is_approved: bool) -> Step<Stage> {
-        match left.pop() {
-            Some(commission) => Step::send(
+    fn next_commission(
+        &self,
+        mut left: Vec<String>,
+        is_approved: bool,
+        done: Option<Mark>,
+    ) -> Step<Stage> {
+        match (left.pop(), done) {
+            (Some(commission), done) => Step::send(
                 self.approve(&commission, is_approved),
-                Stage(At::Commission(left)),
+                Stage(At::Commission(left, done)),
             ),
-            None => Outcome::Recorded.into(),
+            (None, Some(mark)) => Receipt::recorded(mark).into(),
+            // There was none, or none is there any more.
+            (None, None) => Receipt::not_attributed().into(),
         }
     }
 }
@@ -237,7 +247,7 @@ impl ReportApi for Tapfiliate {
         match report {
             Report::SignUp(_) | Report::Sale(_) => Ok(self
                 .tell(report, 0)?
-                .unwrap_or_else(|| Outcome::NotAttributed.into())),
+                .unwrap_or_else(|| Receipt::not_attributed().into())),
             _ => Ok(Step::send(self.look_up(report), Stage(At::LookedUp))),
         }
     }
@@ -254,16 +264,17 @@ impl ReportApi for Tapfiliate {
             At::Refused(at, error) => self.refused(report, at, error, answer),
             At::LookedUp => self.change(report, answer),
             // Somebody else was faster.
-            At::Changed if answer.is_gone() => Ok(Outcome::Duplicate.into()),
+            At::Changed if answer.is_gone() => Ok(Receipt::duplicate().into()),
             At::Changed => {
-                answer.accepted()?;
-                Ok(Outcome::Recorded.into())
+                let mark = answer.shows_or_is_empty(["/id"])?;
+                Ok(Receipt::recorded(mark).into())
             }
-            At::Commission(left) => {
+            At::Commission(left, mut done) => {
                 if !answer.is_gone() {
-                    answer.accepted()?;
+                    done = Some(answer.shows_or_is_empty(["/id"])?);
                 }
-                Ok(self.next_commission(left, matches!(report, Report::RefundReversal(_))))
+                let is_approved = matches!(report, Report::RefundReversal(_));
+                Ok(self.next_commission(left, is_approved, done))
             }
         }
     }

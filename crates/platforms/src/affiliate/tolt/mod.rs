@@ -18,8 +18,8 @@ pub use self::webhooks::{Event, InvalidWebhook, Webhooks};
 use crate::endpoint::{Endpoint, encoded};
 use crate::json::{self, pick};
 use crate::{
-    Answer, BaseUrl, ClickApi, ConfigError, CreatedClick, Error, InvalidMoney, Money, Outcome,
-    PlatformId, PlatformIds, Receipt, Refund, Repeat, Report, ReportApi, Sale, Step, Unsupported,
+    Answer, BaseUrl, ClickApi, ConfigError, CreatedClick, Error, InvalidMoney, Money, PlatformId,
+    PlatformIds, Receipt, Refund, Repeat, Report, ReportApi, Sale, Step, Unsupported,
 };
 
 /// The landing parameters with the referral key. Which one a partner's links have is a setting at Tolt.
@@ -168,6 +168,9 @@ impl ClickApi for Tolt {
     }
 }
 
+/// Where the ID is of what was made: `data` is an object, or a list of one.
+const MADE: [&str; 2] = ["/data/id", "/data/0/id"];
+
 /// Where an exchange with Tolt is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stage(At);
@@ -208,7 +211,7 @@ impl Tolt {
             return Err(Error::Unsupported(Unsupported::Kind(report.kind())));
         };
         let Some(credit) = details.credit() else {
-            return Ok(Outcome::NotAttributed.into());
+            return Ok(Receipt::not_attributed().into());
         };
         let Some(partner) = credit.partner_id().or(ids.partner.as_ref()) else {
             // Without the partner's ID and without a key, there is no way to the partner.
@@ -281,7 +284,7 @@ impl Tolt {
             (Some(sale), _) => sale,
             // Its customer is somebody's, so that Tolt may have the sale.
             (None, Some(_)) => return Err(Error::MissingId("sale")),
-            (None, None) => return Ok(Outcome::NotAttributed.into()),
+            (None, None) => return Ok(Receipt::not_attributed().into()),
         };
         let path = format!("/v1/transactions/{}/refund", encoded(sale.as_str()));
         Ok(Step::send(self.endpoint.put(&path), Stage(At::Refund)))
@@ -298,7 +301,7 @@ impl Tolt {
             refusal.code_is("not_found") || refusal.code_is("invalid_reference")
         });
         if is_unknown {
-            return Ok(Outcome::NotAttributed.into());
+            return Ok(Receipt::not_attributed().into());
         }
         let click = self.read_click(answer)?;
         let partner = click.partner_id.ok_or_else(|| answer.unreadable())?;
@@ -326,24 +329,23 @@ impl Tolt {
             if with_click && !is_about("partner_id") {
                 return self.customer(report, ids, false);
             }
-            return Ok(Outcome::NotAttributed.into());
+            return Ok(Receipt::not_attributed().into());
         }
         let new = PlatformIds {
             customer: id_in_data(answer, "id"),
             ..PlatformIds::default()
         };
-        let is_known = answer.is_conflict();
-        if !is_known {
-            answer.accepted()?;
-        }
+        let receipt = if answer.is_conflict() {
+            Receipt::duplicate()
+        } else {
+            Receipt::recorded(answer.shows(MADE)?)
+        };
         match (report, &new.customer) {
             (Report::Sale(sale), Some(customer)) => {
                 Ok(self.transaction(sale, customer)?.with_ids(new))
             }
-            (Report::Sale(_), None) if is_known => Err(Error::MissingId("customer")),
-            (_, None) if !is_known => Err(answer.unreadable()),
-            _ if is_known => Ok(Receipt::new(Outcome::Duplicate).with_ids(new).into()),
-            _ => Ok(Receipt::new(Outcome::Recorded).with_ids(new).into()),
+            (Report::Sale(_), None) => Err(Error::MissingId("customer")),
+            _ => Ok(receipt.with_ids(new).into()),
         }
     }
 }
@@ -415,24 +417,23 @@ impl ReportApi for Tolt {
             At::Customer => self.introduced(report, ids, true, answer),
             At::CustomerWithoutClick => self.introduced(report, ids, false, answer),
             At::Transaction => {
-                let outcome = if answer.is_conflict() {
-                    Outcome::Duplicate
+                let receipt = if answer.is_conflict() {
+                    Receipt::duplicate()
                 } else {
-                    answer.accepted_json()?;
-                    Outcome::Recorded
+                    Receipt::recorded(answer.shows(MADE)?)
                 };
                 // Without it, a refund finds no way to the sale.
                 let ids = PlatformIds {
                     sale: id_in_data(answer, "id"),
                     ..PlatformIds::default()
                 };
-                Ok(Receipt::new(outcome).with_ids(ids).into())
+                Ok(receipt.with_ids(ids).into())
             }
             // It is no longer there.
-            At::Refund if answer.is_not_found() => Ok(Outcome::NotAttributed.into()),
+            At::Refund if answer.is_not_found() => Ok(Receipt::not_attributed().into()),
             At::Refund => {
-                answer.accepted_json()?;
-                Ok(Outcome::Recorded.into())
+                let mark = answer.shows(MADE)?;
+                Ok(Receipt::recorded(mark).into())
             }
         }
     }
