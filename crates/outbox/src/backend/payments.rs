@@ -38,6 +38,7 @@ pub struct SavedPayments {
 #[derive(Debug, Serialize)]
 pub(crate) struct SavedPayment {
     pub(crate) id: String,
+    /// The link of the customer whose account it is.
     pub(crate) customer: Option<String>,
     pub(crate) record: String,
 }
@@ -114,7 +115,7 @@ pub(crate) fn saved(changes: &Changes) -> Result<SavedPayments, Error> {
             .extend(links.into_iter().map(|link| (link, id.clone())));
         rows.saved.push(SavedPayment {
             id,
-            customer: record.account_of().map(str::to_owned),
+            customer: record.account_of().map(|it| key(&format!("customer:{it}"))),
             record: serde_json::to_string(record).map_err(Error::Payment)?,
         });
     }
@@ -127,12 +128,13 @@ fn owner(customer: &str) -> String {
 }
 
 /// Returns what stands for a link, or for the ID of a record, in the database: itself, unless it is
-/// longer than any provider's or has what PostgreSQL can't store.
+/// longer than any provider's, or has what PostgreSQL can't store, or the sign of those that are
+/// shortened.
 pub(crate) fn key(link: &str) -> String {
-    if link.len() <= MAX_KEY && !link.contains('\0') {
+    if link.len() <= MAX_KEY && !link.contains(['\0', '~']) {
         return link.to_owned();
     }
-    // A customer may choose an ID: no two that are alike can be found.
+    // A customer may choose an ID: none that is alike can be found, nor one that is alike as it is.
     let hash = Sha256::digest(link);
     let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
     let start: String = link.chars().filter(|c| *c != '\0').take(32).collect();
@@ -150,5 +152,14 @@ mod tests {
         assert!(key(&long("1")).len() < MAX_KEY);
         assert_ne!(key(&long("1")), key(&long("2")));
         assert_eq!(key("shop:payment:a\0b").find('\0'), None);
+    }
+
+    #[test]
+    fn no_link_has_the_key_of_another_by_being_spelled_like_it() {
+        let long = owner(&"漢".repeat(100));
+        let customer = long.strip_prefix("owner:").expect("a customer");
+        assert_ne!(owner(customer), long);
+        assert_eq!(owner("a-b"), "owner:a-b");
+        assert_ne!(owner("a~b"), "owner:a~b");
     }
 }

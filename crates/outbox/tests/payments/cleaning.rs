@@ -84,6 +84,24 @@ on_both! {
         assert_eq!(booked.reports, []);
     }
 
+    async fn a_customer_who_is_called_as_anothers_key_erases_nothing_of_the_others(db) {
+        let victim = "漢".repeat(100);
+        let _ = enter(&db.pool, &db.outbox, &signed_up(&victim, "HONEST")).await.unwrap();
+        let keys: Vec<(String,)> = sqlx::query_as("SELECT link FROM referral_payment_links")
+            .fetch_all(&db.pool).await.unwrap();
+        for (key,) in keys {
+            for prefix in ["owner:", "customer:"] {
+                let Some(attacker) = key.strip_prefix(prefix) else { continue };
+                let _ = enter(&db.pool, &db.outbox, &signed_up(attacker, "OTHER")).await.unwrap();
+                db.outbox.erase(&db.pool, attacker).await.unwrap();
+                assert!(text!(db).contains("HONEST"), "{}", text!(db));
+                assert!(!text!(db).contains("OTHER"), "{}", text!(db));
+            }
+        }
+        db.outbox.erase(&db.pool, &victim).await.unwrap();
+        assert!(!text!(db).contains("HONEST"), "{}", text!(db));
+    }
+
     async fn what_nobody_needs_goes_and_a_subscription_that_pays_stays(db) {
         let clean = async || {
             let worker = db.outbox.worker(Platform::new(true).reports());
