@@ -256,6 +256,11 @@ macro_rules! shared_operations {
                     .bind(customer.clone())
                     .fetch_all(&mut *transaction)
                     .await?;
+                sqlx::query::<Self>(include_str!("erase_blocked.sql"))
+                    .bind(customer.clone())
+                    .bind(clock)
+                    .fetch_all(&mut *transaction)
+                    .await?;
                 let rows = sqlx::query::<Self>(include_str!("erase.sql"))
                     .bind(customer)
                     .bind(clock)
