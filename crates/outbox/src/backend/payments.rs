@@ -60,7 +60,7 @@ pub trait Payments: sqlx::Database {
         reports: String,
         clock: i64,
     ) -> impl Future<Output = Result<(), Error>> + Send;
-    /// Returns the records that have this link, and keeps others from changing them.
+    /// Returns the records that have this link, and locks nothing.
     fn payments_of(
         connection: &mut Self::Connection,
         link: String,
@@ -71,28 +71,6 @@ pub trait Payments: sqlx::Database {
         query: String,
         customer: String,
     ) -> impl Future<Output = Result<Option<String>, Error>> + Send;
-}
-
-/// Removes a customer from what is stored of payments. What is left finds the order of a later refund.
-pub(super) async fn erase<D: Payments>(
-    connection: &mut D::Connection,
-    customer: &str,
-    clock: i64,
-) -> Result<(), Error> {
-    let texts = D::payments_of(&mut *connection, owner(customer)).await?;
-    if texts.is_empty() {
-        return Ok(());
-    }
-    let mut changes = Changes::default();
-    for text in &texts {
-        let record = read(text)?;
-        let id = record.id().to_owned();
-        match record.erase() {
-            Some(record) => changes.saved.push(record),
-            None => changes.removed.push(id),
-        }
-    }
-    D::save_payments(connection, saved(&changes)?, "[]".to_owned(), clock).await
 }
 
 pub(crate) fn read(text: &str) -> Result<Record, Error> {
@@ -123,7 +101,7 @@ pub(crate) fn saved(changes: &Changes) -> Result<SavedPayments, Error> {
 }
 
 /// The link by which a customer's records are found. No event names it.
-fn owner(customer: &str) -> String {
+pub(crate) fn owner(customer: &str) -> String {
     key(&format!("owner:{customer}"))
 }
 

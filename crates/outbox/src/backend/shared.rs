@@ -251,7 +251,7 @@ macro_rules! shared_operations {
                     .bind(clock)
                     .execute(&mut *transaction)
                     .await?;
-                super::payments::erase::<Self>(&mut transaction, &customer, clock).await?;
+                crate::books::erase::<Self>(&mut transaction, &customer, clock).await?;
                 sqlx::query::<Self>(include_str!("erase_orders.sql"))
                     .bind(customer.clone())
                     .fetch_all(&mut *transaction)
