@@ -6,11 +6,11 @@ use std::fmt;
 
 use serde_json::Value;
 use sqlx::Transaction;
-use tower_referral_platforms::payment::{Booked, Books, Changes, Event, Link, Record, book};
+use tower_referral_platforms::payment::{self, Booked, Books, Changes, Event, Link, Record, book};
 use tower_referral_platforms::{Credit, Report};
 
 use crate::backend::Database;
-use crate::backend::payments::{key, read, saved};
+use crate::backend::payments::{key, owner, read, saved};
 use crate::{Error, Outbox, sql};
 
 impl<D: Database> Outbox<D> {
@@ -96,15 +96,20 @@ impl<D: Database> Outbox<D> {
         transaction: &'t mut Transaction<'_, D>,
     ) -> PaymentBooks<'t, D> {
         PaymentBooks {
-            connection: &mut **transaction,
             credit_query: self.credit_query.as_deref().map(str::to_owned),
-            clock: self.shared.clock::<D>(),
-            known: BTreeSet::new(),
-            found: Vec::new(),
-            is_deferred: false,
-            deferred: None,
+            ..PaymentBooks::new(&mut **transaction, self.shared.clock::<D>())
         }
     }
+}
+
+/// Removes a customer from what is stored of payments.
+pub(crate) async fn erase<D: Database>(
+    connection: &mut D::Connection,
+    customer: &str,
+    clock: i64,
+) -> Result<(), Error> {
+    let mut books = PaymentBooks::<D>::new(connection, clock);
+    payment::erase(&mut books, customer).await
 }
 
 /// What is stored of payments, in a transaction: see [`Outbox::payment_books`].
@@ -146,6 +151,11 @@ impl<D: Database> Books for PaymentBooks<'_, D> {
         Ok(self.found.iter().filter(has_link).cloned().collect())
     }
 
+    async fn of_customer(&mut self, customer: &str) -> Result<Vec<Record>, Error> {
+        let texts = D::payments_of(&mut *self.connection, owner(customer)).await?;
+        texts.iter().map(|text| read(text)).collect()
+    }
+
     async fn save(&mut self, changes: &Changes) -> Result<(), Error> {
         if self.is_deferred {
             self.deferred = Some(changes.clone());
@@ -163,7 +173,19 @@ impl<D: Database> Books for PaymentBooks<'_, D> {
     }
 }
 
-impl<D: Database> PaymentBooks<'_, D> {
+impl<'t, D: Database> PaymentBooks<'t, D> {
+    fn new(connection: &'t mut D::Connection, clock: i64) -> Self {
+        Self {
+            connection,
+            credit_query: None,
+            clock,
+            known: BTreeSet::new(),
+            found: Vec::new(),
+            is_deferred: false,
+            deferred: None,
+        }
+    }
+
     async fn store(&mut self, changes: &Changes, reports: &[Report]) -> Result<(), Error> {
         let mut rows = saved(changes)?;
         let is_same = |id: &&str| {

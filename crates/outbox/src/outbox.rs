@@ -270,7 +270,9 @@ impl<D: Database> Outbox<D> {
     /// all the customer's reports, withdraws what wasn't sent, and returns how many reports there
     /// were. What is on its way isn't written back; clicks of the reports' landings that are or would
     /// be [kept](Self::put_click) go too, and the customer of [payments](Self::book). IDs of orders and
-    /// outcomes stay, so that a repeated webhook reports nothing twice.
+    /// outcomes stay, so that a repeated webhook reports nothing twice; nor does one that comes later
+    /// bring the customer back, as long as [payments are kept](crate::WorkerBuilder::keep_payments): see
+    /// [`payment::erase`](tower_referral_platforms::payment::erase), which says who is new after that.
     ///
     /// The connection may be a transaction in which the application erases its own rows.
     ///

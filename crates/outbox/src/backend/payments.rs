@@ -38,6 +38,7 @@ pub struct SavedPayments {
 #[derive(Debug, Serialize)]
 pub(crate) struct SavedPayment {
     pub(crate) id: String,
+    /// The link of the customer whose account it is.
     pub(crate) customer: Option<String>,
     pub(crate) record: String,
 }
@@ -59,7 +60,7 @@ pub trait Payments: sqlx::Database {
         reports: String,
         clock: i64,
     ) -> impl Future<Output = Result<(), Error>> + Send;
-    /// Returns the records that have this link, and keeps others from changing them.
+    /// Returns the records that have this link, and locks nothing.
     fn payments_of(
         connection: &mut Self::Connection,
         link: String,
@@ -70,28 +71,6 @@ pub trait Payments: sqlx::Database {
         query: String,
         customer: String,
     ) -> impl Future<Output = Result<Option<String>, Error>> + Send;
-}
-
-/// Removes a customer from what is stored of payments. What is left finds the order of a later refund.
-pub(super) async fn erase<D: Payments>(
-    connection: &mut D::Connection,
-    customer: &str,
-    clock: i64,
-) -> Result<(), Error> {
-    let texts = D::payments_of(&mut *connection, owner(customer)).await?;
-    if texts.is_empty() {
-        return Ok(());
-    }
-    let mut changes = Changes::default();
-    for text in &texts {
-        let record = read(text)?;
-        let id = record.id().to_owned();
-        match record.erase() {
-            Some(record) => changes.saved.push(record),
-            None => changes.removed.push(id),
-        }
-    }
-    D::save_payments(connection, saved(&changes)?, "[]".to_owned(), clock).await
 }
 
 pub(crate) fn read(text: &str) -> Result<Record, Error> {
@@ -114,7 +93,7 @@ pub(crate) fn saved(changes: &Changes) -> Result<SavedPayments, Error> {
             .extend(links.into_iter().map(|link| (link, id.clone())));
         rows.saved.push(SavedPayment {
             id,
-            customer: record.account_of().map(str::to_owned),
+            customer: record.account_of().map(|it| key(&format!("customer:{it}"))),
             record: serde_json::to_string(record).map_err(Error::Payment)?,
         });
     }
@@ -122,17 +101,18 @@ pub(crate) fn saved(changes: &Changes) -> Result<SavedPayments, Error> {
 }
 
 /// The link by which a customer's records are found. No event names it.
-fn owner(customer: &str) -> String {
+pub(crate) fn owner(customer: &str) -> String {
     key(&format!("owner:{customer}"))
 }
 
 /// Returns what stands for a link, or for the ID of a record, in the database: itself, unless it is
-/// longer than any provider's or has what PostgreSQL can't store.
+/// longer than any provider's, or has what PostgreSQL can't store, or the sign of those that are
+/// shortened.
 pub(crate) fn key(link: &str) -> String {
-    if link.len() <= MAX_KEY && !link.contains('\0') {
+    if link.len() <= MAX_KEY && !link.contains(['\0', '~']) {
         return link.to_owned();
     }
-    // A customer may choose an ID: no two that are alike can be found.
+    // A customer may choose an ID: none that is alike can be found, nor one that is alike as it is.
     let hash = Sha256::digest(link);
     let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
     let start: String = link.chars().filter(|c| *c != '\0').take(32).collect();
@@ -150,5 +130,14 @@ mod tests {
         assert!(key(&long("1")).len() < MAX_KEY);
         assert_ne!(key(&long("1")), key(&long("2")));
         assert_eq!(key("shop:payment:a\0b").find('\0'), None);
+    }
+
+    #[test]
+    fn no_link_has_the_key_of_another_by_being_spelled_like_it() {
+        let long = owner(&"漢".repeat(100));
+        let customer = long.strip_prefix("owner:").expect("a customer");
+        assert_ne!(owner(customer), long);
+        assert_eq!(owner("a-b"), "owner:a-b");
+        assert_ne!(owner("a~b"), "owner:a~b");
     }
 }

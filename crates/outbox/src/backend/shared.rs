@@ -251,9 +251,14 @@ macro_rules! shared_operations {
                     .bind(clock)
                     .execute(&mut *transaction)
                     .await?;
-                super::payments::erase::<Self>(&mut transaction, &customer, clock).await?;
+                crate::books::erase::<Self>(&mut transaction, &customer, clock).await?;
                 sqlx::query::<Self>(include_str!("erase_orders.sql"))
                     .bind(customer.clone())
+                    .fetch_all(&mut *transaction)
+                    .await?;
+                sqlx::query::<Self>(include_str!("erase_blocked.sql"))
+                    .bind(customer.clone())
+                    .bind(clock)
                     .fetch_all(&mut *transaction)
                     .await?;
                 let rows = sqlx::query::<Self>(include_str!("erase.sql"))

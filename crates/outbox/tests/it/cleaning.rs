@@ -92,7 +92,7 @@ on_both! {
         tx.commit().await.unwrap();
         for text in ["ann", "Ann", "C1"] {
             for column in ["report", "details", "history", "customer_id", "next_report", "id",
-                "platform_ids"] {
+                "platform_ids", "sequence_key", "depends_on", "blocked_by", "reason"] {
                 let query = format!(
                     "SELECT count(*) FROM referral_outbox WHERE CAST({column} AS text) LIKE '%{text}%'"
                 );
@@ -115,6 +115,35 @@ on_both! {
         db.until_done("sale:4").await;
         worker.stop().await;
         assert!(!platform.calls().contains(&"sale:3".to_owned()));
+    }
+
+    async fn what_waits_for_an_erased_customers_report_goes_on_and_does_not_name_it(db) {
+        let platform = Platform::new(true);
+        // The platform answers nothing else, so the sign-up stays open.
+        platform.next(std::iter::repeat_n(Does::Status(503), 1000));
+        db.outbox.enqueue(&db.pool, sign_up("SECRET")).await.unwrap();
+        db.outbox.enqueue(&db.pool, bare_sale(1, "SECRET")).await.unwrap();
+        db.outbox.enqueue(&db.pool, bare_sale(2, "SECRET")).await.unwrap();
+        let worker = start(db.outbox.worker(platform.reports()));
+        for id in ["sale:1", "sale:2"] {
+            let entry = db.until(id, |entry| entry.waits_for.is_some()).await;
+            assert_eq!(entry.waits_for.as_deref(), Some("signup:SECRET"));
+        }
+        worker.stop().await;
+        // It was another's order after all.
+        db.outbox.enqueue(&db.pool, sale(2, "C2")).await.unwrap();
+        assert_eq!(db.outbox.erase(&db.pool, "SECRET").await.unwrap(), 2);
+        let query = "SELECT count(*) FROM referral_outbox WHERE blocked_by IS NOT NULL";
+        let (found,): (i64,) = sqlx::query_as(query).fetch_one(&db.pool).await.unwrap();
+        assert_eq!(found, 0);
+        assert_eq!(db.outbox.find("sale:1").await.unwrap().unwrap().state, State::Withdrawn);
+        // What goes on goes in order all the same.
+        db.outbox.enqueue(&db.pool, sign_up("C2")).await.unwrap();
+        let platform = Platform::new(true);
+        let worker = start(db.outbox.worker(platform.reports()));
+        db.until_done("sale:2").await;
+        worker.stop().await;
+        assert_eq!(platform.recorded(), ["signup:C2", "sale:2"]);
     }
 
     async fn what_is_on_its_way_is_not_written_back(db) {

@@ -53,7 +53,7 @@ macro_rules! text {
         for all in [
             "SELECT coalesce(customer, '') || record FROM referral_payments",
             "SELECT link || id FROM referral_payment_links",
-            "SELECT CAST(report AS text) FROM referral_outbox",
+            "SELECT CAST(report AS text) || coalesce(blocked_by, '') FROM referral_outbox",
         ] {
             let rows: Vec<(String,)> = sqlx::query_as(all).fetch_all(&$db.pool).await.unwrap();
             rows.iter().for_each(|(row,)| text.push_str(row));
@@ -82,6 +82,51 @@ on_both! {
         assert_eq!(booked.reports.iter().map(Report::id).collect::<Vec<_>>(), ["refund:in_1:re_1"]);
         let booked = enter(&db.pool, &db.outbox, &renewal("in_1")).await.unwrap();
         assert_eq!(booked.reports, []);
+    }
+
+    async fn no_event_that_comes_again_brings_an_erased_customer_back(db) {
+        for event in events() {
+            let _ = enter(&db.pool, &db.outbox, &event).await.unwrap();
+        }
+        db.outbox.erase(&db.pool, "C1").await.unwrap();
+        let mut again = events();
+        again.remove(0); // a sign-up is the shop's own word, and new
+        for event in again.iter().chain(again.iter().rev()) {
+            let booked = enter(&db.pool, &db.outbox, event).await.unwrap();
+            assert_eq!(booked.reports, []);
+        }
+        for event in [renewal("in_2"), bare_renewal("in_3")] {
+            let booked = enter(&db.pool, &db.outbox, &event).await.unwrap();
+            assert_eq!((booked.reports, booked.reason), (vec![], Some(Reason::Erased)));
+        }
+        let text = text!(db);
+        assert!(!text.contains("C1") && !text.contains("SECRET-KEY"), "{text}");
+        // A sign-up after that is new, and so is what is bought then.
+        let _ = enter(&db.pool, &db.outbox, &signed_up("C1", "NEW-KEY")).await.unwrap();
+        let mut invoice = Shape::New.invoice("in_4", 11_900, 10_000);
+        invoice["parent"]["subscription_details"]["subscription"] = "sub_2".into();
+        invoice["lines"]["data"] = serde_json::json!([]);
+        let event = stripe_event(&Shape::New.event("invoice.paid", invoice));
+        let booked = enter(&db.pool, &db.outbox, &event).await.unwrap();
+        assert_eq!(booked.reports[0].credit(), Some(&credit("NEW-KEY")));
+    }
+
+    async fn a_customer_who_is_called_as_anothers_key_erases_nothing_of_the_others(db) {
+        let victim = "漢".repeat(100);
+        let _ = enter(&db.pool, &db.outbox, &signed_up(&victim, "HONEST")).await.unwrap();
+        let keys: Vec<(String,)> = sqlx::query_as("SELECT link FROM referral_payment_links")
+            .fetch_all(&db.pool).await.unwrap();
+        for (key,) in keys {
+            for prefix in ["owner:", "customer:"] {
+                let Some(attacker) = key.strip_prefix(prefix) else { continue };
+                let _ = enter(&db.pool, &db.outbox, &signed_up(attacker, "OTHER")).await.unwrap();
+                db.outbox.erase(&db.pool, attacker).await.unwrap();
+                assert!(text!(db).contains("HONEST"), "{}", text!(db));
+                assert!(!text!(db).contains("OTHER"), "{}", text!(db));
+            }
+        }
+        db.outbox.erase(&db.pool, &victim).await.unwrap();
+        assert!(!text!(db).contains("HONEST"), "{}", text!(db));
     }
 
     async fn what_nobody_needs_goes_and_a_subscription_that_pays_stays(db) {

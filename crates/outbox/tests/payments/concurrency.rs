@@ -148,4 +148,22 @@ on_both! {
         assert!(rows.iter().all(|(record,)| !record.contains("C1")), "{rows:?}");
         assert_eq!(told_ids!(db).len(), 41);
     }
+    async fn a_renewal_at_the_time_of_an_erasure_names_nobody_after_it(db) {
+        let shape = Shape::New;
+        let renewals: Vec<Event> = (0..40)
+            .map(|n| shape.invoice(&format!("in_{n}"), 11_900, 10_000))
+            .map(|invoice| stripe_event(&shape.event("invoice.paid", invoice)))
+            .collect();
+        let _ = enter(&db.pool, &db.outbox, &renewals[0]).await.unwrap();
+        let sending = tokio::spawn(send(db.pool.clone(), db.outbox.clone(), renewals));
+        while db.outbox.erase(&db.pool, "C1").await.is_err() {}
+        sending.await.unwrap();
+        for all in [
+            "SELECT record FROM referral_payments",
+            "SELECT CAST(report AS text) FROM referral_outbox",
+        ] {
+            let rows: Vec<(String,)> = sqlx::query_as(all).fetch_all(&db.pool).await.unwrap();
+            assert!(rows.iter().all(|(row,)| !row.contains("C1")), "{rows:?}");
+        }
+    }
 }

@@ -35,6 +35,13 @@ pub trait Books {
         links: &[Link],
     ) -> impl Future<Output = Result<Vec<Record>, Self::Error>> + Send;
 
+    /// Returns every record that has this one among its [`customers`](Record::customers), as it is now:
+    /// for [`erase`].
+    fn of_customer(
+        &mut self,
+        customer: &str,
+    ) -> impl Future<Output = Result<Vec<Record>, Self::Error>> + Send;
+
     /// Stores and removes records.
     fn save(&mut self, changes: &Changes) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
@@ -55,7 +62,7 @@ pub trait Books {
 pub struct Changes {
     /// Records to insert, or to put in the place of those with the same ID, links included.
     pub saved: Vec<Record>,
-    /// The IDs of records to remove: another one has all that they had.
+    /// The IDs of records to remove: another one has all that they had, or their customer was erased.
     pub removed: Vec<String>,
 }
 
@@ -104,9 +111,16 @@ pub async fn book<B: Books + ?Sized>(books: &mut B, event: &Event) -> Result<Boo
         Event::Payment(payment) => {
             let mut work = Work::new(books);
             work.find(&payment.links, payment_links(payment)).await?;
-            work.teach_by_payment(payment);
+            // Not by the payer: an erased customer may buy again.
+            let is_same = work.is_erased(payment.links.iter().chain(&payment.subscription));
+            let is_erased = is_same || work.is_order_erased(payment);
+            if is_same {
+                work.bury_all([&payment.subscription, &payment.payer]);
+            } else if !is_erased {
+                work.teach_by_payment(payment);
+            }
             let is_second = work.is_order_taken(payment);
-            let mut mine = work.payment(&payment.links);
+            let mut mine = work.payment(&payment.links, is_erased);
             let reason = mine.facts.add_sale(payment, is_second);
             if let Some(sale) = mine.facts.sale.as_ref().filter(|sale| !sale.is_second) {
                 mine.links.insert(Link::order(&sale.order));
@@ -116,8 +130,14 @@ pub async fn book<B: Books + ?Sized>(books: &mut B, event: &Event) -> Result<Boo
         Event::PaymentLink(link) => {
             let mut work = Work::new(books);
             work.find(&link.links, account_links(link)).await?;
-            work.teach_by_link(link);
-            let mine = (!link.links.is_empty()).then(|| work.payment(&link.links));
+            let subject = link.subscription.as_ref().or(link.payer.as_ref());
+            let is_erased = work.is_erased(link.links.iter().chain(subject));
+            if is_erased {
+                work.bury_all([&link.subscription, &link.payer]);
+            } else {
+                work.teach_by_link(link);
+            }
+            let mine = (!link.links.is_empty()).then(|| work.payment(&link.links, is_erased));
             work.finish(mine, None).await
         }
         Event::Refunded(back)
@@ -127,11 +147,55 @@ pub async fn book<B: Books + ?Sized>(books: &mut B, event: &Event) -> Result<Boo
         | Event::DisputeLost(back) => {
             let mut work = Work::new(books);
             work.find(&back.links, Vec::new()).await?;
-            let mut mine = work.payment(&back.links);
+            let is_erased = work.is_erased(&back.links);
+            let mut mine = work.payment(&back.links, is_erased);
             mine.facts.add_back(event, back);
             work.finish(Some(mine), None).await
         }
     }
+}
+
+/// Erases a customer of the shop: removes customer and referral from every record that has them. What
+/// is left of a payment finds the order of a later refund.
+///
+/// What stays is a mark on each order, payment and subscription, and on the customer at the provider,
+/// under its ID there. An event about a marked order, payment or subscription teaches nothing any
+/// more, however often and late it comes, and a renewal is [not reported](Reason::Erased). No event
+/// tells again whom the shop knows by a marked customer at the provider.
+///
+/// Whoever signs up or buys again after that, with a new order or a new subscription, is new, also
+/// under the same ID; a payment is credited if it names the customer, or if there is a new customer at
+/// the provider. So end what the customer still pays for first, and erase the customer once more if
+/// the first event of an earlier purchase may have come after.
+///
+/// # Errors
+///
+/// The books failed: roll back.
+pub async fn erase<B: Books + ?Sized>(books: &mut B, customer: &str) -> Result<(), B::Error> {
+    let mut work = Work::new(books);
+    // To find is to lock: what is read after that, nobody changes meanwhile.
+    let records = loop {
+        let records = work.books.of_customer(customer).await?;
+        let mut links = vec![Link::customer(customer)];
+        for record in &records {
+            links.extend(record.links().chain(record.accounts()).cloned());
+        }
+        if links.iter().all(|link| work.asked.contains(link)) {
+            break records;
+        }
+        work.find(&[], links).await?;
+    };
+    for record in records {
+        let names: Vec<&str> = record.customers().collect();
+        record.accounts().for_each(|link| work.bury(link, &names));
+        if let Some(mut mine) = Mine::of(&record) {
+            mine.facts.erase();
+            work.keep_payment(mine, None);
+        } else if record.links().all(Link::is_customer) {
+            work.changes.removed.push(record.id);
+        }
+    }
+    work.save().await.map(|_| ())
 }
 
 fn payment_links(payment: &Payment) -> Vec<Link> {
@@ -173,6 +237,8 @@ struct Work<'b, B: ?Sized> {
     accounts: BTreeMap<Link, AccountFacts>,
     /// Accounts of which more is known than before.
     taught: BTreeSet<Link>,
+    /// Accounts of which nothing is to be known any more.
+    buried: BTreeSet<Link>,
     changes: Changes,
     reports: Vec<Report>,
 }
@@ -185,6 +251,7 @@ impl<'b, B: Books + ?Sized> Work<'b, B> {
             found: BTreeMap::new(),
             accounts: BTreeMap::new(),
             taught: BTreeSet::new(),
+            buried: BTreeSet::new(),
             changes: Changes::default(),
             reports: Vec::new(),
         }
@@ -211,6 +278,9 @@ impl<'b, B: Books + ?Sized> Work<'b, B> {
 
     fn teach(&mut self, link: Link, customer: Option<&str>, credit: Option<&Credit>) {
         let account = self.accounts.entry(link.clone()).or_default();
+        if account.is_erased {
+            return;
+        }
         let mut is_new = false;
         if let Some(customer) = customer
             && account.customer.is_none()
@@ -226,6 +296,24 @@ impl<'b, B: Books + ?Sized> Work<'b, B> {
         }
         if is_new {
             self.taught.insert(link);
+        }
+    }
+
+    /// Removes for good what is known of an account, unless it is another customer's.
+    fn bury(&mut self, link: &Link, names: &[&str]) {
+        let account = self.accounts.entry(link.clone()).or_default();
+        let customer = account.customer.as_deref();
+        let is_others = customer.is_some_and(|it| !names.contains(&it));
+        if !account.is_erased && !is_others && !link.is_customer() {
+            *account = AccountFacts::erased();
+            self.buried.insert(link.clone());
+        }
+    }
+
+    /// An event about what was erased names accounts that may be news: they are of the same customer.
+    fn bury_all(&mut self, links: [&Option<Link>; 2]) {
+        for link in links.into_iter().flatten() {
+            self.bury(link, &[]);
         }
     }
 
@@ -267,6 +355,22 @@ impl<'b, B: Books + ?Sized> Work<'b, B> {
         }
     }
 
+    /// Is one of these a link of something whose customer was erased?
+    fn is_erased<'l>(&self, links: impl IntoIterator<Item = &'l Link>) -> bool {
+        let mut erased = self.found.values().filter(|record| record.is_erased());
+        let links: Vec<&Link> = links.into_iter().collect();
+        erased.any(|record| links.iter().any(|link| record.links.contains(link)))
+    }
+
+    /// Is it a payment that is news, of an order whose customer was erased? Where two customers paid one
+    /// order before, the erasure of one is none of the other.
+    fn is_order_erased(&self, payment: &Payment) -> bool {
+        let is_known = self.found.values().any(|record| {
+            record.payment().is_some() && payment.links.iter().any(|it| record.links.contains(it))
+        });
+        !is_known && self.is_erased([&Link::order(&payment.order)])
+    }
+
     /// Is there another payment under the same order?
     fn is_order_taken(&self, payment: &Payment) -> bool {
         let order = Link::order(&payment.order);
@@ -277,7 +381,7 @@ impl<'b, B: Books + ?Sized> Work<'b, B> {
     }
 
     /// Takes what is stored of one payment: the records that have one of these links, joined.
-    fn payment(&mut self, links: &[Link]) -> Mine {
+    fn payment(&mut self, links: &[Link], is_erased: bool) -> Mine {
         let mut mine = Mine {
             id: None,
             links: links.iter().cloned().collect(),
@@ -291,15 +395,20 @@ impl<'b, B: Books + ?Sized> Work<'b, B> {
                 continue;
             }
             mine.links.extend(record.links.iter().cloned());
+            let mut facts = (**facts).clone();
+            if is_erased {
+                facts.erase();
+            }
             mine.facts = match mine.id.take() {
-                None => (**facts).clone(),
+                None => facts,
                 Some(id) => {
                     self.changes.removed.push(id);
-                    mine.facts.merged((**facts).clone(), &mut self.reports)
+                    mine.facts.merged(facts, &mut self.reports)
                 }
             };
             mine.id = Some(record.id.clone());
         }
+        mine.facts.is_erased = is_erased;
         mine
     }
 
@@ -314,14 +423,7 @@ impl<'b, B: Books + ?Sized> Work<'b, B> {
             settled = self.settle(mine).await?;
         }
         self.settle_waiting(own.as_deref()).await?;
-        for link in std::mem::take(&mut self.taught) {
-            let account = self.accounts.get(&link).cloned().unwrap_or_default();
-            self.keep(Record::new([link].into(), Facts::Account(account)));
-        }
-        let is_changed = self.changes != Changes::default();
-        if is_changed {
-            self.books.save(&self.changes).await?;
-        }
+        let is_changed = self.save().await?;
         let unchanged = if is_changed {
             Reason::NoChange
         } else {
@@ -333,6 +435,21 @@ impl<'b, B: Books + ?Sized> Work<'b, B> {
                 .or_else(|| self.reports.is_empty().then_some(unchanged)),
             reports: self.reports,
         })
+    }
+
+    /// Saves what is new, and returns whether anything is.
+    async fn save(&mut self) -> Result<bool, B::Error> {
+        let mut changed = std::mem::take(&mut self.taught);
+        changed.append(&mut self.buried);
+        for link in changed {
+            let account = self.accounts.get(&link).cloned().unwrap_or_default();
+            self.keep(Record::new([link].into(), Facts::Account(account)));
+        }
+        let is_changed = self.changes != Changes::default();
+        if is_changed {
+            self.books.save(&self.changes).await?;
+        }
+        Ok(is_changed)
     }
 
     /// Settles what was waiting for what is known now.
@@ -355,18 +472,29 @@ impl<'b, B: Books + ?Sized> Work<'b, B> {
     }
 
     async fn settle(&mut self, mut mine: Mine) -> Result<Option<Reason>, B::Error> {
-        let who = match &mine.facts.sale {
+        let mut who = match &mine.facts.sale {
             Some(sale) if mine.facts.is_open() => self.who(&sale.clone()).await?,
             _ => None,
         };
+        let subscription = mine.facts.sale.as_ref();
+        let subscription = subscription.and_then(|sale| sale.subscription.as_ref());
+        let account = subscription.and_then(|link| self.accounts.get(link));
+        if mine.facts.is_erased || account.is_some_and(|account| account.is_erased) {
+            mine.facts.erase();
+            who = None;
+        }
         let reason = mine.facts.settle(who.as_ref(), &mut self.reports);
-        mine.wait_for(who.as_ref());
+        self.keep_payment(mine, who.as_ref());
+        Ok(reason)
+    }
+
+    fn keep_payment(&mut self, mut mine: Mine, who: Option<&Who>) {
+        mine.wait_for(who);
         let record = Record::new(mine.links, Facts::Payment(Box::new(mine.facts)));
         self.keep(record.map(|record| Record {
             id: mine.id.unwrap_or(record.id),
             ..record
         }));
-        Ok(reason)
     }
 
     /// Stores a record unless it is stored as it is.

@@ -114,6 +114,11 @@ impl Link {
         Self(format!("customer:{customer}"))
     }
 
+    /// Is it what the shop itself calls a customer?
+    pub(super) fn is_customer(&self) -> bool {
+        self.0.starts_with("customer:")
+    }
+
     /// The link of payments that lack something which this link may bring.
     pub(super) fn waiting(&self) -> Self {
         Self(format!("waiting:{}", self.0))

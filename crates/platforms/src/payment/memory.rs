@@ -70,6 +70,11 @@ impl Books for MemoryBooks {
         Ok(records.cloned().collect())
     }
 
+    async fn of_customer(&mut self, customer: &str) -> Result<Vec<Record>, Infallible> {
+        let is_of = |record: &&Record| record.customers().any(|it| it == customer);
+        Ok(self.records().filter(is_of).cloned().collect())
+    }
+
     async fn save(&mut self, changes: &Changes) -> Result<(), Infallible> {
         for id in &changes.removed {
             self.remove(id);

@@ -29,6 +29,8 @@
 //! # }
 //! ```
 //!
+//! [`erase`] removes a customer; an event that comes again after that brings nothing back.
+//!
 //! Reading is pure: bytes and headers in, an [`Event`] out. Deciding is pure, too; what must be stored
 //! between two events is behind the trait [`Books`].
 
@@ -53,7 +55,7 @@ mod signature;
 #[cfg(feature = "stripe")]
 pub mod stripe;
 
-pub use self::books::{Booked, Books, Changes, book};
+pub use self::books::{Booked, Books, Changes, book, erase};
 pub use self::event::{Event, Link, MoneyBack, Payment, PaymentKind, PaymentLink};
 #[cfg(any(feature = "stripe", feature = "paddle", feature = "polar"))]
 pub use self::fields::Fields;

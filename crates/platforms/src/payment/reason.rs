@@ -46,6 +46,8 @@ pub enum Reason {
     OtherAmount,
     /// Another payment of the same order was reported.
     OrderPaidBefore,
+    /// Its customer was [erased](super::erase).
+    Erased,
     /// It changes nothing that a platform is to know.
     NoChange,
 }
@@ -75,6 +77,7 @@ impl Reason {
             Self::OtherCurrency => "other_currency",
             Self::OtherAmount => "other_amount",
             Self::OrderPaidBefore => "order_paid_before",
+            Self::Erased => "erased",
             Self::NoChange => "no_change",
         }
     }

@@ -61,6 +61,9 @@ pub(super) struct AccountFacts {
     pub(super) customer: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) credit: Option<Credit>,
+    /// Its customer was erased: nothing is known of it any more, for good.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) is_erased: bool,
 }
 
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -77,6 +80,9 @@ pub(super) struct PaymentFacts {
     pub(super) totals: BTreeMap<String, TotalFacts>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) reported: Option<Reported>,
+    /// Its customer was erased: nothing but amounts and the order is stored of it, for good.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) is_erased: bool,
 }
 
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
@@ -192,7 +198,7 @@ impl Record {
 
     /// Returns the shop's customers whose record it is, as far as that is known: a payment may have been
     /// reported as a guest's before its customer was. By these a customer's records are found when the
-    /// customer is to be erased.
+    /// customer is to be [erased](super::erase).
     pub fn customers(&self) -> impl Iterator<Item = &str> {
         let (first, second) = match &self.facts {
             Facts::Account(account) => (account.customer.as_deref(), None),
@@ -217,33 +223,56 @@ impl Record {
         }
     }
 
-    /// Removes customer and referral from what is stored of a payment, so that a refund still finds
-    /// its order. Returns `None` for an account, of which nothing is left to store.
-    #[must_use]
-    pub fn erase(mut self) -> Option<Self> {
-        let Facts::Payment(payment) = &mut self.facts else {
-            return None;
+    /// Was its customer erased?
+    pub(super) fn is_erased(&self) -> bool {
+        match &self.facts {
+            Facts::Payment(payment) => payment.is_erased,
+            Facts::Account(account) => account.is_erased,
+        }
+    }
+
+    /// Returns the links of the accounts that it is of: its own, or the subscription and the payer of a
+    /// payment.
+    pub(super) fn accounts(&self) -> impl Iterator<Item = &Link> {
+        let (first, second) = match &self.facts {
+            Facts::Account(_) => (self.links.first(), None),
+            Facts::Payment(payment) => payment.sale.as_ref().map_or((None, None), |sale| {
+                (sale.subscription.as_ref(), sale.payer.as_ref())
+            }),
         };
-        if let Some(sale) = &mut payment.sale {
-            sale.customer = None;
-            sale.subscription = None;
-            sale.payer = None;
-            sale.credit = None;
-            sale.coupon = None;
-        }
-        if let Some(reported) = &mut payment.reported {
-            reported.customer.clear();
-            // Nothing that comes later is to be credited.
-            reported.is_credited = true;
-        }
-        self.links.retain(|link| !link.is_waiting());
-        Some(self)
+        first.into_iter().chain(second)
     }
 
     pub(super) fn payment(&self) -> Option<&PaymentFacts> {
         match &self.facts {
             Facts::Payment(payment) => Some(payment),
             Facts::Account(_) => None,
+        }
+    }
+}
+
+impl AccountFacts {
+    pub(super) fn erased() -> Self {
+        Self {
+            is_erased: true,
+            ..Self::default()
+        }
+    }
+}
+
+impl PaymentFacts {
+    /// Removes customer and referral, so that a refund still finds its order, and nothing else does.
+    pub(super) fn erase(&mut self) {
+        self.is_erased = true;
+        if let Some(sale) = &mut self.sale {
+            sale.customer = None;
+            sale.subscription = None;
+            sale.payer = None;
+            sale.credit = None;
+            sale.coupon = None;
+        }
+        if let Some(reported) = &mut self.reported {
+            reported.customer.clear();
         }
     }
 }

@@ -43,7 +43,7 @@ impl PaymentFacts {
         };
         let reason = (known.gross != new.gross).then_some(Reason::OtherAmount);
         self.sale = Some(match &self.reported {
-            // Nothing more is needed, and of an erased customer nothing is to be stored again.
+            // Nothing more is needed.
             Some(reported) if reported.is_credited => known,
             Some(_) => known.completed_by(new),
             None => known.joined(new),
@@ -171,7 +171,8 @@ impl PaymentFacts {
     /// Returns `true` if the sale could still be reported, or be reported with credit.
     pub(super) fn is_open(&self) -> bool {
         let is_credited = self.reported.as_ref().is_some_and(|sale| sale.is_credited);
-        self.sale.as_ref().is_some_and(|sale| !sale.is_second) && !is_credited
+        let is_settled = is_credited || self.is_erased;
+        self.sale.as_ref().is_some_and(|sale| !sale.is_second) && !is_settled
     }
 
     /// Reports what isn't reported yet, and says what keeps the rest.
@@ -185,6 +186,7 @@ impl PaymentFacts {
         };
         match (&mut self.reported, who) {
             (None, _) if sale.is_second => return Some(Reason::OrderPaidBefore),
+            (None, _) if self.is_erased => return Some(Reason::Erased),
             (None, None) => return Some(Reason::UnknownCustomer),
             (None, Some(who)) => match sale.report(who) {
                 Ok(report) => {

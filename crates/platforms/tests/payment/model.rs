@@ -123,6 +123,48 @@ fn whatever_comes_no_report_goes_out_twice_and_no_more_goes_back_than_came_in() 
     }
 }
 
+/// Erases whoever is in the books, and expects nothing of them back whatever comes again.
+fn erased_for_good(live: fn(&mut Random) -> Life, seed: u64) {
+    let mut random = Random::new(seed);
+    let mut life = live(&mut random);
+    // A sign-up after an erasure is a new one.
+    life.events.retain(|event| match event {
+        Event::PaymentLink(link) => link.subscription.is_some() || link.payer.is_some(),
+        _ => true,
+    });
+    let all = life.events.len();
+    for played in [all, random.below(all as u64) as usize] {
+        let mut books = JsonBooks::default();
+        random.shuffle(&mut life.events);
+        for event in &life.events[..played] {
+            let _ = enter(&mut books, event);
+        }
+        let names: BTreeSet<String> = books
+            .records()
+            .flat_map(|record| record.customers().map(str::to_owned).collect::<Vec<_>>())
+            .collect();
+        names.iter().for_each(|name| books.erase(name));
+        for event in life.shuffled(&mut random).iter().chain(&life.events) {
+            let booked = enter(&mut books, event);
+            let erased = books.texts().filter(|text| text.contains("is_erased"));
+            for text in erased.chain((played == all).then(|| books.text())) {
+                let has_any = ["\"C1\"", "\"P1\""].iter().any(|it| text.contains(it));
+                assert!(!has_any, "life {seed}: {event:?} brings back {text}");
+            }
+            if played == all {
+                assert_eq!(booked.reports, [], "life {seed}");
+            }
+        }
+    }
+}
+
+#[test]
+fn no_event_of_a_life_brings_an_erased_customer_back() {
+    for live in [stripe_life, paddle_life, polar_life] {
+        (1..=LIVES).for_each(|seed| erased_for_good(live, seed));
+    }
+}
+
 #[test]
 fn random_lives_at_stripe() {
     (1..=LIVES).for_each(|seed| plays_to_the_same_end(stripe_life, seed));

@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use tower_referral_platforms::payment::{
-    Booked, Books, Changes, Event, Link, MemoryBooks, Reason, Record, book,
+    Booked, Books, Changes, Event, Link, MemoryBooks, Reason, Record, book, erase,
 };
 use tower_referral_platforms::{Credit, Money, Report};
 
@@ -38,19 +38,15 @@ impl JsonBooks {
     }
 
     pub(crate) fn erase(&mut self, customer: &str) {
-        for record in self.records().collect::<Vec<_>>() {
-            if record.customers().any(|it| it == customer) {
-                let id = record.id().to_owned();
-                match record.erase() {
-                    Some(record) => self.records.insert(id, to_json(&record)),
-                    None => self.records.remove(&id),
-                };
-            }
-        }
+        now(erase(self, customer)).unwrap_or_else(|never| match never {});
+    }
+
+    pub(crate) fn texts(&self) -> impl Iterator<Item = String> {
+        self.records.values().cloned()
     }
 
     pub(crate) fn text(&self) -> String {
-        self.records.values().cloned().collect()
+        self.texts().collect()
     }
 }
 
@@ -74,6 +70,12 @@ impl Books for JsonBooks {
             .collect();
         let records = ids.iter().filter_map(|id| self.records.get(*id));
         Ok(records.map(|json| from_json(json)).collect())
+    }
+
+    async fn of_customer(&mut self, customer: &str) -> Result<Vec<Record>, Infallible> {
+        self.calls.push("of_customer");
+        let is_of = |record: &Record| record.customers().any(|it| it == customer);
+        Ok(self.records().filter(is_of).collect())
     }
 
     async fn save(&mut self, changes: &Changes) -> Result<(), Infallible> {

@@ -4,7 +4,8 @@ UPDATE referral_outbox SET
         'version', report->'version', 'kind', report->'kind',
         'order', report->'order', 'refund', report->'refund',
         'credit', CASE WHEN has_credit THEN '{"reduced": true}'::jsonb END)),
-    next_report = NULL, details = NULL, platform_ids = platform_ids - 'customer' - 'click',
+    next_report = NULL, blocked_by = NULL, details = NULL,
+    platform_ids = platform_ids - 'customer' - 'click',
     history = coalesce((SELECT jsonb_agg(entry - 'details' - 'platform_ids' ORDER BY place)
         FROM jsonb_array_elements(history) WITH ORDINALITY AS h(entry, place)), '[]'),
     state = CASE WHEN open THEN 'withdrawn' ELSE state END,

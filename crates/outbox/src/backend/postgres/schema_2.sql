@@ -1,7 +1,7 @@
 -- What is stored of payments: a record for each payment and for each account, as JSON in a text.
 CREATE TABLE referral_payments (
     id text PRIMARY KEY,
-    -- Whose account it is; NULL for a payment.
+    -- The link of the customer whose account it is; NULL for a payment.
     customer text,
     record text NOT NULL,
     -- When it was last written or needed, in milliseconds of Unix time.
@@ -34,9 +34,9 @@ BEGIN
         SELECT DISTINCT hashtextextended(w.link, 1) AS key FROM unnest(wanted) AS w (link)
         ORDER BY key
     ) AS keys;
-    SELECT array_agg(DISTINCT 'customer:' || p.customer) INTO more
+    SELECT array_agg(DISTINCT p.customer) INTO more
     FROM referral_payment_links AS l JOIN referral_payments AS p ON p.id = l.id
-    WHERE l.link = ANY (wanted) AND 'customer:' || p.customer <> ALL (wanted);
+    WHERE l.link = ANY (wanted) AND p.customer <> ALL (wanted);
     IF more IS NOT NULL THEN
         PERFORM pg_advisory_xact_lock(keys.key) FROM (
             SELECT DISTINCT hashtextextended(m.link, 1) AS key FROM unnest(more) AS m (link)

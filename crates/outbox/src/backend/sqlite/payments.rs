@@ -30,8 +30,7 @@ impl Payments for Sqlite {
             let mut more = Vec::new();
             for row in &rows {
                 found.records.push(row.try_get("record")?);
-                if let Some(customer) = row.try_get::<Option<String>, _>("customer")? {
-                    let link = format!("customer:{customer}");
+                if let Some(link) = row.try_get::<Option<String>, _>("customer")? {
                     let is_known = [&found.locked, &wanted, &more]
                         .iter()
                         .any(|links| links.contains(&link));

@@ -1,7 +1,7 @@
 -- What is stored of payments: a record for each payment and for each account, as JSON.
 CREATE TABLE referral_payments (
     id TEXT PRIMARY KEY NOT NULL,
-    -- Whose account it is; NULL for a payment.
+    -- The link of the customer whose account it is; NULL for a payment.
     customer TEXT,
     record TEXT NOT NULL,
     -- When it was last written or needed, in milliseconds of Unix time.
