@@ -1,7 +1,11 @@
 //! What an answer says, read from the rules and into whole values: is it a success, is it a refusal,
 //! does a text equal a documented one?
 
-use serde::de::IgnoredAny;
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 /// The longest answer that is read.
@@ -35,11 +39,60 @@ impl Answer<'_> {
         serde_json::from_slice::<IgnoredAny>(self.body).is_ok()
     }
 
-    /// Is there more of it than is read, or is it deeper than a whole value is read? Then nothing is
-    /// said here of what is in it.
+    /// Is there more of it than is read, is it deeper than a whole value is read, or are there two values
+    /// of one name or numbers beyond 64 bits? Then nothing is said here of what is in it.
     #[must_use]
     pub fn is_beyond(&self) -> bool {
-        self.body.len() > MAX_LEN || self.is_json() && self.json().is_none()
+        let is_plain = || serde_json::from_slice::<Plain>(self.body).is_ok();
+        self.body.len() > MAX_LEN || self.is_json() && (self.json().is_none() || !is_plain())
+    }
+
+    /// Does what it says of itself, in three places, agree with a success?
+    #[must_use]
+    pub fn may_say_yes(&self) -> bool {
+        const NO: [&str; 8] = [
+            "error", "fail", "failed", "failure", "rejected", "refused", "denied", "invalid",
+        ];
+        let json = self.json().unwrap_or_default();
+        let is_yes = |name: &str| match json.get(name) {
+            None => true,
+            Some(said) => said == true || said == 1 || said == "true",
+        };
+        let is_state = match json.get("status") {
+            None | Some(Value::Null | Value::Bool(true)) => true,
+            Some(Value::String(text)) => !NO.contains(&&*text.trim().to_ascii_lowercase()),
+            Some(code) => matches!(code.as_u64(), Some(1 | 200..=299)),
+        };
+        is_yes("success") && is_yes("ok") && is_state
+    }
+
+    /// Is it a success, with something that was made at one of these pointers: a text, a number, an object?
+    #[must_use]
+    pub fn shows(&self, pointers: &[&str]) -> bool {
+        let json = self.json().unwrap_or_default();
+        let is_made = |value: &Value| match value {
+            Value::String(text) => !text.trim().is_empty(),
+            Value::Number(number) => number.as_u64().is_some_and(|number| number != 0),
+            Value::Object(_) => true,
+            _ => false,
+        };
+        let mut values = pointers.iter().filter_map(|pointer| json.pointer(pointer));
+        self.is_json_success() && values.any(is_made)
+    }
+
+    /// Is it the success that is no more than its status, or does it show what was made?
+    #[must_use]
+    pub fn is_silent_or_shows(&self, pointers: &[&str]) -> bool {
+        match self.status {
+            204 => self.is_empty_204(),
+            _ => self.shows(pointers),
+        }
+    }
+
+    /// Is it the success that is no more than its status?
+    #[must_use]
+    pub fn is_empty_204(&self) -> bool {
+        self.status == 204 && self.body.trim_ascii().is_empty()
     }
 
     /// The value of this name, at the top.
@@ -77,19 +130,14 @@ impl Answer<'_> {
     #[must_use]
     pub fn is_success(&self) -> bool {
         let is_broken = self.body.trim_ascii_start().starts_with(b"{") && !self.is_json();
-        self.is_2xx() && !self.is_html() && !is_broken && !self.says_no()
+        let is_yes = !self.says_no() && self.may_say_yes();
+        self.is_2xx() && !self.is_html() && !is_broken && is_yes
     }
 
     /// Is it a success in JSON?
     #[must_use]
     pub fn is_json_success(&self) -> bool {
         self.is_success() && self.is_json()
-    }
-
-    /// Is it a success that says nothing, or says it in JSON?
-    #[must_use]
-    pub fn is_silent_success(&self) -> bool {
-        self.is_success() && (self.is_json() || self.body.trim_ascii().is_empty())
     }
 
     /// Is it a refusal in JSON: a 4xx, or a 2xx that says no?
@@ -199,5 +247,62 @@ fn mentions(json: &Value, wanted: &str) -> bool {
         Value::Array(list) => list.iter().any(|json| mentions(json, wanted)),
         Value::Object(map) => map.values().any(|json| mentions(json, wanted)),
         Value::Null | Value::Bool(_) => false,
+    }
+}
+
+/// JSON in which every name has one value, and every number 64 bits.
+struct Plain;
+
+impl<'de> Deserialize<'de> for Plain {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Plain {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("plain JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<Self, E> {
+        let is_small = number.abs() < 1e19;
+        is_small.then_some(self).ok_or_else(|| E::custom("large"))
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self, A::Error> {
+        while list.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
+        let mut names = BTreeSet::new();
+        while let Some((name, Self)) = map.next_entry::<String, Self>()? {
+            if !names.insert(name) {
+                return Err(de::Error::custom("a name twice"));
+            }
+        }
+        Ok(self)
     }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use tower_referral_platforms::Outcome::{self, Duplicate, NotAttributed, Recorded};
 use tower_referral_platforms::{PlatformIds, Report};
 
-use crate::answer::{id, is_something};
+use crate::answer::{Answer, id, is_something};
 use crate::reports::{CUSTOMER, ORDER};
 use crate::wire::Asked;
 
@@ -61,6 +61,18 @@ pub struct Rules {
     pub read: fn(&Report, &[Asked], &Asked) -> Said,
 }
 
+/// Where Partnac's answers have the ID of a conversion,
+const CONVERSION: [&str; 6] = [
+    "/conversion_id",
+    "/id",
+    "/unique_id",
+    "/data/conversion_id",
+    "/data/id",
+    "/data/unique_id",
+];
+/// and of a refund.
+const REFUND: [&str; 4] = ["/refund_id", "/id", "/data/refund_id", "/data/id"];
+
 /// Partnac.
 pub const PARTNAC: Rules = Rules {
     deduplicates: |report| !matches!(report, Report::Refund(_)),
@@ -73,15 +85,15 @@ pub const PARTNAC: Rules = Rules {
             }
             (&Method::POST, "conversions") => first(&[
                 (answer.is_object(409), &[Duplicate]),
-                (answer.is_json_success(), &[Recorded]),
+                (answer.shows(&CONVERSION), &[Recorded]),
             ]),
             (&Method::POST, "refund") => first(&[
                 (answer.is_object(404), &[NotAttributed]),
-                (answer.is_silent_success(), &[Recorded]),
+                (answer.is_silent_or_shows(&REFUND), &[Recorded]),
             ]),
             (&Method::PATCH, _) => first(&[
                 (answer.is_object(404), &[NotAttributed]),
-                (answer.is_success(), &[Recorded]),
+                (answer.is_silent_or_shows(&CONVERSION), &[Recorded]),
             ]),
             // A sign-up's own ID has the customer in it.
             (&Method::GET, _) if answer.is_success() => maybe(&[Duplicate]),
@@ -114,11 +126,14 @@ fn partnero(report: &Report, asked: &[Asked], last: &Asked, referrer: &str) -> S
         && (answer.names("Invalid partner key")
             || answer.is_about(&["partner", "referring_customer", "customer"]));
     let data = answer.get("data");
+    let is_made = answer.shows(&["/data/key", "/data/id"]);
+    let is_done =
+        answer.is_empty_204() || answer.is_success() && answer.get("status") == Some(1.into());
     match (&last.method, end(last)) {
         (&Method::GET, _) if answer.lists(ORDER) => maybe(&[Duplicate]),
         (&Method::DELETE, _) => first(&[
             (answer.is_object(404), &[NotAttributed]),
-            (answer.is_silent_success(), &[Recorded]),
+            (is_done, &[Recorded]),
         ]),
         (&Method::POST, "customers" | "transactions") if answer.is_of_account() && is_known => {
             maybe(&[Duplicate])
@@ -127,29 +142,33 @@ fn partnero(report: &Report, asked: &[Asked], last: &Asked, referrer: &str) -> S
             maybe(&[NotAttributed])
         }
         (&Method::POST, "customers") if is_sign_up(report) => {
-            let named = data.as_ref().and_then(|data| data.get(referrer));
+            let named = answer.shows(&[&format!("/data/{referrer}")]);
             let is_alone = asked.len() > 1;
             // Friends are told of every customer, who may refer others.
-            let is_credited = named.is_some_and(|it| !it.is_null())
-                || referrer == "referring_customer" && !has_key(report);
+            let is_any = referrer == "referring_customer" && !has_key(report);
             first(&[
                 (is_known, &[Duplicate]),
+                (is_alone && is_made, &[NotAttributed]),
                 (
-                    answer.is_json_success() && (is_alone || !is_credited),
+                    is_any && is_made || !is_alone && !is_any && named,
+                    &[Recorded],
+                ),
+                (
+                    !is_alone && !is_any && (is_made || is_done && answer.is_json()),
                     &[NotAttributed],
                 ),
-                (answer.is_json_success(), &[Recorded]),
             ])
         }
         (&Method::POST, "transactions") => first(&[
             (is_known, &[Duplicate]),
-            (!answer.is_json_success(), &[]),
-            (data == Some(Value::Null), &[NotAttributed]),
+            (is_made, &[Recorded]),
             (
-                data.is_some() && !is_something(data.as_ref()),
-                &[Recorded, NotAttributed],
+                is_done
+                    && data.is_some()
+                    && !is_something(data.as_ref())
+                    && data != Some("".into()),
+                &[NotAttributed],
             ),
-            (true, &[Recorded]),
         ]),
         _ => FAILURE,
     }
@@ -165,10 +184,11 @@ pub const TAPFILIATE: Rules = Rules {
     read: |report, _, last| {
         let answer = last.answer();
         let is_gone = answer.status == 404 && !answer.is_html();
+        let is_changed = answer.is_silent_or_shows(&["/id"]);
         match (&last.method, end(last)) {
             (&Method::POST, _) => first(&[
                 (is_sign_up(report) && answer.is_object(409), &[Duplicate]),
-                (answer.is_json_success(), &[Recorded]),
+                (answer.shows(&["/id"]), &[Recorded]),
             ]),
             (&Method::GET, "conversions") if answer.is_success() && is_change(report) => {
                 // No commissions, nothing to disapprove.
@@ -177,9 +197,11 @@ pub const TAPFILIATE: Rules = Rules {
             (&Method::GET, _) if answer.lists(ORDER) || answer.lists(CUSTOMER) => {
                 maybe(&[Duplicate])
             }
-            (_, "approved") => first(&[(is_gone || answer.is_success(), &[Recorded])]),
+            // What is gone needs no disapproval, and if all are, nobody is credited.
+            (_, "approved") if is_gone => maybe(&[Recorded, NotAttributed]),
+            (_, "approved") => first(&[(is_changed, &[Recorded])]),
             (&Method::DELETE | &Method::PATCH, _) => {
-                first(&[(is_gone, &[Duplicate]), (answer.is_success(), &[Recorded])])
+                first(&[(is_gone, &[Duplicate]), (is_changed, &[Recorded])])
             }
             _ => FAILURE,
         }
@@ -195,12 +217,17 @@ pub const AFFONSO: Rules = Rules {
     },
     read: |report, _, last| {
         let answer = last.answer();
-        let is_known = answer.is_object(409) || end(last) == "signups" && answer.status == 200;
+        let id = match end(last) {
+            "refund" => "/data/refund_id",
+            _ => "/data/conversion_id",
+        };
+        let is_made = answer.shows(&[id, "/data/id"]);
+        let is_known = end(last) == "signups" && answer.status == 200;
         match end(last) {
             "signups" | "conversions" | "refund" => first(&[
                 (answer.is_object(409), &[Duplicate]),
-                (answer.is_json_success() && is_known, &[Duplicate]),
-                (answer.is_json_success(), &[Recorded]),
+                (is_made && is_known, &[Duplicate]),
+                (is_made, &[Recorded]),
                 (
                     // Nothing but its customer could credit it.
                     end(last) == "conversions"
@@ -225,25 +252,28 @@ pub const AWIN: Rules = Rules {
     read: |_, _, last| first(&[(takes_order(last, ORDER), &[Recorded])]),
 };
 
-/// Has Awin taken this order? Where an answer has lists, each order is as they say.
+/// Has Awin taken this order: is it in a list of a success, and in none of what failed?
 #[must_use]
 pub fn takes_order(asked: &Asked, order: &str) -> bool {
+    const REFERENCE: [&str; 2] = ["/orderReference", "/order/orderReference"];
     let answer = asked.answer();
-    if answer.is_html() || answer.is_of_account() || answer.status >= 500 {
-        return false;
-    }
-    let has = |name: &str| match answer.get(name) {
-        Some(Value::Array(list)) => list.iter().any(|item| {
-            let within = item.get("order").and_then(|it| it.get("orderReference"));
-            let reference = item.get("orderReference").or(within);
+    let find = |name: &str| {
+        let list = answer.get(name)?;
+        let mut items = list.as_array()?.iter();
+        let is_this = |item: &&Value| {
+            let reference = REFERENCE.iter().find_map(|pointer| item.pointer(pointer));
             reference.and_then(Value::as_str) == Some(order)
-        }),
-        _ => false,
+        };
+        items.find(is_this).cloned()
     };
-    if has_order_lists(asked) {
-        return (has("successfulOrders") || has("pendingOrders")) && !has("failedOrders");
-    }
-    answer.is_json_success() && answer.status != 206
+    let taken = find("successfulOrders").or_else(|| find("pendingOrders"));
+    let is_taken = taken.is_some_and(|item| {
+        // It may say no of itself.
+        let body = item.to_string();
+        let (status, body) = (answer.status, body.as_bytes());
+        Answer { status, body }.shows(&REFERENCE)
+    });
+    answer.is_json_success() && is_taken && find("failedOrders").is_none()
 }
 
 /// Has the answer one of Awin's lists?
@@ -271,6 +301,7 @@ fn dub(report: &Report, last: &Asked, is_kept: bool) -> Said {
     let answer = last.answer();
     let get = |name| answer.get(name);
     let is_success = answer.is_json_success();
+    let is_made = answer.shows(&["/customer", "/click"]);
     match (&last.method, end(last)) {
         (&Method::POST, "lead") if is_sign_up(report) => first(&[
             (
@@ -278,21 +309,17 @@ fn dub(report: &Report, last: &Asked, is_kept: bool) -> Said {
                     || is_kept && answer.status == 400 && answer.has_code("bad_request"),
                 &[NotAttributed],
             ),
-            (is_success && get("link") == Some(Value::Null), &[Duplicate]),
-            (
-                is_success
-                    && ["click", "link", "customer"]
-                        .iter()
-                        .any(|it| get(it).is_some()),
-                &[Recorded],
-            ),
+            (is_made && get("link") == Some(Value::Null), &[Duplicate]),
+            (is_made, &[Recorded]),
         ]),
         (&Method::POST, "sale") => match (get("customer"), get("sale")) {
             (Some(customer), Some(sale)) if is_success => {
                 if customer.is_null() || sale.is_null() {
                     NOBODY
-                } else {
+                } else if answer.shows(&["/customer"]) && answer.shows(&["/sale"]) {
                     RECORDED
+                } else {
+                    FAILURE
                 }
             }
             _ => FAILURE,
@@ -310,7 +337,7 @@ fn dub(report: &Report, last: &Asked, is_kept: bool) -> Said {
                 Some(false) | None => maybe(&[NotAttributed]),
             }
         }
-        (&Method::PATCH, _) => first(&[(is_success, &[Recorded])]),
+        (&Method::PATCH, _) => first(&[(answer.shows(&["/id"]), &[Recorded])]),
         _ => FAILURE,
     }
 }
@@ -330,14 +357,17 @@ pub const FIRST_PROMOTER: Rules = Rules {
                     answer.is_object(422) && !is_something(answer.get("errors").as_ref()),
                     &[Duplicate],
                 ),
-                (answer.is_json_success(), &[Recorded]),
+                (
+                    answer.shows(&["/id", "/referral/id", "/lead/id"]),
+                    &[Recorded],
+                ),
             ]),
             "refund" if answer.status == 204 => NOBODY,
             "sale" | "refund" => first(&[
                 (answer.is_object(409), &[Duplicate]),
-                (answer.is_json_success(), &[Recorded]),
+                (answer.shows(&["/id"]), &[Recorded]),
             ]),
-            "cancellation" => first(&[(answer.is_success(), &[Recorded])]),
+            "cancellation" => first(&[(answer.shows(&["/id"]), &[Recorded])]),
             _ => FAILURE,
         }
     },
@@ -353,6 +383,7 @@ pub const TOLT: Rules = Rules {
     },
     read: |report, _, last| {
         let answer = last.answer();
+        let is_made = answer.shows(&["/data/id", "/data/0/id"]);
         let is_reference = answer.has_code("invalid_reference");
         match (&last.method, end(last)) {
             (&Method::POST, "clicks") => first(&[(
@@ -360,25 +391,17 @@ pub const TOLT: Rules = Rules {
                 &[NotAttributed],
             )]),
             (&Method::POST, "customers") if is_reference => NOBODY,
-            (&Method::POST, "customers") if is_sign_up(report) => {
-                let data = answer.get("data").unwrap_or_default();
-                let customer = match &data {
-                    Value::Array(list) => list.first().unwrap_or(&Value::Null),
-                    data => data,
-                };
-                let has_id = id(customer.get("id")).is_some();
-                first(&[
-                    (answer.is_object(409), &[Duplicate]),
-                    (answer.is_success() && has_id, &[Recorded]),
-                ])
-            }
+            (&Method::POST, "customers") if is_sign_up(report) => first(&[
+                (answer.is_object(409), &[Duplicate]),
+                (is_made, &[Recorded]),
+            ]),
             (&Method::POST, "transactions") => first(&[
                 (answer.is_object(409), &[Duplicate]),
-                (answer.is_json_success(), &[Recorded]),
+                (is_made, &[Recorded]),
             ]),
             (&Method::PUT, _) => first(&[
                 (answer.is_object(404), &[NotAttributed]),
-                (answer.is_json_success(), &[Recorded]),
+                (is_made, &[Recorded]),
             ]),
             _ => FAILURE,
         }
@@ -397,7 +420,7 @@ pub const TEXT_TRACKER: Rules = Rules {
             last,
             body.contains(KNOWN),
             body.contains(UNKNOWN),
-            is_yes && !answer.says_no(),
+            is_yes && !answer.says_no() && answer.may_say_yes(),
         )
     },
 };

@@ -378,7 +378,10 @@ impl Envelope<'_> {
             Some(b'"') => json::text_of(json)
                 .is_some_and(|text| !NO.iter().any(|no| no.eq_ignore_ascii_case(text.trim()))),
             Some(b't' | b'n') => true,
-            _ => json == "1" || json.len() == 3 && json.starts_with('2'),
+            _ => {
+                let is_2xx = json.len() == 3 && json.starts_with('2');
+                json == "1" || is_2xx && json.bytes().all(|byte| byte.is_ascii_digit())
+            }
         };
         said.into_iter().all(is_yes) && self.status.is_none_or(is_status)
     }
