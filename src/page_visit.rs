@@ -212,8 +212,8 @@ fn own_link(
 fn is_same_page(referer: &[u8], page: &Uri) -> bool {
     let rest = Origin::split_url(referer).map(|(_, rest)| rest);
     let rest = rest.map(|rest| rest.split(|byte| *byte == b'#').next().unwrap_or(rest));
-    let page = page.path_and_query().map_or("/", |page| page.as_str());
-    rest.is_some_and(|rest| rest == page.as_bytes() || (rest.is_empty() && page == "/"))
+    let page = page.path_and_query().map(|page| page.as_str().as_bytes());
+    rest.is_some() && rest == page
 }
 
 /// Scheme, host and port of a URL, in lower case.
