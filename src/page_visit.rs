@@ -244,7 +244,9 @@ impl Origin {
 
     /// Splits a URL into its origin and the rest.
     fn split_url(url: &[u8]) -> Option<(&[u8], &[u8])> {
-        let start = memchr::memmem::find(url, b"://")? + 3;
+        let scheme = memchr::memchr(b':', url)?;
+        let start = scheme + b"://".len();
+        url[scheme..].starts_with(b"://").then_some(())?;
         let end = url[start..]
             .iter()
             .position(|byte| matches!(byte, b'/' | b'?' | b'#'))
