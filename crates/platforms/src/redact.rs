@@ -98,7 +98,8 @@ fn without_addresses(text: &str) -> String {
         let end = word.find(|c| !is_part(c)).unwrap_or(word.len());
         let (word, after) = word.split_at(end);
         cleaned.push_str(before);
-        cleaned.push_str(if word.contains('@') { HIDDEN } else { word });
+        let is_address = word.contains('@') || word.contains("%40");
+        cleaned.push_str(if is_address { HIDDEN } else { word });
         rest = after;
     }
     cleaned.push_str(rest);
@@ -112,6 +113,17 @@ mod tests {
     fn cleaned(text: &str, secrets: &[&str]) -> String {
         let secrets: Vec<_> = secrets.iter().map(|&secret| secret.to_owned()).collect();
         clean(text, &secrets)
+    }
+
+    #[test]
+    fn an_address_goes_that_was_never_sent_however_it_is_written() {
+        for text in [
+            "jane@shop.example",
+            "jane%40shop.example",
+            "?e=jane%2Bx%40shop.example",
+        ] {
+            assert!(!cleaned(text, &[]).contains("jane"), "{text}");
+        }
     }
 
     #[test]
