@@ -189,8 +189,8 @@ pub trait ReportApi {
     fn deduplicates(&self, report: &Report) -> bool;
 
     /// Returns the first request that finds out whether this report arrived, where the platform
-    /// doesn't deduplicate but has a list. Its stages lead to [`Outcome::Duplicate`], or to
-    /// [`Error::NotListed`].
+    /// doesn't deduplicate but has a list. Its stages lead to
+    /// [`Outcome::Duplicate`](crate::Outcome::Duplicate), or to [`Error::NotListed`].
     fn settle(&self, report: &Report, ids: &PlatformIds) -> Option<Step<Self::Stage>> {
         let _ = (report, ids);
         None

@@ -43,7 +43,8 @@ pub const PARAMS: [&str; 2] = ["ref", "via"];
 ///
 /// *Documented nowhere:* the host of version 2 in production, so that [`check`](crate::Client::check)
 /// is worth its request at start-up; what a second sign-up of one customer answers, where a JSON 409 is
-/// taken for [`Outcome::Duplicate`]. A refund goes by version 1, which takes whole ones only.
+/// taken for [`Outcome::Duplicate`](crate::Outcome::Duplicate). A refund goes by version 1, which takes whole
+/// ones only.
 #[derive(Clone, Debug)]
 pub struct Tolt {
     endpoint: Endpoint,
