@@ -130,23 +130,9 @@ pub(crate) fn clock_of(now: impl Fn() -> OffsetDateTime + Send + Sync + 'static)
 /// any router: percent-decoded once, whatever else is broken in it, split at `/` and `\`, without empty
 /// segments, each cut at `;`, without dots and blanks at its end, in any case, with `..` resolved and not.
 fn is_below(path: &str, prefix: &str) -> bool {
-    let prefix = segments(prefix);
-    let path = segments(path);
-    let starts = |path: &[String]| {
-        path.iter()
-            .filter(|it| *it != PARENT)
-            .take(prefix.len())
-            .eq(&prefix)
-    };
-    let mut resolved = Vec::new();
-    for segment in &path {
-        if segment == PARENT {
-            resolved.pop();
-        } else {
-            resolved.push(segment.clone());
-        }
-    }
-    starts(&path) || starts(&resolved)
+    let (path, prefix) = (segments(path), resolved(&segments(prefix)));
+    let unresolved: Vec<_> = path.iter().filter(|it| *it != PARENT).cloned().collect();
+    unresolved.starts_with(&prefix) || resolved(&path).starts_with(&prefix)
 }
 
 /// The segment that leads back.
@@ -163,6 +149,19 @@ fn segments(path: &str) -> Vec<String> {
         .filter(|segment| !segment.is_empty())
         .map(str::to_lowercase)
         .collect()
+}
+
+/// Goes back where a segment leads back.
+fn resolved(segments: &[String]) -> Vec<String> {
+    let mut resolved = Vec::new();
+    for segment in segments {
+        if segment == PARENT {
+            resolved.pop();
+        } else {
+            resolved.push(segment.clone());
+        }
+    }
+    resolved
 }
 
 #[cfg(test)]
@@ -206,5 +205,6 @@ mod tests {
         ] {
             assert!(!is_below(path, "/checkout"), "{path}");
         }
+        assert!(is_below("/shop/checkout", "/old/../shop/checkout"));
     }
 }
