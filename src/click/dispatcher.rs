@@ -221,7 +221,7 @@ impl ClickDispatcher {
         let runtime = &inner.settings.runtime;
         inner.counters.started.fetch_add(1, Ordering::Relaxed);
         telemetry::click("started");
-        let hidden = request.secrets();
+        let hidden = request.visitor_texts();
         let created = WithTimeout {
             call: inner.settings.service.create(request),
             timeout: inner.settings.timeout,

@@ -120,8 +120,10 @@ impl ClickRequest {
         self.user_agent.as_deref()
     }
 
-    /// Returns what came from the visitor.
-    pub(super) fn secrets(&self) -> Vec<String> {
+    /// Returns every text here that came from the visitor, so that none of them is shown in an error: the key,
+    /// the landing URL, the referrer, the browser and the address.
+    #[must_use]
+    pub fn visitor_texts(&self) -> Vec<String> {
         let texts = [Some(&*self.landing_url), self.referrer(), self.user_agent()];
         let texts = texts.into_iter().flatten().map(str::to_owned);
         let ip = self.ip.map(|ip| ip.to_string());

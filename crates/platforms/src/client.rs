@@ -269,7 +269,7 @@ impl<P, T> Client<P, T> {
         T: Transport,
     {
         let request = self.platform.click_request(click);
-        let result = self.send_click(request, secrets_of(click)).await;
+        let result = self.send_click(request, click.visitor_texts()).await;
         telemetry::note_click(&result);
         result
     }
@@ -278,14 +278,15 @@ impl<P, T> Client<P, T> {
     pub(crate) async fn send_click(
         &self,
         request: Request<Bytes>,
-        secrets: impl Iterator<Item = String>,
+        secrets: impl IntoIterator<Item = String>,
     ) -> Result<CreatedClick, Error>
     where
         P: ClickApi,
         T: Transport,
     {
         let answer = self.send(request, MAX_ANSWER_LEN).await?;
-        self.platform.read_click(&answer.without(secrets))
+        let answer = answer.without(secrets.into_iter());
+        self.platform.read_click(&answer)
     }
 
     pub(crate) fn transport_mut(&mut self) -> &mut T {
@@ -334,19 +335,6 @@ impl<P, T> Client<P, T> {
         let answer = self.transport.carry(request, max_len).await?;
         Ok(answer.without(credentials.iter().map(String::as_str)))
     }
-}
-
-/// Returns everything of a click that must not come back in an error's text.
-pub(crate) fn secrets_of(click: &ClickRequest) -> impl Iterator<Item = String> + use<> {
-    let texts = [
-        Some(click.key().as_str()),
-        Some(click.landing_url()),
-        click.referrer(),
-        click.user_agent(),
-    ];
-    let mut secrets: Vec<_> = texts.into_iter().flatten().map(str::to_owned).collect();
-    secrets.extend(click.ip().map(|ip| ip.to_string()));
-    secrets.into_iter()
 }
 
 /// Nothing was paid, so there is no commission.

@@ -11,7 +11,7 @@ use tower_service::Service;
 
 use crate::batches::Batches;
 use crate::boxed::{BoxError, BoxFuture};
-use crate::client::{MAX_ANSWER_LEN, secrets_of};
+use crate::client::MAX_ANSWER_LEN;
 use crate::transport::{credentials, read};
 use crate::{
     Batch, ClickApi, Client, Error, Receipt, Report, ReportApi, ReportError, ReportRequest,
@@ -149,7 +149,7 @@ where
         Box::pin(async move {
             let created = match read(response, MAX_ANSWER_LEN).await {
                 Ok(answer) => {
-                    let secrets = credentials.into_iter().chain(secrets_of(&click));
+                    let secrets = credentials.into_iter().chain(click.visitor_texts());
                     platform.read_click(&answer.without(secrets))
                 }
                 Err(error) => Err(error),
