@@ -115,7 +115,7 @@ pub async fn book<B: Books + ?Sized>(books: &mut B, event: &Event) -> Result<Boo
             let is_same = work.is_erased(payment.links.iter().chain(&payment.subscription));
             let is_erased = is_same || work.is_order_erased(payment);
             if is_same {
-                work.bury_all([&payment.subscription, &payment.payer]);
+                work.erase_accounts([&payment.subscription, &payment.payer]);
             } else if !is_erased {
                 work.teach_by_payment(payment);
             }
@@ -133,7 +133,7 @@ pub async fn book<B: Books + ?Sized>(books: &mut B, event: &Event) -> Result<Boo
             let subject = link.subscription.as_ref().or(link.payer.as_ref());
             let is_erased = work.is_erased(link.links.iter().chain(subject));
             if is_erased {
-                work.bury_all([&link.subscription, &link.payer]);
+                work.erase_accounts([&link.subscription, &link.payer]);
             } else {
                 work.teach_by_link(link);
             }
@@ -187,7 +187,9 @@ pub async fn erase<B: Books + ?Sized>(books: &mut B, customer: &str) -> Result<(
     };
     for record in records {
         let names: Vec<&str> = record.customers().collect();
-        record.accounts().for_each(|link| work.bury(link, &names));
+        record
+            .accounts()
+            .for_each(|link| work.erase_account(link, &names));
         if let Some(mut mine) = Mine::of(&record) {
             mine.facts.erase();
             work.keep_payment(mine, None);
@@ -238,7 +240,7 @@ struct Work<'b, B: ?Sized> {
     /// Accounts of which more is known than before.
     taught: BTreeSet<Link>,
     /// Accounts of which nothing is to be known any more.
-    buried: BTreeSet<Link>,
+    erased: BTreeSet<Link>,
     changes: Changes,
     reports: Vec<Report>,
 }
@@ -251,7 +253,7 @@ impl<'b, B: Books + ?Sized> Work<'b, B> {
             found: BTreeMap::new(),
             accounts: BTreeMap::new(),
             taught: BTreeSet::new(),
-            buried: BTreeSet::new(),
+            erased: BTreeSet::new(),
             changes: Changes::default(),
             reports: Vec::new(),
         }
@@ -300,20 +302,20 @@ impl<'b, B: Books + ?Sized> Work<'b, B> {
     }
 
     /// Removes for good what is known of an account, unless it is another customer's.
-    fn bury(&mut self, link: &Link, names: &[&str]) {
+    fn erase_account(&mut self, link: &Link, names: &[&str]) {
         let account = self.accounts.entry(link.clone()).or_default();
         let customer = account.customer.as_deref();
         let is_others = customer.is_some_and(|it| !names.contains(&it));
         if !account.is_erased && !is_others && !link.is_customer() {
             *account = AccountFacts::erased();
-            self.buried.insert(link.clone());
+            self.erased.insert(link.clone());
         }
     }
 
     /// An event about what was erased names accounts that may be news: they are of the same customer.
-    fn bury_all(&mut self, links: [&Option<Link>; 2]) {
+    fn erase_accounts(&mut self, links: [&Option<Link>; 2]) {
         for link in links.into_iter().flatten() {
-            self.bury(link, &[]);
+            self.erase_account(link, &[]);
         }
     }
 
@@ -440,7 +442,7 @@ impl<'b, B: Books + ?Sized> Work<'b, B> {
     /// Saves what is new, and returns whether anything is.
     async fn save(&mut self) -> Result<bool, B::Error> {
         let mut changed = std::mem::take(&mut self.taught);
-        changed.append(&mut self.buried);
+        changed.append(&mut self.erased);
         for link in changed {
             let account = self.accounts.get(&link).cloned().unwrap_or_default();
             self.keep(Record::new([link].into(), Facts::Account(account)));
