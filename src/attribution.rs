@@ -189,11 +189,7 @@ impl Attribution {
 
 /// Returns what a touch credits, as a visitor's cookie remembers it once it was refused.
 pub(crate) fn as_refused(referral: &Referral) -> RefusedKeys {
-    RefusedKeys::one(match (&referral.key, &referral.click_id) {
-        (Some(key), _) => key.as_str(),
-        (None, Some(click_id)) => click_id.as_str(),
-        (None, None) => "",
-    })
+    RefusedKeys::one(referral.key.as_ref(), referral.click_id.as_ref())
 }
 
 /// Returns what is remembered as refused once a touch is kept: what was before, and a link of the own site

@@ -4,7 +4,7 @@
 use http::Uri;
 use smallvec::SmallVec;
 
-use crate::attribution::{ClickDue, Touch, as_refused};
+use crate::attribution::{ClickDue, Touch};
 use crate::click::context::ClickContext;
 use crate::clock::UnixMillis;
 use crate::config::Config;
@@ -59,17 +59,11 @@ impl Inbound {
             let can_click = click_context.is_some();
             read_landings(config, query, page, visit, can_click, now)
         });
-        let fetched = query.filter(|_| visit.is_none());
-        let fetched = fetched.filter(|_| is_own_fetch(request, page, config.domain.as_deref()));
-        let own_fetches = fetched.map_or_else(SmallVec::new, |query| {
-            let programs = config.programs.iter().enumerate();
-            let read = programs.filter_map(|(index, program)| {
-                let found = query.read(program)?.ok()?;
-                let found = referral_of(program, found, Source::Landing, None, now);
-                Some((index, as_refused(&found)))
-            });
-            read.collect()
-        });
+        let domain = config.domain.as_deref();
+        let is_fetched = visit.is_none() && is_own_fetch(request, page, domain);
+        let own_fetches = query
+            .filter(|_| is_fetched)
+            .map_or_else(SmallVec::new, |query| read_keys(config, query));
         let scripts = if config.has_fallback {
             read_script_touches(config, request, page, permissions, now)
         } else {
@@ -92,6 +86,17 @@ impl Inbound {
     }
 }
 
+/// Reads what the query would credit, program by program, as a cookie remembers it once it was refused.
+fn read_keys(config: &Config, query: Query<'_>) -> SmallVec<[(usize, RefusedKeys); 1]> {
+    let programs = config.programs.iter().enumerate();
+    let keys = programs.filter_map(|(index, program)| {
+        let found = query.read(program)?.ok()?;
+        let key = RefusedKeys::one(found.key.as_ref(), found.click_id.as_ref());
+        Some((index, key))
+    });
+    keys.collect()
+}
+
 /// Reads the landings in the query, program by program.
 #[inline]
 fn read_landings(
@@ -110,10 +115,8 @@ fn read_landings(
             (Some(Err(_)), Some(_)) => Err(Reason::InvalidKey),
             (Some(Ok(found)), Some(visit)) => {
                 let path = Some(page.path());
-                let mut touch = landing_touch(config, index, found, path, visit.link, now);
-                if touch.fills_only.is_none() {
-                    touch.fills_only = visit.fills_only;
-                }
+                let way = (visit.link, visit.fills_only);
+                let mut touch = landing_touch(config, index, found, path, way, now);
                 touch.click = match (can_click, visit.is_seen) {
                     (false, _) => ClickDue::Never,
                     (true, false) => ClickDue::AtNextPageView,
@@ -127,13 +130,14 @@ fn read_landings(
     landings
 }
 
-/// Creates the touch of a landing, by the kind of link and the path, where that is known.
+/// Creates the touch of a landing, by the path, where that is known, and by the way that led to it: the
+/// kind of link, and why it only fills an empty slot whatever its link.
 pub(crate) fn landing_touch(
     config: &Config,
     index: usize,
     found: Found,
     path: Option<&str>,
-    link: Link,
+    (link, fills_only): (Link, Option<Reason>),
     now: UnixMillis,
 ) -> Touch {
     let program = &config.programs[index];
@@ -150,7 +154,7 @@ pub(crate) fn landing_touch(
     } else if link == Link::OwnSite {
         Some(Reason::KeptOwnLink)
     } else {
-        None
+        fills_only
     };
     Touch {
         fills_only,

@@ -92,7 +92,7 @@ impl PageVisit {
         let referer = metadata.referer.map_or(&b""[..], HeaderValue::as_bytes);
         // Before what the browser says of the site: a worker's request is always `same-origin`, and a link of
         // the own site that went by way of another one, for instance a shortener, always `cross-site`.
-        let link = match own_link(referer, request, page, domain) {
+        let link = match own_link_of(request, referer, page, domain) {
             Some(link) => link,
             None if is_worker => Link::Outside,
             None if metadata.same_origin && is_same_page(referer, page) => Link::ThisPage,
@@ -180,32 +180,43 @@ pub(crate) fn is_own_fetch(request: RequestRef<'_>, page: &Uri, domain: Option<&
         && says(&SEC_FETCH_MODE, &[b"cors", b"same-origin"])
         && says(&SEC_FETCH_SITE, &[b"same-origin"]);
     let referer = headers.get(REFERER).map(HeaderValue::as_bytes);
-    let link = referer.and_then(|referer| own_link(referer, request, page, domain));
+    let link = referer.and_then(|referer| own_link_of(request, referer, page, domain));
     // An interstitial may fetch the page that it stands in front of.
     request.method() == Method::GET && is_fetch && link == Some(Link::OwnSite)
 }
 
-/// Returns what kind of link of the own site the referrer tells of: of the host that is asked, or of the
-/// cookie's domain. `None` if it is of neither.
-fn own_link(
-    referer: &[u8],
+/// Returns what kind of link of the own site the referrer of a request tells of.
+fn own_link_of(
     request: RequestRef<'_>,
+    referer: &[u8],
     page: &Uri,
     domain: Option<&str>,
 ) -> Option<Link> {
-    let origin = Origin::of_url(referer)?;
-    let host = Host::of(request.uri(), request.headers());
-    if host.is_some_and(|host| host.is_of(&origin)) {
-        let is_this = is_same_page(referer, page);
-        return Some(if is_this {
+    let is_own = |origin: &Origin| {
+        let host = Host::of(request.uri(), request.headers());
+        host.is_some_and(|host| host.is_of(origin))
+    };
+    own_link(referer, is_own, domain, || is_same_page(referer, page))
+}
+
+/// Returns what kind of link of the own site a referrer tells of: of an own origin, or of the cookie's
+/// domain. `None` if it is of neither. `is_page`: it is the very page that it led to.
+pub(crate) fn own_link(
+    referrer: &[u8],
+    is_own: impl FnOnce(&Origin) -> bool,
+    domain: Option<&str>,
+    is_page: impl FnOnce() -> bool,
+) -> Option<Link> {
+    let origin = Origin::of_url(referrer)?;
+    if is_own(&origin) {
+        return Some(if is_page() {
             Link::ThisPage
         } else {
             Link::OwnSite
         });
     }
-    domain
-        .is_some_and(|domain| origin.is_below(domain))
-        .then_some(Link::OwnSite)
+    let is_below = domain.is_some_and(|domain| origin.is_below(domain));
+    is_below.then_some(Link::OwnSite)
 }
 
 /// Returns `true` if the referrer names the same path and query as the page.

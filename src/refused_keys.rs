@@ -2,6 +2,8 @@
 
 use sha2::{Digest as _, Sha256};
 
+use crate::key::{ClickId, ReferralKey};
+
 /// The keys that one visitor's cookie remembers as refused, to know them again when their page leads to
 /// itself.
 ///
@@ -16,9 +18,11 @@ pub(crate) struct RefusedKeys(u32);
 impl RefusedKeys {
     pub(crate) const LEN: usize = 4;
 
-    /// Returns the one key.
-    pub(crate) fn one(key: &str) -> Self {
-        let hash = Sha256::digest(key.as_bytes());
+    /// Returns the one key, or click ID where there is no key.
+    pub(crate) fn one(key: Option<&ReferralKey>, click_id: Option<&ClickId>) -> Self {
+        let key = key.map(ReferralKey::as_str);
+        let text = key.or(click_id.map(ClickId::as_str)).unwrap_or_default();
+        let hash = Sha256::digest(text.as_bytes());
         let (mut bits, mut at) = (0_u32, 0);
         // Three that differ, so that no key has fewer.
         while bits.count_ones() < 3 && at < hash.len() {
@@ -53,16 +57,15 @@ mod tests {
 
     #[test]
     fn what_was_refused_stays_known_and_little_else_is() {
-        let keys: Vec<_> = (0..10_000).map(|n| format!("PARTNER_{n}")).collect();
-        let [one, two, ..] = &keys[..] else {
-            unreachable!()
+        let one = |n: u32| {
+            let key = format!("PARTNER_{n}").parse().unwrap();
+            RefusedKeys::one(Some(&key), None)
         };
-        let refused = RefusedKeys::one(one).and(RefusedKeys::one(two));
-        assert!(refused.contain(RefusedKeys::one(one)));
-        assert!(refused.contain(RefusedKeys::one(two)));
-        let mistaken = keys[2..].iter();
-        let mistaken = mistaken.filter(|key| refused.contain(RefusedKeys::one(key)));
+        let refused = one(0).and(one(1));
+        assert!(refused.contain(one(0)));
+        assert!(refused.contain(one(1)));
+        let mistaken = (2..10_000).filter(|n| refused.contain(one(*n)));
         assert!(mistaken.count() < 100);
-        assert!(!RefusedKeys::default().contain(RefusedKeys::one(one)));
+        assert!(!RefusedKeys::default().contain(one(0)));
     }
 }

@@ -55,14 +55,26 @@ impl Posted {
             }
         })?;
         match format {
-            Format::Form => Ok(Self::of_form(body.to_bytes())),
+            Format::Form => Ok(Self::of_form(&body.to_bytes())),
             Format::Json => Self::of_json(config, &body.to_bytes()),
         }
     }
 
-    fn of_form(query: Bytes) -> Self {
-        let text = |name| {
-            let value = pair_value(&query, name)?;
+    /// `text` reads what the script says beside the landing's parameters.
+    fn new(query: Bytes, text: impl Fn(&str) -> Option<String>) -> Self {
+        // https://www.w3.org/TR/navigation-timing-2/#sec-performance-navigation-types
+        let kind = text("_navigation");
+        Self {
+            query,
+            path: text("_path").filter(|path| path.starts_with('/')),
+            referrer: text("_referrer"),
+            is_again: kind.is_some_and(|kind| matches!(&*kind, "reload" | "back_forward")),
+        }
+    }
+
+    fn of_form(query: &Bytes) -> Self {
+        let text = |name: &str| {
+            let value = pair_value(query, name)?;
             // A form writes a blank as `+`.
             let value = value
                 .iter()
@@ -70,12 +82,7 @@ impl Posted {
             let value = decode(&value.collect::<Vec<_>>())?.into_owned();
             Some(value).filter(|value| value.len() <= MAX_URL_LEN)
         };
-        Self {
-            path: text("_path").filter(|path| path.starts_with('/')),
-            referrer: text("_referrer"),
-            is_again: text("_navigation").is_some_and(|kind| is_again(&kind)),
-            query,
-        }
+        Self::new(query.clone(), text)
     }
 
     /// Reads the members of a JSON object that mean something to us.
@@ -104,18 +111,8 @@ impl Posted {
             let value = object.get(name)?.as_str()?;
             (value.len() <= MAX_URL_LEN).then(|| value.to_owned())
         };
-        Ok(Self {
-            query: query.into(),
-            path: text("_path").filter(|path| path.starts_with('/')),
-            referrer: text("_referrer"),
-            is_again: text("_navigation").is_some_and(|kind| is_again(&kind)),
-        })
+        Ok(Self::new(query.into(), text))
     }
-}
-
-/// Reads a [`NavigationTimingType`](https://www.w3.org/TR/navigation-timing-2/#sec-performance-navigation-types).
-fn is_again(kind: &str) -> bool {
-    matches!(kind, "reload" | "back_forward")
 }
 
 enum Format {

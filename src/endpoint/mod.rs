@@ -34,7 +34,7 @@ use crate::exchange::Exchange;
 use crate::inbound::landing_touch;
 use crate::layer::ReferralLayer;
 use crate::missing_layer::MissingLayer;
-use crate::page_visit::{Host, Link, Origin};
+use crate::page_visit::{Host, Link, Origin, own_link};
 use crate::query::Query;
 use crate::reason::Reason;
 
@@ -203,6 +203,8 @@ impl CaptureEndpoint {
         }
         let path = posted.path.clone().or_else(|| page.path.clone());
         let link = page.link(config, &posted, path.as_deref());
+        let is_again = posted.is_again && link != Link::ThisPage;
+        let way = (link, is_again.then_some(Reason::KeptReload));
         let mut captures = Vec::new();
         let mut is_invalid = false;
         let query = Query::of(&config.programs, &config.first_bytes, &posted.query);
@@ -211,10 +213,7 @@ impl CaptureEndpoint {
                 None => {}
                 Some(Err(_)) => is_invalid = true,
                 Some(Ok(found)) => {
-                    let mut touch = landing_touch(config, index, found, path.as_deref(), link, now);
-                    if posted.is_again && link != Link::ThisPage && touch.fills_only.is_none() {
-                        touch.fills_only = Some(Reason::KeptReload);
-                    }
+                    let mut touch = landing_touch(config, index, found, path.as_deref(), way, now);
                     if context.is_some() {
                         touch.click = ClickDue::Now;
                     }
@@ -249,51 +248,35 @@ impl Page {
         };
         let referer = headers.get(REFERER).map(HeaderValue::as_bytes);
         page.path = referer
-            .filter(|referer| page.is_own(referer))
+            .filter(|referer| Origin::of_url(referer).is_some_and(|origin| page.is_own(&origin)))
             .and_then(Origin::path_of)
             // A browser cuts a long `Referer` to its origin.
             .filter(|path| path != "/");
         page
     }
 
-    /// Returns `true` if a URL is of the page's own site.
-    fn is_own(&self, url: &[u8]) -> bool {
-        let Some(origin) = Origin::of_url(url) else {
-            return false;
-        };
-        self.origin.as_ref() == Some(&origin)
-            || self.host.as_ref().is_some_and(|host| host.is_of(&origin))
+    /// Returns `true` if this is the page's own origin.
+    fn is_own(&self, origin: &Origin) -> bool {
+        self.origin.as_ref() == Some(origin)
+            || self.host.as_ref().is_some_and(|host| host.is_of(origin))
     }
 
     /// Returns the kind of link that led to the page, by what its script says.
     fn link(&self, config: &Config, posted: &Posted, path: Option<&str>) -> Link {
-        let Some(referrer) = posted.referrer.as_deref().filter(|it| !it.is_empty()) else {
-            return Link::Outside;
-        };
-        let referrer = referrer.as_bytes();
-        let is_below = config.domain.as_deref().is_some_and(|domain| {
-            Origin::of_url(referrer).is_some_and(|origin| origin.is_below(domain))
-        });
-        if !self.is_own(referrer) {
-            return if is_below {
-                Link::OwnSite
-            } else {
-                Link::Outside
+        let referrer = posted.referrer.as_deref().unwrap_or_default().as_bytes();
+        let is_page = || {
+            // The query was encoded anew by the script, so it is compared by what it says.
+            let query = Origin::query_of(referrer).unwrap_or_default();
+            let says = |query| {
+                let query = Query::of(&config.programs, &config.first_bytes, query);
+                let found = config.programs.iter().map(|program| query?.read(program));
+                found.collect::<Vec<_>>()
             };
-        }
-        // The query was encoded anew by the script, so it is compared by what it says.
-        let same_path = Origin::path_of(referrer).as_deref() == path;
-        let query = Origin::query_of(referrer).unwrap_or_default();
-        let says = |query| {
-            let query = Query::of(&config.programs, &config.first_bytes, query);
-            let found = config.programs.iter().map(|program| query?.read(program));
-            found.collect::<Vec<_>>()
+            Origin::path_of(referrer).as_deref() == path && says(query) == says(&posted.query)
         };
-        if same_path && says(query) == says(&posted.query) {
-            Link::ThisPage
-        } else {
-            Link::OwnSite
-        }
+        let domain = config.domain.as_deref();
+        let link = own_link(referrer, |origin| self.is_own(origin), domain, is_page);
+        link.unwrap_or(Link::Outside)
     }
 }
 
