@@ -23,9 +23,10 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "benches/peers"))
+import load  # noqa: E402
 from loopback import BROWSER, LANDING  # noqa: E402
+from ten import free_port, wait_for  # noqa: E402
 
-KEY = "scale:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 COOKIE = "__Host-referral"
 
 
@@ -33,18 +34,10 @@ class Redis:
     """A Redis that keeps nothing on disk."""
 
     def __init__(self):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         self.process = subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL)
-        for _ in range(200):
-            try:
-                self.ask("PING")
-                return
-            except OSError:
-                time.sleep(0.05)
-        sys.exit("redis-server didn't start")
+        wait_for(self.port, "Redis")
 
     def ask(self, *words):
         """One command, and the first line or the text of its answer."""
@@ -60,14 +53,12 @@ class Redis:
         return int(info["used_memory"]), int(self.ask("DBSIZE"))
 
 
-class Shop:
+class Shop(load.Shop):
+    """One that is asked over one connection."""
+
     def __init__(self, program, *options):
-        command = [program, "--listen", "127.0.0.1:0", "--platform", "none", *options]
-        environment = os.environ | {"REFERRAL_KEY": KEY, "RUST_LOG": "off"}
-        environment.pop("REFERRAL_OLD_KEYS", None)
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-        address = self.process.stdout.readline().strip().removeprefix("listening on http://")
-        self.connection = http.client.HTTPConnection(address)
+        super().__init__(program, options[1], *options)
+        self.connection = http.client.HTTPConnection(self.address)
         self.connection.connect()
         self.connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 

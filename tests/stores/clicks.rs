@@ -600,6 +600,19 @@ async fn beyond_the_bound_the_newest_click_is_dropped_and_the_key_is_kept() {
     assert!(layer.drain_clicks(Duration::ZERO).await);
 }
 
+/// Three visitors who have landed, by `K0`, `K1` and `K2`, once what was started for them is over.
+async fn three_landed<S>(layer: &ReferralLayer, site: S) -> [Browser<ReferralService<S>>; 3]
+where
+    S: Service<Request<()>, Response = Reply, Error = Infallible> + Copy,
+{
+    let mut visitors = [0; 3].map(|_| Browser::new(layer, site));
+    for (number, visitor) in visitors.iter_mut().enumerate() {
+        visitor.open(&format!("/?aff=K{number}")).await;
+    }
+    settle().await;
+    visitors
+}
+
 #[tokio::test(start_paused = true)]
 async fn late_results_are_bounded_in_number_and_time() {
     let clock = Clock::new();
@@ -609,12 +622,7 @@ async fn late_results_are_bounded_in_number_and_time() {
         .clock(clock.reader())
         .build()
         .unwrap();
-    let site = service_fn(page);
-    let mut visitors: Vec<_> = (0..3).map(|_| Browser::new(&layer, site)).collect();
-    for (number, visitor) in visitors.iter_mut().enumerate() {
-        visitor.open(&format!("/?aff=K{number}")).await;
-    }
-    settle().await;
+    let mut visitors = three_landed(&layer, service_fn(page)).await;
     assert_eq!(layer.click_counts().late_dropped, 1);
     assert_eq!(
         visitors[0].open("/").await.0,
@@ -636,12 +644,7 @@ async fn page_views_that_the_bounds_turn_away_cost_nobody_a_late_result() {
         .clock(clock.reader())
         .build()
         .unwrap();
-    let site = service_fn(page);
-    let mut visitors: Vec<_> = (0..3).map(|_| Browser::new(&layer, site)).collect();
-    for (number, visitor) in visitors.iter_mut().enumerate() {
-        visitor.open(&format!("/?aff=K{number}")).await;
-    }
-    settle().await;
+    let mut visitors = three_landed(&layer, service_fn(page)).await;
     for _ in 0..20 {
         assert_eq!(visitors[2].open("/").await.0, "K2/?");
     }

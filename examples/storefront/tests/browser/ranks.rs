@@ -25,6 +25,13 @@ async fn passes(stage: &Stage, way_on: &str) {
     }
 }
 
+/// Follows the link of a page of the shop's own to its target.
+async fn follows_own_link(stage: &Stage, page: &str, target: &str) {
+    stage.cache("/own", Cached::html(page));
+    stage.browser.visit(&stage.shop("/own")).await;
+    stage.browser.follow("a", &stage.shop(target)).await;
+}
+
 #[test]
 fn c2_a_landing_behind_an_interstitial_is_an_outside_touch() {
     for way_on in WAYS_ON {
@@ -51,9 +58,7 @@ fn c2_an_own_link_that_was_refused_stays_refused_when_its_page_leads_to_itself()
         stage.lands("/pricing?aff=P1").await;
         let target = "/features?ref=footer";
         let link = format!("<a href='{target}'>a lamp</a>");
-        stage.cache("/own", Cached::html(&link));
-        stage.browser.visit(&stage.shop("/own")).await;
-        stage.browser.follow("a", &stage.shop(target)).await;
+        follows_own_link(stage, &link, target).await;
         for (visits, script) in [
             (2, "location.reload()"),
             (3, "location.replace(location.href)"),
@@ -196,12 +201,8 @@ fn c2_an_own_link_by_way_of_a_shortener_is_one() {
         stage.lands("/pricing?aff=P1").await;
         let target = "/features?aff=EVIL";
         let short = stage.sites.redirect("short", "/go", &stage.shop(target));
-        stage.cache(
-            "/own",
-            Cached::html(&format!("<a href='{short}'>a lamp</a>")),
-        );
-        stage.browser.visit(&stage.shop("/own")).await;
-        stage.browser.follow("a", &stage.shop(target)).await;
+        let link = format!("<a href='{short}'>a lamp</a>");
+        follows_own_link(stage, &link, target).await;
         let seen = stage.wire.seen_at(target);
         assert_eq!(seen[0].fetch_metadata()[0], "cross-site");
         assert_eq!(stage.credited().await.as_deref(), Some("P1"));
@@ -222,9 +223,7 @@ fn c2_an_own_link_that_a_script_followed_is_one_when_its_page_leads_to_itself() 
         stage.lands("/pricing?aff=P1").await;
         let target = "/features?aff=EVIL";
         let page = format!("<a href='{target}'>a lamp</a><script>{BOOSTED}</script>");
-        stage.cache("/own", Cached::html(&page));
-        stage.browser.visit(&stage.shop("/own")).await;
-        stage.browser.follow("a", &stage.shop(target)).await;
+        follows_own_link(stage, &page, target).await;
         stage.browser.reads("You were referred by P1").await;
         let again = "location.href = location.href";
         stage.browser.tab.execute(again, vec![]).await.unwrap();
