@@ -25,9 +25,17 @@ pub(crate) struct Secrets(pub(crate) Arc<[String]>);
 /// without e-mail addresses and control characters, and cut. Takes time linear in the text and the
 /// secrets.
 pub(crate) fn clean(text: &str, secrets: &[String]) -> String {
-    let text = without_secrets(text, secrets, MAX_LEN);
+    // First what can't be seen: a secret may be written with a tab where it has a blank.
+    let text: String = text.chars().take(2 * MAX_LEN).map(printable).collect();
+    let as_shown = |secret: &String| secret.chars().map(printable).collect();
+    let secrets: Vec<String> = secrets
+        .iter()
+        .map(as_shown)
+        .chain(secrets.to_vec())
+        .collect();
+    let text = without_secrets(&text, &secrets, MAX_LEN);
     let mut chars = text.chars();
-    let mut window: String = chars.by_ref().take(WINDOW_CHARS).map(printable).collect();
+    let mut window: String = chars.by_ref().take(WINDOW_CHARS).collect();
     if chars.next().is_some() {
         // The last word may be a part of an address.
         let end = window.rfind(char::is_whitespace).unwrap_or(0);
@@ -124,6 +132,17 @@ mod tests {
         ] {
             assert!(!cleaned(text, &[]).contains("jane"), "{text}");
         }
+    }
+
+    #[test]
+    fn what_was_sent_goes_with_other_blanks_in_it_too() {
+        for text in ["CUST\t1", "cust\u{200b}1", "CUST 1"] {
+            assert_eq!(cleaned(text, &["CUST 1"]), "[hidden]", "{text:?}");
+        }
+        assert_eq!(
+            cleaned("a b, a\tb, a%09b", &["a\tb"]),
+            "[hidden], [hidden], [hidden]"
+        );
     }
 
     #[test]
