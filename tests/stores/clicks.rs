@@ -712,6 +712,38 @@ async fn an_unknown_key_is_taken_back_if_the_user_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_an_unknown_key_had_replaced_is_not_put_back_after_its_window() {
+    let clock = Clock::new();
+    let clicks = Clicks::from_fn(|request: ClickRequest| async move {
+        if *request.key() == "TYPO" {
+            // Later than the landing's page.
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            return Err::<ClickId, BoxError>(UnknownKey.into());
+        }
+        Ok("c".parse().unwrap())
+    });
+    let layer = ReferralLayer::builder(keyring())
+        .clicks(clicks.undo_unknown_keys())
+        .clock(clock.reader())
+        .build()
+        .unwrap();
+    let window = Duration::from_secs(30 * 86_400);
+    for (seconds_later, seen) in [(0, "GOOD/c"), (2, "-")] {
+        let mut browser = Browser::new(&layer, service_fn(page));
+        browser.open("/?aff=GOOD").await;
+        settle().await;
+        assert_eq!(browser.open("/").await.0, "GOOD/c");
+        clock.advance(window - Duration::from_secs(1));
+        assert_eq!(browser.open("/?aff=TYPO").await.0, "TYPO/?");
+        settle().await;
+        clock.advance(Duration::from_secs(seconds_later));
+        assert_eq!(browser.open("/").await.0, seen);
+        assert_eq!(browser.decisions, [Reason::UnknownKey]);
+        assert_eq!(browser.cookie.is_some(), seen != "-");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_late_answer_never_lands_on_a_later_touch() {
     let (clicks, _) = counting(Duration::from_secs(1));
     let mut browser = Browser::new(&layer(clicks), service_fn(page));
