@@ -106,7 +106,7 @@ pub(crate) struct Touch {
     /// The program's index.
     pub(crate) program: usize,
     /// What would be kept.
-    pub(crate) referral: Referral,
+    pub(crate) referral: Arc<Referral>,
     /// Why it replaces nothing, if it only fills an empty slot.
     pub(crate) fills_only: Option<Reason>,
     /// The page led to itself, so the touch is what the first visit of that URL was.
@@ -118,10 +118,10 @@ pub(crate) struct Touch {
 
 impl Touch {
     /// Creates a touch of this moment that may replace what is kept.
-    pub(crate) fn new(program: usize, referral: Referral) -> Self {
+    pub(crate) fn new(program: usize, referral: impl Into<Arc<Referral>>) -> Self {
         Self {
             program,
-            referral,
+            referral: referral.into(),
             fills_only: None,
             inherits: false,
             is_carried: false,
@@ -174,11 +174,11 @@ impl Attribution {
     pub(crate) fn pick<T>(
         &self,
         mut valid: Vec<T>,
-        referral: impl Fn(&T) -> &Referral,
+        referral: impl Fn(&T) -> &Arc<Referral>,
     ) -> Option<T> {
         valid.sort_by_key(|one| referral(one).captured_at);
         valid.into_iter().reduce(|kept, one| {
-            let touch = Touch::new(0, referral(&one).clone());
+            let touch = Touch::new(0, Arc::clone(referral(&one)));
             match self.decide(Some(referral(&kept)), &touch) {
                 Err(_) => kept,
                 Ok(_) => one,

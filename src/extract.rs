@@ -58,7 +58,7 @@ impl Referral {
         let Some(exchange) = Exchange::of(extensions)? else {
             return Ok(None);
         };
-        Ok(exchange.resolve().await.all_shown().next().cloned())
+        Ok(exchange.resolve().await.all_shown().next().map(|it| (**it).clone()))
     }
 }
 
@@ -82,7 +82,7 @@ impl Referral {
 /// ```
 #[derive(Clone, Default)]
 pub struct Referrals {
-    first: Option<Referral>,
+    first: Option<Arc<Referral>>,
     more: Option<Box<More>>,
     exchange: Option<Arc<Exchange>>,
 }
@@ -91,7 +91,7 @@ pub struct Referrals {
 #[derive(Clone, Default, PartialEq, Eq)]
 struct More {
     /// All but the first.
-    referrals: Vec<Referral>,
+    referrals: Vec<Arc<Referral>>,
     visitors: Vec<VisitorId>,
     decisions: Decisions,
 }
@@ -132,7 +132,7 @@ impl Referrals {
     /// Returns the referral of the first configured program that holds one.
     #[must_use]
     pub fn first(&self) -> Option<&Referral> {
-        self.first.as_ref()
+        self.first.as_deref()
     }
 
     /// Returns the referral of one program.
@@ -252,13 +252,15 @@ impl<'a> IntoIterator for &'a Referrals {
 
 /// Goes through [`Referrals`], in the configured order of the programs.
 #[derive(Clone, Debug)]
-pub struct ReferralsIter<'a>(Chain<option::Iter<'a, Referral>, slice::Iter<'a, Referral>>);
+pub struct ReferralsIter<'a>(Chain<option::Iter<'a, Shared>, slice::Iter<'a, Shared>>);
+
+type Shared = Arc<Referral>;
 
 impl<'a> Iterator for ReferralsIter<'a> {
     type Item = &'a Referral;
 
     fn next(&mut self) -> Option<&'a Referral> {
-        self.0.next()
+        self.0.next().map(|referral| &**referral)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -268,7 +270,7 @@ impl<'a> Iterator for ReferralsIter<'a> {
 
 impl DoubleEndedIterator for ReferralsIter<'_> {
     fn next_back(&mut self) -> Option<Self::Item> {
-        self.0.next_back()
+        self.0.next_back().map(|referral| &**referral)
     }
 }
 

@@ -1,5 +1,7 @@
 //! What is known of a referral's record on the server in one request.
 
+use std::sync::Arc;
+
 use smol_str::SmolStr;
 
 use crate::reason::Reason;
@@ -33,7 +35,7 @@ pub(crate) struct RecordSlot {
 pub(crate) enum OnServer {
     #[default]
     Nothing,
-    Referral(Box<Referral>),
+    Referral(Arc<Referral>),
     /// The store couldn't be asked.
     Unknown,
 }
@@ -42,7 +44,7 @@ pub(crate) enum OnServer {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Loaded {
     pub(crate) record: RecordSlot,
-    pub(crate) kept: Option<Referral>,
+    pub(crate) kept: Option<Arc<Referral>>,
     /// What the cookie carried is to be moved to the server.
     pub(crate) changed: bool,
     pub(crate) failures: Vec<Reason>,
@@ -59,7 +61,7 @@ impl RecordSlot {
     }
 
     /// Returns `true` if the server has exactly this referral.
-    pub(crate) fn holds(&self, referral: &Referral) -> bool {
-        matches!(&self.on_server, OnServer::Referral(held) if **held == *referral)
+    pub(crate) fn holds(&self, referral: &Arc<Referral>) -> bool {
+        matches!(&self.on_server, OnServer::Referral(held) if held == referral)
     }
 }

@@ -46,7 +46,7 @@ pub(crate) fn start(
 ) -> Option<StartedClick> {
     let index = win.program;
     let clicks = config.clicks.as_ref()?;
-    let referral = state.slots[index].kept.as_mut()?;
+    let referral = Arc::make_mut(state.slots[index].kept.as_mut()?);
     if win.click == ClickDue::Never || referral.click_id.is_some() || referral.key.is_none() {
         return None;
     }
@@ -79,7 +79,7 @@ pub(crate) fn start_due(
         return None;
     }
     let started = clicks.start_due(referral, referral.touch?, context).ok()?;
-    referral.click = ClickState::Started;
+    Arc::make_mut(referral).click = ClickState::Started;
     slot.changed = true;
     Some((index, started?))
 }

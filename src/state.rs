@@ -1,6 +1,8 @@
 //! What is known of one visitor in one request: for each program what is kept, what changed, and why.
 //! Every touch and every command of a handler goes through here, so that one set of rules decides.
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 
 use crate::attribution::{ClickDue, Touch, as_refused, refused_with};
@@ -14,7 +16,7 @@ use crate::reason::{Decisions, Reason};
 use crate::record::{Loaded, OnServer, RecordSlot};
 use crate::referral::{ClickState, Referral, Source, TouchId};
 use crate::refused_keys::RefusedKeys;
-use crate::window::if_counting;
+use crate::window::shared_if_counting;
 
 /// What is known of one visitor.
 #[derive(Clone, Debug)]
@@ -25,13 +27,14 @@ pub(crate) struct RequestState {
     pub(crate) decisions: Decisions,
 }
 
-/// What is known of one visitor in one program.
+/// What is known of one visitor in one program. Referrals are shared: a request's state is copied for its
+/// response.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Slot {
     /// What is kept, or will be once the response is out.
-    pub(crate) kept: Option<Referral>,
+    pub(crate) kept: Option<Arc<Referral>>,
     /// What a handler is to see in its place, though it may not be kept.
-    shown: Option<Box<Referral>>,
+    shown: Option<Arc<Referral>>,
     /// The browser doesn't hold what is kept.
     pub(crate) changed: bool,
     /// The length of the name and value of the program's cookie in the request, where other programs' have
@@ -46,8 +49,7 @@ pub(crate) struct Slot {
 pub(crate) struct Win {
     pub(crate) program: usize,
     pub(crate) click: ClickDue,
-    /// Boxed, because most touches replace nothing.
-    pub(crate) replaced: Option<Box<Referral>>,
+    pub(crate) replaced: Option<Arc<Referral>>,
 }
 
 impl RequestState {
@@ -107,18 +109,18 @@ impl RequestState {
     }
 
     /// Returns what a handler gets to see of a program.
-    pub(crate) fn shown(&self, index: usize) -> Option<&Referral> {
+    pub(crate) fn shown(&self, index: usize) -> Option<&Arc<Referral>> {
         let slot = &self.slots[index];
-        slot.shown.as_deref().or(slot.kept.as_ref())
+        slot.shown.as_ref().or(slot.kept.as_ref())
     }
 
     /// Returns what handlers get to see, in the configured order of the programs.
-    pub(crate) fn all_shown(&self) -> impl Iterator<Item = &Referral> {
+    pub(crate) fn all_shown(&self) -> impl Iterator<Item = &Arc<Referral>> {
         (0..self.slots.len()).filter_map(|index| self.shown(index))
     }
 
     pub(crate) fn all_kept(&self) -> impl Iterator<Item = &Referral> {
-        self.slots.iter().filter_map(|slot| slot.kept.as_ref())
+        self.slots.iter().filter_map(|slot| slot.kept.as_deref())
     }
 
     pub(crate) fn is_changed(&self) -> bool {
@@ -178,9 +180,12 @@ impl RequestState {
             self.note(config, index, refusal.reason());
             return None;
         }
-        let kept = self.slots[index].kept.as_ref();
-        if let Some(kept) = kept {
-            touch.referral.refused = refused_with(kept, &touch.referral);
+        let kept = self.slots[index].kept.as_deref();
+        if let Some(kept) = kept
+            && let refused = refused_with(kept, &touch.referral)
+            && refused != touch.referral.refused
+        {
+            Arc::make_mut(&mut touch.referral).refused = refused;
         }
         let decision = config.programs[index].attribution.decide(kept, &touch);
         let reason = match decision {
@@ -191,7 +196,7 @@ impl RequestState {
                 reason
             }
             Ok(_) if permission == Permission::NotYet => {
-                self.slots[index].shown = Some(Box::new(touch.referral));
+                self.slots[index].shown = Some(touch.referral);
                 Reason::NoConsent
             }
             Ok(_) if !self.has_room(config, index, &touch.referral) => Reason::NoRoom,
@@ -214,7 +219,7 @@ impl RequestState {
             && kept.refused != Some(refused)
             && permission == Permission::Granted
         {
-            kept.refused = Some(refused);
+            Arc::make_mut(kept).refused = Some(refused);
             slot.changed = true;
         }
     }
@@ -245,10 +250,10 @@ impl RequestState {
     }
 
     /// Shows a referral to the handler where nothing better is known, without keeping it.
-    fn show(&mut self, index: usize, referral: &Referral) {
+    fn show(&mut self, index: usize, referral: &Arc<Referral>) {
         let slot = &mut self.slots[index];
         if slot.kept.is_none() && slot.shown.is_none() {
-            slot.shown = Some(Box::new(referral.clone()));
+            slot.shown = Some(Arc::clone(referral));
         }
     }
 
@@ -261,8 +266,9 @@ impl RequestState {
         result: ClickResult,
     ) {
         let slot = &mut self.slots[index];
-        let waits =
-            |kept: &mut Referral| kept.touch == Some(touch) && kept.click != ClickState::Settled;
+        let waits = |kept: &mut Arc<Referral>| {
+            kept.touch == Some(touch) && kept.click != ClickState::Settled
+        };
         let Some(referral) = slot.kept.take_if(waits) else {
             return;
         };
@@ -270,7 +276,7 @@ impl RequestState {
         let (kept, reason) = result.apply(referral);
         slot.kept = match kept {
             // What had been replaced may have expired meanwhile.
-            Some(kept) if undone => if_counting(kept, &config.programs[index], self.now).ok(),
+            Some(kept) if undone => shared_if_counting(kept, &config.programs[index], self.now),
             kept => kept,
         };
         slot.changed = true;
@@ -326,7 +332,7 @@ impl Slot {
         Win {
             program: touch.program,
             click: touch.click,
-            replaced: replaced.map(Box::new),
+            replaced,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Windows: whether a referral still counts, and what is left of it.
 
+use std::sync::Arc;
+
 use crate::clock::UnixMillis;
 use crate::program::Program;
 use crate::reason::Reason;
@@ -33,6 +35,16 @@ pub(crate) fn if_counting(
 ) -> Result<Referral, Reason> {
     check_age(&mut referral, program, now)?;
     Ok(referral)
+}
+
+/// The same of a referral that is shared.
+pub(crate) fn shared_if_counting(
+    mut referral: Arc<Referral>,
+    program: &Program,
+    now: UnixMillis,
+) -> Option<Arc<Referral>> {
+    let age = check_age(Arc::make_mut(&mut referral), program, now);
+    age.is_ok().then_some(referral)
 }
 
 /// Returns what is left of the referral's window, in milliseconds; never more than the window.

@@ -111,7 +111,7 @@ fn memory_is_taken_only_for_what_is_ours() {
     let mut request = plain("/");
     request.extensions_mut().insert(7);
     assert_eq!(blocks(&mut ours, request), 0);
-    // Two blocks are the extensions' map, two the exchange and what holds it there.
+    // Two blocks are the extensions' map, two the exchange and what holds it there, one the referral.
     let keeps = ReferralLayer::builder(SignedCookie::new(keyring))
         .build()
         .unwrap();
@@ -125,13 +125,13 @@ fn memory_is_taken_only_for_what_is_ours() {
     drop(response);
     // A value that was cloned before shares its memory already, as one from a server does.
     let _other = ours_too.headers().clone();
-    assert_eq!(blocks(&mut keeps.layer(ASKING), ours_too), 2 + 2);
-    // Request and response, two maps; the response's headers, two more blocks; the decision's counter has
-    // two labels, one with text of its own.
+    assert_eq!(blocks(&mut keeps.layer(ASKING), ours_too), 2 + 2 + 1);
+    // Request and response, two maps; the response's headers, two more blocks; one the referral; the
+    // decision's counter has two labels, one with text of its own.
     let counter = if cfg!(feature = "metrics") { 2 } else { 0 };
     assert_eq!(
         blocks(&mut keeps.layer(SILENT), plain("/?aff=K")),
-        4 + 2 + 4 + counter
+        4 + 2 + 4 + 1 + counter
     );
     // The counter counts: a landing does allocate.
     assert!(blocks(&mut ours, plain("/?aff=K")) > 0);

@@ -154,7 +154,7 @@ impl ClickDispatcher {
         referral: &Referral,
         touch: TouchId,
         context: ClickContext,
-        replaced: Option<Box<Referral>>,
+        replaced: Option<Arc<Referral>>,
     ) -> Option<Arc<ClickCall>> {
         let admitted = self.admit(referral, context)?;
         Some(self.call(admitted, touch, None, replaced))
@@ -209,7 +209,7 @@ impl ClickDispatcher {
         admitted: Admitted,
         touch: TouchId,
         claim: Option<Place>,
-        replaced: Option<Box<Referral>>,
+        replaced: Option<Arc<Referral>>,
     ) -> Arc<ClickCall> {
         let Admitted {
             request,
@@ -306,7 +306,7 @@ impl Inner {
     fn judge(
         &self,
         result: Option<Result<Click, BoxError>>,
-        replaced: Option<Box<Referral>>,
+        replaced: Option<Arc<Referral>>,
         hidden: &[String],
     ) -> ClickResult {
         match result {

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::bounds::KeyHash;
@@ -70,7 +70,7 @@ pub(crate) enum ClickResult {
     Created(Click),
     /// The platform doesn't know the key: the capture is taken back, and what it had replaced is put
     /// back.
-    Undo(Option<Box<Referral>>),
+    Undo(Option<Arc<Referral>>),
     /// There is no click, and none is tried again.
     None,
     /// The call wasn't made: it is tried at the visitor's next page view.
@@ -80,21 +80,26 @@ pub(crate) enum ClickResult {
 impl ClickResult {
     /// Applies the result to the referral that waited for it. Returns what is kept then, and why it
     /// changed.
-    pub(crate) fn apply(self, mut referral: Referral) -> (Option<Referral>, Option<Reason>) {
-        referral.click = ClickState::Settled;
-        match self {
+    pub(crate) fn apply(
+        self,
+        mut referral: Arc<Referral>,
+    ) -> (Option<Arc<Referral>>, Option<Reason>) {
+        let changed = Arc::make_mut(&mut referral);
+        changed.click = ClickState::Settled;
+        let reason = match self {
             Self::Created(click) => {
-                referral.click_id = Some(click.id().clone());
-                referral.partner_id = click.partner_id().cloned();
-                (Some(referral), Some(Reason::ClickJoined))
+                changed.click_id = Some(click.id().clone());
+                changed.partner_id = click.partner_id().cloned();
+                Some(Reason::ClickJoined)
             }
-            Self::Undo(replaced) => (replaced.map(|it| *it), Some(Reason::UnknownKey)),
-            Self::None => (Some(referral), None),
+            Self::Undo(replaced) => return (replaced, Some(Reason::UnknownKey)),
+            Self::None => None,
             Self::PutOff => {
-                referral.click = ClickState::Due;
-                (Some(referral), None)
+                changed.click = ClickState::Due;
+                None
             }
-        }
+        };
+        (Some(referral), reason)
     }
 }
 

@@ -2,6 +2,8 @@
 //! at `;`, spaces and tabs trimmed, cut at the first `=`, the name compared exactly; never decoded, never
 //! unquoted.
 
+use std::sync::Arc;
+
 use http::header::{COOKIE, HeaderMap, HeaderValue};
 use memchr::{memchr, memmem};
 use smallvec::SmallVec;
@@ -144,14 +146,14 @@ impl CookieCodec {
         index: usize,
         program: &Program,
         now: UnixMillis,
-    ) -> Result<Option<Referral>, Reason> {
+    ) -> Result<Option<Arc<Referral>>, Reason> {
         let (mut kept, mut others) = (None, Vec::new());
         self.verify(found, index, |message| {
             let mut referral = message::decode(message, program).ok_or(Reason::Malformed)?;
             check_age(&mut referral, program, now)?;
             match kept {
-                None => kept = Some(referral),
-                Some(_) => others.push(referral),
+                None => kept = Some(Arc::new(referral)),
+                Some(_) => others.push(Arc::new(referral)),
             }
             Ok(())
         })?;

@@ -21,7 +21,7 @@ use crate::runtime::Runtime;
 use crate::seal::Seal;
 use crate::seal::message::StoredCookie;
 use crate::visitor::VisitorId;
-use crate::window::if_counting;
+use crate::window::{if_counting, shared_if_counting};
 
 /// When a late click ID is tried again that the store didn't take.
 const LATE_PAUSES: [Duration; 3] = [
@@ -170,7 +170,7 @@ impl Records {
         let picked = program.attribution.pick(found, |(_, referral)| referral);
         let (current, on_server, kept) = match picked {
             Some((record, referral)) => {
-                let on_server = OnServer::Referral(Box::new(referral.clone()));
+                let on_server = OnServer::Referral(Arc::clone(&referral));
                 (Some(record), on_server, Some(referral))
             }
             None if is_unknown => (usable, OnServer::Unknown, None),
@@ -178,7 +178,7 @@ impl Records {
         };
         let carried = stored.iter().filter_map(|stored| {
             let referral = if_counting(stored.carried.clone()?, program, now).ok()?;
-            Some((referral, stored))
+            Some((Arc::new(referral), stored))
         });
         let mut loaded = Loaded {
             record: RecordSlot {
@@ -200,7 +200,7 @@ impl Records {
     /// Writes what changed. What the store doesn't take, the cookie will carry.
     pub(crate) async fn save(
         &self,
-        kept: Option<&Referral>,
+        kept: Option<&Arc<Referral>>,
         mut record: RecordSlot,
         now: UnixMillis,
         budget: &Budget,
@@ -221,7 +221,7 @@ impl Records {
 
     async fn save_current(
         &self,
-        kept: Option<&Referral>,
+        kept: Option<&Arc<Referral>>,
         record: &mut RecordSlot,
         now: UnixMillis,
         budget: &Budget,
@@ -236,12 +236,12 @@ impl Records {
         };
         match &record.on_server {
             OnServer::Unknown => Ok(()),
-            OnServer::Referral(held) if **held == *kept => Ok(()),
+            OnServer::Referral(held) if held == kept => Ok(()),
             OnServer::Referral(_) => {
                 if let Some(id) = record.current.as_ref().and_then(|it| self.record_id(it)) {
                     let (text, expiry) = as_text(kept, now);
                     budget.run(self.0.store.save(id, text, expiry)).await?;
-                    record.on_server = OnServer::Referral(Box::new(kept.clone()));
+                    record.on_server = OnServer::Referral(Arc::clone(kept));
                 }
                 Ok(())
             }
@@ -255,7 +255,7 @@ impl Records {
                 };
                 record.current = Some(current);
                 self.create(id, kept, now, budget).await?;
-                record.on_server = OnServer::Referral(Box::new(kept.clone()));
+                record.on_server = OnServer::Referral(Arc::clone(kept));
                 Ok(())
             }
         }
@@ -297,13 +297,13 @@ impl Records {
         program: &Program,
         now: UnixMillis,
         budget: &Budget,
-    ) -> Result<Option<Result<Referral, Reason>>, StoreError> {
+    ) -> Result<Option<Result<Arc<Referral>, Reason>>, StoreError> {
         let Some(id) = self.record_id(record) else {
             return Ok(None);
         };
         let text = budget.run(self.0.store.load(id)).await?;
         let programs = std::slice::from_ref(program);
-        Ok(text.map(|text| of_text(&text, programs, now)))
+        Ok(text.map(|text| of_text(&text, programs, now).map(Arc::new)))
     }
 
     /// Writes a click ID that comes later straight to the record, if its touch is the one that is kept
@@ -360,7 +360,7 @@ impl Records {
             return Ok(());
         }
         let (kept, _) = result.clone().apply(referral);
-        let kept = kept.and_then(|kept| if_counting(kept, program, now).ok());
+        let kept = kept.and_then(|kept| shared_if_counting(kept, program, now));
         match (kept, self.record_id(record)) {
             (Some(kept), Some(id)) => {
                 let (text, expiry) = as_text(&kept, now);
@@ -497,7 +497,7 @@ fn unread(stored: &[StoredCookie]) -> Loaded {
 impl Loaded {
     /// Lets what the cookie carried join what the server has, under the visitor's ID that handlers have
     /// seen with it wherever that is free.
-    fn join(&mut self, program: &Program, referral: Referral, stored: &StoredCookie) {
+    fn join(&mut self, program: &Program, referral: Arc<Referral>, stored: &StoredCookie) {
         let fills_only = stored.fills_only;
         let is_later_version = self.kept.as_ref().is_some_and(|kept| {
             kept.credits_same(&referral) && kept.captured_at == referral.captured_at
@@ -507,7 +507,7 @@ impl Loaded {
             is_carried: true,
             ..Touch::new(0, referral)
         };
-        let decision = program.attribution.decide(self.kept.as_ref(), &touch);
+        let decision = program.attribution.decide(self.kept.as_deref(), &touch);
         if is_later_version || decision.is_ok() {
             let record = &mut self.record;
             match record.on_server {
