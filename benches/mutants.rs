@@ -2,7 +2,7 @@
 //! accepted, which is none, and how many were tried each second.
 //!
 //! ```text
-//! cargo bench --bench mutants -- --count 1000000000 --seed 1
+//! cargo bench -p benches --bench mutants -- --count 1000000000 --seed 1
 //! ```
 //!
 //! First all that single changes and splices make, then stacks of random changes until the count is

@@ -58,7 +58,8 @@ impl Referral {
         let Some(exchange) = Exchange::of(extensions)? else {
             return Ok(None);
         };
-        Ok(exchange.resolve().await.all_shown().next().map(|it| (**it).clone()))
+        let state = exchange.resolve().await;
+        Ok(state.all_shown().next().map(|it| Self::clone(it)))
     }
 }
 
@@ -252,9 +253,9 @@ impl<'a> IntoIterator for &'a Referrals {
 
 /// Goes through [`Referrals`], in the configured order of the programs.
 #[derive(Clone, Debug)]
-pub struct ReferralsIter<'a>(Chain<option::Iter<'a, Shared>, slice::Iter<'a, Shared>>);
-
-type Shared = Arc<Referral>;
+pub struct ReferralsIter<'a>(
+    Chain<option::Iter<'a, Arc<Referral>>, slice::Iter<'a, Arc<Referral>>>,
+);
 
 impl<'a> Iterator for ReferralsIter<'a> {
     type Item = &'a Referral;

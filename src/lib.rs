@@ -4,7 +4,7 @@
 //! A visitor lands on `/pricing?aff=PARTNER_123`, signs up days later and pays later still. The
 //! layer captures the referral key from the landing request, keeps it for 30 days in a signed
 //! `HttpOnly` cookie or on the server, and hands it to the handlers that need it. It never breaks a page,
-//! never slows one down and never loses a referral.
+//! and adds a few microseconds to a request that has to do with referrals.
 //!
 //! # Quick start
 //!

@@ -6,8 +6,8 @@
 //! inside a cookie the model only knows because it was there when the cookie was set.
 //!
 //! ```text
-//! MODEL_RUNS=1000000 cargo test --release --test model_browser
-//! MODEL_SEED=4711 cargo test --test model_browser       # one run again, made as short as it gets
+//! MODEL_RUNS=1000000 cargo test --release --all-features --test it model_browser -- --nocapture
+//! MODEL_SEED=4711 cargo test --all-features --test it model_browser  # one run again, made as short as it gets
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,6 +1,6 @@
 //! Mutants of valid cookies: whatever is changed in one, it opens no more.
 //!
-//! A bounded number of them, the same in every run; `cargo bench --bench mutants` tries as many as
+//! A bounded number of them, the same in every run; `cargo bench -p benches --bench mutants` tries as many as
 //! are asked for.
 
 use crate::mutator::{NAMES, Prober, Random, Specimen, single, specimens, spliced, stacked};
