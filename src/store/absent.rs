@@ -52,7 +52,7 @@ impl Records {
     #[expect(clippy::unused_async, reason = "the stores' own waits")]
     pub(crate) async fn save(
         &self,
-        _: Option<&Referral>,
+        _: Option<&Arc<Referral>>,
         _: RecordSlot,
         _: UnixMillis,
         _: &Budget,
