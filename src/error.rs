@@ -156,7 +156,7 @@ impl fmt::Display for ConfigError {
             ),
             Self::InvalidOrigin { origin } => write!(
                 f,
-                "`{origin}` is no origin: use a scheme and a host without a path, as in \
+                "`{origin}` is no origin: use a scheme and a host, without a path or a wildcard, as in \
                  https://www.shop.example"
             ),
             Self::InvalidCarry => write!(

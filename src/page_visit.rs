@@ -193,7 +193,8 @@ fn own_link_of(
     domain: Option<&str>,
 ) -> Option<Link> {
     let is_own = |origin: &Origin| {
-        let host = Host::of(request.uri(), request.headers());
+        let uri = page.authority().map_or(request.uri(), |_| page);
+        let host = Host::of(uri, request.headers());
         host.is_some_and(|host| host.is_of(origin))
     };
     own_link(referer, is_own, domain, || is_same_page(referer, page))
@@ -236,7 +237,25 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    /// Reads the origin of a URL, or an `Origin` header.
+    /// Reads an origin that stands by itself: a scheme, a host and a port, and nothing else. A host is in ASCII,
+    /// as browsers write it.
+    #[cfg(feature = "endpoint")]
+    pub(crate) fn parse(text: &[u8]) -> Option<Self> {
+        let (_, rest) = Self::split_url(text)?;
+        let origin = Self::of_url(text).filter(|_| rest.is_empty())?;
+        let is_in_scheme = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.');
+        let is_in_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+        let address = origin.host.strip_prefix('[');
+        let address = address.and_then(|host| host.strip_suffix(']'));
+        let is_host = match address {
+            Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+            None => !origin.host.is_empty() && origin.host.bytes().all(is_in_name),
+        };
+        let is_scheme = origin.scheme.bytes().all(is_in_scheme) && !origin.scheme.is_empty();
+        (is_scheme && is_host).then_some(origin)
+    }
+
+    /// Reads the origin of a URL.
     pub(crate) fn of_url(url: &[u8]) -> Option<Self> {
         let (origin, _) = Self::split_url(url)?;
         let text = std::str::from_utf8(origin).ok()?;

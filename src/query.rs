@@ -268,12 +268,13 @@ fn within_bound(query: &[u8]) -> &[u8] {
     }
 }
 
-/// Returns the value of a form's field, undecoded.
+/// Returns the value of a form's field, undecoded. The name has to stand there as it is, and may be behind
+/// any number of pairs, so that a link's own parameters push nothing out of what is read.
 #[cfg(feature = "endpoint")]
 pub(crate) fn pair_value<'q>(form: &'q [u8], name: &str) -> Option<&'q [u8]> {
-    let mut pairs = pairs(form, MAX_PAIRS);
+    let mut pairs = pairs(form, usize::MAX);
     pairs
-        .find(|pair| name_is(pair.name, name))
+        .find(|pair| pair.name == name.as_bytes())
         .map(|pair| pair.value)
 }
 

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::refusal::{MAX_BODY_LEN, Refusal};
 use crate::config::Config;
+use crate::page_visit::Origin;
 use crate::query::{decode, pair_value};
 
 /// No key and no extra parameter is longer, in bytes.
@@ -24,10 +25,19 @@ pub(super) struct Posted {
     pub(super) query: Bytes,
     /// The page's path.
     pub(super) path: Option<String>,
-    /// The page's `document.referrer`; empty where it had none.
-    pub(super) referrer: Option<String>,
+    /// The page's `document.referrer`; `None` where the script doesn't say.
+    pub(super) referrer: Option<Referrer>,
     /// The visitor had the page already: reloaded it, or went back or forward to it.
     pub(super) is_again: bool,
+}
+
+/// What a page's script says of the page before.
+pub(super) enum Referrer {
+    /// The page had none: it was typed, mailed, or the other page doesn't tell.
+    Nothing,
+    Url(String),
+    /// It says something that is no URL, or too long. Whatever it is, it came from a page that wants it so.
+    Unreadable,
 }
 
 impl Posted {
@@ -60,29 +70,38 @@ impl Posted {
         }
     }
 
-    /// `text` reads what the script says beside the landing's parameters.
-    fn new(query: Bytes, text: impl Fn(&str) -> Option<String>) -> Self {
+    /// `said` reads what the script says beside the landing's parameters. What is there and can't be read
+    /// counts as the worst that it could be.
+    fn new(query: Bytes, said: impl Fn(&str) -> Option<Result<String, Unreadable>>) -> Self {
+        let path = said("_path").and_then(Result::ok);
+        let referrer = said("_referrer").map(|said| match said {
+            Ok(url) if url.is_empty() => Referrer::Nothing,
+            Ok(url) if Origin::of_url(url.as_bytes()).is_some() => Referrer::Url(url),
+            Ok(_) | Err(Unreadable) => Referrer::Unreadable,
+        });
         // https://www.w3.org/TR/navigation-timing-2/#sec-performance-navigation-types
-        let kind = text("_navigation");
+        let is_first = |kind: Result<String, Unreadable>| {
+            kind.is_ok_and(|kind| matches!(&*kind, "" | "navigate" | "prerender"))
+        };
         Self {
             query,
-            path: text("_path").filter(|path| path.starts_with('/')),
-            referrer: text("_referrer"),
-            is_again: kind.is_some_and(|kind| matches!(&*kind, "reload" | "back_forward")),
+            path: path.filter(|path| path.starts_with('/')),
+            referrer,
+            is_again: !said("_navigation").is_none_or(is_first),
         }
     }
 
     fn of_form(query: &Bytes) -> Self {
-        let text = |name: &str| {
+        let said = |name: &str| {
             let value = pair_value(query, name)?;
             // A form writes a blank as `+`.
             let value = value
                 .iter()
                 .map(|byte| if *byte == b'+' { b' ' } else { *byte });
-            let value = decode(&value.collect::<Vec<_>>())?.into_owned();
-            Some(value).filter(|value| value.len() <= MAX_URL_LEN)
+            let value: Vec<_> = value.collect();
+            Some(readable(decode(&value).as_deref()))
         };
-        Self::new(query.clone(), text)
+        Self::new(query.clone(), said)
     }
 
     /// Reads the members of a JSON object that mean something to us.
@@ -107,12 +126,17 @@ impl Posted {
                 query.push(b'&');
             }
         }
-        let text = |name: &str| {
-            let value = object.get(name)?.as_str()?;
-            (value.len() <= MAX_URL_LEN).then(|| value.to_owned())
-        };
-        Ok(Self::new(query.into(), text))
+        let said = |name: &str| Some(readable(object.get(name)?.as_str()));
+        Ok(Self::new(query.into(), said))
     }
+}
+
+/// Something is there that isn't text, or is too long.
+struct Unreadable;
+
+fn readable(text: Option<&str>) -> Result<String, Unreadable> {
+    let text = text.filter(|text| text.len() <= MAX_URL_LEN);
+    text.map(str::to_owned).ok_or(Unreadable)
 }
 
 enum Format {

@@ -24,7 +24,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use tower_service::Service;
 
-use self::body::Posted;
+use self::body::{Posted, Referrer};
 use self::refusal::Refusal;
 use crate::attribution::ClickDue;
 use crate::commands::Capture;
@@ -62,7 +62,8 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// ([`stand_down`](crate::ReferralLayerBuilder::stand_down)); without it the path of a `Referer` of the own
 /// site counts, if it is longer than `/`, and where no path is known a configured stand-down path means
 /// that the landing only fills an empty slot. `_referrer` tells a link of the own site, and `_navigation` a page
-/// that the visitor reloaded or went back to (`reload`, `back_forward`): that only fills an empty slot, too.
+/// that the visitor reloaded or went back to (`reload`, `back_forward`): that only fills an empty slot, too. What
+/// is there and can't be read counts as if it told that.
 ///
 /// A `POST` from a frame in a foreign page is refused where the browser tells, which Chromium does for
 /// `fetch` with `credentials: "include"`: a script of your own should ask for that, or do nothing in a frame.
@@ -115,8 +116,7 @@ impl CaptureEndpoint {
     ) -> Result<Self, ConfigError> {
         let parse = |text: O| {
             let text = text.as_ref();
-            let origin = Origin::of_url(text.as_bytes()).filter(|_| !text.ends_with('/'));
-            origin.ok_or_else(|| ConfigError::InvalidOrigin {
+            Origin::parse(text.as_bytes()).ok_or_else(|| ConfigError::InvalidOrigin {
                 origin: text.to_owned(),
             })
         };
@@ -127,7 +127,7 @@ impl CaptureEndpoint {
     /// Returns the origin of the page that is asking, if it is allowed and not the endpoint's own.
     fn allowed_origin<'r>(&self, headers: &'r HeaderMap) -> Option<&'r HeaderValue> {
         let value = headers.get(ORIGIN)?;
-        let origin = Origin::of_url(value.as_bytes())?;
+        let origin = Origin::parse(value.as_bytes())?;
         self.allowed.contains(&origin).then_some(value)
     }
 
@@ -142,7 +142,7 @@ impl CaptureEndpoint {
             return sites.all(|site| site == "same-origin");
         }
         let is_own = |origin: &HeaderValue| {
-            let origin = Origin::of_url(origin.as_bytes());
+            let origin = Origin::parse(origin.as_bytes());
             host.zip(origin)
                 .is_some_and(|(host, origin)| host.is_of(&origin))
         };
@@ -167,12 +167,14 @@ impl CaptureEndpoint {
             _ => Err(Refusal::Method),
         };
         let mut response = result.unwrap_or_else(Refusal::into_response);
+        let headers = response.headers_mut();
+        if !self.allowed.is_empty() {
+            headers.append(VARY, HeaderValue::from_static("origin"));
+        }
         if let Some(origin) = allowed {
-            let headers = response.headers_mut();
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
             let yes = HeaderValue::from_static("true");
             headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, yes);
-            headers.append(VARY, HeaderValue::from_static("origin"));
         }
         response
     }
@@ -199,7 +201,10 @@ impl CaptureEndpoint {
         let mut context = clicks.and_then(|clicks| clicks.context((&request).into()));
         let posted = Posted::read(config, request, BODY_TIMEOUT).await?;
         if let (Some(context), Some(referrer)) = (&mut context, &posted.referrer) {
-            context.set_referrer(referrer);
+            context.set_referrer(match referrer {
+                Referrer::Url(url) => url,
+                Referrer::Nothing | Referrer::Unreadable => "",
+            });
         }
         let path = posted.path.clone().or_else(|| page.path.clone());
         let link = page.link(config, &posted, path.as_deref());
@@ -242,7 +247,7 @@ impl Page {
         let mut page = Self {
             origin: headers
                 .get(ORIGIN)
-                .and_then(|origin| Origin::of_url(origin.as_bytes())),
+                .and_then(|origin| Origin::parse(origin.as_bytes())),
             host,
             path: None,
         };
@@ -263,7 +268,11 @@ impl Page {
 
     /// Returns the kind of link that led to the page, by what its script says.
     fn link(&self, config: &Config, posted: &Posted, path: Option<&str>) -> Link {
-        let referrer = posted.referrer.as_deref().unwrap_or_default().as_bytes();
+        let referrer = match &posted.referrer {
+            None | Some(Referrer::Nothing) => return Link::Outside,
+            Some(Referrer::Unreadable) => return Link::OwnSite,
+            Some(Referrer::Url(url)) => url.as_bytes(),
+        };
         let is_page = || {
             // The query was encoded anew by the script, so it is compared by what it says.
             let query = Origin::query_of(referrer).unwrap_or_default();

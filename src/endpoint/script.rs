@@ -9,6 +9,9 @@ use smol_str::SmolStr;
 use crate::program::Program;
 
 /// Writes the script for the programs' parameters. It posts to the URL that it was loaded from.
+///
+/// It asks the document by the getters of its prototype: an `<img name="referrer">` in the page, which a visitor
+/// may have written, would stand in the place of `document.referrer`.
 pub(super) fn of(programs: &[Program]) -> Bytes {
     let names: Vec<_> = programs
         .iter()
@@ -19,15 +22,19 @@ pub(super) fn of(programs: &[Program]) -> Bytes {
     let names = serde_json::json!(names);
     let script = format!(
         "(()=>{{\
-         const s=document.currentScript,q=new URLSearchParams(location.search);\
+         const d=document,\
+         of=n=>Object.getOwnPropertyDescriptor(Document.prototype,n)?.get.call(d),\
+         s=of('currentScript'),q=new URLSearchParams(location.search);\
          if(self!==top||!s||!{names}.some(n=>q.has(n)))return;\
          const send=()=>{{\
          const n=performance.getEntriesByType('navigation')[0];\
-         q.set('_path',location.pathname);q.set('_referrer',document.referrer);\
+         q.set('_path',location.pathname);q.set('_referrer',of('referrer'));\
          n&&q.set('_navigation',n.type);\
          fetch(s.src,{{method:'POST',body:q,credentials:'include',keepalive:true}}).catch(()=>{{}})\
          }};\
-         document.prerendering?document.addEventListener('prerenderingchange',send,{{once:true}}):send()\
+         of('prerendering')\
+         ?EventTarget.prototype.addEventListener.call(d,'prerenderingchange',send,{{once:true}})\
+         :send()\
          }})()"
     );
     script.into()

@@ -22,6 +22,7 @@ in_every_way! {
     c2_every_refused_key_is_remembered,
     c2_what_an_own_page_fetched_is_an_own_link,
     c2_the_referrer_tells_an_own_link_too,
+    c2_behind_a_proxy_that_changes_the_host_the_original_uri_tells_an_own_link,
     c3_an_own_link_locks_no_partner_out,
     c4_c5_c6_mangled_links_are_read,
     c8_a_reload_replaces_nothing,
@@ -228,6 +229,18 @@ fn c2_an_interstitial_hands_on_what_the_first_visit_was() {
     let own = [("referer", "https://shop.example/x?aff=P2")];
     let page = of_p1(&first).send(document("/x?aff=P2", "same-origin", &own));
     assert_lost(&page, "kept_first_touch", "first touch");
+}
+
+fn c2_behind_a_proxy_that_changes_the_host_the_original_uri_tells_an_own_link() {
+    let shop = Shop::with(|b| b.original_uri(|request| request.extensions().get::<http::Uri>()));
+    let own = [("referer", "https://shop.example/forum")];
+    let mut request = document("/x?aff=E", "cross-site", &own);
+    let backend = "backend:3000".parse().unwrap();
+    request.headers_mut().insert("host", backend);
+    let original: http::Uri = "https://shop.example/x?aff=E".parse().unwrap();
+    request.extensions_mut().insert(original);
+    let page = of_p1(&shop).send(request);
+    assert_lost(&page, "kept_own_link", "by way of a shortener");
 }
 
 fn c2_what_was_refused_as_an_own_link_stays_refused() {
@@ -830,10 +843,10 @@ mod endpoint {
             assert!(script.len() < 1024, "{} bytes", script.len());
             for part in [
                 "self!==top",
-                "document.prerendering",
+                "of('prerendering')",
                 "prerenderingchange",
                 "'_path',location.pathname",
-                "'_referrer',document.referrer",
+                "'_referrer',of('referrer')",
                 r#"["aff","ref","dub_id"]"#,
             ] {
                 assert!(script.contains(part), "{part}: {script}");

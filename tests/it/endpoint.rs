@@ -11,6 +11,7 @@ use crate::common::{
 };
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt as _, Full};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tower::{Layer as _, Service as _, ServiceExt as _, service_fn};
 use tower_referral::click::{ClickRequest, ClickTiming, Clicks};
 use tower_referral::testing::Visitor;
@@ -23,6 +24,8 @@ in_every_way! {
     anything_else_is_refused_with_a_reason_and_nothing_is_captured,
     only_pages_of_the_same_origin_may_tell,
     the_landing_page_is_that_of_the_script_and_stand_down_paths_count,
+    what_the_script_says_counts_behind_any_number_of_parameters,
+    what_the_script_says_and_nobody_can_read_is_the_worst_that_it_could_be,
     attribution_and_consent_decide_as_over_a_landing,
     several_programs_are_told_in_one_go,
     a_body_that_breaks_off_is_a_client_error,
@@ -313,6 +316,172 @@ fn the_landing_page_is_that_of_the_script_and_stand_down_paths_count() {
     let answer = tell(&layer, request(&headers, "aff=COUPON"));
     assert_eq!((answer.status, answer.cookie), (204, None));
     assert_eq!(answer.reasons, ["default: kept_stand_down"]);
+}
+
+/// What the endpoint makes of a body of a visitor whom another partner brought.
+fn of_honests_visitor(layer: &ReferralLayer, body: &str) -> Answer {
+    let first = tell(layer, request(&[FORM, SAME_ORIGIN], "aff=HONEST"));
+    let cookie = first.cookie.unwrap();
+    let cookie = cookie.split(';').next().unwrap();
+    let format = if body.starts_with('{') { JSON } else { FORM };
+    tell(
+        layer,
+        request(&[format, SAME_ORIGIN, ("cookie", cookie)], body),
+    )
+}
+
+/// A link of the own site with so many parameters that the rest of the form is beyond what is read of a query.
+fn what_the_script_says_counts_behind_any_number_of_parameters() {
+    let layer = layer(|b| b);
+    for others in [0, 62, 63, 64, 1000] {
+        let query = format!("aff=EVIL{}", "&a=".repeat(others));
+        for (said, reason) in [
+            (
+                "_referrer=https%3A%2F%2Fshop.example%2Fforum&_navigation=navigate",
+                "kept_own_link",
+            ),
+            ("_referrer=&_navigation=reload", "kept_reload"),
+        ] {
+            let body = format!("{query}&_path=%2Fpricing&{said}");
+            let answer = of_honests_visitor(&layer, &body);
+            assert_eq!(answer.reasons, [format!("default: {reason}")], "{others}");
+        }
+        let body = format!("{query}&_path=%2Fpricing&_referrer=&_navigation=navigate");
+        let answer = of_honests_visitor(&layer, &body);
+        assert_eq!(answer.reasons, ["default: captured"], "{others}");
+    }
+    // A link can't speak for the script by a name that only reads like its own.
+    for name in [
+        "%5Freferrer",
+        "?_referrer",
+        "amp;_referrer",
+        "_referrer%00",
+        "+_referrer",
+    ] {
+        let elsewhere = "https%3A%2F%2Fblog.example%2F";
+        let own = "https%3A%2F%2Fshop.example%2Fforum";
+        let body = format!("aff=EVIL&{name}={elsewhere}&_referrer={own}");
+        let answer = of_honests_visitor(&layer, &body);
+        assert_eq!(answer.reasons, ["default: kept_own_link"], "{name}");
+    }
+}
+
+fn what_the_script_says_and_nobody_can_read_is_the_worst_that_it_could_be() {
+    let layer = layer(|b| b);
+    let long = format!("https://blog.example/{}", "x".repeat(4096));
+    let bodies = [
+        // What `<img name="referrer">` makes of `document.referrer`.
+        ("_referrer", "[object HTMLImageElement]", "kept_own_link"),
+        ("_referrer", "undefined", "kept_own_link"),
+        ("_referrer", "//shop.example/", "kept_own_link"),
+        ("_referrer", "https:shop.example/", "kept_own_link"),
+        ("_referrer", &long, "kept_own_link"),
+        ("_navigation", "undefined", "kept_reload"),
+        ("_navigation", "", "captured"),
+        ("_referrer", "", "captured"),
+        ("_referrer", "https://blog.example/", "captured"),
+        (
+            "_referrer",
+            "android-app://com.google.android.gm/",
+            "captured",
+        ),
+        ("_navigation", "prerender", "captured"),
+    ];
+    for (name, value, reason) in bodies {
+        let json = serde_json::json!({"aff": "EVIL", name: value}).to_string();
+        let answer = of_honests_visitor(&layer, &json);
+        assert_eq!(answer.reasons, [format!("default: {reason}")], "{json}");
+        let value = utf8_percent_encode(value, NON_ALPHANUMERIC);
+        let form = format!("aff=EVIL&{name}={value}");
+        let answer = of_honests_visitor(&layer, &form);
+        assert_eq!(answer.reasons, [format!("default: {reason}")], "{form}");
+    }
+    for body in [
+        r#"{"aff":"EVIL","_referrer":{"url":"https://blog.example/"}}"#,
+        r#"{"aff":"EVIL","_referrer":null}"#,
+        "aff=EVIL&_referrer=%zz",
+        "aff=EVIL&_referrer=%ff",
+    ] {
+        let answer = of_honests_visitor(&layer, body);
+        assert_eq!(answer.reasons, ["default: kept_own_link"], "{body}");
+        // It is worth something where there is nothing.
+        let format = if body.starts_with('{') { JSON } else { FORM };
+        assert!(
+            tell(&layer, request(&[format, SAME_ORIGIN], body))
+                .cookie
+                .is_some()
+        );
+    }
+}
+
+#[test]
+fn only_an_origin_is_allowed_as_one() {
+    let allow = |text| layer(|b| b).capture_endpoint().allow_origins([text]);
+    for text in [
+        "https://www.shop.example",
+        "https://WWW.shop.example:8443",
+        "http://[::1]:3000",
+        "capacitor://localhost",
+        "https://xn--bcher-kva.example",
+    ] {
+        assert!(allow(text).is_ok(), "{text}");
+    }
+    for text in [
+        "",
+        "www.shop.example",
+        "https://www.shop.example/",
+        "https://www.shop.example/path",
+        "https://www.shop.example?x",
+        "https://www.shop.example#x",
+        "https://*.shop.example",
+        "https://:443",
+        "https://",
+        "https://shop example",
+        "https://user@shop.example",
+        "https://shop.example:99999",
+        "https://b\u{fc}cher.example",
+        "https://[::1",
+        "https://[x]",
+        "ht tp://shop.example",
+        "://shop.example",
+    ] {
+        let error = allow(text).unwrap_err().to_string();
+        assert!(error.contains("is no origin"), "{text}: {error}");
+    }
+}
+
+#[test]
+fn what_depends_on_the_origin_says_so_to_caches() {
+    let layer = layer(|b| b);
+    let shop = "https://www.shop.example";
+    let endpoint = layer.capture_endpoint().allow_origins([shop]).unwrap();
+    for (origin, allowed) in [
+        (None, false),
+        (Some(shop), true),
+        (Some("https://evil.example"), false),
+    ] {
+        let mut request = request(&[], "");
+        *request.method_mut() = Method::GET;
+        if let Some(origin) = origin {
+            request
+                .headers_mut()
+                .insert("origin", origin.parse().unwrap());
+        }
+        let Ok(script) = run(layer.layer(endpoint.clone()).oneshot(arriving(request)));
+        assert_eq!(script.headers()["vary"], "origin", "{origin:?}");
+        let headers = script.headers();
+        assert_eq!(
+            headers.contains_key("access-control-allow-origin"),
+            allowed,
+            "{origin:?}"
+        );
+    }
+    let mut request = request(&[], "");
+    *request.method_mut() = Method::GET;
+    let Ok(script) = run(layer
+        .layer(layer.capture_endpoint())
+        .oneshot(arriving(request)));
+    assert!(!script.headers().contains_key("vary"), "the same for all");
 }
 
 fn attribution_and_consent_decide_as_over_a_landing() {

@@ -184,6 +184,42 @@ fn e5_an_own_link_to_a_page_with_the_script_takes_no_credit() {
 }
 
 #[test]
+fn what_visitors_write_into_a_page_and_its_link_does_not_mislead_the_script() {
+    on_stage(&[], async |stage| {
+        stage.lands("/pricing?aff=P1").await;
+        let names = [
+            "referrer",
+            "currentScript",
+            "prerendering",
+            "addEventListener",
+        ];
+        let images = names.map(|name| format!("<img name={name} src=/stolen>"));
+        with_script(stage, "/forum");
+        let page = images.concat() + SCRIPTED;
+        stage.cache("/forum", Cached::html(&page));
+        stage.cache("/stolen", Cached::html(""));
+        // With so many parameters that what the script says is beyond what is read of a query.
+        let many = format!("/forum?aff=E2{}", "&a=".repeat(63));
+        for (nth, target) in ["/forum?aff=E1", &many].into_iter().enumerate() {
+            stage.cache(
+                "/own",
+                Cached::html(&format!("<a href='{target}'>a lamp</a>")),
+            );
+            stage.browser.visit(&stage.shop("/own")).await;
+            stage.browser.follow("a", &stage.shop(target)).await;
+            assert_eq!(awaits_post(stage, nth + 1).await.status, 204);
+            assert_eq!(stage.credited().await.as_deref(), Some("P1"), "{target}");
+        }
+        let stolen = stage.wire.seen_at("/stolen");
+        assert!(!stolen.is_empty() && stolen.iter().all(|seen| seen.method == "GET"));
+
+        stage.lands("/forum?aff=P2").await;
+        awaits_post(stage, 3).await;
+        assert_eq!(stage.credited().await.as_deref(), Some("P2"));
+    });
+}
+
+#[test]
 fn the_script_waits_while_its_page_is_prerendered() {
     on_stage(&[], async |stage| {
         with_script(stage, "/cached");
