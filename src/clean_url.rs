@@ -29,7 +29,9 @@ use crate::telemetry;
 ///
 /// The handler doesn't run for such a landing: it runs once, at the clean URL. The `Location` is relative,
 /// so that it is right behind `Router::nest` and behind a proxy that strips a prefix: `?others` where
-/// parameters remain, `./last-segment` where none do. There is no redirect for crawlers and programs that
+/// parameters remain, `./last-segment` where none do. Only the nested root without a slash at its end (`/shop`,
+/// which is `/` inside of `nest("/shop", …)`) needs
+/// [`original_uri`](crate::ReferralLayerBuilder::original_uri) to be told from `/shop/`. There is no redirect for crawlers and programs that
 /// only fetch links, which may hand on the last URL that they saw; for a query of over 8 KiB; and where the
 /// visitor's consent is missing. Where the browser refuses cookies there is no loop, because the new URL has
 /// no parameter left to capture.
@@ -170,7 +172,7 @@ fn redirect(request: RequestRef<'_>) -> Option<HeaderValue> {
     if is_crawler(user_agent) || fetches_links(user_agent) {
         return None;
     }
-    clean_location(&exchange.config.programs, request.uri())
+    clean_location(&exchange.config.programs, exchange.config.page_uri(request))
 }
 
 /// Returns `true` for programs that fetch a link for another program, which opens the last URL that they

@@ -285,7 +285,8 @@ impl ReferralLayerBuilder {
     }
 
     /// Sets where the URI can be found as the browser sees it, if something outside the layer rewrites
-    /// it. Landing pages and stand-down paths go by this one.
+    /// it. Landing pages, stand-down paths and links of the own site go by this one; where it has no host, the
+    /// request's counts.
     ///
     /// Inside an axum router that is nested in another, that is axum's `OriginalUri`:
     ///
