@@ -9,7 +9,8 @@ use crate::key::{ClickId, ReferralKey};
 ///
 /// A [Bloom filter] of 32 bits, three for each key: it forgets none, and takes one more for refused by
 /// mistake once in 1,200 times where one is in it, in 150 where two are. Such a mistake costs a touch
-/// from behind an interstitial its credit; forgetting would give it to a link of the own site.
+/// from behind an interstitial its credit; forgetting would give it to a link of the own site. A key can be made
+/// to be mistaken for another, which earns its maker nothing.
 ///
 /// [Bloom filter]: https://doi.org/10.1145/362686.362692
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
