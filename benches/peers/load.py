@@ -56,9 +56,9 @@ end
 
 
 class Shop(loopback.Shop):
-    def __init__(self, program, name, *options):
+    def __init__(self, program, name, *options, platform=("--platform", "none")):
         self.name = name
-        command = ["taskset", "-c", CORES[0], program, "--listen", "127.0.0.1:0", "--platform", "none", *options]
+        command = ["taskset", "-c", CORES[0], program, "--listen", "127.0.0.1:0", *platform, *options]
         environment = os.environ | {"REFERRAL_KEY": KEY, "RUST_LOG": "off"}
         environment.pop("REFERRAL_OLD_KEYS", None)
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)

@@ -12,8 +12,8 @@ outbox empties, and the books are compared: what the visitors were told, what is
 what is in the outbox, what the sandbox has.
 
 Ends with an error if a referral is wrong, a click or a report is there twice or missing without a reason,
-or a sign-up or an order that was answered isn't booked. A request that broke off because its process was
-killed is tried again, as visitors and payment providers do: a landing with another key, so that both are
+or a sign-up or an order that was answered isn't booked. A request that was interrupted because its process
+was killed is tried again, as visitors and payment providers do: a landing with another key, so that both are
 accounted for.
 
 Needs PostgreSQL and Redis (in Debian: postgresql, redis-server).
@@ -318,7 +318,7 @@ class Visitor:
         return answer
 
     async def land(self):
-        """Lands, and with another key where the request broke off."""
+        """Lands, and with another key where the request was interrupted."""
         while True:
             self.attempts += 1
             key = f"V{self.number}.{self.attempts}"
@@ -573,13 +573,13 @@ async def account(day, outbox):
     return [
         ("visitors", len(day.visitors)),
         ("requests through the proxy", day.proxy.requests),
-        ("of these broken off by a process that ended", day.proxy.broken),
+        ("of these interrupted by a process that ended", day.proxy.broken),
         ("processes killed, restarted in three rolling restarts", f"{day.kills}, {day.restarts}"),
-        ("landings answered, broken off and repeated", f"{len(day.landed)}, {len(day.broken)}"),
+        ("landings answered, interrupted and repeated", f"{len(day.landed)}, {len(day.broken)}"),
         ("views that saw the right referral", day.looks),
         ("views that saw none, because the store took over 250 ms; asked again", day.unread),
         ("clicks at the platform, of landings that were answered", len(clicks) - of_broken),
-        ("clicks of landings that broke off", of_broken),
+        ("clicks of landings that were interrupted", of_broken),
         ("landings without a click, their process was killed meanwhile", len(without)),
         ("click IDs that reached their visitor's referral", found),
         ("click IDs that wait in the shop's database for a report", in_database),

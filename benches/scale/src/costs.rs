@@ -26,6 +26,7 @@ pub(crate) struct Costs {
     pub(crate) record_read: Cost,
     pub(crate) record_write: Cost,
     pub(crate) record_bytes: Cost,
+    pub(crate) click_row_bytes: Cost,
     pub(crate) enqueue: Cost,
     pub(crate) worker_rate: Cost,
     pub(crate) database_rate: Cost,
@@ -38,7 +39,7 @@ impl Costs {
     }
 
     /// Returns them under the names by which the formulas call them.
-    pub(crate) fn named(&self) -> [(&'static str, &Cost); 13] {
+    pub(crate) fn named(&self) -> [(&'static str, &Cost); 14] {
         [
             ("plain_request", &self.plain_request),
             ("returning_request", &self.returning_request),
@@ -50,6 +51,7 @@ impl Costs {
             ("record_read", &self.record_read),
             ("record_write", &self.record_write),
             ("record_bytes", &self.record_bytes),
+            ("click_row_bytes", &self.click_row_bytes),
             ("enqueue", &self.enqueue),
             ("worker_rate", &self.worker_rate),
             ("database_rate", &self.database_rate),

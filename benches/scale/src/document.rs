@@ -3,8 +3,10 @@
 
 use std::fmt::Write as _;
 
+use crate::assumptions::Assumptions;
 use crate::costs::Costs;
-use crate::model::{Assumptions, Needs, Resource, needs};
+use crate::model::{Needs, needs};
+use crate::resource::Resource;
 
 /// The scales, in landings a second.
 const SCALES: [f64; 3] = [1e3, 1e5, 1e6];
@@ -28,24 +30,20 @@ pub(crate) fn document(costs: &Costs, assumed: &Assumptions) -> String {
     .join("\n")
 }
 
-/// Three significant digits, with a unit of thousands where it is large.
+/// Three significant digits; all of them from a thousand on, and a unit from a million on.
 fn short(value: f64) -> String {
-    const UNITS: [(f64, &str); 5] = [
-        (1e12, " trillion"),
-        (1e9, " billion"),
-        (1e6, " million"),
-        (1e4, ",000"),
-        (0.0, ""),
-    ];
-    if value >= 1e6 {
-        let unit = UNITS.iter().find(|(least, _)| value >= *least);
-        let (least, name) = unit.copied().unwrap_or((1.0, ""));
-        return format!("{}{name}", digits(value / least));
+    const UNITS: [(f64, &str); 3] = [(1e12, "trillion"), (1e9, "billion"), (1e6, "million")];
+    if value < 999.5 {
+        return digits(value);
     }
-    if value >= 1e4 {
-        return format!("{},{:03}", value as u64 / 1000, value as u64 % 1000);
+    let value = value.round();
+    match UNITS.iter().find(|(least, _)| value >= *least) {
+        Some((least, name)) => format!("{} {name}", digits(value / least)),
+        None => {
+            let whole = value as u64;
+            format!("{},{:03}", whole / 1000, whole % 1000)
+        }
     }
-    digits(value)
 }
 
 fn digits(value: f64) -> String {
@@ -109,9 +107,12 @@ fn needs_table(rows: &[Needs; 3], assumed: &Assumptions) -> String {
     let lines: &[Line<'_>] = &[
         ("requests a second", &|it| short(it.requests)),
         ("busy cores, the whole shop", &|it| short(it.busy_cores)),
-        ("of these with the layer", &|it| short(it.layer_cores)),
+        ("of these in the layer itself", &|it| short(it.layer_cores)),
         ("servers", &|it| short(it.servers)),
         ("visitors' connections", &|it| short(it.connections)),
+        ("connections of one server", &|it| {
+            short(it.connections_of_server)
+        }),
         ("sign-ups a second", &|it| short(it.sign_ups)),
         ("sales a second", &|it| short(it.sales)),
         ("reports a second", &|it| short(it.reports)),
@@ -123,10 +124,17 @@ fn needs_table(rows: &[Needs; 3], assumed: &Assumptions) -> String {
         ("clicks a second of one server", &|it| {
             short(it.clicks_of_server)
         }),
+        ("clicks under way of one server", &|it| {
+            short(it.clicks_under_way)
+        }),
         ("rows a second of PostgreSQL", &|it| short(it.database_rows)),
         ("the same without late click IDs", &|it| {
             short(it.report_rows)
         }),
+        ("late click IDs kept in PostgreSQL", &|it| {
+            short(it.late_ids)
+        }),
+        ("disk for them", &|it| bytes(it.late_bytes)),
     ];
     let head = format!("with servers of {} cores", short(assumed.cores));
     table(&head, rows, lines)
@@ -150,8 +158,9 @@ fn store_table(rows: &[Needs; 3]) -> String {
 
 fn saturation_table(rows: &[Needs; 3], costs: &Costs, assumed: &Assumptions) -> String {
     let mut text = String::from(
-        "## What is used up first\n\nThe need, as a multiple of what one of each has by the assumptions \
-         above (1 is full):\n\n| landings/s | referrals in | used up, the fullest first |\n|---:|---|---|\n",
+        "## What is used up first\n\nHow much of one platform, server, database or store is needed, by the \
+         assumptions above; over 1, one isn't enough:\n\n| landings/s | referrals in | share used, the \
+         fullest first |\n|---:|---|---|\n",
     );
     for row in rows {
         for (keep, on_server) in [("the cookie", false), ("records", true)] {
@@ -169,12 +178,14 @@ fn saturation_table(rows: &[Needs; 3], costs: &Costs, assumed: &Assumptions) -> 
 }
 
 fn advice_list() -> String {
-    const ALL: [Resource; 6] = [
+    const ALL: [Resource; 8] = [
         Resource::PlatformCalls,
         Resource::ClicksOfServer,
+        Resource::ClicksUnderWay,
         Resource::ClicksOfKey,
         Resource::StoreMemory,
         Resource::StoreOperations,
+        Resource::DatabaseDisk,
         Resource::DatabaseRows,
     ];
     let lines = ALL.map(|it| format!("- **{}**: {}.\n", it.name(), it.advice()));
@@ -183,23 +194,13 @@ fn advice_list() -> String {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-
-    #[derive(Parser)]
-    struct Flags {
-        #[command(flatten)]
-        assumed: Assumptions,
-    }
+    use crate::assumptions::tests::assumed;
 
     #[test]
     fn the_checked_in_document_is_what_the_program_writes() {
         let checked_in = include_str!("../../../docs/scale.md");
-        let written = document(
-            &Costs::checked_in().unwrap(),
-            &Flags::parse_from(["x"]).assumed,
-        );
+        let written = document(&Costs::checked_in().unwrap(), &assumed(&[]));
         let differs = checked_in
             .lines()
             .zip(written.lines())
@@ -219,8 +220,11 @@ mod tests {
             (1.23, "1.23"),
             (20.0, "20"),
             (307.5, "308"),
-            (1024.0, "1024"),
+            (999.6, "1,000"),
+            (1024.0, "1,024"),
+            (11_056.5, "11,057"),
             (300_000.0, "300,000"),
+            (999_999.6, "1 million"),
             (2.592e9, "2.59 billion"),
             (2.592e12, "2.59 trillion"),
         ] {

@@ -6,9 +6,11 @@
 //! cargo run --release -p scale -- simulate --seed 7
 //! ```
 
+mod assumptions;
 mod costs;
 mod document;
 mod model;
+mod resource;
 mod sim;
 
 use std::error::Error;
@@ -18,8 +20,8 @@ use std::time::Instant;
 
 use clap::{Parser, Subcommand};
 
+use crate::assumptions::Assumptions;
 use crate::costs::Costs;
-use crate::model::Assumptions;
 use crate::sim::Settings;
 
 /// Works out, and tries, what a large shop needs.
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<bool, Box<dyn Error>> {
     match command {
         Command::Tables { write, assumed } => {
+            assumed.check()?;
             let document = document::document(&Costs::checked_in()?, &assumed);
             match write {
                 Some(file) => std::fs::write(file, document)?,

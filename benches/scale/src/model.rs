@@ -1,208 +1,11 @@
 //! From costs and traffic to what a shop needs: arithmetic alone.
 
-use clap::Args;
-
+use crate::assumptions::Assumptions;
 use crate::costs::Costs;
+use crate::resource::{Load, Resource};
 
 const MICROS: f64 = 1e6;
 const DAY: f64 = 86_400.0;
-
-/// What is assumed, each of it to be set.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct Assumptions {
-    /// Requests for one landing, itself included
-    #[arg(long, default_value_t = 100.0)]
-    pub(crate) requests_per_landing: f64,
-
-    /// The share of all requests that carry our cookie and whose handler asks for the referral
-    #[arg(long, default_value_t = 0.2)]
-    pub(crate) returning: f64,
-
-    /// Landings for one sign-up
-    #[arg(long, default_value_t = 50.0)]
-    pub(crate) landings_per_sign_up: f64,
-
-    /// Sign-ups for one sale
-    #[arg(long, default_value_t = 5.0)]
-    pub(crate) sign_ups_per_sale: f64,
-
-    /// How many days a referral counts
-    #[arg(long, default_value_t = 30.0)]
-    pub(crate) window: f64,
-
-    /// Cores of one server, which runs one process
-    #[arg(long, default_value_t = 8.0)]
-    pub(crate) cores: f64,
-
-    /// The share of its cores that a server is to use in the busiest second
-    #[arg(long, default_value_t = 0.5)]
-    pub(crate) utilisation: f64,
-
-    /// The least number of servers, so that one may fail
-    #[arg(long, default_value_t = 3.0)]
-    pub(crate) least_servers: f64,
-
-    /// Requests that come over one connection of a visitor
-    #[arg(long, default_value_t = 10.0)]
-    pub(crate) requests_per_connection: f64,
-
-    /// Seconds that such a connection stays open
-    #[arg(long, default_value_t = 30.0)]
-    pub(crate) connection_seconds: f64,
-
-    /// Seconds that the platform takes for a call
-    #[arg(long, default_value_t = 0.2)]
-    pub(crate) platform_seconds: f64,
-
-    /// Calls a second that the platform takes
-    #[arg(long, default_value_t = 100.0)]
-    pub(crate) platform_calls: f64,
-
-    /// Clicks a second that one process starts: the default of `Clicks::max_per_second`
-    #[arg(long, default_value_t = 50.0)]
-    pub(crate) clicks_per_process: f64,
-
-    /// Operations a second that one store does
-    #[arg(long, default_value_t = 50_000.0)]
-    pub(crate) store_operations: f64,
-
-    /// Gigabytes of memory that one store has for records
-    #[arg(long, default_value_t = 64.0)]
-    pub(crate) store_gigabytes: f64,
-}
-
-impl Assumptions {
-    /// Returns each with its option's name, and what it means.
-    pub(crate) fn named(&self) -> [(&'static str, f64, &'static str); 15] {
-        [
-            (
-                "requests-per-landing",
-                self.requests_per_landing,
-                "requests for one landing, itself included",
-            ),
-            (
-                "returning",
-                self.returning,
-                "the share of all requests that carry our cookie and whose handler asks",
-            ),
-            (
-                "landings-per-sign-up",
-                self.landings_per_sign_up,
-                "landings for one sign-up",
-            ),
-            (
-                "sign-ups-per-sale",
-                self.sign_ups_per_sale,
-                "sign-ups for one sale",
-            ),
-            ("window", self.window, "days that a referral counts"),
-            (
-                "cores",
-                self.cores,
-                "cores of a server, which runs one process",
-            ),
-            (
-                "utilisation",
-                self.utilisation,
-                "the share of its cores that a server is to use in the busiest second",
-            ),
-            (
-                "least-servers",
-                self.least_servers,
-                "the least number of servers, so that one may fail",
-            ),
-            (
-                "requests-per-connection",
-                self.requests_per_connection,
-                "requests that come over one connection of a visitor",
-            ),
-            (
-                "connection-seconds",
-                self.connection_seconds,
-                "seconds that such a connection stays open",
-            ),
-            (
-                "platform-seconds",
-                self.platform_seconds,
-                "seconds that the platform takes for a call",
-            ),
-            (
-                "platform-calls",
-                self.platform_calls,
-                "calls a second that the platform takes: ask yours",
-            ),
-            (
-                "clicks-per-process",
-                self.clicks_per_process,
-                "clicks a second that one process starts, the default of `Clicks::max_per_second`",
-            ),
-            (
-                "store-operations",
-                self.store_operations,
-                "operations a second that one store does: measure yours, for instance by `redis-benchmark`",
-            ),
-            (
-                "store-gigabytes",
-                self.store_gigabytes,
-                "gigabytes of memory that one store has for records",
-            ),
-        ]
-    }
-}
-
-/// Something that there is only so much of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Resource {
-    ClicksOfServer,
-    ClicksOfKey,
-    PlatformCalls,
-    StoreOperations,
-    StoreMemory,
-    DatabaseRows,
-}
-
-impl Resource {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::ClicksOfServer => "clicks a second of one server",
-            Self::ClicksOfKey => "clicks a second of one key and server",
-            Self::PlatformCalls => "calls a second at the platform",
-            Self::StoreOperations => "operations a second of the store",
-            Self::StoreMemory => "memory of the store",
-            Self::DatabaseRows => "rows a second of PostgreSQL",
-        }
-    }
-
-    /// Says what to do when it is used up.
-    pub(crate) fn advice(self) -> &'static str {
-        match self {
-            Self::ClicksOfServer => {
-                "raise `Clicks::max_per_second` and `max_in_flight` as far as the platform agrees; what is \
-                 turned away is tried at the visitor's next page view, and the key is credited all the same"
-            }
-            Self::ClicksOfKey => {
-                "half of `Clicks::max_per_second` is for one key: raise it for a campaign of one partner"
-            }
-            Self::PlatformCalls => {
-                "agree on a higher limit, or do without clicks where the platform credits by the key; \
-                 reports wait in the outbox and go out later"
-            }
-            Self::StoreOperations => {
-                "keep referrals in the signed cookie, which needs no store; or shard the store by the \
-                 record's ID, which is random"
-            }
-            Self::StoreMemory => {
-                "keep referrals in the signed cookie, which needs no store; or shorten the window, or shard \
-                 the store by the record's ID"
-            }
-            Self::DatabaseRows => {
-                "keep late click IDs elsewhere (`Clicks::on_late_result` may write to any store that the \
-                 worker can read) or in batches; then one outbox for each shard of customers, with its own \
-                 workers"
-            }
-        }
-    }
-}
 
 /// What one scale needs. Rates are a second.
 #[derive(Clone, Debug)]
@@ -214,6 +17,7 @@ pub(crate) struct Needs {
     pub(crate) layer_cores: f64,
     pub(crate) servers: f64,
     pub(crate) connections: f64,
+    pub(crate) connections_of_server: f64,
     pub(crate) sign_ups: f64,
     pub(crate) sales: f64,
     pub(crate) reports: f64,
@@ -222,28 +26,19 @@ pub(crate) struct Needs {
     /// Calls to the platform that are under way at a time.
     pub(crate) calls_under_way: f64,
     pub(crate) clicks_of_server: f64,
+    /// Clicks of one server that are under way at a time.
+    pub(crate) clicks_under_way: f64,
     /// Rows that PostgreSQL changes, with and without late click IDs.
     pub(crate) database_rows: f64,
     pub(crate) report_rows: f64,
+    /// Late click IDs that PostgreSQL keeps.
+    pub(crate) late_ids: f64,
+    pub(crate) late_bytes: f64,
     pub(crate) store_reads: f64,
     pub(crate) store_writes: f64,
     pub(crate) store_connections: f64,
     pub(crate) records: f64,
     pub(crate) store_bytes: f64,
-}
-
-/// A need, as a share of what there is.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Load {
-    pub(crate) resource: Resource,
-    pub(crate) need: f64,
-    pub(crate) capacity: f64,
-}
-
-impl Load {
-    pub(crate) fn share(self) -> f64 {
-        self.need / self.capacity
-    }
 }
 
 /// Works out what so many landings a second need.
@@ -271,48 +66,64 @@ pub(crate) fn needs(costs: &Costs, assumed: &Assumptions, landings: f64) -> Need
     let sales = sign_ups / assumed.sign_ups_per_sale;
     let reports = sign_ups + sales;
     let platform_calls = landings + reports;
-    // A customer or an order, its report, and the two changes of that by its worker.
-    let report_rows = reports * 4.0;
+    let calls_of_worker = assumed.worker_concurrency / assumed.platform_seconds;
+    // A customer or an order, its report, the two changes of that by its worker, and the removal of its
+    // content.
+    let report_rows = reports * 5.0;
     // A late click ID is written once and deleted once.
     let database_rows = report_rows + landings * 2.0;
-    let store_reads = returning;
+    // A late click ID reads its record before it is written.
+    let store_reads = returning + landings;
     // The record, and its click ID.
     let store_writes = landings * 2.0;
-    let records = landings * DAY * assumed.window;
+    let connections = requests / assumed.requests_per_connection * assumed.connection_seconds;
+    let clicks_of_server = landings / servers;
+    // A record or a late click ID for each landing, for as long as it counts.
+    let kept = landings * DAY * assumed.window;
     Needs {
         landings,
         requests,
         busy_cores,
         layer_cores,
         servers,
-        connections: requests / assumed.requests_per_connection * assumed.connection_seconds,
+        connections,
+        connections_of_server: connections / servers,
         sign_ups,
         sales,
         reports,
-        workers: (reports / costs.worker_rate.value).ceil(),
+        workers: (reports / costs.worker_rate.value.min(calls_of_worker)).ceil(),
         platform_calls,
         calls_under_way: platform_calls * assumed.platform_seconds,
-        clicks_of_server: landings / servers,
+        clicks_of_server,
+        clicks_under_way: clicks_of_server * assumed.platform_seconds,
         database_rows,
         report_rows,
+        late_ids: kept,
+        late_bytes: kept * costs.click_row_bytes.value,
         store_reads,
         store_writes,
         store_connections: (store_reads * costs.record_read.value
             + store_writes * costs.record_write.value)
             / MICROS,
-        records,
-        store_bytes: records * costs.record_bytes.value,
+        records: kept,
+        store_bytes: kept * costs.record_bytes.value,
     }
 }
 
 impl Needs {
-    /// Returns what is used, the one that is used up first in front; with the store only where referrals
-    /// are kept `on_server`.
+    /// Returns what is used, the fullest first. Where referrals are kept `on_server`, there is a store, and
+    /// late click IDs are in its records; otherwise `PostgreSQL` has them.
     pub(crate) fn loads(&self, costs: &Costs, assumed: &Assumptions, on_server: bool) -> Vec<Load> {
+        const GIGABYTE: f64 = 1e9;
         let load = |resource, need, capacity| Load {
             resource,
             need,
             capacity,
+        };
+        let rows = if on_server {
+            self.report_rows
+        } else {
+            self.database_rows
         };
         let mut loads = vec![
             load(
@@ -321,19 +132,20 @@ impl Needs {
                 assumed.clicks_per_process,
             ),
             load(
+                Resource::ClicksUnderWay,
+                self.clicks_under_way,
+                assumed.clicks_under_way,
+            ),
+            load(
                 Resource::PlatformCalls,
                 self.platform_calls,
                 assumed.platform_calls,
             ),
-            load(
-                Resource::DatabaseRows,
-                self.database_rows,
-                costs.database_rows(),
-            ),
+            load(Resource::DatabaseRows, rows, costs.database_rows()),
         ];
         if on_server {
             let operations = self.store_reads + self.store_writes;
-            let capacity = assumed.store_gigabytes * 1e9;
+            let capacity = assumed.store_gigabytes * GIGABYTE;
             loads.extend([
                 load(
                     Resource::StoreOperations,
@@ -342,6 +154,9 @@ impl Needs {
                 ),
                 load(Resource::StoreMemory, self.store_bytes, capacity),
             ]);
+        } else {
+            let capacity = assumed.database_gigabytes * GIGABYTE;
+            loads.push(load(Resource::DatabaseDisk, self.late_bytes, capacity));
         }
         loads.sort_by(|one, other| other.share().total_cmp(&one.share()));
         loads
@@ -350,19 +165,8 @@ impl Needs {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-
-    #[derive(Parser)]
-    struct Flags {
-        #[command(flatten)]
-        assumed: Assumptions,
-    }
-
-    fn assumed(flags: &[&str]) -> Assumptions {
-        Flags::parse_from([&["test"], flags].concat()).assumed
-    }
+    use crate::assumptions::tests::assumed;
 
     /// Round figures, so that the sums can be done in the head.
     fn costs() -> Costs {
@@ -377,6 +181,7 @@ mod tests {
         costs.record_read.value = 100.0;
         costs.record_write.value = 200.0;
         costs.record_bytes.value = 500.0;
+        costs.click_row_bytes.value = 100.0;
         costs.worker_rate.value = 1000.0;
         costs.database_rate.value = 1000.0;
         costs
@@ -399,14 +204,19 @@ mod tests {
         assert_near(needs.layer_cores, 0.079 + 0.04 + 0.013);
         assert_near(needs.servers, 3.0);
         assert_near(needs.connections, 300_000.0);
+        assert_near(needs.connections_of_server, 100_000.0);
         assert_near(needs.sign_ups, 20.0);
         assert_near(needs.sales, 4.0);
         assert_near(needs.platform_calls, 1024.0);
         assert_near(needs.calls_under_way, 204.8);
-        assert_near(needs.database_rows, 96.0 + 2000.0);
+        assert_near(needs.clicks_under_way, 200.0 / 3.0);
+        assert_near(needs.report_rows, 120.0);
+        assert_near(needs.database_rows, 120.0 + 2000.0);
+        assert_near(needs.late_ids, 2.592e9);
+        assert_near(needs.late_bytes, 2.592e11);
         assert_near(needs.store_writes, 2000.0);
-        assert_near(needs.store_reads, 20_000.0);
-        assert_near(needs.store_connections, 2.0 + 0.4);
+        assert_near(needs.store_reads, 21_000.0);
+        assert_near(needs.store_connections, 2.1 + 0.4);
         assert_near(needs.records, 2.592e9);
         assert_near(needs.store_bytes, 1.296e12);
         assert_near(needs.workers, 1.0);
@@ -419,24 +229,36 @@ mod tests {
         assert_near(large.store_bytes, small.store_bytes * 1000.0);
         // 1,230 busy cores, half of them used, 8 in a server: 307.5.
         assert_near(large.servers, 308.0);
-        assert_near(large.workers, 24.0);
+        // 24,000 reports, 16 at a time of 0.2 s each: 80 a second by one worker.
+        assert_near(large.workers, 300.0);
     }
 
     #[test]
-    fn the_fullest_comes_first_and_the_store_only_where_there_is_one() {
+    fn a_worker_is_no_faster_than_its_database_lets_it() {
+        // 16 calls at a time of 0.01 s each would be 1,600 a second.
+        let assumed = assumed(&["--platform-seconds", "0.01"]);
+        assert_near(needs(&costs(), &assumed, 1e6).workers, 24.0);
+    }
+
+    #[test]
+    fn the_fullest_comes_first_and_a_landing_is_kept_in_one_place() {
         let (costs, assumed) = (costs(), assumed(&[]));
         let needs = needs(&costs, &assumed, 1000.0);
         let in_cookie = needs.loads(&costs, &assumed, false);
         assert_eq!(in_cookie[0].resource, Resource::PlatformCalls);
         assert_near(in_cookie[0].share(), 10.24);
-        assert!(
-            in_cookie
-                .iter()
-                .all(|it| it.resource != Resource::StoreMemory)
-        );
+        let share = |loads: &[Load], resource| {
+            let load = loads.iter().find(|load| load.resource == resource);
+            load.map(|load| load.share())
+        };
+        assert_eq!(share(&in_cookie, Resource::StoreMemory), None);
+        assert_near(share(&in_cookie, Resource::DatabaseRows).unwrap(), 1.06);
+        assert_near(share(&in_cookie, Resource::DatabaseDisk).unwrap(), 0.2592);
         let on_server = needs.loads(&costs, &assumed, true);
         assert_eq!(on_server[0].resource, Resource::StoreMemory);
         assert_near(on_server[0].share(), 20.25);
+        assert_near(share(&on_server, Resource::DatabaseRows).unwrap(), 0.06);
+        assert_eq!(share(&on_server, Resource::DatabaseDisk), None);
     }
 
     #[test]

@@ -113,7 +113,7 @@ impl Server {
     }
 
     /// Starts it again, after all its calls have ended or, if it `crashes`, in their middle. Returns the
-    /// clicks that it has dropped in its life, and the calls that broke off.
+    /// clicks that it has dropped in its life, and the calls that were interrupted.
     pub(crate) fn restart(
         &mut self,
         common: &Common,
@@ -121,19 +121,19 @@ impl Server {
         crashes: bool,
     ) -> Result<(u64, u64), Box<dyn Error>> {
         let dropped = self.dropped();
-        let mut broken = 0;
+        let mut interrupted = 0;
         {
             let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
             if crashes {
                 while tasks.try_join_next().is_some() {}
-                broken = tasks.len() as u64;
+                interrupted = tasks.len() as u64;
                 tasks.abort_all();
             } else {
                 tasks.detach_all();
             }
         }
         *self = Self::start(common, self.region, self.skew, stage)?;
-        Ok((dropped, broken))
+        Ok((dropped, interrupted))
     }
 
     /// Returns how many clicks the bounds have turned away.

@@ -1,5 +1,5 @@
 //! What a run came to: what was lost or doubled, if anything; what failed and was made good; and what was
-//! used the most.
+//! wanted the most.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -13,7 +13,7 @@ use super::reports::Outbox;
 use super::saturation::{Load, saturation};
 use super::truth::{Cause, Touch, Unjudged};
 use crate::costs::Costs;
-use crate::model::Resource;
+use crate::resource::Resource;
 
 /// The extra of a credit that names its landing.
 pub(crate) const LANDING: &str = "landing";
@@ -73,7 +73,7 @@ pub(crate) struct Tally {
     pub(crate) platform_outages: u64,
     pub(crate) deployments: u64,
     pub(crate) dropped_clicks: u64,
-    pub(crate) broken_clicks: u64,
+    pub(crate) interrupted_clicks: u64,
     credited: u64,
     miscredited: BTreeMap<Cause, u64>,
     landings: Vec<Wanted>,
@@ -238,7 +238,7 @@ impl Outcome {
         let states = tally.check_reports(platforms, outboxes)?;
         let (wanted, made) = tally.check_clicks(&platforms[0]);
         let calls = platforms.each_ref().map(Platform::counts);
-        let may_miss = tally.dropped_clicks + tally.broken_clicks + calls[0].clicks_not_taken;
+        let may_miss = tally.dropped_clicks + tally.interrupted_clicks + calls[0].clicks_not_taken;
         if wanted.saturating_sub(made) > may_miss {
             tally.wrong(format!(
                 "{wanted} clicks wanted, {made} made, and only {may_miss} had a reason to fail"
@@ -255,12 +255,12 @@ impl Outcome {
         let loads = vec![
             Load {
                 resource: Resource::ClicksOfServer,
-                peak: peak("clicks of a server"),
+                peak: peak("clicks wanted of a server"),
                 capacity: 50,
             },
             Load {
                 resource: Resource::ClicksOfKey,
-                peak: peak("clicks of a key"),
+                peak: peak("clicks wanted of a key"),
                 capacity: 25,
             },
             Load {
@@ -351,10 +351,10 @@ impl Outcome {
         }
         line("clicks wanted, made", format!("{wanted}, {made}"));
         line(
-            "clicks turned away, not taken, broken off",
+            "clicks turned away, not taken, interrupted",
             format!(
                 "{}, {}, {}",
-                tally.dropped_clicks, calls[0].clicks_not_taken, tally.broken_clicks
+                tally.dropped_clicks, calls[0].clicks_not_taken, tally.interrupted_clicks
             ),
         );
         line("click IDs kept for any server", late.to_string());

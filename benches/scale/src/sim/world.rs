@@ -330,9 +330,9 @@ impl World {
         crashes: bool,
     ) -> Result<(), Box<dyn Error>> {
         self.stages[server] = stage;
-        let (dropped, broken) = self.servers[server].restart(&self.common, stage, crashes)?;
+        let (dropped, interrupted) = self.servers[server].restart(&self.common, stage, crashes)?;
         self.tally.dropped_clicks += dropped;
-        self.tally.broken_clicks += broken;
+        self.tally.interrupted_clicks += interrupted;
         Ok(())
     }
 
@@ -359,8 +359,8 @@ impl World {
         let (records, store, store_total) = self.common.stores.counts();
         let peaks = BTreeMap::from([
             ("landings", self.arrivals.most()),
-            ("clicks of a server", clicks),
-            ("clicks of a key", of_key),
+            ("clicks wanted of a server", clicks),
+            ("clicks wanted of a key", of_key),
             ("store operations", store),
             ("database rows", self.writes.most()),
         ]);

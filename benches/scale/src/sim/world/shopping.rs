@@ -282,7 +282,7 @@ impl World {
 
     fn report(&mut self, id: &str, program: usize, credit: &Credit, report: impl Into<Report>) {
         let now = self.clock.now();
-        // The order's row, the report's, and the outbox's two changes of it.
+        // The order's row, the report's, and the outbox's two changes of it. Its content goes later.
         for _ in 0..4 {
             self.writes.count(now);
         }
