@@ -12,17 +12,13 @@ pub enum Error {
     /// The outbox's tables aren't there, or are those of an older version: call
     /// [`Outbox::migrate`](crate::Outbox::migrate) once at start-up.
     NotMigrated,
-    /// The report can't be written as JSON.
+    /// The report can't be written as JSON, or not be read back from it: correct the report. The database
+    /// hasn't seen it, so that the transaction can go on without it.
     Report(serde_json::Error),
     /// What is stored of a payment can't be read or written as JSON.
     Payment(serde_json::Error),
     /// The answer of the [credit query](crate::Outbox::with_credit_query) isn't a credit as JSON.
     Credit,
-    /// The row's own JSON can't be read, so its history can't be shown.
-    Row {
-        /// The row's number, the column `seq`.
-        row: i64,
-    },
 }
 
 impl fmt::Display for Error {
@@ -34,7 +30,11 @@ impl fmt::Display for Error {
                  `Outbox::migrate` at start-up, or run the statements of `sql::POSTGRES_SCHEMA` or \
                  `sql::SQLITE_SCHEMA` that weren't run yet",
             ),
-            Self::Report(error) => write!(f, "the report can't be written as JSON: {error}"),
+            Self::Report(error) => write!(
+                f,
+                "the report can't be enqueued, because its JSON can't be written or read back ({error}): \
+                 correct the report; the database hasn't seen it, and the transaction may go on without it"
+            ),
             Self::Payment(error) => write!(
                 f,
                 "what is stored of a payment in referral_payments can't be read or written: {error}"
@@ -42,10 +42,6 @@ impl fmt::Display for Error {
             Self::Credit => f.write_str(
                 "the credit query's answer isn't a credit as JSON: store what `serde_json` writes of a \
                  `Credit`, or build it in the query, as in `json_build_object('key', referral_key)`",
-            ),
-            Self::Row { row } => write!(
-                f,
-                "row {row} of referral_outbox can't be read: repair its JSON, or delete it"
             ),
         }
     }
@@ -56,7 +52,7 @@ impl std::error::Error for Error {
         match self {
             Self::Database(error) => Some(error),
             Self::Report(error) | Self::Payment(error) => Some(error),
-            Self::NotMigrated | Self::Credit | Self::Row { .. } => None,
+            Self::NotMigrated | Self::Credit => None,
         }
     }
 }

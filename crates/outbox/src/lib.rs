@@ -64,7 +64,7 @@
 //!   HTML page or no connection at all stops sending; one probe goes after 1 s, 2 s, and so on up to
 //!   60 s, and everything goes by itself once it works. 429 is one brake for the process.
 //! - **Everything is shown.** [`Outbox::status`], [`Outbox::problems`] and [`Outbox::history`] answer
-//!   "why wasn't this partner paid?"
+//!   "why wasn't this partner paid?" A row that can't be read is shown as such, and hides no other.
 //! - **Kept clean.** The content of a delivered report goes after 90 days, its ID and outcome stay;
 //!   [`Outbox::erase`] removes a customer, from what is stored of payments too, which is kept as long as
 //!   [`WorkerBuilder::keep_payments`] says.

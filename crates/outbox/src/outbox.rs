@@ -91,7 +91,9 @@ impl<D: Database> Outbox<D> {
     ///
     /// # Errors
     ///
-    /// The database failed: roll the transaction back.
+    /// The database failed: roll the transaction back. Or the report can't be read back from its JSON:
+    /// [`Error::Report`], and the database hasn't seen it. Metadata is never the cause: what can't be
+    /// stored of it is [cut](sql::json).
     pub fn enqueue<'c, E>(
         &self,
         executor: E,
@@ -111,7 +113,7 @@ impl<D: Database> Outbox<D> {
     ///
     /// # Errors
     ///
-    /// The database failed: roll the transaction back.
+    /// As [`enqueue`](Self::enqueue): one report that can't be read back refuses all.
     pub fn enqueue_all<'c, E>(
         &self,
         executor: E,
@@ -171,7 +173,8 @@ impl<D: Database> Outbox<D> {
 
     /// Returns what needs a person: [failed](crate::State::Failed),
     /// [ambiguous](crate::State::Ambiguous) and [unreadable](crate::State::Unreadable) reports, by
-    /// row, after the row of the page before (0 for the first) and at most so many.
+    /// row, after the row of the page before (0 for the first) and at most so many. No row's content
+    /// hides the others: what can't be read of one is [said in its entry](Entry::unreadable).
     ///
     /// # Errors
     ///

@@ -97,8 +97,11 @@ pub struct Entry {
     pub id: Option<String>,
     /// The kind of report.
     pub kind: Option<String>,
-    /// The report; `None` once its content was removed, or if it can't be read.
+    /// The report; `None` once its content was removed, or if it's [unreadable](Self::unreadable).
     pub report: Option<Report>,
+    /// Why this version can't read the row's JSON as a report, if it can't. Once it is repaired,
+    /// [resend](crate::Outbox::resend_row) the row. The text may quote the report: not for logs.
+    pub unreadable: Option<String>,
     /// Who is credited and by what, as the report's JSON has it; `None` without credit and once the
     /// content was removed.
     pub credit: Option<serde_json::Value>,
@@ -118,7 +121,8 @@ pub struct Entry {
     pub reason: Option<String>,
     /// The platform's own words. They may hold what was sent: not for logs.
     pub details: Option<String>,
-    /// Each attempt, the oldest first; of very many the first and the newest.
+    /// Each attempt, the oldest first; of very many the first and the newest. Empty if the column can't
+    /// be read.
     pub history: Vec<Attempt>,
     /// When it was enqueued.
     pub created_at: SystemTime,
@@ -133,6 +137,7 @@ impl fmt::Debug for Entry {
             .field("row", &self.row)
             .field("kind", &self.kind)
             .field("state", &self.state)
+            .field("is_unreadable", &self.unreadable.is_some())
             .field("attempts", &self.attempts)
             .field("outcome", &self.outcome)
             .field("reason", &self.reason)
@@ -250,7 +255,7 @@ impl From<Click> for StoredClick {
 pub(crate) struct Claimed {
     pub(crate) row: i64,
     pub(crate) token: String,
-    pub(crate) report: String,
+    pub(crate) report: Vec<u8>,
     pub(crate) attempts: u32,
     pub(crate) may_have_arrived: bool,
     pub(crate) click: Option<StoredClick>,

@@ -28,6 +28,11 @@
 //!
 //! With psycopg: `cursor.execute(ENQUEUE.replace("$1", "%s"), [json.dumps(report)])`.
 //!
+//! A report that workers can't read is taken all the same, and set aside as `unreadable`, with the place
+//! in its JSON in `details`: a field is missing, a number is beyond a 64-bit float (`1e999`), JSON is
+//! nested in more than 127 levels, or, in SQLite, a text has half a surrogate pair (`"\ud800"`) or isn't
+//! UTF-8.
+//!
 //! Within the order's own statement the report costs no round trip. In PostgreSQL the statement that
 //! enqueues begins with `WITH input`, and takes others in front:
 //!
@@ -60,6 +65,7 @@
 //! Times are in milliseconds of Unix time: `to_timestamp(created_at / 1000.0)` in PostgreSQL,
 //! `datetime(created_at / 1000, 'unixepoch')` in SQLite.
 
+use serde_json::Value;
 use tower_referral_platforms::Report;
 
 use crate::Error;
@@ -108,43 +114,46 @@ pub const SQLITE_ENQUEUE: &str = enqueue!("backend/sqlite/enqueue.sql");
 /// Enqueues several reports in SQLite. Its parameter is a JSON array of reports, as text.
 pub const SQLITE_ENQUEUE_ALL: &str = enqueue!("backend/sqlite/enqueue_all.sql");
 
-/// Writes a report as the JSON that the statements take.
+/// In how many levels JSON may be nested for `serde_json` to read it.
+const MAX_DEPTH: usize = 127;
+
+/// Writes a report as the JSON that the statements take, and that workers can read.
+///
+/// An order isn't lost for facts about it that can't be stored: NUL characters, which PostgreSQL's JSON
+/// doesn't take, are removed, and what metadata has below 125 levels, which can't be read back, is
+/// replaced by `null`.
 ///
 /// # Errors
 ///
-/// Metadata of the report can't be written as JSON.
+/// The report can't be written as JSON, or not be read back: a sign-up by e-mail address whose address
+/// was set to an empty one, say.
 pub fn json(report: impl Into<Report>) -> Result<String, Error> {
-    let text = serde_json::to_string(&report.into()).map_err(Error::Report)?;
-    Ok(without_nul(text))
+    let report = report.into();
+    let text = serde_json::to_string(&report).map_err(Error::Report)?;
+    if !text.contains("\\u0000") && serde_json::from_str::<Report>(&text).is_ok() {
+        return Ok(text);
+    }
+    let mut value = serde_json::to_value(&report).map_err(Error::Report)?;
+    cut(&mut value, MAX_DEPTH);
+    let text = value.to_string();
+    serde_json::from_str::<Report>(&text).map_err(Error::Report)?;
+    Ok(text)
 }
 
-/// Drops the one character that PostgreSQL's JSON can't hold: an order isn't lost for it.
-pub(crate) fn without_nul(text: String) -> String {
-    if !text.contains("\\u0000") {
-        return text;
-    }
-    match serde_json::from_str::<serde_json::Value>(&text) {
-        Ok(mut value) => {
-            drop_nul(&mut value);
-            value.to_string()
-        }
-        Err(_) => text,
-    }
-}
-
-fn drop_nul(value: &mut serde_json::Value) {
-    use serde_json::Value;
+/// Removes what can't be stored, or can't be read back: NUL characters, and what is nested in more
+/// levels.
+fn cut(value: &mut Value, levels: usize) {
     match value {
-        Value::String(text) => text.retain(|c| c != '\0'),
-        Value::Array(list) => list.iter_mut().for_each(drop_nul),
+        Value::Array(_) | Value::Object(_) if levels == 0 => *value = Value::Null,
+        Value::Array(list) => list.iter_mut().for_each(|value| cut(value, levels - 1)),
         Value::Object(map) => {
-            let entries = std::mem::take(map);
-            for (mut name, mut value) in entries {
+            for (mut name, mut value) in std::mem::take(map) {
                 name.retain(|c| c != '\0');
-                drop_nul(&mut value);
+                cut(&mut value, levels - 1);
                 map.insert(name, value);
             }
         }
+        Value::String(text) => text.retain(|c| c != '\0'),
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }

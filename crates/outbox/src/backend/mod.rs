@@ -209,6 +209,11 @@ fn enqueued(revision: Option<i32>) -> Enqueued {
     }
 }
 
+/// Reads a column of JSON, as far as it can be read.
+fn json_of<T: serde::de::DeserializeOwned>(text: Option<String>) -> Option<T> {
+    serde_json::from_str(&text?).ok()
+}
+
 pub(crate) use payments::Payments;
 
 pub(crate) mod payments;

@@ -4,15 +4,15 @@
 /// One row of the statements that claim; the types of both databases are read alike.
 macro_rules! claimed {
     ($row:expr, $token:expr) => {{
-        let click_id: Option<String> = $row.try_get("click_id")?;
-        let partner_id: Option<String> = $row.try_get("partner_id")?;
-        let own: Option<String> = $row.try_get("own_ids")?;
-        let parent: Option<String> = $row.try_get("parent_ids")?;
-        let grandparent: Option<String> = $row.try_get("grandparent_ids")?;
+        let click_id = text($row, "click_id")?;
+        let partner_id = text($row, "partner_id")?;
+        let own = text($row, "own_ids")?;
+        let parent = text($row, "parent_ids")?;
+        let grandparent = text($row, "grandparent_ids")?;
         Claimed {
             row: $row.try_get("seq")?,
             token: $token.clone(),
-            report: $row.try_get("report")?,
+            report: bytes($row, "report")?.unwrap_or_default(),
             attempts: $row.try_get::<i32, _>("attempts")?.max(0) as u32,
             may_have_arrived: $row.try_get("may_have_arrived")?,
             click: click_id.map(|click_id| StoredClick {
@@ -24,41 +24,39 @@ macro_rules! claimed {
     }};
 }
 
+/// One row of a list. No text or JSON that is in a row fails the list: what can't be read of it is left
+/// out.
 macro_rules! entry {
     ($row:expr) => {{
-        let row: i64 = $row.try_get("seq")?;
-        let text: String = $row.try_get("report")?;
-        let value: serde_json::Value =
-            serde_json::from_str(&text).map_err(|_| Error::Row { row })?;
-        let ids: Option<String> = $row.try_get("platform_ids")?;
-        let history: String = $row.try_get("history")?;
-        let finished_at: Option<i64> = $row.try_get("finished_at")?;
-        let reduced_at: Option<i64> = $row.try_get("reduced_at")?;
-        let credit = value
-            .get("credit")
-            .filter(|credit| credit.is_object() && credit.get("reduced").is_none());
+        let is_reduced = $row.try_get::<Option<i64>, _>("reduced_at")?.is_some();
+        let (report, unreadable) = if is_reduced {
+            (None, None)
+        } else {
+            match serde_json::from_slice(&bytes($row, "report")?.unwrap_or_default()) {
+                Ok(report) => (Some(report), None),
+                Err(error) => (None, Some(error.to_string())),
+            }
+        };
         Entry {
-            row,
-            id: $row.try_get("id")?,
-            kind: $row.try_get("kind")?,
-            report: if reduced_at.is_none() {
-                serde_json::from_str(&text).ok()
-            } else {
-                None
-            },
-            credit: credit.cloned(),
+            row: $row.try_get("seq")?,
+            id: text($row, "id")?,
+            kind: text($row, "kind")?,
+            report,
+            unreadable,
+            credit: json_of(text($row, "credit")?).filter(|credit: &serde_json::Value| {
+                credit.is_object() && credit.get("reduced").is_none()
+            }),
             state: State::read(&$row.try_get::<String, _>("state")?),
-            waits_for: $row.try_get("blocked_by")?,
+            waits_for: text($row, "blocked_by")?,
             not_before: time($row.try_get("not_before")?),
             attempts: $row.try_get::<i32, _>("attempts")?.max(0) as u32,
-            outcome: $row.try_get("outcome")?,
-            platform_ids: ids.and_then(|ids| serde_json::from_str(&ids).ok()),
-            reason: $row.try_get("reason")?,
-            details: $row.try_get("details")?,
-            history: serde_json::from_str::<Vec<Attempt>>(&history)
-                .map_err(|_| Error::Row { row })?,
+            outcome: text($row, "outcome")?,
+            platform_ids: json_of(text($row, "platform_ids")?),
+            reason: text($row, "reason")?,
+            details: text($row, "details")?,
+            history: json_of(text($row, "history")?).unwrap_or_default(),
             created_at: time($row.try_get("created_at")?),
-            finished_at: finished_at.map(time),
+            finished_at: $row.try_get::<Option<i64>, _>("finished_at")?.map(time),
         }
     }};
 }
@@ -210,7 +208,7 @@ macro_rules! shared_operations {
                 .fetch_optional(pool)
                 .await?;
             Ok(match row {
-                Some(row) => Some(entry!(row)),
+                Some(row) => Some(entry!(&row)),
                 None => None,
             })
         }

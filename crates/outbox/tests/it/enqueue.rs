@@ -1,13 +1,14 @@
 //! How reports get in: in the caller's transaction, from any driver, once.
 
+use serde_json::{Value, json};
 use sqlx::Row;
-use tower_referral_outbox::{Enqueued, sql};
+use tower_referral_outbox::{Enqueued, Error, sql};
 use tower_referral_platforms::{
     Cancellation, Money, Refund, RefundReversal, Report, Sale, SaleUpdate, SignUp,
 };
 
-use crate::database::on_both;
-use crate::platform::{bare_sale, credit, refund, sale, sign_up};
+use crate::database::{on_both, start};
+use crate::platform::{Platform, bare_sale, credit, refund, sale, sign_up};
 
 /// One of each kind, with everything in its IDs that has to be escaped.
 fn all_kinds() -> Vec<Report> {
@@ -108,12 +109,54 @@ on_both! {
         assert_eq!(entry.credit.unwrap()["key"], "P1");
     }
 
-    async fn a_character_that_json_in_a_database_cannot_hold_loses_no_order(db) {
-        let sale = sale(1, "C1").with_metadata("note", "a\0b");
-        db.outbox.enqueue(&db.pool, sale).await.unwrap();
-        let entry = db.outbox.find("sale:1").await.unwrap().unwrap();
-        assert!(entry.report.is_some());
+    async fn facts_that_cannot_be_stored_lose_no_order(db) {
+        let facts = [
+            ("nul", json!("a\0b"), json!("ab")),
+            ("name", json!({"a\0b": {"c": "\0"}}), json!({"ab": {"c": ""}})),
+            ("escaped", json!("\\u0000"), json!("\\u0000")),
+            ("125", nested(125, json!("x")), nested(125, json!("x"))),
+            ("126", nested(126, json!("x")), nested(125, Value::Null)),
+            ("900", nested(900, json!("a\0b")), nested(125, Value::Null)),
+            ("nul-125", nested(125, json!("a\0b")), nested(125, json!("ab"))),
+            ("objects", json!({"deep": nested(200, json!({"x": 1}))}), json!({"deep": nested(124, Value::Null)})),
+        ];
+        let mut reports = Vec::new();
+        for (order, fact, stored) in facts {
+            let with = |fact| sale(order, "C1").with_metadata("fact", fact);
+            let mut tx = db.pool.begin().await.unwrap();
+            db.outbox.enqueue(&mut *tx, with(fact.clone())).await.unwrap();
+            tx.commit().await.unwrap();
+            let entry = db.outbox.find(&format!("sale:{order}")).await.unwrap().unwrap();
+            assert_eq!(entry.report, Some(with(stored).into()), "{order}");
+            reports.push(with(fact).into());
+        }
+        let again = db.outbox.enqueue_all(&db.pool, reports).await.unwrap();
+        assert_eq!(again, [Enqueued::Known; 8]);
+        let platform = Platform::new(true);
+        let worker = start(db.outbox.worker(platform.reports()));
+        db.until_empty().await;
+        worker.stop().await;
+        assert_eq!(platform.recorded().len(), 8);
     }
+
+    async fn what_cannot_be_read_back_is_refused_and_leaves_the_transaction_alone(db) {
+        let nobody = || SignUp::by_email("ann@example.com").unwrap().with_email("");
+        let mut tx = db.pool.begin().await.unwrap();
+        db.outbox.enqueue(&mut *tx, sale(1, "C1")).await.unwrap();
+        let refused = db.outbox.enqueue(&mut *tx, nobody()).await.unwrap_err();
+        assert!(matches!(refused, Error::Report(_)), "{refused:?}");
+        assert!(refused.to_string().contains("needs `customer` or `email`"), "{refused}");
+        let all = [sale(2, "C1").into(), nobody().into()];
+        db.outbox.enqueue_all(&mut *tx, all).await.unwrap_err();
+        tx.commit().await.unwrap();
+        let ids = db.outbox.history("C1").await.unwrap().into_iter().filter_map(|entry| entry.id);
+        assert_eq!(ids.collect::<Vec<_>>(), ["sale:1"]);
+    }
+}
+
+/// Lists within lists, so many of them.
+fn nested(levels: usize, within: Value) -> Value {
+    (0..levels).fold(within, |value, _| json!([value]))
 }
 
 /// As another language writes it: the natural fields and nothing computed.

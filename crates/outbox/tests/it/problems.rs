@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tower_referral_outbox::State;
+use tower_referral_outbox::{State, sql};
 use tower_referral_platforms::{Outcome, Retries};
 
 use crate::database::{on_both, start};
@@ -117,6 +117,80 @@ insert.to_owned()
         assert_eq!((status.open, status.unreadable), (1, 5));
     }
 
+    async fn a_row_that_cannot_be_read_hides_no_other_and_can_be_repaired(db) {
+        let is_sqlite = db.url.starts_with("sqlite");
+        let (as_text, as_bytes) = if is_sqlite {
+            let as_text = sql::SQLITE_ENQUEUE.replace("$1", "CAST($1 AS TEXT)");
+            (as_text, sql::SQLITE_ENQUEUE.to_owned())
+        } else {
+            let as_text = sql::POSTGRES_ENQUEUE.replace("$1", "convert_from($1, 'UTF8')");
+            (as_text.clone(), as_text)
+        };
+        let enqueue = async |statement: &str, report: Vec<u8>| {
+            let statement = sqlx::query(sqlx::AssertSqlSafe(statement.to_owned())).bind(report);
+            statement.fetch_all(&db.pool).await.unwrap();
+        };
+        db.outbox.enqueue(&db.pool, sale("good", "C1")).await.unwrap();
+        let unreadable = unreadable_reports(is_sqlite);
+        for report in &unreadable {
+            enqueue(&as_text, report.clone()).await;
+        }
+        // JSON in bytes is read as well as any.
+        enqueue(&as_bytes, sale_of_another_language("bytes", r#""name":"Ann""#)).await;
+
+        let listed = db.outbox.history("C1").await.unwrap();
+        assert_eq!(listed.len(), unreadable.len() + 2);
+        assert_eq!(listed.iter().filter(|entry| entry.unreadable.is_some()).count(), unreadable.len());
+        for entry in listed.iter().filter(|entry| entry.kind.as_deref() == Some("sale")) {
+            assert_eq!(entry.report.is_none(), entry.unreadable.is_some(), "{entry:?}");
+            assert_eq!(entry.credit.as_ref().unwrap()["key"], "P1", "{entry:?}");
+        }
+
+        let platform = Platform::new(true);
+        platform.does(Does::Status(422));
+        let worker = start(db.outbox.worker(platform.reports()));
+        db.until_empty().await;
+        let problems = db.outbox.problems(0, 100).await.unwrap();
+        assert_eq!(problems.len(), unreadable.len() + 2);
+        for problem in &problems {
+            let is_unreadable = problem.unreadable.is_some();
+            let state = if is_unreadable { State::Unreadable } else { State::Failed };
+            assert_eq!(problem.state, state, "{problem:?}");
+            assert!(problem.details.is_some(), "{problem:?}");
+            assert_eq!(problem.history.len(), 1, "{problem:?}");
+        }
+        let mut calls = platform.calls();
+        calls.sort();
+        assert_eq!(calls, ["sale:bytes", "sale:good"]);
+        assert_eq!(db.outbox.status().await.unwrap().unreadable, unreadable.len() as u64);
+
+        platform.does(Does::Work);
+        let repair = r#"UPDATE referral_outbox SET report = '{"kind":"sale","order":"huge",
+            "customer":"C1","amount":"1 EUR","credit":{"key":"P1"}}' WHERE id = 'sale:huge'"#;
+        sqlx::query(repair).execute(&db.pool).await.unwrap();
+        let huge = db.outbox.find("sale:huge").await.unwrap().unwrap();
+        assert!(huge.report.is_some() && huge.state == State::Unreadable);
+        assert!(db.outbox.resend_row(huge.row).await.unwrap());
+        db.until_done("sale:huge").await;
+        worker.stop().await;
+
+        let erased = db.outbox.erase(&db.pool, "C1").await.unwrap();
+        assert_eq!(erased, listed.len() as u64);
+        let deep = db.outbox.find("sale:deep").await.unwrap().unwrap();
+        assert_eq!((deep.report, deep.unreadable, deep.credit), (None, None, None));
+    }
+
+    async fn a_history_that_cannot_be_read_hides_no_row(db) {
+        db.outbox.enqueue(&db.pool, sale(1, "C1")).await.unwrap();
+        sqlx::query("UPDATE referral_outbox SET history = '{\"at\": 1}', platform_ids = '[]'")
+            .execute(&db.pool)
+            .await
+            .unwrap();
+        let entry = db.outbox.find("sale:1").await.unwrap().unwrap();
+        assert_eq!(entry.history, []);
+        assert!(entry.report.is_some());
+    }
+
     async fn what_an_older_build_could_not_read_is_looked_at_again(db) {
         db.outbox.enqueue(&db.pool, sale(1, "C1")).await.unwrap();
         let aside = "UPDATE referral_outbox SET state = 'unreadable', finished_at = 1,
@@ -158,4 +232,37 @@ insert.to_owned()
         assert_eq!((failed.attempts, platform.calls().len()), (60, 60));
         assert_eq!(failed.history.len(), 50, "the first and the newest");
     }
+}
+
+/// What writers in other languages make of a visitor's text, and, in SQLite, what isn't UTF-8.
+fn unreadable_reports(is_sqlite: bool) -> Vec<Vec<u8>> {
+    let deep = format!("{}{}", "[".repeat(126), "]".repeat(126));
+    let mut reports = vec![
+        sale_of_another_language("huge", r#""metadata":{"n":1e999}"#),
+        sale_of_another_language("deep", &format!(r#""metadata":{{"form":{deep}}}"#)),
+        sale_of_another_language("number", r#""amount":1"#),
+    ];
+    if is_sqlite {
+        reports.extend([
+            sale_of_another_language("half", r#""name":"\ud800""#),
+            sale_of_another_language(r"\ud800", r#""name":"Ann""#),
+            sale_of_another_language("twice", r#""name":"Ann","name":"Bea""#),
+            sale_of_another_language("latin", r#""name":"Zo@""#),
+            sale_of_another_language("Zo@", r#""name":"Ann""#),
+            // It waits for the sale, by an ID that isn't UTF-8.
+            br#"{"kind":"refund","order":"Zo@","customer":"C1"}"#.to_vec(),
+        ]);
+    }
+    for byte in reports.iter_mut().flatten().filter(|byte| **byte == b'@') {
+        *byte = 0xeb;
+    }
+    reports
+}
+
+fn sale_of_another_language(order: &str, field: &str) -> Vec<u8> {
+    let report = format!(
+        r#"{{"kind":"sale","order":"{order}","customer":"C1","amount":"1 EUR",{field},
+        "credit":{{"key":"P1"}}}}"#
+    );
+    report.into_bytes()
 }

@@ -1,7 +1,7 @@
 -- $1 order or customer, $2 its sequence key as an order, $3 as a customer
-SELECT seq, id, kind, report::text AS report, state, not_before, attempts, blocked_by, outcome,
-    platform_ids::text AS platform_ids, reason, details, history::text AS history, created_at,
-    finished_at, reduced_at
+SELECT seq, id, kind, report::text AS report, (report->'credit')::text AS credit, state, not_before,
+    attempts, blocked_by, outcome, platform_ids::text AS platform_ids, reason, details,
+    history::text AS history, created_at, finished_at, reduced_at
 FROM referral_outbox
 WHERE sequence_key IN ($2, $3) OR customer_id = $1 OR sequence_key IN (
     SELECT sequence_key FROM referral_outbox WHERE customer_id = $1

@@ -7,15 +7,14 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use serde_json::json;
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgListener, PgPoolOptions};
+use sqlx::postgres::{PgListener, PgPoolOptions, PgRow};
 use sqlx::{Executor, Pool, Postgres, Row};
 
 use super::{
     Changed, ClaimRule, Clean, Database, Depth, Operations, READS, REPORT_VERSION, enqueued,
+    json_of,
 };
-use crate::row::{
-    Attempt, Claim, Claimed, Entry, Held, Paused, Saved, State, StoredClick, millis, time,
-};
+use crate::row::{Claim, Claimed, Entry, Held, Paused, Saved, State, StoredClick, millis, time};
 use crate::{Enqueued, Error, sql};
 
 const CHANNEL: &str = "referral_outbox";
@@ -37,6 +36,15 @@ impl Database for Postgres {}
 /// A transaction's writes are on the disk once it is committed, unless somebody has switched that off.
 async fn durable(pool: &Pool<Postgres>) -> Result<PoolConnection<Postgres>, Error> {
     Ok(pool.acquire().await?)
+}
+
+/// What is in a column of text, which is always that in PostgreSQL.
+fn text(row: &PgRow, column: &str) -> Result<Option<String>, Error> {
+    Ok(row.try_get(column)?)
+}
+
+fn bytes(row: &PgRow, column: &str) -> Result<Option<Vec<u8>>, Error> {
+    Ok(text(row, column)?.map(String::into_bytes))
 }
 
 impl Operations for Postgres {

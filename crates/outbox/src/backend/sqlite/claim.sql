@@ -3,7 +3,11 @@
 UPDATE referral_outbox AS r SET
     state = CASE WHEN d.decision IN ('blocked', 'early') THEN 'waiting' ELSE d.decision END,
     claimed_by = CASE d.decision WHEN 'claimed' THEN $2 END,
-    blocked_by = CASE d.decision WHEN 'blocked' THEN d.blocker WHEN 'held' THEN r.depends_on END,
+    blocked_by = CASE d.decision
+        WHEN 'blocked' THEN coalesce(
+            (SELECT coalesce(e.id, 'row:' || e.seq) FROM referral_outbox e WHERE e.seq = d.earlier),
+            r.depends_on)
+        WHEN 'held' THEN r.depends_on END,
     not_before = CASE d.decision
         WHEN 'claimed' THEN $4 + $3
         -- A follower is woken by the report before it; looking again is for what was missed.
@@ -18,7 +22,7 @@ UPDATE referral_outbox AS r SET
     may_have_arrived = r.may_have_arrived OR r.state = 'sending'
 FROM (
     SELECT json_extract(value, '$.seq') AS seq, json_extract(value, '$.decision') AS decision,
-        json_extract(value, '$.blocker') AS blocker,
+        json_extract(value, '$.earlier') AS earlier,
         json_extract(value, '$.was_blocked') AS was_blocked
     FROM json_each($1)
 ) AS d

@@ -20,8 +20,7 @@ WITH page AS MATERIALIZED (
     LIMIT $8
 ), facts AS MATERIALIZED (
     SELECT due.*,
-        coalesce(due.id, 'row:' || due.seq) AS name,
-        (SELECT coalesce(e.id, 'row:' || e.seq) FROM referral_outbox e
+        (SELECT e.seq FROM referral_outbox e
             WHERE e.sequence_key = due.sequence_key AND e.open = 1 AND e.seq < due.seq
                 AND e.state <> 'held'
                 -- A refund that came before its sale doesn't hold the sale up.
@@ -36,10 +35,10 @@ WITH page AS MATERIALIZED (
     LEFT JOIN referral_clicks click ON click.reference = due.click_reference
 )
 SELECT seq, coalesce(next_report, report) AS report, attempts,
-    may_have_arrived OR state = 'sending' AS may_have_arrived, not_before, name, click_id,
-    partner_id, platform_ids AS own_ids, parent_ids,
+    may_have_arrived OR state = 'sending' AS may_have_arrived, not_before, click_id, partner_id,
+    platform_ids AS own_ids, parent_ids,
     (SELECT g.platform_ids FROM referral_outbox g WHERE g.id = grandparent) AS grandparent_ids,
-    coalesce(earlier, depends_on) AS blocker, blocked_by IS NOT NULL AS was_blocked, CASE
+    earlier, blocked_by IS NOT NULL AS was_blocked, CASE
         WHEN earlier IS NOT NULL OR parent_is_open THEN 'blocked'
         WHEN parent_seq IS NULL AND depends_on LIKE 'sale:%' AND created_at + $3 > $1 THEN 'held'
         WHEN click_reference IS NOT NULL AND click_found IS NULL AND created_at + $4 > $1

@@ -7,14 +7,14 @@ use std::time::SystemTime;
 use futures_util::future::BoxFuture;
 use serde_json::json;
 use sqlx::pool::PoolConnection;
+use sqlx::sqlite::SqliteRow;
 use sqlx::{Executor, Pool, Row, Sqlite};
 
 use super::{
     Changed, ClaimRule, Clean, Database, Depth, Operations, READS, REPORT_VERSION, enqueued,
+    json_of,
 };
-use crate::row::{
-    Attempt, Claim, Claimed, Entry, Held, Paused, Saved, State, StoredClick, millis, time,
-};
+use crate::row::{Claim, Claimed, Entry, Held, Paused, Saved, State, StoredClick, millis, time};
 use crate::{Enqueued, Error, sql};
 
 /// Takes the database for writing at once, so that what is read within is still so when it is
@@ -31,6 +31,18 @@ async fn durable(pool: &Pool<Sqlite>) -> Result<PoolConnection<Sqlite>, Error> {
         .execute(&mut *connection)
         .await?;
     Ok(connection)
+}
+
+/// What is in a column of text. SQLite takes anything for that: bytes, and text that isn't UTF-8 or was
+/// made of half a surrogate pair in the report's JSON.
+fn bytes(row: &SqliteRow, column: &str) -> Result<Option<Vec<u8>>, Error> {
+    Ok(row.try_get_unchecked(column)?)
+}
+
+/// The same as text, with a replacement character for what isn't.
+fn text(row: &SqliteRow, column: &str) -> Result<Option<String>, Error> {
+    let bytes = bytes(row, column)?;
+    Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 impl Operations for Sqlite {
@@ -114,7 +126,7 @@ impl Operations for Sqlite {
             decisions.push(json!({
                 "seq": row.try_get::<i64, _>("seq")?,
                 "decision": decision,
-                "blocker": row.try_get::<Option<String>, _>("blocker")?,
+                "earlier": row.try_get::<Option<i64>, _>("earlier")?,
                 "was_blocked": row.try_get::<i64, _>("was_blocked")?,
             }));
         }
