@@ -482,7 +482,8 @@ fn answer(
                     answer.set.insert(rules.name, Some(new));
                 } else if wins {
                     count("shown and not kept");
-                    shows = Some(new);
+                    // A carry token may keep it later, and what it then knows as refused.
+                    shows = Some(in_place_of(holds.as_ref(), new));
                 }
             }
         }
