@@ -99,11 +99,11 @@ impl<'q> Query<'q> {
 
     /// Returns its pairs from the first of ours on.
     fn pairs_from_ours(self) -> impl Iterator<Item = Pair<'q>> {
-        pairs(&self.text[self.ours..], MAX_PAIRS - self.before)
+        pairs(&self.text[self.ours..], MAX_PAIRS - self.before).map(Pair::unmangled)
     }
 
     fn all_pairs(self) -> impl Iterator<Item = Pair<'q>> {
-        pairs(self.text, MAX_PAIRS)
+        pairs(self.text, MAX_PAIRS).map(Pair::unmangled)
     }
 
     /// Reads what the query carries for a program. `None` where it has no parameter of the program,
@@ -241,6 +241,7 @@ pub(crate) fn read_scripts(programs: &[Program], headers: &HeaderMap) -> Vec<(us
 }
 
 fn is_landing_param(programs: &[Program], raw_name: &[u8]) -> bool {
+    let raw_name = unmangled(raw_name);
     programs
         .iter()
         .flat_map(Program::landing_params)
@@ -282,6 +283,13 @@ pub(crate) fn pair_value<'q>(form: &'q [u8], name: &str) -> Option<&'q [u8]> {
 struct Pair<'q> {
     name: &'q [u8],
     value: &'q [u8],
+}
+
+impl Pair<'_> {
+    fn unmangled(mut self) -> Self {
+        self.name = unmangled(self.name);
+        self
+    }
 }
 
 /// The pairs of a query, at most so many, undecoded. Empty ones (`&&`) aren't pairs.
@@ -335,14 +343,15 @@ fn name_is(raw: &[u8], name: &str) -> bool {
         }
         _ => false,
     };
-    raw == name.as_bytes()
-        || (may_be_encoded() && bytes(raw).eq(name.bytes().map(Some)))
-        || without_mangling(raw).is_some_and(|raw| name_is(raw, name))
+    raw == name.as_bytes() || (may_be_encoded() && bytes(raw).eq(name.bytes().map(Some)))
 }
 
 /// Takes away what mangled links have in front of a name: `??aff=`, `&amp;aff=`.
-fn without_mangling(raw: &[u8]) -> Option<&[u8]> {
-    raw.strip_prefix(b"?").or_else(|| raw.strip_prefix(b"amp;"))
+fn unmangled(mut raw: &[u8]) -> &[u8] {
+    while let Some(rest) = raw.strip_prefix(b"?").or_else(|| raw.strip_prefix(b"amp;")) {
+        raw = rest;
+    }
+    raw
 }
 
 /// Percent-decodes once and strictly.
@@ -407,6 +416,13 @@ mod tests {
             found(&format!("{}aff=K", "&".repeat(500))),
             Some(Ok("aff=K".into()))
         );
+        // However much a link is mangled, it takes no more of the stack.
+        for mark in ["?", "amp;", "?amp;"] {
+            let query = format!("{}aff=K", mark.repeat(8_000 / mark.len()));
+            let read = std::thread::Builder::new().stack_size(64 * 1024);
+            let read = read.spawn(move || found(&query)).unwrap().join();
+            assert_eq!(read.unwrap(), Some(Ok("aff=K".into())), "{mark}");
+        }
 
         // The bound is of all pairs, wherever the first of ours is.
         let apart = |pairs| found(&format!("a&ref=&{}aff=K", "a&".repeat(pairs)));
