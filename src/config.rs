@@ -36,7 +36,7 @@ pub(crate) struct Config {
     pub(crate) consent: ConsentRules,
     pub(crate) clicks: Option<ClickDispatcher>,
     pub(crate) skip: Option<Skip>,
-    pub(crate) stand_down: Vec<String>,
+    pub(crate) stand_down: Vec<PathPrefix>,
     pub(crate) original_uri: Option<OriginalUri>,
     pub(crate) runtime: Runtime,
     /// Some program reads another script's cookie.
@@ -116,7 +116,8 @@ impl Config {
     pub(crate) fn stands_down(&self, path: Option<&str>) -> bool {
         match path {
             None => !self.stand_down.is_empty(),
-            Some(path) => self.stand_down.iter().any(|prefix| is_below(path, prefix)),
+            Some(_) if self.stand_down.is_empty() => false,
+            Some(path) => is_below(path, &self.stand_down),
         }
     }
 }
@@ -126,39 +127,62 @@ pub(crate) fn clock_of(now: impl Fn() -> OffsetDateTime + Send + Sync + 'static)
     Arc::new(move || to_unix_millis(now()))
 }
 
-/// Returns `true` if `path` is at or below `prefix`, by whole segments. It matches at least as widely as
-/// any router: percent-decoded once, whatever else is broken in it, split at `/` and `\`, without empty
-/// segments, each cut at `;`, without dots and blanks at its end, in any case, with `..` resolved and not.
-fn is_below(path: &str, prefix: &str) -> bool {
-    let (path, prefix) = (segments(path), resolved(&segments(prefix)));
-    let unresolved: Vec<_> = path.iter().filter(|it| *it != PARENT).cloned().collect();
-    unresolved.starts_with(&prefix) || resolved(&path).starts_with(&prefix)
+/// A path that is compared with others by whole segments, in lower case and resolved.
+pub(crate) struct PathPrefix(Vec<String>);
+
+impl PathPrefix {
+    pub(crate) fn new(path: &str) -> Self {
+        let path = decoded(path);
+        let segments = resolved(&segments(&path)).into_iter();
+        Self(segments.map(str::to_owned).collect())
+    }
+
+    fn begins(&self, segments: &[&str]) -> bool {
+        let start = segments.get(..self.0.len());
+        start.is_some_and(|start| start.iter().eq(&self.0))
+    }
+}
+
+/// Returns `true` if `path` is at or below one of the prefixes. It matches at least as widely as any router:
+/// percent-decoded once, whatever else is broken in it, split at `/` and `\`, without empty segments, each
+/// cut at `;`, without dots and blanks at its end, in any case, with `..` resolved and not.
+fn is_below(path: &str, prefixes: &[PathPrefix]) -> bool {
+    let path = decoded(path);
+    let all = segments(&path);
+    let resolved = resolved(&all);
+    let unresolved: Vec<_> = all.into_iter().filter(|it| *it != PARENT).collect();
+    let is_below = |prefix: &PathPrefix| prefix.begins(&unresolved) || prefix.begins(&resolved);
+    prefixes.iter().any(is_below)
 }
 
 /// The segment that leads back.
 const PARENT: &str = "..";
 
-fn segments(path: &str) -> Vec<String> {
-    let path = percent_decode_str(path).decode_utf8_lossy();
-    path.split(['/', '\\'])
+/// Whole, because the segments of a hostile path are many.
+fn decoded(path: &str) -> String {
+    percent_decode_str(path).decode_utf8_lossy().to_lowercase()
+}
+
+fn segments(decoded: &str) -> Vec<&str> {
+    decoded
+        .split(['/', '\\'])
         .map(|segment| segment.split(';').next().unwrap_or(segment).trim())
         .map(|segment| match segment {
             PARENT => segment,
             _ => segment.trim_end_matches(['.', ' ']),
         })
         .filter(|segment| !segment.is_empty())
-        .map(str::to_lowercase)
         .collect()
 }
 
 /// Goes back where a segment leads back.
-fn resolved(segments: &[String]) -> Vec<String> {
+fn resolved<'p>(segments: &[&'p str]) -> Vec<&'p str> {
     let mut resolved = Vec::new();
     for segment in segments {
-        if segment == PARENT {
+        if *segment == PARENT {
             resolved.pop();
         } else {
-            resolved.push(segment.clone());
+            resolved.push(*segment);
         }
     }
     resolved
@@ -167,6 +191,10 @@ fn resolved(segments: &[String]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn is_below(path: &str, prefix: &str) -> bool {
+        super::is_below(path, &[PathPrefix::new(prefix)])
+    }
 
     #[test]
     fn stand_down_paths_match_as_widely_as_any_router() {

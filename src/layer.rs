@@ -10,7 +10,7 @@ use crate::clean_url::CleanUrlLayer;
 use crate::click::dispatcher::ClickDispatcher;
 use crate::click::{ClickCounts, Clicks};
 use crate::clock::{HAS_SYSTEM_CLOCK, system_now};
-use crate::config::{Config, OriginalUri, Skip, clock_of};
+use crate::config::{Config, OriginalUri, PathPrefix, Skip, clock_of};
 use crate::consent::{Consent, ConsentRules};
 use crate::error::ConfigError;
 use crate::program::Program;
@@ -422,7 +422,11 @@ impl ReferralLayerBuilder {
                 records,
                 clicks: clicks.transpose()?,
                 skip: self.skip,
-                stand_down: self.stand_down,
+                stand_down: self
+                    .stand_down
+                    .iter()
+                    .map(|path| PathPrefix::new(path))
+                    .collect(),
                 original_uri: self.original_uri,
                 runtime,
                 has_fallback,
