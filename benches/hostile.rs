@@ -19,15 +19,17 @@ use crate::traffic::{BROWSER_URI, Visit, asking, bare, cookie_of, finish};
 
 /// The longest part of a request that most servers take, in bytes.
 const LONG: usize = 16 * 1024;
-const ROUNDS: usize = 1_000;
 
 fn main() {
+    // As criterion has it: once, to see that it runs.
+    let is_test = std::env::args().any(|argument| argument == "--test");
+    let rounds = if is_test { 1 } else { 1_000 };
     let layer = layer();
     println!("| request | bytes | ns | ns per byte |\n|---|---:|---:|---:|");
     for (name, bytes, mut visit) in requests(&layer) {
         visit.asks = true;
-        let with = median(layer.layer(asking()), &visit);
-        let without = median(bare(), &visit);
+        let with = median(layer.layer(asking()), &visit, rounds);
+        let without = median(bare(), &visit, rounds);
         let added = with.saturating_sub(without);
         let per_byte = added as f64 / bytes as f64;
         println!("| {name} | {bytes} | {added} | {per_byte:.2} |");
@@ -127,11 +129,11 @@ fn filled(part: &str, len: usize) -> String {
 }
 
 /// The nanoseconds of one call, of whose requests the making isn't counted.
-fn median<S>(mut service: S, visit: &Visit) -> u64
+fn median<S>(mut service: S, visit: &Visit, rounds: usize) -> u64
 where
     S: Service<Request<()>, Error: std::fmt::Debug>,
 {
-    let mut all: Vec<_> = (0..ROUNDS)
+    let mut all: Vec<_> = (0..rounds)
         .map(|_| {
             let request = visit.request();
             let start = Instant::now();
@@ -140,5 +142,5 @@ where
         })
         .collect();
     all.sort_unstable();
-    all[ROUNDS / 2]
+    all[rounds / 2]
 }
