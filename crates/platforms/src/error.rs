@@ -29,7 +29,8 @@ pub enum Error {
         status: StatusCode,
     },
     /// Something is wrong with the account or the URL: a payment is due (402), or the answer is a
-    /// redirect (3xx), which isn't followed.
+    /// redirect (3xx), which isn't followed. Only a 307 and a 308 say that the request has yet to be
+    /// performed; of the other redirects it isn't known.
     Account {
         /// The answer's status.
         status: StatusCode,
@@ -140,6 +141,8 @@ impl Error {
             }
         };
         match self {
+            // A redirect may be the answer to a request that was performed (RFC 9110, section 15.4).
+            Self::Account { status } if !is_before_performing(*status) => unknown(None),
             Self::NotSent
             | Self::Unauthorized { .. }
             | Self::Account { .. }
@@ -153,12 +156,13 @@ impl Error {
                 Advice::Retry { after: None }
             }
             Self::UnknownOutcome | Self::Unreadable { .. } | Self::HtmlPage { .. } => unknown(None),
-            // A proxy's answer to a request that it may have handed on.
+            // A proxy's answer to a request that it may have handed on, or a status of which nobody
+            // knows what it means.
             Self::Rejected {
                 status,
                 retry_after,
                 ..
-            } if status.is_server_error() || status.as_u16() == 408 => unknown(*retry_after),
+            } if !is_refusal(*status) => unknown(*retry_after),
             Self::Rejected { .. }
             | Self::UnknownKey(_)
             | Self::MissingId(_)
@@ -167,6 +171,17 @@ impl Error {
             | Self::EndlessList => Advice::Permanent,
         }
     }
+}
+
+/// Returns `true` if a request with such an answer was turned away before it was performed: a payment
+/// is due, or the same request has to go to another URL, by the same method.
+fn is_before_performing(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 402 | 307 | 308)
+}
+
+/// Returns `true` if such a status refuses what was asked. A 2xx does where its body says no.
+fn is_refusal(status: StatusCode) -> bool {
+    status.is_success() || status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT
 }
 
 impl Error {
@@ -210,10 +225,15 @@ impl fmt::Display for Error {
                 "the platform refused the API key ({status}): check that it is the right one, and \
                  for this program"
             ),
-            Self::Account { status } => write!(
+            Self::Account { status } if is_before_performing(*status) => write!(
                 f,
                 "the platform turned the request away ({status}): check the account and its \
                  payments, and the base URL"
+            ),
+            Self::Account { status } => write!(
+                f,
+                "the platform redirects ({status}), which doesn't say whether it took the request: \
+                 look there whether it arrived, and check the base URL"
             ),
             Self::HtmlPage { status } => write!(
                 f,

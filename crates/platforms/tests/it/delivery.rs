@@ -108,6 +108,11 @@ fn the_platforms_advice_is_followed() {
         (|| Ok(answer(503, None)), false, "ambiguous"),
         (|| Ok(answer(503, None)), true, "waiting"),
         (|| Ok(answer(401, None)), false, "waiting"),
+        (|| Ok(answer(303, None)), false, "ambiguous"),
+        (|| Ok(answer(303, None)), true, "waiting"),
+        (|| Ok(answer(307, None)), false, "waiting"),
+        (|| Ok(answer(600, None)), false, "ambiguous"),
+        (|| Ok(answer(600, None)), true, "waiting"),
         (|| Ok(answer(422, None)), true, "failed"),
     ] {
         let mut journal = Notes::default();
@@ -119,6 +124,27 @@ fn the_platforms_advice_is_followed() {
             ["sending", state],
             "{is_deduplicated} {delivery:?}"
         );
+    }
+}
+
+/// RFC 9110, section 15.4.4: a 303 answers a request that was performed.
+#[test]
+fn a_303_is_no_reason_to_book_a_sale_again() {
+    for status in [300, 301, 302, 303, 304, 101, 102, 600, 999] {
+        let mut journal = Notes::default();
+        let mut delivery = sale();
+        let calls = Calls::default();
+        for _ in 0..100 {
+            let counted = calls.clone();
+            let reports = platform(move |_| {
+                counted.count();
+                Ok(answer(status, None))
+            });
+            now(deliver(&mut delivery, reports, &retries(), &mut journal)).unwrap();
+            delivery = due(&journal);
+        }
+        assert_eq!(calls.get(), 1, "{status}");
+        assert_eq!(delivery.state().as_str(), "ambiguous", "{status}");
     }
 }
 
