@@ -121,6 +121,10 @@ pub fn check_report(
             if let Some(said) = said {
                 assert!(!is_clear || said.is_failure, "{error}, and not {said:?}");
             }
+            if is_again && error.advice() == Advice::Permanent {
+                // A report that may have arrived is refused by an answer to the report alone.
+                assert!(asked.iter().any(|it| changes(&told.report, it)), "{error}");
+            }
             check_error(rules, (&told.report, &told.texts), &asked, error);
         }
     }

@@ -6,7 +6,7 @@ use std::{fmt, time::Duration};
 use http::StatusCode;
 use tower_referral::click::UnknownKey;
 
-use crate::{Advice, Message, Unsupported};
+use crate::{Advice, Message, ReportRequest, Unsupported};
 
 /// Why a call to a platform failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,9 @@ pub enum Error {
     UnknownOutcome,
     /// An earlier attempt may have arrived, and the platform's list doesn't show it (yet).
     NotListed,
+    /// An earlier attempt may have arrived, and this one ended with this failure before the platform
+    /// said whether it has the report: its list can't be read, for instance.
+    NotSettled(Box<Error>),
     /// The platform wants fewer requests (429).
     RateLimited {
         /// How long it wants to be left alone, if it says so.
@@ -114,6 +117,7 @@ impl Error {
             Self::NotSent => "not_sent",
             Self::UnknownOutcome => "unknown_outcome",
             Self::NotListed => "not_listed",
+            Self::NotSettled(_) => "not_settled",
             Self::RateLimited { .. } => "rate_limited",
             Self::Unauthorized { .. } => "unauthorized",
             Self::Account { .. } => "account",
@@ -150,7 +154,7 @@ impl Error {
             Self::RateLimited { retry_after } => Advice::Retry {
                 after: *retry_after,
             },
-            Self::NotListed => Advice::Ambiguous,
+            Self::NotListed | Self::NotSettled(_) => Advice::Ambiguous,
             // A proxy that refuses a request doesn't hand it on.
             Self::HtmlPage { status } if status.is_client_error() && status.as_u16() != 408 => {
                 Advice::Retry { after: None }
@@ -185,6 +189,16 @@ fn is_refusal(status: StatusCode) -> bool {
 }
 
 impl Error {
+    /// Returns what this failure means for the report of this request, of which it says nothing: if an
+    /// earlier attempt may have arrived, it is no refusal.
+    pub(crate) fn before_an_answer(self, asked: &ReportRequest) -> Self {
+        if asked.may_have_arrived && self.advice(true) == Advice::Permanent {
+            Self::NotSettled(Box::new(self))
+        } else {
+            self
+        }
+    }
+
     /// Returns what the refusal of a request with so many reports means for each of them.
     pub(crate) fn of_batch(self, reports: usize) -> Self {
         let is_permanent = self.advice(false) == Advice::Permanent;
@@ -209,6 +223,11 @@ impl fmt::Display for Error {
             Self::NotListed => f.write_str(
                 "an earlier attempt may have arrived, and the platform's list doesn't show it: \
                  look at the platform, and send it again if it isn't there",
+            ),
+            Self::NotSettled(error) => write!(
+                f,
+                "an earlier attempt may have arrived, and it couldn't be found out whether it did \
+                 ({error}): look at the platform, and send it again if it isn't there"
             ),
             Self::RateLimited { retry_after: None } => {
                 f.write_str("the platform is rate limiting: try again later")
@@ -277,6 +296,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::UnknownKey(error) => Some(error),
+            Self::NotSettled(error) => Some(error),
             _ => None,
         }
     }
