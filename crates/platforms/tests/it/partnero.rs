@@ -639,6 +639,20 @@ async fn an_odd_list_makes_no_refusal_of_a_sale_that_was_booked() {
     assert_eq!(failure.message(), Some("no such page"));
 }
 
+/// Nobody knows what became of the first sale, whatever the body of a 408 says.
+#[tokio::test]
+async fn a_timeout_that_names_the_customer_sends_no_second_sale() {
+    let platform = StandIn::new([(408, BAD_CUSTOMER.1), (408, BAD_CUSTOMER.1)]);
+    let report = || sale().with_credit(credit("P"));
+    for result in [
+        affiliates(&platform).report(report()).await,
+        friends(&platform).report(report()).await,
+    ] {
+        assert_eq!(result.unwrap_err().advice(), Advice::Ambiguous);
+    }
+    assert_eq!(platform.lines(), ["POST /v1/transactions"; 2]);
+}
+
 /// A smaller sale that the list doesn't have is sent again, and may be refused then.
 #[tokio::test]
 async fn a_refund_that_did_not_arrive_may_be_refused() {
