@@ -160,6 +160,29 @@ insert.to_owned()
         worker.stop().await;
     }
 
+    /// A worker is killed while it sends, an older build is deployed, and the newer one again.
+    async fn what_may_have_arrived_does_so_for_every_build(db) {
+        db.outbox.enqueue(&db.pool, sale(1, "C1")).await.unwrap();
+        let aside = "UPDATE referral_outbox SET state = 'sending', report = '{\"kind\": \"of the future\"}'";
+        sqlx::query(aside).execute(&db.pool).await.unwrap();
+        let platform = Platform::new(false);
+        let worker = start(db.outbox.worker(platform.reports()));
+        let wait = async {
+            while db.outbox.status().await.unwrap().unreadable == 0 {
+                tokio::time::sleep(MOMENT).await;
+            }
+        };
+        tokio::time::timeout(crate::database::PATIENCE, wait).await.unwrap();
+        worker.stop().await;
+        let readable = "UPDATE referral_outbox SET unreadable_for = 0,
+            report = '{\"kind\": \"sale\", \"order\": \"1\", \"customer\": \"C1\", \"amount\": \"9.99 EUR\"}'";
+        sqlx::query(readable).execute(&db.pool).await.unwrap();
+        let worker = start(db.outbox.worker(platform.reports()));
+        db.until_state("sale:1", State::Ambiguous).await;
+        worker.stop().await;
+        assert_eq!(platform.calls(), [""; 0]);
+    }
+
     async fn the_history_of_an_order_or_a_customer_has_everything(db) {
         let reports = [
             sign_up("C1").into(),
