@@ -639,6 +639,19 @@ async fn an_odd_list_makes_no_refusal_of_a_sale_that_was_booked() {
     assert_eq!(failure.message(), Some("no such page"));
 }
 
+/// Whoever referred a customer who is there already was said before.
+#[tokio::test]
+async fn a_friend_who_is_there_already_buys_whatever_is_said_of_the_referrer() {
+    let platform = StandIn::new([(409, BAD_PARTNER.1), DONE]);
+    let buyer = sign_up().with_credit(credit("F"));
+    let guest = Sale::guest("ORDER-1", buyer, euros("99.99")).unwrap();
+    assert_eq!(friends(&platform).outcome(guest).await, Ok(RECORDED));
+    assert_eq!(
+        platform.lines(),
+        ["POST /v1/customers", "POST /v1/transactions"]
+    );
+}
+
 /// Nobody knows what became of the first sale, whatever the body of a 408 says.
 #[tokio::test]
 async fn a_timeout_that_names_the_customer_sends_no_second_sale() {
