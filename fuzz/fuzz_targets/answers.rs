@@ -31,8 +31,9 @@ use tower_referral_platforms::{
     Tapfiliate, Tolt,
 };
 
-const STATUSES: [u16; 18] = [
-    200, 201, 204, 301, 400, 401, 403, 404, 408, 409, 410, 422, 429, 500, 503, 202, 206, 402,
+const STATUSES: [u16; 23] = [
+    200, 201, 204, 301, 400, 401, 403, 404, 408, 409, 410, 422, 429, 500, 503, 202, 206, 402, 303,
+    307, 304, 101, 600,
 ];
 
 type Asks<A, R> = Box<dyn Fn(&Bench, A) -> R + Send + Sync>;

@@ -154,10 +154,15 @@ impl Answer<'_> {
         matches!(self.status, 401..=403 | 429 | 300..=399)
     }
 
-    /// May what was asked have been done, as far as the status says?
+    /// May what was asked have been done, as far as the status says? A 307 and a 308 say that it is to be
+    /// asked for elsewhere, and a 4xx other than 408 refuses it; anything else says nothing of the kind.
     #[must_use]
     pub fn may_have_arrived(&self) -> bool {
-        self.is_2xx() || self.status == 408 || self.status >= 500
+        match self.status {
+            307 | 308 => false,
+            400..=499 => self.status == 408,
+            _ => true,
+        }
     }
 
     /// Is it a refusal with this code, at the top or under `error`?

@@ -77,7 +77,7 @@ fn check_error(rules: &Rules, told: (&Report, &[&str]), asked: &[Asked], error: 
             assert_eq!(error.advice(), Advice::Permanent);
         }
         // What is recognised when it comes twice isn't given up.
-        if (500..).contains(&status) && deduplicates {
+        if !(200..500).contains(&status) && deduplicates {
             assert!(error.may_repeat());
         }
     }
@@ -120,6 +120,10 @@ pub fn check_report(
         Err(error) => {
             if let Some(said) = said {
                 assert!(!is_clear || said.is_failure, "{error}, and not {said:?}");
+            }
+            if is_again && error.advice() == Advice::Permanent {
+                // A report that may have arrived is refused by an answer to the report alone.
+                assert!(asked.iter().any(|it| changes(&told.report, it)), "{error}");
             }
             check_error(rules, (&told.report, &told.texts), &asked, error);
         }

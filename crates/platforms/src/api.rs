@@ -171,7 +171,8 @@ pub trait ReportApi {
     ///
     /// A `GET` only asks for something and may be repeated, and anything else may not, unless the
     /// platform [deduplicates](Self::deduplicates); the extension [`Repeat`] of a request says
-    /// otherwise.
+    /// otherwise. Where the platform doesn't deduplicate, let the request that records the report be the
+    /// last: should another one fail after it, the report fails, or is sent again.
     ///
     /// # Errors
     ///
@@ -190,7 +191,9 @@ pub trait ReportApi {
 
     /// Returns the first request that finds out whether this report arrived, where the platform
     /// doesn't deduplicate but has a list. Its stages lead to
-    /// [`Outcome::Duplicate`](crate::Outcome::Duplicate), or to [`Error::NotListed`].
+    /// [`Outcome::Duplicate`](crate::Outcome::Duplicate), or to [`Error::NotListed`]. A list that
+    /// can't be read refuses no report: the client makes [`Error::NotSettled`] of its failures, unless
+    /// they are worth another try.
     fn settle(&self, report: &Report, ids: &PlatformIds) -> Option<Step<Self::Stage>> {
         let _ = (report, ids);
         None

@@ -114,6 +114,8 @@ impl<P, T> Client<P, T> {
         let mut ids = asked.ids.clone();
         let mut learned = PlatformIds::default();
         let mut is_repeatable = true; // as long as nothing was sent
+        // Has the platform answered to the report itself, and to all that was asked about it since?
+        let mut is_answered = false;
         let mut step = if asked.may_have_arrived && !platform.deduplicates(report) {
             is_repeatable = false;
             platform.settle(report, &ids).ok_or(Error::UnknownOutcome)
@@ -140,17 +142,23 @@ impl<P, T> Client<P, T> {
                     (request, stage)
                 }
                 Err(error) => {
+                    let error = if is_answered {
+                        error
+                    } else {
+                        error.before_an_answer(asked)
+                    };
                     let can_be_settled = platform.settle(report, &ids).is_some();
                     return Err(ReportError::new(error, is_repeatable)
                         .settled_by_list(can_be_settled)
                         .with_ids(learned));
                 }
             };
-            is_repeatable = match next.extensions().get() {
+            let is_harmless = match next.extensions().get() {
                 Some(Repeat::Safe) => true,
-                Some(Repeat::Unsafe) => platform.deduplicates(report),
-                None => next.method().is_safe() || platform.deduplicates(report),
+                Some(Repeat::Unsafe) => false,
+                None => next.method().is_safe(),
             };
+            is_repeatable = is_harmless || platform.deduplicates(report);
             let max_len = match next.extensions().get::<ListPage>() {
                 Some(ListPage) => MAX_PAGE_LEN,
                 None => MAX_ANSWER_LEN,
@@ -158,6 +166,7 @@ impl<P, T> Client<P, T> {
             step = match self.send(next, max_len).await {
                 Ok(answer) => {
                     let answer = answer.without(report.secrets());
+                    is_answered = !is_harmless || is_answered && answer.accepted_json().is_ok();
                     platform.next(report, &ids, stage, &answer)
                 }
                 Err(error) => Err(error),
@@ -212,7 +221,10 @@ impl<P, T> Client<P, T> {
                 let secrets = reports.iter().flat_map(|request| request.report.secrets());
                 self.platform.read_batch(reports, &answer.without(secrets))
             }
-            Err(error) => vec![Err(error); reports.len()],
+            Err(error) => {
+                let of = |one| Err(error.clone().before_an_answer(one));
+                reports.iter().map(of).collect()
+            }
         }
     }
 
@@ -235,7 +247,10 @@ impl<P, T> Client<P, T> {
         match self.platform.begin(report, &request.ids) {
             Ok(Step::Send { .. }) => None,
             Ok(Step::Done(receipt)) => Some(Ok(receipt)),
-            Err(error) => Some(Err(ReportError::new(error, true))),
+            Err(error) => {
+                let error = error.before_an_answer(request);
+                Some(Err(ReportError::new(error, true)))
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use std::{fmt, time::Duration};
 use http::StatusCode;
 use tower_referral::click::UnknownKey;
 
-use crate::{Advice, Message, Unsupported};
+use crate::{Advice, Message, ReportRequest, Unsupported};
 
 /// Why a call to a platform failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,9 @@ pub enum Error {
     UnknownOutcome,
     /// An earlier attempt may have arrived, and the platform's list doesn't show it (yet).
     NotListed,
+    /// An earlier attempt may have arrived, and this one ended with this failure before the platform
+    /// said whether it has the report: its list can't be read, for instance.
+    NotSettled(Box<Error>),
     /// The platform wants fewer requests (429).
     RateLimited {
         /// How long it wants to be left alone, if it says so.
@@ -29,7 +32,8 @@ pub enum Error {
         status: StatusCode,
     },
     /// Something is wrong with the account or the URL: a payment is due (402), or the answer is a
-    /// redirect (3xx), which isn't followed.
+    /// redirect (3xx), which isn't followed. Only a 307 and a 308 say that the request has yet to be
+    /// performed; of the other redirects it isn't known.
     Account {
         /// The answer's status.
         status: StatusCode,
@@ -113,6 +117,7 @@ impl Error {
             Self::NotSent => "not_sent",
             Self::UnknownOutcome => "unknown_outcome",
             Self::NotListed => "not_listed",
+            Self::NotSettled(_) => "not_settled",
             Self::RateLimited { .. } => "rate_limited",
             Self::Unauthorized { .. } => "unauthorized",
             Self::Account { .. } => "account",
@@ -140,6 +145,8 @@ impl Error {
             }
         };
         match self {
+            // A redirect may be the answer to a request that was performed (RFC 9110, section 15.4).
+            Self::Account { status } if !is_before_performing(*status) => unknown(None),
             Self::NotSent
             | Self::Unauthorized { .. }
             | Self::Account { .. }
@@ -147,18 +154,19 @@ impl Error {
             Self::RateLimited { retry_after } => Advice::Retry {
                 after: *retry_after,
             },
-            Self::NotListed => Advice::Ambiguous,
+            Self::NotListed | Self::NotSettled(_) => Advice::Ambiguous,
             // A proxy that refuses a request doesn't hand it on.
             Self::HtmlPage { status } if status.is_client_error() && status.as_u16() != 408 => {
                 Advice::Retry { after: None }
             }
             Self::UnknownOutcome | Self::Unreadable { .. } | Self::HtmlPage { .. } => unknown(None),
-            // A proxy's answer to a request that it may have handed on.
+            // A proxy's answer to a request that it may have handed on, or a status of which nobody
+            // knows what it means.
             Self::Rejected {
                 status,
                 retry_after,
                 ..
-            } if status.is_server_error() || status.as_u16() == 408 => unknown(*retry_after),
+            } if !is_refusal(*status) => unknown(*retry_after),
             Self::Rejected { .. }
             | Self::UnknownKey(_)
             | Self::MissingId(_)
@@ -169,7 +177,28 @@ impl Error {
     }
 }
 
+/// Returns `true` if a request with such an answer was turned away before it was performed: a payment
+/// is due, or the same request has to go to another URL, by the same method.
+fn is_before_performing(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 402 | 307 | 308)
+}
+
+/// Returns `true` if such a status refuses what was asked. A 2xx does where its body says no.
+fn is_refusal(status: StatusCode) -> bool {
+    status.is_success() || status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT
+}
+
 impl Error {
+    /// Returns what this failure means for the report of this request, of which it says nothing: if an
+    /// earlier attempt may have arrived, it is no refusal.
+    pub(crate) fn before_an_answer(self, asked: &ReportRequest) -> Self {
+        if asked.may_have_arrived && self.advice(true) == Advice::Permanent {
+            Self::NotSettled(Box::new(self))
+        } else {
+            self
+        }
+    }
+
     /// Returns what the refusal of a request with so many reports means for each of them.
     pub(crate) fn of_batch(self, reports: usize) -> Self {
         let is_permanent = self.advice(false) == Advice::Permanent;
@@ -195,6 +224,11 @@ impl fmt::Display for Error {
                 "an earlier attempt may have arrived, and the platform's list doesn't show it: \
                  look at the platform, and send it again if it isn't there",
             ),
+            Self::NotSettled(error) => write!(
+                f,
+                "an earlier attempt may have arrived, and it couldn't be found out whether it did \
+                 ({error}): look at the platform, and send it again if it isn't there"
+            ),
             Self::RateLimited { retry_after: None } => {
                 f.write_str("the platform is rate limiting: try again later")
             }
@@ -210,10 +244,15 @@ impl fmt::Display for Error {
                 "the platform refused the API key ({status}): check that it is the right one, and \
                  for this program"
             ),
-            Self::Account { status } => write!(
+            Self::Account { status } if is_before_performing(*status) => write!(
                 f,
                 "the platform turned the request away ({status}): check the account and its \
                  payments, and the base URL"
+            ),
+            Self::Account { status } => write!(
+                f,
+                "the platform redirects ({status}), which doesn't say whether it took the request: \
+                 look there whether it arrived, and check the base URL"
             ),
             Self::HtmlPage { status } => write!(
                 f,
@@ -257,6 +296,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::UnknownKey(error) => Some(error),
+            Self::NotSettled(error) => Some(error),
             _ => None,
         }
     }

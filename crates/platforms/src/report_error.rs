@@ -48,8 +48,8 @@ impl ReportError {
     }
 
     pub(crate) fn settled_by_list(mut self, can_be_settled: bool) -> Self {
-        self.can_be_settled =
-            can_be_settled && self.advice == Advice::Ambiguous && self.error != Error::NotListed;
+        let was_asked = matches!(self.error, Error::NotListed | Error::NotSettled(_));
+        self.can_be_settled = can_be_settled && self.advice == Advice::Ambiguous && !was_asked;
         self
     }
 

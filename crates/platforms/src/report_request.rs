@@ -36,7 +36,8 @@ impl ReportRequest {
 
     /// Says that an earlier attempt was begun whose end isn't known. A platform that deduplicates is
     /// told again, one that has a list is asked, and for any other the report is
-    /// [ambiguous](crate::Advice::Ambiguous) and nothing is sent.
+    /// [ambiguous](crate::Advice::Ambiguous) and nothing is sent. Only an answer to the report itself
+    /// refuses it then: any other failure is worth a retry, or ambiguous.
     pub fn may_have_arrived(mut self, may_have_arrived: bool) -> Self {
         self.may_have_arrived = may_have_arrived;
         self

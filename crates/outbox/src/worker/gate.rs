@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use tower_referral_platforms::Error;
+use tower_referral_platforms::{Advice, Error};
 
 /// How a pause goes.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +41,8 @@ impl Signal {
             error if error.pauses_platform() => Self::Broken {
                 reason: error.to_string(),
             },
-            Error::Rejected { status, .. } if status.is_server_error() => {
+            // Neither taken nor refused, as by a 5xx.
+            Error::Rejected { .. } if error.advice(false) == Advice::Ambiguous => {
                 match error.retry_after() {
                     Some(after) => Self::Slower { after: Some(after) },
                     None => Self::NoAnswer,

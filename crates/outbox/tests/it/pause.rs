@@ -95,6 +95,20 @@ on_both! {
         assert_eq!((status.failed, status.ambiguous), (0, 0));
     }
 
+    /// It may be the answer to a sale that was booked.
+    async fn a_303_is_booked_once(db) {
+        let platform = Platform::new(false);
+        platform.next([Does::Status(303)]);
+        db.outbox.enqueue(&db.pool, sale(1, "C1")).await.unwrap();
+        let worker = start(db.outbox.worker(platform.reports()).pause(MOMENT, MOMENT));
+        let entry = db.until_state("sale:1", State::Ambiguous).await;
+        assert!(entry.reason.as_ref().unwrap().contains("303"), "{entry:?}");
+        db.outbox.enqueue(&db.pool, sale(2, "C1")).await.unwrap();
+        db.until_done("sale:2").await;
+        worker.stop().await;
+        assert_eq!(platform.calls(), ["sale:1", "sale:2"]);
+    }
+
     async fn a_page_in_place_of_an_answer_is_ambiguous_where_nothing_deduplicates(db) {
         let platform = Platform::new(false);
         platform.next([Does::Page(200)]);

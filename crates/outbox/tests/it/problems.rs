@@ -1,12 +1,16 @@
 //! What needs a person: listed, explained, sent again or settled, by API and by SQL.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::{Request, Response};
 use tower_referral_outbox::{State, sql};
-use tower_referral_platforms::{Outcome, Retries};
+use tower_referral_platforms::{Client, Outcome, Partnero, Retries};
 
 use crate::database::{on_both, start};
-use crate::platform::{Does, Platform, refund, sale, sign_up};
+use crate::platform::{Does, Platform, bare_sale, refund, sale, sign_up};
 
 const MOMENT: Duration = Duration::from_millis(5);
 
@@ -52,6 +56,34 @@ on_both! {
         assert!(!db.outbox.settle("sale:false", Outcome::Recorded).await.unwrap());
         let settled = db.outbox.find("sale:false").await.unwrap().unwrap();
         assert_eq!(settled.state, State::Done);
+    }
+
+    /// Partnero books a sale, the connection breaks, and its list can't be read; then credit comes.
+    async fn a_sale_that_was_booked_is_not_booked_again(db) {
+        let sent = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&sent);
+        let transport = tower::service_fn(move |request: Request<Bytes>| {
+            let is_booked = request.method() == http::Method::POST;
+            counted.fetch_add(u32::from(is_booked), Ordering::Relaxed);
+            let list = Response::builder().status(400);
+            let list = list.body(r#"{"message": "bad page"}"#.to_owned()).unwrap();
+            let broken = std::io::Error::other("the connection broke");
+            std::future::ready(if is_booked { Err(broken) } else { Ok(list) })
+        });
+        let partnero = Client::new(Partnero::new("s3cret").unwrap(), transport);
+        let retries = Retries::default().initial_backoff(MOMENT);
+        db.outbox.enqueue(&db.pool, bare_sale(1, "C1")).await.unwrap();
+        let worker = start(db.outbox.worker(partnero.reports()).retries(retries));
+        let entry = db.until_state("sale:1", State::Ambiguous).await;
+        assert!(entry.reason.unwrap().contains("may have arrived"));
+        assert_eq!(entry.details.as_deref(), Some("bad page"));
+        db.outbox.enqueue(&db.pool, sale(1, "C1")).await.unwrap();
+        // What comes after it is what the worker has looked at after it.
+        db.outbox.enqueue(&db.pool, sale(2, "C2")).await.unwrap();
+        db.until_state("sale:2", State::Ambiguous).await;
+        worker.stop().await;
+        db.until_state("sale:1", State::Ambiguous).await;
+        assert_eq!(sent.load(Ordering::Relaxed), 2, "one for each sale");
     }
 
     async fn everything_is_sent_again_by_sql(db) {
@@ -200,6 +232,29 @@ insert.to_owned()
         let worker = start(db.outbox.worker(platform.reports()));
         db.until_done("sale:1").await;
         worker.stop().await;
+    }
+
+    /// A worker is killed while it sends, an older build is deployed, and the newer one again.
+    async fn what_may_have_arrived_does_so_for_every_build(db) {
+        db.outbox.enqueue(&db.pool, sale(1, "C1")).await.unwrap();
+        let aside = "UPDATE referral_outbox SET state = 'sending', report = '{\"kind\": \"of the future\"}'";
+        sqlx::query(aside).execute(&db.pool).await.unwrap();
+        let platform = Platform::new(false);
+        let worker = start(db.outbox.worker(platform.reports()));
+        let wait = async {
+            while db.outbox.status().await.unwrap().unreadable == 0 {
+                tokio::time::sleep(MOMENT).await;
+            }
+        };
+        tokio::time::timeout(crate::database::PATIENCE, wait).await.unwrap();
+        worker.stop().await;
+        let readable = "UPDATE referral_outbox SET unreadable_for = 0,
+            report = '{\"kind\": \"sale\", \"order\": \"1\", \"customer\": \"C1\", \"amount\": \"9.99 EUR\"}'";
+        sqlx::query(readable).execute(&db.pool).await.unwrap();
+        let worker = start(db.outbox.worker(platform.reports()));
+        db.until_state("sale:1", State::Ambiguous).await;
+        worker.stop().await;
+        assert_eq!(platform.calls(), [""; 0]);
     }
 
     async fn the_history_of_an_order_or_a_customer_has_everything(db) {

@@ -14,7 +14,7 @@ use tower_referral::ClickId;
 use crate::endpoint::{Endpoint, encoded};
 use crate::json::{self, Number, pick};
 use crate::{
-    Answer, BaseUrl, Batch, ConfigError, Error, PlatformIds, Receipt, Report, ReportApi,
+    Advice, Answer, BaseUrl, Batch, ConfigError, Error, PlatformIds, Receipt, Report, ReportApi,
     ReportRequest, Sale, Step, Unsupported,
 };
 
@@ -207,8 +207,11 @@ fn currency_of(sale: &Sale) -> &str {
 fn read_orders(references: &[&str], answer: &Answer) -> Vec<Result<Receipt, Error>> {
     let accepted = answer.accepted_json();
     let lists = match &accepted {
-        // What a 5xx says of single orders may not hold, and other errors are about the account.
-        Err(Error::Rejected { .. }) if !answer.status().is_server_error() => Lists::read(answer),
+        // What is said of single orders may not hold where nobody knows what the whole means, and other
+        // errors are about the account.
+        Err(error @ Error::Rejected { .. }) if error.advice(false) == Advice::Permanent => {
+            Lists::read(answer)
+        }
         Err(_) => None,
         Ok(()) => Lists::read(answer),
     };

@@ -78,14 +78,19 @@ impl Failure {
     /// Creates what a delivery keeps of an error.
     #[must_use]
     pub fn of(error: &Error) -> Self {
-        let (text, message) = match error {
-            Error::Rejected {
-                status, message, ..
-            } => (
-                format!("the platform refused the request ({status})"),
-                message.as_str(),
-            ),
-            error => (error.to_string(), ""),
+        let text = match error {
+            Error::Rejected { status, .. } => {
+                format!("the platform refused the request ({status})")
+            }
+            error => error.to_string(),
+        };
+        let said = match error {
+            Error::NotSettled(error) => error,
+            error => error,
+        };
+        let message = match said {
+            Error::Rejected { message, .. } => message.as_str(),
+            _ => "",
         };
         Self {
             text,

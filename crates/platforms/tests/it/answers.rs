@@ -47,7 +47,8 @@ fn failures_of_the_account_pause_the_platform_and_not_the_report() {
         (401, "{}"),
         (402, "{}"),
         (403, "<h1>no</h1>"),
-        (302, ""),
+        (307, ""),
+        (308, ""),
         (429, ""),
         (404, "<!DOCTYPE html>"),
     ] {
@@ -66,9 +67,39 @@ fn failures_of_the_account_pause_the_platform_and_not_the_report() {
         );
         assert_eq!(error.advice(false), Advice::Ambiguous);
     }
+    for status in [302, 303] {
+        let error = answer(status, "").accepted().unwrap_err();
+        assert!(error.pauses_platform(), "{status}");
+        assert_eq!(error.advice(false), Advice::Ambiguous, "{status}");
+        assert!(error.to_string().contains("whether it arrived"), "{error}");
+    }
     for (status, body) in [(400, "{}"), (422, r#"{"message":"no"}"#), (500, "oops")] {
         let error = answer(status, body).accepted().unwrap_err();
         assert!(!error.pauses_platform(), "{status}");
+    }
+}
+
+/// The table of the guide's chapter on answers, for every status there can be.
+#[test]
+fn every_status_has_its_advice() {
+    let retry = Advice::Retry { after: None };
+    for status in 100..=999 {
+        let [recognised, unrecognised] = match status {
+            // It says nothing of what was asked; a 2xx without a mark is for the platform to judge.
+            200..=299 => continue,
+            // It says that the request wasn't performed.
+            307 | 308 | 401 | 402 | 403 | 429 => [retry; 2],
+            408 => [retry, Advice::Ambiguous],
+            400..=499 => [Advice::Permanent; 2],
+            // Nobody knows whether it was.
+            _ => [retry, Advice::Ambiguous],
+        };
+        for body in ["", "{}", r#"{"message":"no"}"#, "oops"] {
+            let error = answer(status, body).accepted().unwrap_err();
+            assert_eq!(error.advice(true), recognised, "{status} {body}");
+            assert_eq!(error.advice(false), unrecognised, "{status} {body}");
+            assert_eq!(error.is_safe_to_repeat(), unrecognised == retry, "{status}");
+        }
     }
 }
 

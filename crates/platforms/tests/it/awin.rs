@@ -175,7 +175,13 @@ async fn an_answer_is_a_success_only_where_it_says_so() {
         (409, r#"{"message":"known"}"#.to_owned(), Err(Advice::Permanent)),
         (401, "{}".to_owned(), later),
         (429, listed("successfulOrders"), later),
-        (302, String::new(), later),
+        (307, String::new(), later),
+        // It may have been.
+        (302, String::new(), Err(Advice::Ambiguous)),
+        (303, listed("successfulOrders"), Err(Advice::Ambiguous)),
+        (101, String::new(), Err(Advice::Ambiguous)),
+        (408, failed.to_owned(), Err(Advice::Ambiguous)),
+        (600, failed.to_owned(), Err(Advice::Ambiguous)),
     ] {
         let stand_in = StandIn::new([(status, &*body)]);
         let result = client(&stand_in).outcome(sale("ORDER-1")).await;

@@ -14,9 +14,9 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 use tower::service_fn;
 use tower_referral_platforms::{
-    Answer, Client, Delivery, DeliveryOutcome, DeliveryState, DeliveryStore, Error, Money, NotSent,
-    Outcome, PlatformId, PlatformIds, Receipt, Report, ReportApi, ReportError, ReportRequest,
-    Retries, Sale, Step, deliver, deliver_by_clock,
+    Advice, Answer, Client, Delivery, DeliveryOutcome, DeliveryState, DeliveryStore, Error, Money,
+    NotSent, Outcome, PlatformId, PlatformIds, Receipt, Refund, Report, ReportApi, ReportError,
+    ReportRequest, Retries, Sale, Step, Unsupported, deliver, deliver_by_clock,
 };
 use tower_service::Service;
 
@@ -108,6 +108,11 @@ fn the_platforms_advice_is_followed() {
         (|| Ok(answer(503, None)), false, "ambiguous"),
         (|| Ok(answer(503, None)), true, "waiting"),
         (|| Ok(answer(401, None)), false, "waiting"),
+        (|| Ok(answer(303, None)), false, "ambiguous"),
+        (|| Ok(answer(303, None)), true, "waiting"),
+        (|| Ok(answer(307, None)), false, "waiting"),
+        (|| Ok(answer(600, None)), false, "ambiguous"),
+        (|| Ok(answer(600, None)), true, "waiting"),
         (|| Ok(answer(422, None)), true, "failed"),
     ] {
         let mut journal = Notes::default();
@@ -119,6 +124,72 @@ fn the_platforms_advice_is_followed() {
             ["sending", state],
             "{is_deduplicated} {delivery:?}"
         );
+    }
+}
+
+/// RFC 9110, section 15.4.4: a 303 answers a request that was performed.
+#[test]
+fn a_303_is_no_reason_to_book_a_sale_again() {
+    for status in [300, 301, 302, 303, 304, 101, 102, 600, 999] {
+        let mut journal = Notes::default();
+        let mut delivery = sale();
+        let calls = Calls::default();
+        for _ in 0..100 {
+            let counted = calls.clone();
+            let reports = platform(move |_| {
+                counted.count();
+                Ok(answer(status, None))
+            });
+            now(deliver(&mut delivery, reports, &retries(), &mut journal)).unwrap();
+            delivery = due(&journal);
+        }
+        assert_eq!(calls.get(), 1, "{status}");
+        assert_eq!(delivery.state().as_str(), "ambiguous", "{status}");
+    }
+}
+
+/// A platform that recognises duplicates and takes batches, and can't take this report any more.
+struct NoBatches;
+
+impl ReportApi for NoBatches {
+    type Stage = ();
+
+    fn begin(&self, report: &Report, _: &PlatformIds) -> Result<Step<()>, Error> {
+        match report {
+            Report::Sale(_) => Ok(Step::send(Request::new(Bytes::new()), ())),
+            _ => Err(Error::Unsupported(Unsupported::Kind(report.kind()))),
+        }
+    }
+
+    fn next(
+        &self,
+        _: &Report,
+        _: &PlatformIds,
+        (): (),
+        answer: &Answer,
+    ) -> Result<Step<()>, Error> {
+        Err(answer.unreadable())
+    }
+
+    fn deduplicates(&self, _: &Report) -> bool {
+        true
+    }
+}
+
+#[test]
+fn a_batch_that_cannot_be_sent_fails_nothing_that_may_have_arrived() {
+    let transport = service_fn(|_: Request<Bytes>| async {
+        Err::<Response<Full<Bytes>>, _>(std::io::Error::other("nothing is sent"))
+    });
+    let refund = Refund::whole("ORDER-1").unwrap();
+    let sale = sale().report().clone();
+    for (may_have_arrived, advice) in [(false, Advice::Permanent), (true, Advice::Ambiguous)] {
+        let of = |report: Report| ReportRequest::new(report).may_have_arrived(may_have_arrived);
+        let batch = [of(sale.clone()), of(refund.clone().into())];
+        let client = Client::new(NoBatches, transport);
+        for result in now(client.report_batch(&batch)) {
+            assert_eq!(result.unwrap_err().advice(), advice);
+        }
     }
 }
 

@@ -286,9 +286,9 @@ fn faults() -> Vec<Fault> {
             ),
             Kind::Rejected(422),
         ),
-        paused(
+        ambiguous(
             "304",
-            send("HTTP/1.1 304 Not Modified\r\n\r\n"),
+            &[send("HTTP/1.1 304 Not Modified\r\n\r\n")],
             Kind::Account(304),
         ),
     ];
@@ -440,12 +440,12 @@ async fn a_certificate_that_nobody_vouches_for_is_no_platform() {
 
 #[tokio::test]
 async fn redirects_are_not_followed() {
-    for status in [
-        "301 Moved",
-        "302 Found",
-        "303 See Other",
-        "307 Temporary",
-        "308 Permanent",
+    for (status, unrecognised) in [
+        ("301 Moved", Advice::Ambiguous),
+        ("302 Found", Advice::Ambiguous),
+        ("303 See Other", Advice::Ambiguous),
+        ("307 Temporary", LATER),
+        ("308 Permanent", LATER),
     ] {
         let elsewhere = FaultServer::start([Step::Read, answer("200 OK", "", "{}")]).await;
         let to = format!(
@@ -454,12 +454,13 @@ async fn redirects_are_not_followed() {
         );
         let server = FaultServer::start([Step::Read, answer(status, &to, "")]).await;
         let url = format!("http://{}/v1", server.address());
-        for error in report_to(&url, Https::new).await.map(Result::unwrap_err) {
+        let errors = report_to(&url, Https::new).await.map(Result::unwrap_err);
+        for (error, advice) in errors.iter().zip([LATER, unrecognised]) {
             assert!(
                 matches!(kind_of(error.error()), Kind::Account(300..400)),
                 "{status}"
             );
-            assert_eq!(error.advice(), LATER);
+            assert_eq!(error.advice(), advice, "{status}");
         }
         assert_eq!(server.requests().len(), 2);
         assert_eq!(elsewhere.connections(), 0, "{status}");

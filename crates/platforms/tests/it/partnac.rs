@@ -4,8 +4,8 @@ use futures_util::{StreamExt, TryStreamExt};
 use serde_json::json;
 use tower_referral_platforms::affiliate::partnac::Filter;
 use tower_referral_platforms::{
-    Advice, Client, Error, Money, Outcome, Partnac, PlatformId, Refund, Sale, SaleUpdate, SignUp,
-    Unsupported,
+    Advice, Client, Error, Failure, Money, Outcome, Partnac, PlatformId, Refund, ReportRequest,
+    Sale, SaleUpdate, SignUp, Unsupported,
 };
 
 use crate::stand_in::{ReportOutcome as _, StandIn, clicked, credit};
@@ -192,6 +192,26 @@ async fn words_in_a_refusal_are_no_success() {
         let report = sale().with_credit(credit("P"));
         let error = client(&platform).outcome(report).await.unwrap_err();
         assert_eq!(error.advice(), Advice::Permanent, "{status} {body}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_that_the_list_cannot_explain_fails_no_sale_that_may_have_arrived() {
+    for (list, expected) in [
+        ((200, "[]"), [Advice::Permanent; 2]),
+        (
+            (404, "404 page not found"),
+            [Advice::Permanent, Advice::Ambiguous],
+        ),
+    ] {
+        for (may_have_arrived, advice) in [false, true].into_iter().zip(expected) {
+            let platform = StandIn::new([(422, r#"{"message":"taken"}"#), list]);
+            let report = sale().with_credit(credit("P"));
+            let request = ReportRequest::new(report).may_have_arrived(may_have_arrived);
+            let error = client(&platform).send_report(&request).await.unwrap_err();
+            assert_eq!(error.advice(), advice, "{list:?}");
+            assert_eq!(Failure::of(error.error()).message(), Some("taken"));
+        }
     }
 }
 

@@ -4,8 +4,8 @@ use futures_util::{StreamExt, TryStreamExt};
 use serde_json::json;
 use tower_referral_platforms::affiliate::partnero::PartnerBy;
 use tower_referral_platforms::{
-    Advice, Client, Error, Money, Outcome, Partnero, PartneroFriends, Refund, ReportRequest, Sale,
-    SignUp, Unsupported,
+    Advice, Client, Error, Failure, Money, Outcome, Partnero, PartneroFriends, Refund,
+    ReportRequest, Sale, SignUp, Unsupported,
 };
 
 use crate::stand_in::{ReportOutcome as _, StandIn, clicked, credit};
@@ -589,6 +589,100 @@ async fn a_sale_of_unknown_outcome_is_looked_for() {
             "GET /v1/customers/CUSTOMER-1/transactions"
         );
     }
+}
+
+/// The sale was booked and the connection broke; the list that should tell says something odd. Nobody
+/// knows more than before.
+#[tokio::test]
+async fn an_odd_list_makes_no_refusal_of_a_sale_that_was_booked() {
+    let foreign = r#"{"data":[{"key":"OTHER"}],"links":{"next":"https://evil.example/x"}}"#;
+    let refusal = r#"{"message":"no such page"}"#;
+    let asked_again = Advice::Retry { after: None };
+    for (status, list, expected) in [
+        (200, foreign, Advice::Ambiguous),
+        (200, r#"{"success":false}"#, Advice::Ambiguous),
+        (400, refusal, Advice::Ambiguous),
+        (404, "404 page not found", Advice::Ambiguous),
+        (405, "", Advice::Ambiguous),
+        (409, "{}", Advice::Ambiguous),
+        (413, "", Advice::Ambiguous),
+        (
+            422,
+            r#"{"errors":{"page":["is invalid"]}}"#,
+            Advice::Ambiguous,
+        ),
+        (101, "", asked_again),
+        (302, "", asked_again),
+        (600, "", asked_again),
+        (200, "oops", asked_again),
+    ] {
+        let again = ReportRequest::new(sale()).may_have_arrived(true);
+        let platform = StandIn::new([(status, list), (status, list)]);
+        let errors = [
+            affiliates(&platform).send_report(&again).await.unwrap_err(),
+            friends(&platform).send_report(&again).await.unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!(error.advice(), expected, "{status} {list}");
+            assert!(!error.can_be_settled(), "{status} {list}");
+            let is_unsettled = matches!(error.error(), Error::NotSettled(_));
+            assert_eq!(is_unsettled, expected == Advice::Ambiguous, "{error}");
+            assert!(!is_unsettled || error.to_string().contains("look at the platform"));
+        }
+    }
+    // With the list's own words.
+    let platform = StandIn::new([(400, refusal)]);
+    let again = ReportRequest::new(sale()).may_have_arrived(true);
+    let error = affiliates(&platform).send_report(&again).await.unwrap_err();
+    let failure = Failure::of(error.error());
+    assert_eq!(failure.code(), "not_settled");
+    assert_eq!(failure.message(), Some("no such page"));
+}
+
+/// Whoever referred a customer who is there already was said before.
+#[tokio::test]
+async fn a_friend_who_is_there_already_buys_whatever_is_said_of_the_referrer() {
+    let platform = StandIn::new([(409, BAD_PARTNER.1), DONE]);
+    let buyer = sign_up().with_credit(credit("F"));
+    let guest = Sale::guest("ORDER-1", buyer, euros("99.99")).unwrap();
+    assert_eq!(friends(&platform).outcome(guest).await, Ok(RECORDED));
+    assert_eq!(
+        platform.lines(),
+        ["POST /v1/customers", "POST /v1/transactions"]
+    );
+}
+
+/// Nobody knows what became of the first sale, whatever the body of a 408 says.
+#[tokio::test]
+async fn a_timeout_that_names_the_customer_sends_no_second_sale() {
+    let platform = StandIn::new([(408, BAD_CUSTOMER.1), (408, BAD_CUSTOMER.1)]);
+    let report = || sale().with_credit(credit("P"));
+    for result in [
+        affiliates(&platform).report(report()).await,
+        friends(&platform).report(report()).await,
+    ] {
+        assert_eq!(result.unwrap_err().advice(), Advice::Ambiguous);
+    }
+    assert_eq!(platform.lines(), ["POST /v1/transactions"; 2]);
+}
+
+/// A smaller sale that the list doesn't have is sent again, and may be refused then.
+#[tokio::test]
+async fn a_refund_that_did_not_arrive_may_be_refused() {
+    let part = Refund::part("ORDER-1", euros("30"))
+        .unwrap()
+        .with_customer("CUSTOMER-1")
+        .unwrap()
+        .with_sale_amount(euros("99.99"))
+        .with_total_refunded(euros("30"));
+    let again = ReportRequest::new(part).may_have_arrived(true);
+    let listed = r#"{"data":[{"key":"ORDER-1","amount":99.99}]}"#;
+    let platform = StandIn::new([(200, listed), (422, r#"{"message":"it is paid out"}"#)]);
+    let partnero = Partnero::new("s3cret").unwrap().replace_partly_refunded();
+    let client = platform.client(partnero);
+    let error = client.send_report(&again).await.unwrap_err();
+    assert_eq!(error.advice(), Advice::Permanent);
+    assert!(matches!(error.error(), Error::Rejected { .. }), "{error}");
 }
 
 #[tokio::test]

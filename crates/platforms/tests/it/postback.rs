@@ -380,7 +380,10 @@ async fn a_success_is_a_2xx_that_does_not_say_no() {
         (200, r#"{"status":"error"}"#, PERMANENT),
         (200, r#"{"success":"#, AMBIGUOUS),
         (200, "<html>log in</html>", AMBIGUOUS),
-        (302, "", RETRY),
+        (102, "", AMBIGUOUS),
+        (302, "", AMBIGUOUS),
+        (303, "OK", AMBIGUOUS),
+        (307, "", RETRY),
         (400, "bad", PERMANENT),
         (401, "", RETRY),
         (403, "", RETRY),
@@ -389,6 +392,7 @@ async fn a_success_is_a_2xx_that_does_not_say_no() {
         (409, r#"{"message":"duplicate"}"#, PERMANENT),
         (429, "", RETRY),
         (500, "", AMBIGUOUS),
+        (600, "OK", AMBIGUOUS),
     ] {
         assert_eq!(
             made_of(builder(), status, body).await,

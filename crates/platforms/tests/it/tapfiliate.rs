@@ -3,8 +3,8 @@
 use futures_util::TryStreamExt;
 use serde_json::json;
 use tower_referral_platforms::{
-    Advice, Client, Error, Money, Outcome, PlatformId, Refund, Sale, SignUp, Tapfiliate,
-    Unsupported,
+    Advice, Client, Error, Money, Outcome, PlatformId, Refund, ReportRequest, Sale, SignUp,
+    Tapfiliate, Unsupported,
 };
 
 use crate::stand_in::{ReportOutcome as _, StandIn, clicked, credit};
@@ -172,6 +172,47 @@ async fn a_refused_sale_that_is_listed_is_a_duplicate() {
         client(&platform).outcome(sign_up).await,
         Ok(Outcome::Duplicate)
     );
+}
+
+/// A refusal may be that of a duplicate: the list tells, where it can be read.
+#[tokio::test]
+async fn a_refusal_that_the_list_cannot_explain_fails_no_sale_that_may_have_arrived() {
+    let refused = (422, r#"{"message":"whatever"}"#);
+    for (list, expected) in [
+        ((200, "[]"), [Advice::Permanent; 2]),
+        (
+            (400, r#"{"message":"no"}"#),
+            [Advice::Permanent, Advice::Ambiguous],
+        ),
+        (
+            (404, "404 page not found"),
+            [Advice::Permanent, Advice::Ambiguous],
+        ),
+        ((405, ""), [Advice::Permanent, Advice::Ambiguous]),
+        ((503, ""), [Advice::Retry { after: None }; 2]),
+    ] {
+        for (may_have_arrived, advice) in [false, true].into_iter().zip(expected) {
+            let platform = StandIn::new([refused, list]);
+            let request = ReportRequest::new(sale()).may_have_arrived(may_have_arrived);
+            let error = client(&platform).send_report(&request).await.unwrap_err();
+            assert_eq!(error.advice(), advice, "{list:?}");
+            if let Error::Rejected { message, .. } = error.error() {
+                assert!(list.0 == 503 || message.as_str() == "whatever", "{list:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_sent_any_more_may_have_arrived() {
+    for (may_have_arrived, advice) in [(false, Advice::Permanent), (true, Advice::Ambiguous)] {
+        let platform = StandIn::new([]);
+        let report = sale().with_tag("vip").with_credit(credit("P"));
+        let request = ReportRequest::new(report).may_have_arrived(may_have_arrived);
+        let error = client(&platform).send_report(&request).await.unwrap_err();
+        assert_eq!(error.advice(), advice);
+        assert!(error.to_string().contains("tags"), "{error}");
+    }
 }
 
 #[tokio::test]

@@ -335,6 +335,21 @@ async fn a_click_id_that_is_refused_does_not_lose_the_sign_up() {
 }
 
 #[tokio::test]
+async fn a_customer_who_is_refused_fails_no_sale_that_may_have_arrived() {
+    for (may_have_arrived, advice) in [(false, Advice::Permanent), (true, Advice::Ambiguous)] {
+        // The second one is known, and nobody here knows the ID.
+        for status in [422, 409] {
+            let stand_in = StandIn::new([(status, r#"{"message":"no"}"#)]);
+            let report = sale().with_credit(with_partner(credit("sam")));
+            let request = ReportRequest::new(report).may_have_arrived(may_have_arrived);
+            let error = client(&stand_in).send_report(&request).await.unwrap_err();
+            assert_eq!(error.advice(), advice, "{status}");
+            assert_eq!(stand_in.lines(), ["POST /v2/customers"]);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_sale_of_an_unknown_customer_makes_the_customer() {
     let program = Strict::new(Program::default());
     let client = program.client(platform());

@@ -90,10 +90,10 @@ impl ReportApi for PartneroFriends {
             (At::LookUp(page), _) => looked_up(&self.endpoint, report, page, answer),
             (at, Report::Refund(refund)) => refunds::next(&self.endpoint, refund, at, answer),
             (At::Customer, Report::Sale(sale)) => {
-                if is_unknown_referrer(answer) {
-                    return nobody;
-                }
                 if !is_duplicate(answer) {
+                    if is_unknown_referrer(answer) {
+                        return nobody;
+                    }
                     answer.shows(MADE)?;
                 }
                 Ok(known_sale(&self.endpoint, sale, At::LastSale))

@@ -11,8 +11,8 @@ use http::Request;
 pub use self::settings::Tapfiliate;
 use self::wire::{conversion_of, has_customer};
 use crate::{
-    Answer, Client, Error, ListedConversion, Mark, Money, Pages, PlatformIds, Receipt, Refund,
-    RefundReversal, Report, ReportApi, SaleUpdate, Step, Transport, Unsupported,
+    Advice, Answer, Client, Error, ListedConversion, Mark, Money, Pages, PlatformIds, Receipt,
+    Refund, RefundReversal, Report, ReportApi, SaleUpdate, Step, Transport, Unsupported,
 };
 
 /// The landing parameter with the referral code, unless the program's settings name another.
@@ -87,6 +87,7 @@ impl Tapfiliate {
             // A list that says nothing keeps no sale from going on: our IDs are unique.
             Ok(false) => {}
             Err(_) if answer.is_refused() || answer.accepted().is_ok() => {}
+            Err(error) if error.advice(true) == Advice::Permanent => return Err(refusal),
             Err(error) => return Err(error),
         }
         self.tell(report, at + 1)?.ok_or(refusal)
