@@ -154,12 +154,12 @@ impl Answer<'_> {
         matches!(self.status, 401..=403 | 429 | 300..=399)
     }
 
-    /// May what was asked have been done, as far as the status says? A 307 and a 308 say that it is to be
+    /// May what was asked have been done, as far as the status says? A 301, a 307 and a 308 say that it is to be
     /// asked for elsewhere, and a 4xx other than 408 refuses it; anything else says nothing of the kind.
     #[must_use]
     pub fn may_have_arrived(&self) -> bool {
         match self.status {
-            307 | 308 => false,
+            301 | 307 | 308 => false,
             400..=499 => self.status == 408,
             _ => true,
         }

@@ -32,8 +32,8 @@ pub enum Error {
         status: StatusCode,
     },
     /// Something is wrong with the account or the URL: a payment is due (402), or the answer is a
-    /// redirect (3xx), which isn't followed. Only a 307 and a 308 say that the request has yet to be
-    /// performed; of the other redirects it isn't known.
+    /// redirect (3xx), which isn't followed. Only a 301, a 307 and a 308 say that the request has yet
+    /// to be performed; of the other redirects it isn't known.
     Account {
         /// The answer's status.
         status: StatusCode,
@@ -178,9 +178,9 @@ impl Error {
 }
 
 /// Returns `true` if a request with such an answer was turned away before it was performed: a payment
-/// is due, or the same request has to go to another URL, by the same method.
+/// is due, or the request has to go to another URL, as where plain HTTP is led to HTTPS.
 fn is_before_performing(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 402 | 307 | 308)
+    matches!(status.as_u16(), 402 | 301 | 307 | 308)
 }
 
 /// Returns `true` if such a status refuses what was asked. A 2xx does where its body says no.

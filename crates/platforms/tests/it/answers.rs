@@ -88,7 +88,7 @@ fn every_status_has_its_advice() {
             // It says nothing of what was asked; a 2xx without a mark is for the platform to judge.
             200..=299 => continue,
             // It says that the request wasn't performed.
-            307 | 308 | 401 | 402 | 403 | 429 => [retry; 2],
+            301 | 307 | 308 | 401 | 402 | 403 | 429 => [retry; 2],
             408 => [retry, Advice::Ambiguous],
             400..=499 => [Advice::Permanent; 2],
             // Nobody knows whether it was.

@@ -130,7 +130,7 @@ fn the_platforms_advice_is_followed() {
 /// RFC 9110, section 15.4.4: a 303 answers a request that was performed.
 #[test]
 fn a_303_is_no_reason_to_book_a_sale_again() {
-    for status in [300, 301, 302, 303, 304, 101, 102, 600, 999] {
+    for status in [300, 302, 303, 304, 101, 102, 600, 999] {
         let mut journal = Notes::default();
         let mut delivery = sale();
         let calls = Calls::default();

@@ -441,7 +441,7 @@ async fn a_certificate_that_nobody_vouches_for_is_no_platform() {
 #[tokio::test]
 async fn redirects_are_not_followed() {
     for (status, unrecognised) in [
-        ("301 Moved", Advice::Ambiguous),
+        ("301 Moved", LATER),
         ("302 Found", Advice::Ambiguous),
         ("303 See Other", Advice::Ambiguous),
         ("307 Temporary", LATER),
