@@ -229,6 +229,6 @@ fn behind_a_prefix_that_was_stripped_the_location_is_still_right() {
         let page = visitor.visit("/");
         let landing_page = page.referral().unwrap().landing_page();
         let path = original.path();
-        assert_eq!(landing_page, Some(format!("{path}?aff=K").into()));
+        assert_eq!(landing_page, Some(format!("{path}?aff=K")));
     }
 }
