@@ -3,6 +3,7 @@
 //! [`Referrals`](crate::Referrals) on the request's side.
 
 use std::fmt;
+use std::sync::Arc;
 
 use http::Extensions;
 use smol_str::SmolStr;
@@ -102,7 +103,7 @@ enum Captured {
     /// A bare key, for the named or the first program.
     Key(Option<SmolStr>, ReferralKey),
     /// A referral that was captured before, from a carry token.
-    Referral(Box<Referral>),
+    Referral(Arc<Referral>),
     /// A landing that only the page's script saw, and what the platform would be told of it.
     #[cfg_attr(not(feature = "endpoint"), expect(dead_code))]
     Landing(Box<Touch>, Option<ClickContext>),
@@ -135,7 +136,7 @@ impl Capture {
     /// # }
     /// ```
     pub fn referral(referral: Referral) -> Self {
-        Self::of(Captured::Referral(Box::new(referral)))
+        Self::of(Captured::Referral(Arc::new(referral)))
     }
 
     /// Sets the consent that the visitor has given or denied in this very request, whose headers can't
@@ -318,7 +319,7 @@ impl Captured {
                 let index = find(config, &referral.program.clone(), state)?;
                 (
                     index,
-                    touch_of_referral(config, index, *referral, state),
+                    touch_of_referral(config, index, referral, state),
                     None,
                 )
             }
@@ -365,7 +366,7 @@ fn touch_of_key(
 fn touch_of_referral(
     config: &Config,
     index: usize,
-    referral: Referral,
+    referral: Arc<Referral>,
     state: &RequestState,
 ) -> Result<Touch, Reason> {
     let program = &config.programs[index];

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use http::Uri;
-use percent_encoding::percent_decode_str;
 use time::OffsetDateTime;
 
 use crate::click::dispatcher::ClickDispatcher;
@@ -17,6 +16,7 @@ use crate::referral::TouchId;
 use crate::request::RequestRef;
 use crate::runtime::{Now, Runtime};
 use crate::seal::message::StoredCookie;
+use crate::stand_down::{PathPrefix, is_below};
 use crate::store::{Records, SessionCopies};
 
 pub(crate) type Skip = Box<dyn Fn(RequestRef<'_>) -> bool + Send + Sync>;
@@ -114,125 +114,11 @@ impl Config {
     /// Returns `true` if a landing on this path only fills an empty slot. Without a known path, any
     /// configured stand-down path may be meant.
     pub(crate) fn stands_down(&self, path: Option<&str>) -> bool {
-        match path {
-            None => !self.stand_down.is_empty(),
-            Some(_) if self.stand_down.is_empty() => false,
-            Some(path) => is_below(path, &self.stand_down),
-        }
+        !self.stand_down.is_empty() && path.is_none_or(|path| is_below(path, &self.stand_down))
     }
 }
 
 /// Wraps a clock of the user's.
 pub(crate) fn clock_of(now: impl Fn() -> OffsetDateTime + Send + Sync + 'static) -> Now {
     Arc::new(move || to_unix_millis(now()))
-}
-
-/// A path that is compared with others by whole segments, in lower case and resolved.
-pub(crate) struct PathPrefix(Vec<String>);
-
-impl PathPrefix {
-    pub(crate) fn new(path: &str) -> Self {
-        let path = decoded(path);
-        let segments = resolved(&segments(&path)).into_iter();
-        Self(segments.map(str::to_owned).collect())
-    }
-
-    fn begins(&self, segments: &[&str]) -> bool {
-        let start = segments.get(..self.0.len());
-        start.is_some_and(|start| start.iter().eq(&self.0))
-    }
-}
-
-/// Returns `true` if `path` is at or below one of the prefixes. It matches at least as widely as any router:
-/// percent-decoded once, whatever else is broken in it, split at `/` and `\`, without empty segments, each
-/// cut at `;`, without dots and blanks at its end, in any case, with `..` resolved and not.
-fn is_below(path: &str, prefixes: &[PathPrefix]) -> bool {
-    let path = decoded(path);
-    let all = segments(&path);
-    let resolved = resolved(&all);
-    let unresolved: Vec<_> = all.into_iter().filter(|it| *it != PARENT).collect();
-    let is_below = |prefix: &PathPrefix| prefix.begins(&unresolved) || prefix.begins(&resolved);
-    prefixes.iter().any(is_below)
-}
-
-/// The segment that leads back.
-const PARENT: &str = "..";
-
-/// Whole, because the segments of a hostile path are many.
-fn decoded(path: &str) -> String {
-    percent_decode_str(path).decode_utf8_lossy().to_lowercase()
-}
-
-fn segments(decoded: &str) -> Vec<&str> {
-    decoded
-        .split(['/', '\\'])
-        .map(|segment| segment.split(';').next().unwrap_or(segment).trim())
-        .map(|segment| match segment {
-            PARENT => segment,
-            _ => segment.trim_end_matches(['.', ' ']),
-        })
-        .filter(|segment| !segment.is_empty())
-        .collect()
-}
-
-/// Goes back where a segment leads back.
-fn resolved<'p>(segments: &[&'p str]) -> Vec<&'p str> {
-    let mut resolved = Vec::new();
-    for segment in segments {
-        if *segment == PARENT {
-            resolved.pop();
-        } else {
-            resolved.push(*segment);
-        }
-    }
-    resolved
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn is_below(path: &str, prefix: &str) -> bool {
-        super::is_below(path, &[PathPrefix::new(prefix)])
-    }
-
-    #[test]
-    fn stand_down_paths_match_as_widely_as_any_router() {
-        for path in [
-            "/checkout",
-            "/checkout/",
-            "/checkout/pay",
-            "//checkout",
-            "/%63heckout",
-            "/Checkout",
-            "/CHECKOUT/pay",
-            "/checkout;",
-            "/checkout;jsessionid=1/pay",
-            "/checkout%2Fpay",
-            "/checkout%5Cpay",
-            "/checkout.",
-            "/checkout%20",
-            "/./checkout",
-            "/checkout%3Bx",
-            "/%63heckout/%zz",
-            "/%63heckout/50%",
-            "/checkout%2f%ff",
-            "/x/../checkout",
-            "/x/..%2Fcheckout/pay",
-            "/checkout/../x",
-            "/../checkout",
-        ] {
-            assert!(is_below(path, "/checkout"), "{path}");
-        }
-        for path in [
-            "/",
-            "/checkouts",
-            "/shop/checkout",
-            "/check",
-            "/x/.../checkout",
-        ] {
-            assert!(!is_below(path, "/checkout"), "{path}");
-        }
-        assert!(is_below("/shop/checkout", "/old/../shop/checkout"));
-    }
 }

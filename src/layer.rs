@@ -10,7 +10,7 @@ use crate::clean_url::CleanUrlLayer;
 use crate::click::dispatcher::ClickDispatcher;
 use crate::click::{ClickCounts, Clicks};
 use crate::clock::{HAS_SYSTEM_CLOCK, system_now};
-use crate::config::{Config, OriginalUri, PathPrefix, Skip, clock_of};
+use crate::config::{Config, OriginalUri, Skip, clock_of};
 use crate::consent::{Consent, ConsentRules};
 use crate::error::ConfigError;
 use crate::program::Program;
@@ -18,6 +18,7 @@ use crate::query::FirstBytes;
 use crate::request::RequestRef;
 use crate::runtime::{FillRandom, Runtime, Spawner, Timer};
 use crate::service::ReferralService;
+use crate::stand_down::PathPrefix;
 use crate::storage::Storage;
 #[cfg(any(feature = "tower-sessions-0_14", feature = "tower-sessions-0_15"))]
 use crate::{referral::Referral, store::backend::StoreUnavailable, visitor::VisitorId};
@@ -160,6 +161,7 @@ impl ReferralLayer {
             Some(records) => records
                 .look_up(visitor, &self.config.programs, self.config.now())
                 .await
+                .map(|found| found.map(Arc::unwrap_or_clone))
                 .map_err(StoreUnavailable),
         }
     }
@@ -284,9 +286,9 @@ impl ReferralLayerBuilder {
         self
     }
 
-    /// Sets where the URI can be found as the browser sees it, if something outside the layer rewrites
-    /// it. Landing pages, stand-down paths and links of the own site go by this one; where it has no host, the
-    /// request's counts.
+    /// Sets where the URI can be found as the browser sees it, whole and with its query, if something outside
+    /// the layer rewrites it. Landing pages, stand-down paths, links of the own site and clean URLs go by this
+    /// one. Where it has no host, the request's counts; without a query there is no redirect to a clean URL.
     ///
     /// Inside an axum router that is nested in another, that is axum's `OriginalUri`:
     ///

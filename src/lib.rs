@@ -154,6 +154,7 @@ mod response;
 mod runtime;
 mod seal;
 mod service;
+mod stand_down;
 mod state;
 mod storage;
 #[cfg(feature = "_store")]

@@ -16,7 +16,7 @@ use crate::reason::{Decisions, Reason};
 use crate::record::{Loaded, OnServer, RecordSlot};
 use crate::referral::{ClickState, Referral, Source, TouchId};
 use crate::refused_keys::RefusedKeys;
-use crate::window::shared_if_counting;
+use crate::window::if_counting;
 
 /// What is known of one visitor.
 #[derive(Clone, Debug)]
@@ -276,7 +276,7 @@ impl RequestState {
         let (kept, reason) = result.apply(referral);
         slot.kept = match kept {
             // What had been replaced may have expired meanwhile.
-            Some(kept) if undone => shared_if_counting(kept, &config.programs[index], self.now),
+            Some(kept) if undone => if_counting(kept, &config.programs[index], self.now).ok(),
             kept => kept,
         };
         slot.changed = true;

@@ -29,22 +29,12 @@ pub(crate) fn check_age(
 
 /// Returns the referral if it still counts, as [`check_age`] says.
 pub(crate) fn if_counting(
-    mut referral: Referral,
-    program: &Program,
-    now: UnixMillis,
-) -> Result<Referral, Reason> {
-    check_age(&mut referral, program, now)?;
-    Ok(referral)
-}
-
-/// The same of a referral that is shared.
-pub(crate) fn shared_if_counting(
     mut referral: Arc<Referral>,
     program: &Program,
     now: UnixMillis,
-) -> Option<Arc<Referral>> {
-    let age = check_age(Arc::make_mut(&mut referral), program, now);
-    age.is_ok().then_some(referral)
+) -> Result<Arc<Referral>, Reason> {
+    check_age(Arc::make_mut(&mut referral), program, now)?;
+    Ok(referral)
 }
 
 /// Returns what is left of the referral's window, in milliseconds; never more than the window.

@@ -84,6 +84,9 @@ impl ClickResult {
         self,
         mut referral: Arc<Referral>,
     ) -> (Option<Arc<Referral>>, Option<Reason>) {
+        if let Self::Undo(replaced) = self {
+            return (replaced, Some(Reason::UnknownKey));
+        }
         let changed = Arc::make_mut(&mut referral);
         changed.click = ClickState::Settled;
         let reason = match self {
@@ -92,8 +95,7 @@ impl ClickResult {
                 changed.partner_id = click.partner_id().cloned();
                 Some(Reason::ClickJoined)
             }
-            Self::Undo(replaced) => return (replaced, Some(Reason::UnknownKey)),
-            Self::None => None,
+            Self::None | Self::Undo(_) => None,
             Self::PutOff => {
                 changed.click = ClickState::Due;
                 None

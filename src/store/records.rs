@@ -21,7 +21,7 @@ use crate::runtime::Runtime;
 use crate::seal::Seal;
 use crate::seal::message::StoredCookie;
 use crate::visitor::VisitorId;
-use crate::window::{if_counting, shared_if_counting};
+use crate::window::if_counting;
 
 /// When a late click ID is tried again that the store didn't take.
 const LATE_PAUSES: [Duration; 3] = [
@@ -177,8 +177,8 @@ impl Records {
             None => (usable, OnServer::Nothing, None),
         };
         let carried = stored.iter().filter_map(|stored| {
-            let referral = if_counting(stored.carried.clone()?, program, now).ok()?;
-            Some((Arc::new(referral), stored))
+            let carried = Arc::new(stored.carried.clone()?);
+            Some((if_counting(carried, program, now).ok()?, stored))
         });
         let mut loaded = Loaded {
             record: RecordSlot {
@@ -303,7 +303,7 @@ impl Records {
         };
         let text = budget.run(self.0.store.load(id)).await?;
         let programs = std::slice::from_ref(program);
-        Ok(text.map(|text| of_text(&text, programs, now).map(Arc::new)))
+        Ok(text.map(|text| of_text(&text, programs, now)))
     }
 
     /// Writes a click ID that comes later straight to the record, if its touch is the one that is kept
@@ -360,7 +360,7 @@ impl Records {
             return Ok(());
         }
         let (kept, _) = result.clone().apply(referral);
-        let kept = kept.and_then(|kept| shared_if_counting(kept, program, now));
+        let kept = kept.and_then(|kept| if_counting(kept, program, now).ok());
         match (kept, self.record_id(record)) {
             (Some(kept), Some(id)) => {
                 let (text, expiry) = as_text(&kept, now);
@@ -376,7 +376,7 @@ impl Records {
         visitor: VisitorId,
         programs: &[Program],
         now: UnixMillis,
-    ) -> Result<Option<Referral>, StoreError> {
+    ) -> Result<Option<Arc<Referral>>, StoreError> {
         let budget = self.new_budget();
         for id in self.all_ids(visitor) {
             if let Some(text) = budget.run(self.0.store.load(id)).await? {

@@ -1,5 +1,7 @@
 //! A record's text: the referral's message in base64url.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use time::OffsetDateTime;
@@ -30,7 +32,7 @@ pub(super) fn of_text(
     text: &str,
     programs: &[Program],
     now: UnixMillis,
-) -> Result<Referral, Reason> {
+) -> Result<Arc<Referral>, Reason> {
     let decode = || {
         let message = URL_SAFE_NO_PAD.decode(text).ok()?;
         let referral = message::decode_named(&message)?;
@@ -45,5 +47,5 @@ pub(super) fn of_text(
             .then_some((referral, program))
     };
     let (referral, program) = decode().ok_or(Reason::Malformed)?;
-    if_counting(referral, program, now)
+    if_counting(Arc::new(referral), program, now)
 }
