@@ -193,8 +193,7 @@ fn own_link_of(
     domain: Option<&str>,
 ) -> Option<Link> {
     let is_own = |origin: &Origin| {
-        let uri = page.authority().map_or(request.uri(), |_| page);
-        let host = Host::of(uri, request.headers());
+        let host = Host::of(request, page);
         host.is_some_and(|host| host.is_of(origin))
     };
     own_link(referer, is_own, domain, || is_same_page(referer, page))
@@ -318,11 +317,12 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// Reads the host of a request: that of its target, or its `Host` header (RFC 9112 section 3.3).
-    pub(crate) fn of(uri: &Uri, headers: &HeaderMap) -> Option<Self> {
-        match uri.authority() {
+    /// Reads the host that the browser asked: that of the page's URI, where it has one, else that of the
+    /// request's target, or its `Host` header (RFC 9112 section 3.3).
+    pub(crate) fn of(request: RequestRef<'_>, page: &Uri) -> Option<Self> {
+        match page.authority().or(request.uri().authority()) {
             Some(authority) => Self::parse(authority.as_str()),
-            None => Self::parse(headers.get(HOST)?.to_str().ok()?),
+            None => Self::parse(request.headers().get(HOST)?.to_str().ok()?),
         }
     }
 

@@ -36,7 +36,7 @@ pub(super) enum Referrer {
     /// The page had none: it was typed, mailed, or the other page doesn't tell.
     Nothing,
     Url(String),
-    /// It says something that is no URL, or too long. Whatever it is, it came from a page that wants it so.
+    /// It says something that isn't a URL, or is too long: it counts as a link of the own site.
     Unreadable,
 }
 
@@ -70,11 +70,11 @@ impl Posted {
         }
     }
 
-    /// `said` reads what the script says beside the landing's parameters. What is there and can't be read
-    /// counts as the worst that it could be.
+    /// `said` reads a field of the script's. A referrer and a navigation that can't be read count as the worst
+    /// that they could be; a path that can't be read isn't known.
     fn new(query: Bytes, said: impl Fn(&str) -> Option<Result<String, Unreadable>>) -> Self {
         let path = said("_path").and_then(Result::ok);
-        let referrer = said("_referrer").map(|said| match said {
+        let referrer = said("_referrer").map(|text| match text {
             Ok(url) if url.is_empty() => Referrer::Nothing,
             Ok(url) if Origin::of_url(url.as_bytes()).is_some() => Referrer::Url(url),
             Ok(_) | Err(Unreadable) => Referrer::Unreadable,
@@ -87,7 +87,7 @@ impl Posted {
             query,
             path: path.filter(|path| path.starts_with('/')),
             referrer,
-            is_again: !said("_navigation").is_none_or(is_first),
+            is_again: said("_navigation").is_some_and(|kind| !is_first(kind)),
         }
     }
 

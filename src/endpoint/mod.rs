@@ -37,6 +37,7 @@ use crate::missing_layer::MissingLayer;
 use crate::page_visit::{Host, Link, Origin, own_link};
 use crate::query::Query;
 use crate::reason::Reason;
+use crate::request::RequestRef;
 
 /// How long the body of one request may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -62,8 +63,9 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// ([`stand_down`](crate::ReferralLayerBuilder::stand_down)); without it the path of a `Referer` of the own
 /// site counts, if it is longer than `/`, and where no path is known a configured stand-down path means
 /// that the landing only fills an empty slot. `_referrer` tells a link of the own site, and `_navigation` a page
-/// that the visitor reloaded or went back to (`reload`, `back_forward`): that only fills an empty slot, too. What
-/// is there and can't be read counts as if it told that.
+/// that the visitor reloaded or went back to (`reload`, `back_forward`): that only fills an empty slot, too. A
+/// `_referrer` that can't be read counts as one of the own site, and a `_navigation` other than `navigate` and
+/// `prerender` as a reload. In a form these names stand as they are, without percent-encoding.
 ///
 /// A `POST` from a frame in a foreign page is refused where the browser tells, which Chromium does for
 /// `fetch` with `credentials: "include"`: a script of your own should ask for that, or do nothing in a frame.
@@ -188,17 +190,17 @@ impl CaptureEndpoint {
         let exchange = Exchange::of(request.extensions()).map_err(Refusal::MissingLayer)?;
         let missing = Refusal::MissingLayer(MissingLayer::REFERRALS);
         let now = exchange.ok_or(missing)?.now;
-        let (headers, uri) = (request.headers(), request.uri());
+        let (view, headers) = (RequestRef::from(&request), request.headers());
         if headers.contains_key("sec-fetch-storage-access") {
             return Err(Refusal::ForeignFrame);
         }
-        let host = Host::of(uri, headers);
+        let host = Host::of(view, config.page_uri(view));
         if !self.is_allowed(headers, host.as_ref()) {
             return Err(Refusal::CrossOrigin);
         }
         let page = Page::of(headers, host);
         let clicks = config.clicks.as_ref();
-        let mut context = clicks.and_then(|clicks| clicks.context((&request).into()));
+        let mut context = clicks.and_then(|clicks| clicks.context(view));
         let posted = Posted::read(config, request, BODY_TIMEOUT).await?;
         if let (Some(context), Some(referrer)) = (&mut context, &posted.referrer) {
             context.set_referrer(match referrer {

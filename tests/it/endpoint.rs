@@ -281,6 +281,19 @@ fn only_pages_of_the_same_origin_may_tell() {
     assert_eq!(tell(&layer, request).status, 204);
 }
 
+#[test]
+fn behind_a_proxy_that_changes_the_host_the_original_uri_tells_the_origin() {
+    let layer = layer(|b| b.original_uri(|request| request.extensions().get::<http::Uri>()));
+    for (origin, status) in [("https://shop.example", 204), ("https://backend:3000", 403)] {
+        let mut request = request(&[FORM, ("origin", origin)], "aff=K");
+        let backend = "backend:3000".parse().unwrap();
+        request.headers_mut().insert("host", backend);
+        let original: http::Uri = "https://shop.example/api".parse().unwrap();
+        request.extensions_mut().insert(original);
+        assert_eq!(tell(&layer, request).status, status, "{origin}");
+    }
+}
+
 fn the_landing_page_is_that_of_the_script_and_stand_down_paths_count() {
     let layer = layer(|b| b.stand_down("/checkout"));
     // (referrer, landing page)
@@ -319,7 +332,7 @@ fn the_landing_page_is_that_of_the_script_and_stand_down_paths_count() {
 }
 
 /// What the endpoint makes of a body of a visitor whom another partner brought.
-fn of_honests_visitor(layer: &ReferralLayer, body: &str) -> Answer {
+fn posted_after_another_partner(layer: &ReferralLayer, body: &str) -> Answer {
     let first = tell(layer, request(&[FORM, SAME_ORIGIN], "aff=HONEST"));
     let cookie = first.cookie.unwrap();
     let cookie = cookie.split(';').next().unwrap();
@@ -343,11 +356,11 @@ fn what_the_script_says_counts_behind_any_number_of_parameters() {
             ("_referrer=&_navigation=reload", "kept_reload"),
         ] {
             let body = format!("{query}&_path=%2Fpricing&{said}");
-            let answer = of_honests_visitor(&layer, &body);
+            let answer = posted_after_another_partner(&layer, &body);
             assert_eq!(answer.reasons, [format!("default: {reason}")], "{others}");
         }
         let body = format!("{query}&_path=%2Fpricing&_referrer=&_navigation=navigate");
-        let answer = of_honests_visitor(&layer, &body);
+        let answer = posted_after_another_partner(&layer, &body);
         assert_eq!(answer.reasons, ["default: captured"], "{others}");
     }
     // A link can't speak for the script by a name that only reads like its own.
@@ -361,7 +374,7 @@ fn what_the_script_says_counts_behind_any_number_of_parameters() {
         let elsewhere = "https%3A%2F%2Fblog.example%2F";
         let own = "https%3A%2F%2Fshop.example%2Fforum";
         let body = format!("aff=EVIL&{name}={elsewhere}&_referrer={own}");
-        let answer = of_honests_visitor(&layer, &body);
+        let answer = posted_after_another_partner(&layer, &body);
         assert_eq!(answer.reasons, ["default: kept_own_link"], "{name}");
     }
 }
@@ -389,11 +402,11 @@ fn what_the_script_says_and_nobody_can_read_is_the_worst_that_it_could_be() {
     ];
     for (name, value, reason) in bodies {
         let json = serde_json::json!({"aff": "EVIL", name: value}).to_string();
-        let answer = of_honests_visitor(&layer, &json);
+        let answer = posted_after_another_partner(&layer, &json);
         assert_eq!(answer.reasons, [format!("default: {reason}")], "{json}");
         let value = utf8_percent_encode(value, NON_ALPHANUMERIC);
         let form = format!("aff=EVIL&{name}={value}");
-        let answer = of_honests_visitor(&layer, &form);
+        let answer = posted_after_another_partner(&layer, &form);
         assert_eq!(answer.reasons, [format!("default: {reason}")], "{form}");
     }
     for body in [
@@ -402,7 +415,7 @@ fn what_the_script_says_and_nobody_can_read_is_the_worst_that_it_could_be() {
         "aff=EVIL&_referrer=%zz",
         "aff=EVIL&_referrer=%ff",
     ] {
-        let answer = of_honests_visitor(&layer, body);
+        let answer = posted_after_another_partner(&layer, body);
         assert_eq!(answer.reasons, ["default: kept_own_link"], "{body}");
         // It is worth something where there is nothing.
         let format = if body.starts_with('{') { JSON } else { FORM };
