@@ -201,7 +201,7 @@ class Proxy:
         self.next = 0
         # Which process was given the landing with a key.
         self.took = {}
-        self.requests = self.refused = self.broken = 0
+        self.requests = self.refused = self.interrupted = 0
 
     async def serve(self):
         self.server = await asyncio.start_server(self.handle, "127.0.0.1", 0, backlog=1024)
@@ -244,7 +244,7 @@ class Proxy:
                 return answer
             break
         # What was sent may have been done: it isn't for a proxy to repeat it.
-        self.broken += 1
+        self.interrupted += 1
         return b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
@@ -327,7 +327,7 @@ class Visitor:
                 self.key = key
                 self.day.landed[key] = self.number
                 return
-            self.day.broken[key] = answer.status
+            self.day.interrupted[key] = answer.status
             await asyncio.sleep(0.3)
 
     async def insist(self, method, path, headers, body=None):
@@ -410,7 +410,7 @@ class Day:
         self.options, self.servers, self.sandbox, self.shops = options, servers, sandbox, shops
         self.proxy = Proxy(shops)
         self.visitors = []
-        self.landed, self.broken = {}, {}
+        self.landed, self.interrupted = {}, {}
         self.customers, self.orders = {}, {}
         self.retried = self.looks = self.unread = self.without_token = self.kills = self.restarts = 0
         self.errors = []
@@ -487,7 +487,7 @@ class Day:
             if len(page) < 100:
                 return found
 
-    def may_have_broken(self, key):
+    def may_be_interrupted(self, key):
         """Was the process killed that took this landing, so soon that its click was still under way?"""
         number, at = self.proxy.took.get(key, (None, 0))
         ends = [] if number is None else self.shops[number].ends
@@ -504,7 +504,7 @@ async def account(day, outbox):
         conversions[conversion["unique_id"]].append(conversion["partnership_code"])
 
     # Landings and clicks: a key is one landing's.
-    known = day.landed.keys() | day.broken.keys()
+    known = day.landed.keys() | day.interrupted.keys()
     for key in clicks.keys() - known:
         day.wrong(f"the platform has a click of {key}, which nobody landed with")
     for key, ids in clicks.items():
@@ -512,9 +512,9 @@ async def account(day, outbox):
             day.wrong(f"the platform has {len(ids)} clicks of one landing, {key}")
     without = [key for key in day.landed if key not in clicks]
     for key in without:
-        if not day.may_have_broken(key):
+        if not day.may_be_interrupted(key):
             day.wrong(f"landing {key} has no click, and its process was not killed")
-    of_broken = sum(key in clicks for key in day.broken)
+    of_interrupted = sum(key in clicks for key in day.interrupted)
 
     # Click IDs: what the shop knows now of every visitor's last landing.
     late = {row["click_id"] for row in day.servers.rows("SELECT click_id FROM referral_clicks")}
@@ -538,7 +538,7 @@ async def account(day, outbox):
             in_database += 1
         elif ids:
             lost += 1
-            if not day.may_have_broken(visitor.key):
+            if not day.may_be_interrupted(visitor.key):
                 day.wrong(f"the click ID of {visitor.key} is lost, and its process was not killed")
 
     # Sign-ups and orders: the shop's rows.
@@ -573,13 +573,13 @@ async def account(day, outbox):
     return [
         ("visitors", len(day.visitors)),
         ("requests through the proxy", day.proxy.requests),
-        ("of these interrupted by a process that ended", day.proxy.broken),
+        ("of these interrupted by a process that ended", day.proxy.interrupted),
         ("processes killed, restarted in three rolling restarts", f"{day.kills}, {day.restarts}"),
-        ("landings answered, interrupted and repeated", f"{len(day.landed)}, {len(day.broken)}"),
+        ("landings answered, interrupted and repeated", f"{len(day.landed)}, {len(day.interrupted)}"),
         ("views that saw the right referral", day.looks),
         ("views that saw none, because the store took over 250 ms; asked again", day.unread),
-        ("clicks at the platform, of landings that were answered", len(clicks) - of_broken),
-        ("clicks of landings that were interrupted", of_broken),
+        ("clicks at the platform, of landings that were answered", len(clicks) - of_interrupted),
+        ("clicks of landings that were interrupted", of_interrupted),
         ("landings without a click, their process was killed meanwhile", len(without)),
         ("click IDs that reached their visitor's referral", found),
         ("click IDs that wait in the shop's database for a report", in_database),

@@ -10,7 +10,7 @@ use tower_referral_platforms::Credit;
 use super::Settings;
 use super::platform::{Conversion, Platform};
 use super::reports::Outbox;
-use super::saturation::{Load, saturation};
+use super::saturation::{Peak, saturation};
 use super::truth::{Cause, Touch, Unjudged};
 use crate::costs::Costs;
 use crate::resource::Resource;
@@ -252,34 +252,34 @@ impl Outcome {
             ));
         }
         let peak = |name| peaks.get(name).copied().unwrap_or_default();
-        let loads = vec![
-            Load {
+        let resources = vec![
+            Peak {
                 resource: Resource::ClicksOfServer,
-                peak: peak("clicks wanted of a server"),
+                wanted: peak("clicks wanted of a server"),
                 capacity: 50,
             },
-            Load {
+            Peak {
                 resource: Resource::ClicksOfKey,
-                peak: peak("clicks wanted of a key"),
+                wanted: peak("clicks wanted of a key"),
                 capacity: 25,
             },
-            Load {
+            Peak {
                 resource: Resource::PlatformCalls,
-                peak: calls
+                wanted: calls
                     .iter()
                     .map(|it| it.most_in_a_second)
                     .max()
                     .unwrap_or_default(),
                 capacity: settings.platform_limit,
             },
-            Load {
+            Peak {
                 resource: Resource::StoreOperations,
-                peak: peak("store operations"),
+                wanted: peak("store operations"),
                 capacity: settings.store_limit,
             },
-            Load {
+            Peak {
                 resource: Resource::DatabaseRows,
-                peak: peak("database rows"),
+                wanted: peak("database rows"),
                 capacity: Costs::checked_in()?.database_rows() as u64,
             },
         ];
@@ -386,7 +386,7 @@ impl Outcome {
             "records in the fullest region, operations",
             format!("{records}, {store_total}"),
         );
-        text.push_str(&saturation(loads));
+        text.push_str(&saturation(resources));
         Ok(Self {
             violations: tally.violations,
             violated: tally.violated,
