@@ -140,11 +140,13 @@ impl Answer<'_> {
         self.is_success() && self.is_json()
     }
 
-    /// Is it a refusal in JSON: a 4xx, or a 2xx that says no?
+    /// Is it a refusal of the request in JSON: a 2xx that says no, or a 4xx that isn't about the account,
+    /// the pace or the time that it took?
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         let is_object = self.json().is_some_and(|json| json.is_object());
-        let is_4xx = (400..500).contains(&self.status);
+        let is_4xx =
+            (400..500).contains(&self.status) && self.status != 408 && !self.is_of_account();
         is_object && (is_4xx || self.is_2xx() && self.says_no())
     }
 

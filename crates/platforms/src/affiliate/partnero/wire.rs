@@ -259,7 +259,7 @@ pub(super) fn is_unknown_referrer(answer: &Answer) -> bool {
 
 /// A 422 whose errors are all about the customer of the sale.
 pub(super) fn is_unknown_customer(answer: &Answer) -> bool {
-    let refusal = answer.refusal().filter(|_| answer.is_refused());
+    let refusal = answer.refusal();
     refusal.is_some_and(|refusal| refusal.is_only_about(&["customer", "customer.key"]))
 }
 
