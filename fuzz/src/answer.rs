@@ -192,6 +192,12 @@ impl Answer<'_> {
         self.is_success() && self.json().is_some_and(|json| mentions(&json, text))
     }
 
+    /// Is it a success with a list, there or somewhere within?
+    #[must_use]
+    pub fn has_list(&self) -> bool {
+        self.is_success() && self.json().is_some_and(|json| holds_list(&json))
+    }
+
     /// Is it a JSON object of this status?
     #[must_use]
     pub fn is_object(&self, status: u16) -> bool {
@@ -254,6 +260,14 @@ fn mentions(json: &Value, wanted: &str) -> bool {
         Value::Array(list) => list.iter().any(|json| mentions(json, wanted)),
         Value::Object(map) => map.values().any(|json| mentions(json, wanted)),
         Value::Null | Value::Bool(_) => false,
+    }
+}
+
+fn holds_list(json: &Value) -> bool {
+    match json {
+        Value::Array(_) => true,
+        Value::Object(map) => map.values().any(holds_list),
+        _ => false,
     }
 }
 

@@ -637,6 +637,12 @@ async fn an_odd_list_makes_no_refusal_of_a_sale_that_was_booked() {
     let failure = Failure::of(error.error());
     assert_eq!(failure.code(), "not_settled");
     assert_eq!(failure.message(), Some("no such page"));
+    let text = failure.to_string();
+    assert_eq!(text, error.to_string());
+    assert!(
+        text.contains("(the platform refused the request (400 Bad Request))"),
+        "{text}"
+    );
 }
 
 /// Whoever referred a customer who is there already was said before.
