@@ -140,11 +140,13 @@ impl Answer<'_> {
         self.is_success() && self.is_json()
     }
 
-    /// Is it a refusal in JSON: a 4xx, or a 2xx that says no?
+    /// Is it a refusal of the request in JSON: a 2xx that says no, or a 4xx that isn't about the account,
+    /// the pace or the time that it took?
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         let is_object = self.json().is_some_and(|json| json.is_object());
-        let is_4xx = (400..500).contains(&self.status);
+        let is_4xx =
+            (400..500).contains(&self.status) && self.status != 408 && !self.is_of_account();
         is_object && (is_4xx || self.is_2xx() && self.says_no())
     }
 
@@ -188,6 +190,12 @@ impl Answer<'_> {
     #[must_use]
     pub fn lists(&self, text: &str) -> bool {
         self.is_success() && self.json().is_some_and(|json| mentions(&json, text))
+    }
+
+    /// Is it a success with a list, there or somewhere within?
+    #[must_use]
+    pub fn has_list(&self) -> bool {
+        self.is_success() && self.json().is_some_and(|json| holds_list(&json))
     }
 
     /// Is it a JSON object of this status?
@@ -252,6 +260,14 @@ fn mentions(json: &Value, wanted: &str) -> bool {
         Value::Array(list) => list.iter().any(|json| mentions(json, wanted)),
         Value::Object(map) => map.values().any(|json| mentions(json, wanted)),
         Value::Null | Value::Bool(_) => false,
+    }
+}
+
+fn holds_list(json: &Value) -> bool {
+    match json {
+        Value::Array(_) => true,
+        Value::Object(map) => map.values().any(holds_list),
+        _ => false,
     }
 }
 

@@ -135,9 +135,6 @@ fn partnero(report: &Report, asked: &[Asked], last: &Asked, referrer: &str) -> S
             (answer.is_object(404), &[NotAttributed]),
             (is_done, &[Recorded]),
         ]),
-        (&Method::POST, "customers" | "transactions") if answer.is_of_account() && is_known => {
-            maybe(&[Duplicate])
-        }
         (&Method::POST, "customers" | "transactions") if is_unknown && !is_known => {
             maybe(&[NotAttributed])
         }

@@ -124,6 +124,14 @@ pub fn check_report(
             if is_again && error.advice() == Advice::Permanent {
                 // A report that may have arrived is refused by an answer to the report alone.
                 assert!(asked.iter().any(|it| changes(&told.report, it)), "{error}");
+                // Whether a refusal is that of a duplicate, only a list that can be read says.
+                let list =
+                    last.filter(|last| last.method == Method::GET && !changes(&told.report, last));
+                let answer = list.map(Asked::answer);
+                assert!(
+                    answer.is_none_or(|answer| answer.is_beyond() || answer.has_list()),
+                    "{error}"
+                );
             }
             check_error(rules, (&told.report, &told.texts), &asked, error);
         }

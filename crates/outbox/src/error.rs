@@ -12,7 +12,7 @@ pub enum Error {
     /// The outbox's tables aren't there, or are those of an older version: call
     /// [`Outbox::migrate`](crate::Outbox::migrate) once at start-up.
     NotMigrated,
-    /// The report can't be written as JSON, or not be read back from it: correct the report. The database
+    /// The report can't be written as JSON, or can't be read back: correct the report. The database
     /// hasn't seen it, so that the transaction can go on without it.
     Report(serde_json::Error),
     /// What is stored of a payment can't be read or written as JSON.

@@ -62,7 +62,9 @@
 //!   found no sale.
 //! - **The account's failures pause the platform, not the report.** A refused API key, a redirect, an
 //!   HTML page or no connection at all stops sending; one probe goes after 1 s, 2 s, and so on up to
-//!   60 s, and everything goes by itself once it works. 429 is one brake for the process.
+//!   60 s, and everything goes by itself once it works. A report whose answer doesn't say whether it was
+//!   taken (a 303, an HTML page) is still ambiguous where the platform doesn't recognise duplicates. 429
+//!   is one brake for the process.
 //! - **Everything is shown.** [`Outbox::status`], [`Outbox::problems`] and [`Outbox::history`] answer
 //!   "why wasn't this partner paid?" A row that can't be read is shown as such, and hides no other.
 //! - **Kept clean.** The content of a delivered report goes after 90 days, its ID and outcome stay;

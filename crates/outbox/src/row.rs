@@ -37,7 +37,7 @@ pub enum State {
     Done,
     /// The platform refused it, and would refuse it again: see the reason.
     Failed,
-    /// It may have arrived, and the platform would record it twice: look there, then send it again
+    /// It may have arrived, and nothing shows whether it did: look there, then send it again
     /// or settle it.
     Ambiguous,
     /// The row's JSON isn't a report that this version can read.

@@ -125,7 +125,7 @@ const MAX_DEPTH: usize = 127;
 ///
 /// # Errors
 ///
-/// The report can't be written as JSON, or not be read back: a sign-up by e-mail address whose address
+/// The report can't be written as JSON, or can't be read back: a sign-up by e-mail address whose address
 /// was set to an empty one, say.
 pub fn json(report: impl Into<Report>) -> Result<String, Error> {
     let report = report.into();

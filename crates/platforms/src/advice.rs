@@ -14,7 +14,7 @@ pub enum Advice {
     /// Don't send it again until somebody has fixed what the error names: the platform would refuse
     /// it again.
     Permanent,
-    /// Don't send it again: it may have arrived, and the platform would record it twice. Somebody
+    /// Don't send it again by itself: it may have arrived, and nothing shows whether it did. Somebody
     /// has to look there.
     Ambiguous,
 }

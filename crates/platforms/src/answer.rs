@@ -181,26 +181,28 @@ impl Answer {
         })
     }
 
-    /// Returns the refusal, if this is one in JSON: an object with a status of 4xx, or of 2xx where
-    /// the body says no. An HTML page is none.
+    /// Returns the refusal, if this is one in JSON of this very request: an object with a status of
+    /// 4xx, or of 2xx where the body says no. An HTML page is none, nor is what is about the account
+    /// (401, 402, 403), the pace (429) or the time it took (408), whatever its body says.
     #[must_use]
     pub fn refusal(&self) -> Option<Refusal<'_>> {
         let envelope = self.envelope().filter(|_| !self.is_html)?;
-        let is_refused =
-            self.status.is_client_error() || self.status.is_success() && envelope.says_no();
+        let is_refused = match self.status.as_u16() {
+            401..=403 | 408 | 429 => false,
+            400..=499 => true,
+            _ => self.status.is_success() && envelope.says_no(),
+        };
         is_refused.then_some(Refusal {
             answer: self,
             envelope,
         })
     }
 
-    /// Returns `true` if it is a [refusal](Self::refusal) of this very request: not of the account
-    /// (401, 402, 403), of the pace (429) or of the time it took (408). The same thing said in
-    /// another way, for instance without a click ID, may be taken.
+    /// Returns `true` if it is a [refusal](Self::refusal). The same thing said in another way, for
+    /// instance without a click ID, may be taken.
     #[must_use]
     pub fn is_refused(&self) -> bool {
-        let is_other = matches!(self.status.as_u16(), 401..=403 | 408 | 429);
-        !is_other && self.refusal().is_some()
+        self.refusal().is_some()
     }
 
     /// Returns `true` if it is a 409 with a JSON object: the platform has it already.

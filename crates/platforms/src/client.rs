@@ -114,7 +114,7 @@ impl<P, T> Client<P, T> {
         let mut ids = asked.ids.clone();
         let mut learned = PlatformIds::default();
         let mut is_repeatable = true; // as long as nothing was sent
-        // Has the platform answered to the report itself, and to all that was asked about it since?
+        // The platform has answered the report itself, and every question about it since.
         let mut is_answered = false;
         let mut step = if asked.may_have_arrived && !platform.deduplicates(report) {
             is_repeatable = false;
@@ -145,7 +145,7 @@ impl<P, T> Client<P, T> {
                     let error = if is_answered {
                         error
                     } else {
-                        error.before_an_answer(asked)
+                        error.unsettled(asked.may_have_arrived)
                     };
                     let can_be_settled = platform.settle(report, &ids).is_some();
                     return Err(ReportError::new(error, is_repeatable)
@@ -159,14 +159,12 @@ impl<P, T> Client<P, T> {
                 None => next.method().is_safe(),
             };
             is_repeatable = is_harmless || platform.deduplicates(report);
-            let max_len = match next.extensions().get::<ListPage>() {
-                Some(ListPage) => MAX_PAGE_LEN,
-                None => MAX_ANSWER_LEN,
-            };
+            let page = next.extensions().get().copied();
+            let max_len = page.map_or(MAX_ANSWER_LEN, |ListPage(_)| MAX_PAGE_LEN);
             step = match self.send(next, max_len).await {
                 Ok(answer) => {
                     let answer = answer.without(report.secrets());
-                    is_answered = !is_harmless || is_answered && answer.accepted_json().is_ok();
+                    is_answered = !is_harmless || is_answered && is_read(&answer, page);
                     platform.next(report, &ids, stage, &answer)
                 }
                 Err(error) => Err(error),
@@ -222,7 +220,7 @@ impl<P, T> Client<P, T> {
                 self.platform.read_batch(reports, &answer.without(secrets))
             }
             Err(error) => {
-                let of = |one| Err(error.clone().before_an_answer(one));
+                let of = |one: &ReportRequest| Err(error.clone().unsettled(one.may_have_arrived));
                 reports.iter().map(of).collect()
             }
         }
@@ -248,7 +246,7 @@ impl<P, T> Client<P, T> {
             Ok(Step::Send { .. }) => None,
             Ok(Step::Done(receipt)) => Some(Ok(receipt)),
             Err(error) => {
-                let error = error.before_an_answer(request);
+                let error = error.unsettled(request.may_have_arrived);
                 Some(Err(ReportError::new(error, true)))
             }
         }
@@ -349,6 +347,15 @@ impl<P, T> Client<P, T> {
         let credentials = credentials(&request);
         let answer = self.transport.carry(request, max_len).await?;
         Ok(answer.without(credentials.iter().map(String::as_str)))
+    }
+}
+
+/// Returns `true` if an answer to a question says something: where the question is for a page of a
+/// list, it has the list.
+fn is_read(answer: &Answer, page: Option<ListPage>) -> bool {
+    match page {
+        Some(ListPage(names)) => answer.accepted().is_ok() && answer.list(names).is_some(),
+        None => answer.accepted_json().is_ok(),
     }
 }
 

@@ -24,9 +24,10 @@ pub(crate) fn encoded(text: &str) -> impl fmt::Display + '_ {
     utf8_percent_encode(text, UNRESERVED)
 }
 
-/// In the extensions of a request: the answer is a page of a list.
+/// In the extensions of a request: the answer is a page of a list, which may be under one of these
+/// names.
 #[derive(Clone, Copy)]
-pub(crate) struct ListPage;
+pub(crate) struct ListPage(pub(crate) [&'static str; 2]);
 
 /// Where a platform is and how it knows us: what every request to it has in common.
 #[derive(Clone)]
@@ -82,10 +83,10 @@ impl Endpoint {
         self.request(Method::GET, path, Bytes::new())
     }
 
-    /// A page of a list, which may be longer than other answers.
-    pub(crate) fn get_list(&self, path: &str) -> Request<Bytes> {
+    /// A page of a list, which may be longer than other answers, and under one of these names.
+    pub(crate) fn get_list(&self, path: &str, names: [&'static str; 2]) -> Request<Bytes> {
         let mut request = self.get(path);
-        request.extensions_mut().insert(ListPage);
+        request.extensions_mut().insert(ListPage(names));
         request
     }
 
@@ -96,7 +97,7 @@ impl Endpoint {
     /// The request for the next part of a list, at a URL that the platform gave. `None` if that is
     /// on another origin than the base URL: the API key never goes elsewhere. A platform behind a
     /// proxy may take itself for an `http` one; it is asked where we know it to be.
-    pub(crate) fn get_next(&self, url: &str) -> Option<Request<Bytes>> {
+    pub(crate) fn get_next(&self, url: &str, names: [&'static str; 2]) -> Option<Request<Bytes>> {
         let base: Uri = self.base_url.parse().ok()?;
         let next: Uri = url.parse().ok()?;
         let is_same_origin = match (next.scheme_str(), next.authority()) {
@@ -112,7 +113,7 @@ impl Endpoint {
         if !is_same_origin || !path.starts_with('/') || path.starts_with("//") {
             return None;
         }
-        let mut request = self.get_list("");
+        let mut request = self.get_list("", names);
         *request.uri_mut() = Uri::builder()
             .scheme(base.scheme_str()?)
             .authority(base.authority()?.as_str())

@@ -6,7 +6,7 @@ use std::{fmt, time::Duration};
 use http::StatusCode;
 use tower_referral::click::UnknownKey;
 
-use crate::{Advice, Message, ReportRequest, Unsupported};
+use crate::{Advice, Message, Unsupported};
 
 /// Why a call to a platform failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,7 +89,7 @@ impl Error {
 
     /// Returns `true` if the failure is about the account or the way to the platform and would meet
     /// every other report as well (401, 402, 403, 3xx, 429, an HTML page): a queue should pause the
-    /// platform and not set this report aside.
+    /// platform. What becomes of this report is in its [advice](Self::advice).
     #[must_use]
     pub fn pauses_platform(&self) -> bool {
         matches!(
@@ -156,7 +156,9 @@ impl Error {
             },
             Self::NotListed | Self::NotSettled(_) => Advice::Ambiguous,
             // A proxy that refuses a request doesn't hand it on.
-            Self::HtmlPage { status } if status.is_client_error() && status.as_u16() != 408 => {
+            Self::HtmlPage { status }
+                if status.is_client_error() && *status != StatusCode::REQUEST_TIMEOUT =>
+            {
                 Advice::Retry { after: None }
             }
             Self::UnknownOutcome | Self::Unreadable { .. } | Self::HtmlPage { .. } => unknown(None),
@@ -189,10 +191,10 @@ fn is_refusal(status: StatusCode) -> bool {
 }
 
 impl Error {
-    /// Returns what this failure means for the report of this request, of which it says nothing: if an
-    /// earlier attempt may have arrived, it is no refusal.
-    pub(crate) fn before_an_answer(self, asked: &ReportRequest) -> Self {
-        if asked.may_have_arrived && self.advice(true) == Advice::Permanent {
+    /// Returns what a failure means that says nothing of the report itself: where an earlier attempt may
+    /// have arrived, a permanent one is [`NotSettled`](Self::NotSettled).
+    pub(crate) fn unsettled(self, may_have_arrived: bool) -> Self {
+        if may_have_arrived && self.advice(true) == Advice::Permanent {
             Self::NotSettled(Box::new(self))
         } else {
             self
@@ -224,11 +226,20 @@ impl fmt::Display for Error {
                 "an earlier attempt may have arrived, and the platform's list doesn't show it: \
                  look at the platform, and send it again if it isn't there",
             ),
-            Self::NotSettled(error) => write!(
-                f,
-                "an earlier attempt may have arrived, and it couldn't be found out whether it did \
-                 ({error}): look at the platform, and send it again if it isn't there"
-            ),
+            Self::NotSettled(error) => {
+                f.write_str(
+                    "an earlier attempt may have arrived, and it couldn't be found out whether it \
+                     did (",
+                )?;
+                match &**error {
+                    // Its own words are for those who may see them.
+                    Self::Rejected { status, .. } => {
+                        write!(f, "the platform refused the request ({status})")?;
+                    }
+                    error => error.fmt(f)?,
+                }
+                f.write_str("): look at the platform, and send it again if it isn't there")
+            }
             Self::RateLimited { retry_after: None } => {
                 f.write_str("the platform is rate limiting: try again later")
             }
@@ -296,7 +307,6 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::UnknownKey(error) => Some(error),
-            Self::NotSettled(error) => Some(error),
             _ => None,
         }
     }

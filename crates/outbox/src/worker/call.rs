@@ -236,9 +236,18 @@ fn entry(saved: &Saved) -> Value {
 }
 
 fn unreadable(row: &Claimed, error: &serde_json::Error) -> Saved {
-    let mut saved = row_of(row, "unreadable", row.attempts, 0, None, None, None, false);
-    // A version that can read it has to know.
-    saved.may_have_arrived = row.may_have_arrived;
+    // A later version that can read it has to know whether it may have arrived.
+    let arrived = row.may_have_arrived;
+    let mut saved = row_of(
+        row,
+        "unreadable",
+        row.attempts,
+        0,
+        None,
+        None,
+        None,
+        arrived,
+    );
     saved.reason = Some(
         "this version can't read the report: `details` says where; repair the row's JSON and \
          resend it"

@@ -78,7 +78,7 @@ on_both! {
         assert!(entry.reason.unwrap().contains("may have arrived"));
         assert_eq!(entry.details.as_deref(), Some("bad page"));
         db.outbox.enqueue(&db.pool, sale(1, "C1")).await.unwrap();
-        // What comes after it is what the worker has looked at after it.
+        // Once sale 2 is finished, the worker has looked at sale 1 again.
         db.outbox.enqueue(&db.pool, sale(2, "C2")).await.unwrap();
         db.until_state("sale:2", State::Ambiguous).await;
         worker.stop().await;
@@ -235,7 +235,7 @@ insert.to_owned()
     }
 
     /// A worker is killed while it sends, an older build is deployed, and the newer one again.
-    async fn what_may_have_arrived_does_so_for_every_build(db) {
+    async fn every_build_knows_that_a_report_may_have_arrived(db) {
         db.outbox.enqueue(&db.pool, sale(1, "C1")).await.unwrap();
         let aside = "UPDATE referral_outbox SET state = 'sending', report = '{\"kind\": \"of the future\"}'";
         sqlx::query(aside).execute(&db.pool).await.unwrap();

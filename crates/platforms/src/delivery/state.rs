@@ -30,7 +30,8 @@ pub enum DeliveryState {
         /// Why.
         reason: Failure,
     },
-    /// It may have arrived, and the platform would record it twice: somebody has to look there.
+    /// It isn't sent again by itself: it may have arrived, and nothing shows whether it did. Somebody
+    /// has to look there.
     Ambiguous {
         /// Why.
         reason: Failure,

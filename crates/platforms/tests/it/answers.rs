@@ -122,6 +122,10 @@ fn a_refusal_is_compared_from_end_to_end() {
     }
     assert!(answer(409, r#"{"a":1}"#).is_conflict());
     assert!(answer(200, r#"{"a":1}"#).refusal().is_none());
+    for status in [401, 402, 403, 408, 429, 303, 500] {
+        let other = answer(status, r#"{"message":"Duplicate key"}"#);
+        assert!(other.refusal().is_none() && !other.is_refused(), "{status}");
+    }
 }
 
 #[test]

@@ -199,6 +199,11 @@ async fn words_in_a_refusal_are_no_success() {
 async fn a_refusal_that_the_list_cannot_explain_fails_no_sale_that_may_have_arrived() {
     for (list, expected) in [
         ((200, "[]"), [Advice::Permanent; 2]),
+        ((200, "{}"), [Advice::Permanent, Advice::Ambiguous]),
+        (
+            (200, r#"{"message":"hello"}"#),
+            [Advice::Permanent, Advice::Ambiguous],
+        ),
         (
             (404, "404 page not found"),
             [Advice::Permanent, Advice::Ambiguous],

@@ -637,6 +637,12 @@ async fn an_odd_list_makes_no_refusal_of_a_sale_that_was_booked() {
     let failure = Failure::of(error.error());
     assert_eq!(failure.code(), "not_settled");
     assert_eq!(failure.message(), Some("no such page"));
+    let text = failure.to_string();
+    assert_eq!(text, error.to_string());
+    assert!(
+        text.contains("(the platform refused the request (400 Bad Request))"),
+        "{text}"
+    );
 }
 
 /// Whoever referred a customer who is there already was said before.
@@ -664,6 +670,61 @@ async fn a_timeout_that_names_the_customer_sends_no_second_sale() {
         assert_eq!(result.unwrap_err().advice(), Advice::Ambiguous);
     }
     assert_eq!(platform.lines(), ["POST /v1/transactions"; 2]);
+}
+
+/// The body of a 401, 403, 408 or 429 says neither that nobody is credited nor that it is a duplicate.
+#[tokio::test]
+async fn what_refuses_no_report_credits_nobody_and_finds_no_duplicate() {
+    let field = r#"{"errors":{"partner.key":["x"]}}"#;
+    let again = Advice::Retry { after: None };
+    for (status, sale_advice) in [
+        (408, Advice::Ambiguous),
+        (401, again),
+        (403, again),
+        (429, again),
+    ] {
+        for body in [
+            BAD_PARTNER.1,
+            field,
+            TAKEN.1,
+            r#"{"errors":{"key":"Duplicate key"}}"#,
+        ] {
+            let platform = StandIn::new([(status, body); 6]);
+            let guest = || Sale::guest("ORDER-1", sign_up(), euros("1")).unwrap();
+            let (affiliates, friends) = (affiliates(&platform), friends(&platform));
+            for (result, advice) in [
+                (
+                    affiliates.report(sign_up().with_credit(credit("P"))).await,
+                    again,
+                ),
+                (
+                    friends.report(sign_up().with_credit(credit("P"))).await,
+                    again,
+                ),
+                (
+                    affiliates.report(sale().with_credit(credit("P"))).await,
+                    sale_advice,
+                ),
+                (
+                    friends.report(sale().with_credit(credit("P"))).await,
+                    sale_advice,
+                ),
+                (
+                    affiliates.report(guest().with_credit(credit("P"))).await,
+                    sale_advice,
+                ),
+                // The customer alone is sent before the sale, and is unique.
+                (
+                    friends.report(guest().with_credit(credit("P"))).await,
+                    again,
+                ),
+            ] {
+                let error = result.expect_err(body);
+                assert_eq!(error.advice(), advice, "{status} {body}");
+            }
+            assert_eq!(platform.lines().len(), 6, "one request for each report");
+        }
+    }
 }
 
 /// A smaller sale that the list doesn't have is sent again, and may be refused then.

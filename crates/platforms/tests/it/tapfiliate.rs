@@ -180,6 +180,11 @@ async fn a_refusal_that_the_list_cannot_explain_fails_no_sale_that_may_have_arri
     let refused = (422, r#"{"message":"whatever"}"#);
     for (list, expected) in [
         ((200, "[]"), [Advice::Permanent; 2]),
+        ((200, "{}"), [Advice::Permanent, Advice::Ambiguous]),
+        (
+            (200, r#"{"message":"hello"}"#),
+            [Advice::Permanent, Advice::Ambiguous],
+        ),
         (
             (400, r#"{"message":"no"}"#),
             [Advice::Permanent, Advice::Ambiguous],

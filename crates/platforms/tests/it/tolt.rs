@@ -335,6 +335,25 @@ async fn a_click_id_that_is_refused_does_not_lose_the_sign_up() {
 }
 
 #[tokio::test]
+async fn what_refuses_no_report_credits_nobody() {
+    for status in [408, 401, 403, 429] {
+        for code in ["not_found", "invalid_reference"] {
+            let said = format!(r#"{{"success":false,"code":"{code}"}}"#);
+            let by_click = credit("P");
+            let by_partner = with_partner(clicked("P", "clk_1"));
+            for (credit, path) in [(by_click, "/v2/clicks"), (by_partner, "/v2/customers")] {
+                let stand_in = StandIn::new([(status, said.as_str())]);
+                let report = sign_up().with_credit(credit);
+                let error = client(&stand_in).outcome(report).await.unwrap_err();
+                let again = Advice::Retry { after: None };
+                assert_eq!(error.advice(), again, "{status} {code} {path}");
+                assert_eq!(stand_in.lines(), [format!("POST {path}")]);
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_customer_who_is_refused_fails_no_sale_that_may_have_arrived() {
     for (may_have_arrived, advice) in [(false, Advice::Permanent), (true, Advice::Ambiguous)] {
         // The second one is known, and nobody here knows the ID.

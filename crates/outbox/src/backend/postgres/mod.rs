@@ -38,7 +38,7 @@ async fn durable(pool: &Pool<Postgres>) -> Result<PoolConnection<Postgres>, Erro
     Ok(pool.acquire().await?)
 }
 
-/// What is in a column of text, which is always that in PostgreSQL.
+/// Reads a column of text.
 fn text(row: &PgRow, column: &str) -> Result<Option<String>, Error> {
     Ok(row.try_get(column)?)
 }

@@ -33,13 +33,13 @@ async fn durable(pool: &Pool<Sqlite>) -> Result<PoolConnection<Sqlite>, Error> {
     Ok(connection)
 }
 
-/// What is in a column of text. SQLite takes anything for that: bytes, and text that isn't UTF-8 or was
+/// Reads a column of text as bytes: SQLite stores anything there, bytes, and text that isn't UTF-8 or was
 /// made of half a surrogate pair in the report's JSON.
 fn bytes(row: &SqliteRow, column: &str) -> Result<Option<Vec<u8>>, Error> {
     Ok(row.try_get_unchecked(column)?)
 }
 
-/// The same as text, with a replacement character for what isn't.
+/// Reads a column of text, with a replacement character for what isn't UTF-8.
 fn text(row: &SqliteRow, column: &str) -> Result<Option<String>, Error> {
     let bytes = bytes(row, column)?;
     Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))

@@ -143,7 +143,7 @@ impl Partnac {
         offset: usize,
     ) -> Request<Bytes> {
         let path = format!("/{what}?{}", filter.query(offset));
-        self.endpoint.get_list(&path)
+        self.endpoint.get_list(&path, NAMES)
     }
 }
 

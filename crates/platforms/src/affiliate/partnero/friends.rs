@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use super::PartneroFriends;
 use super::links::{is_web_link, without_script_links};
-use super::refunds::transactions_of;
+use super::refunds::{TRANSACTIONS, transactions_of};
 use super::wire::{done, next_page};
 use crate::endpoint::{Endpoint, encoded};
 use crate::json::Number;
@@ -201,9 +201,10 @@ impl<T: Transport> Client<PartneroFriends, T> {
     pub fn friend_referrals(&self, customer: &str) -> Result<Pages<Friend>, Error> {
         let path = format!("{}/referrals", path_of(customer)?);
         let endpoint = self.platform().endpoint.clone();
-        let first = endpoint.get_list(&path);
+        let names = ["referrals", "data"];
+        let first = endpoint.get_list(&path, names);
         let friend = |raw: &RawValue| Friend::read(serde_json::from_str(raw.get()).ok()?);
-        Ok(linked(self, endpoint, first, ["referrals", "data"], friend))
+        Ok(linked(self, endpoint, first, names, friend))
     }
 }
 
@@ -218,14 +219,13 @@ where
     T: Transport,
 {
     path_of(customer)?;
-    let first = endpoint.get_list(&transactions_of(customer));
-    let names = ["transactions", "data"];
+    let first = endpoint.get_list(&transactions_of(customer), TRANSACTIONS);
     let endpoint = endpoint.clone();
     Ok(linked(
         client,
         endpoint,
         first,
-        names,
+        TRANSACTIONS,
         ListedConversion::read,
     ))
 }
@@ -249,7 +249,7 @@ where
         let list = answer.list(names);
         let list = list.ok_or_else(|| answer.unreadable())?;
         let items = list.iter().filter_map(|raw| item(raw)).collect();
-        let next = next_page(&endpoint, answer)?;
+        let next = next_page(&endpoint, answer, names)?;
         if let Some(next) = &next
             && !seen.insert(next.uri().clone())
         {

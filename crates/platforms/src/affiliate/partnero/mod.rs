@@ -16,6 +16,7 @@ use http::header::AUTHORIZATION;
 use tower_referral::ReferralKey;
 
 pub use self::friends::Friend;
+use self::refunds::TRANSACTIONS;
 pub use self::settings::PartneroFriends;
 pub use self::webhooks::{Event, InvalidWebhook, Webhooks};
 use self::wire::{
@@ -215,7 +216,8 @@ fn known_sale(endpoint: &Endpoint, sale: &Sale, at: At) -> Step<Stage> {
 fn look_up(endpoint: &Endpoint, report: &Report) -> Option<Step<Stage>> {
     match report {
         Report::Sale(sale) => {
-            let request = endpoint.get_list(&refunds::transactions_of(sale.customer()));
+            let path = refunds::transactions_of(sale.customer());
+            let request = endpoint.get_list(&path, TRANSACTIONS);
             Some(Step::send(request, Stage(At::LookUp(1))))
         }
         Report::Refund(refund) => refunds::settle(endpoint, refund),
@@ -234,14 +236,14 @@ fn looked_up(
         return Err(Error::NotListed);
     }
     answer.accepted()?;
-    let list = answer.list(["transactions", "data"]);
+    let list = answer.list(TRANSACTIONS);
     let list = list.ok_or_else(|| answer.unreadable())?;
     let order = report.order().unwrap_or_default();
     let mut listed = list.iter();
     if listed.any(|raw| ListedConversion::read_if(raw, order).is_some()) {
         return Ok(Receipt::duplicate().into());
     }
-    match wire::next_page(endpoint, answer)? {
+    match wire::next_page(endpoint, answer, TRANSACTIONS)? {
         Some(request) if page < MAX_PAGES => Ok(Step::send(request, Stage(At::LookUp(page + 1)))),
         _ => Err(Error::NotListed),
     }

@@ -101,9 +101,12 @@ pub(super) fn settle(endpoint: &Endpoint, refund: &Refund) -> Option<Step<Stage>
         return None;
     }
     let (customer, _) = replacement(refund).ok()?;
-    let request = endpoint.get_list(&transactions_of(customer));
+    let request = endpoint.get_list(&transactions_of(customer), TRANSACTIONS);
     Some(Step::send(request, Stage(At::RefundLookUp(1))))
 }
+
+/// Where the list of a customer's transactions may be in an answer.
+pub(super) const TRANSACTIONS: [&str; 2] = ["transactions", "data"];
 
 pub(super) fn transactions_of(customer: &str) -> String {
     format!("/customers/{}/transactions", encoded(customer))
@@ -122,7 +125,7 @@ fn looked_up(
         return Err(Error::NotListed);
     }
     answer.accepted()?;
-    let list = answer.list(["transactions", "data"]);
+    let list = answer.list(TRANSACTIONS);
     let list = list.ok_or_else(|| answer.unreadable())?;
     let amount_of = |raw: &&RawValue| {
         let listed = ListedConversion::read_if(raw, refund.order())?;
@@ -137,7 +140,7 @@ fn looked_up(
         }
         // Less than there should be, or twice.
         (Some(_), _) => Err(Error::NotListed),
-        (None, _) => match wire::next_page(endpoint, answer)? {
+        (None, _) => match wire::next_page(endpoint, answer, TRANSACTIONS)? {
             Some(request) if page < MAX_PAGES => {
                 Ok(Step::send(request, Stage(At::RefundLookUp(page + 1))))
             }

@@ -259,7 +259,7 @@ pub(super) fn is_unknown_referrer(answer: &Answer) -> bool {
 
 /// A 422 whose errors are all about the customer of the sale.
 pub(super) fn is_unknown_customer(answer: &Answer) -> bool {
-    let refusal = answer.refusal().filter(|_| answer.is_refused());
+    let refusal = answer.refusal();
     refusal.is_some_and(|refusal| refusal.is_only_about(&["customer", "customer.key"]))
 }
 
@@ -292,6 +292,7 @@ pub(super) fn credited(answer: &Answer, referrer: &str) -> Result<Receipt, Error
 pub(super) fn next_page(
     endpoint: &Endpoint,
     answer: &Answer,
+    names: [&'static str; 2],
 ) -> Result<Option<Request<Bytes>>, Error> {
     let [links] = answer.properties(["links"]).unwrap_or_default();
     let next = links.and_then(|links| pick(links.as_bytes(), ["next"]));
@@ -300,7 +301,8 @@ pub(super) fn next_page(
         Some([Some(next)]) if next.get() == "null" => Ok(None),
         Some([Some(next)]) => {
             let url = text(next).ok_or_else(|| answer.unreadable())?;
-            endpoint.get_next(&url).map(Some).ok_or(Error::ForeignLink)
+            let next = endpoint.get_next(&url, names);
+            next.map(Some).ok_or(Error::ForeignLink)
         }
     }
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::Request;
 
 pub use self::settings::Tapfiliate;
-use self::wire::{conversion_of, has_customer};
+use self::wire::{CONVERSIONS, conversion_of, has_customer};
 use crate::{
     Advice, Answer, Client, Error, ListedConversion, Mark, Money, Pages, PlatformIds, Receipt,
     Refund, RefundReversal, Report, ReportApi, SaleUpdate, Step, Transport, Unsupported,
@@ -301,7 +301,10 @@ impl<T: Transport> Client<Tapfiliate, T> {
     /// empty or the same as the one before.
     pub fn list_conversions(&self) -> Pages<ListedConversion> {
         let endpoint = self.platform().endpoint.clone();
-        let ask = move |page, _| endpoint.get_list(&format!("/conversions/?page={page}"));
-        Pages::counted(self, ask, ["conversions", "data"], ListedConversion::read)
+        let ask = move |page, _| {
+            let path = format!("/conversions/?page={page}");
+            endpoint.get_list(&path, CONVERSIONS)
+        };
+        Pages::counted(self, ask, CONVERSIONS, ListedConversion::read)
     }
 }

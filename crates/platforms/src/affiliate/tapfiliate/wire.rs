@@ -169,17 +169,18 @@ impl Tapfiliate {
 
     /// Returns the request for what is listed of a report: its customer, or its order's conversion.
     pub(super) fn look_up(&self, report: &Report) -> Request<Bytes> {
-        let path = match report {
+        match report {
             Report::SignUp(sign_up) => {
                 let customer = sign_up.customer().unwrap_or_default();
-                format!("/customers/?customer_id={}", encoded(customer))
+                let path = format!("/customers/?customer_id={}", encoded(customer));
+                self.endpoint.get_list(&path, CUSTOMERS)
             }
             report => {
                 let order = report.order().unwrap_or_default();
-                format!("/conversions/?external_id={}", encoded(order))
+                let path = format!("/conversions/?external_id={}", encoded(order));
+                self.endpoint.get_list(&path, CONVERSIONS)
             }
-        };
-        self.endpoint.get_list(&path)
+        }
     }
 
     pub(super) fn set_amount(&self, id: &str, amount: Money, recalculate: bool) -> Request<Bytes> {
@@ -240,13 +241,18 @@ fn facts(report: &Report) -> Cow<'_, BTreeMap<String, Value>> {
     facts
 }
 
+/// Where the list of conversions may be in an answer,
+pub(super) const CONVERSIONS: [&str; 2] = ["conversions", "data"];
+/// and that of customers.
+const CUSTOMERS: [&str; 2] = ["customers", "data"];
+
 /// Returns the order's conversion of a list that may show others.
 pub(super) fn conversion_of(
     order: &str,
     answer: &Answer,
 ) -> Result<Option<ListedConversion>, Error> {
     answer.accepted()?;
-    let list = answer.list(["conversions", "data"]);
+    let list = answer.list(CONVERSIONS);
     let list = list.ok_or_else(|| answer.unreadable())?;
     let mut conversions = list.iter();
     Ok(conversions.find_map(|raw| ListedConversion::read_if(raw, order)))
@@ -255,7 +261,7 @@ pub(super) fn conversion_of(
 /// Returns `true` if the list shows the customer.
 pub(super) fn has_customer(customer: &str, answer: &Answer) -> Result<bool, Error> {
     answer.accepted()?;
-    let list = answer.list(["customers", "data"]);
+    let list = answer.list(CUSTOMERS);
     let list = list.ok_or_else(|| answer.unreadable())?;
     let is_it = |raw: &&serde_json::value::RawValue| {
         if !raw.get().contains(customer) && !raw.get().contains('\\') {
