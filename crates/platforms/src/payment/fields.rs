@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::event::{Payment, checked};
+use super::event::{Event, Link, Payment, PaymentLink, checked};
 use super::reason::Reason;
 use crate::Money;
 
@@ -105,6 +105,24 @@ impl Own {
         payment.customer = self.customer;
         payment.referral_token = self.referral;
         payment.coupon = self.coupon;
+    }
+
+    /// Returns whose subscription it is of which nothing is paid yet: a token that came with a trial
+    /// may have expired when the first payment comes.
+    pub(super) fn unpaid(
+        self,
+        subscription: Option<Link>,
+        payer: Option<Link>,
+    ) -> Result<Event, Reason> {
+        let says_nothing = self.customer.is_none() && self.referral.is_none();
+        if subscription.is_none() || says_nothing {
+            return Err(Reason::NothingPaid);
+        }
+        let link = PaymentLink::default().with_subscription(subscription);
+        let mut link = link.with_payer(payer);
+        link.customer = self.customer;
+        link.referral_token = self.referral;
+        Ok(link.into())
     }
 }
 

@@ -255,7 +255,14 @@ fn trap_5_the_commission_is_on_the_net() {
 fn trap_6_nothing_paid_is_nothing_to_report() {
     for shape in SHAPES {
         for (gross, net) in [(0, 0), (-11_900, -10_000), (100, 0)] {
-            let json = shape.event("invoice.paid", shape.invoice("in_1", gross, net));
+            let mut nothing = shape.invoice("in_1", gross, net);
+            let json = shape.event("invoice.paid", nothing.clone());
+            assert_eq!(play(&[stripe_event(&json)]).0, [""; 0]);
+            // Nor does it say whose it is.
+            nothing["lines"]["data"][0]["metadata"] = json!({});
+            nothing["subscription_details"] = Value::Null;
+            nothing["parent"]["subscription_details"]["metadata"] = json!({});
+            let json = shape.event("invoice.paid", nothing);
             assert_eq!(ignored(&json), Reason::NothingPaid);
         }
         // A trial's first invoice, then the first that is paid.
@@ -263,6 +270,14 @@ fn trap_6_nothing_paid_is_nothing_to_report() {
         let events = [trial, signed_up("P1"), invoice(shape, "in_1")];
         assert_eq!(
             same_in_any_order(&events),
+            one("in_1", 1_000_000, 0, Some("P1"))
+        );
+        // A token that comes with the trial only.
+        let mut trial = shape.invoice("in_0", 0, 0);
+        trial["lines"]["data"][0]["metadata"]["referral"] = "token-P1".into();
+        let trial = stripe_event(&shape.event("invoice.paid", trial));
+        assert_eq!(
+            same_in_any_order(&[trial, invoice(shape, "in_1")]),
             one("in_1", 1_000_000, 0, Some("P1"))
         );
     }
@@ -520,8 +535,8 @@ fn trap_12_an_upgrade_counts_by_what_was_paid() {
         // A downgrade leaves a credit, and nothing to report.
         let mut downgrade = shape.invoice("in_3", -2_380, -2_000);
         downgrade["billing_reason"] = "subscription_update".into();
-        let downgrade = shape.event("invoice.paid", downgrade);
-        assert_eq!(ignored(&downgrade), Reason::NothingPaid);
+        let downgrade = stripe_event(&shape.event("invoice.paid", downgrade));
+        assert_eq!(play(&[downgrade]).0, [""; 0]);
     }
 }
 
