@@ -2,9 +2,10 @@
 //! what is new.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::future::Future;
 
-use super::event::{Event, Link, Payment, PaymentKind, PaymentLink};
+use super::event::{Event, Link, Payment, PaymentKind, PaymentLink, shown};
 use super::reason::Reason;
 use super::record::{AccountFacts, Facts, PaymentFacts, Record, SaleFacts};
 use super::settle::Who;
@@ -56,14 +57,24 @@ pub trait Books {
     }
 }
 
-/// What is to be stored.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// What is to be stored. `Debug` shows neither referral nor customer.
+#[derive(Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Changes {
     /// Records to insert, or to put in the place of those with the same ID, links included.
     pub saved: Vec<Record>,
     /// The IDs of records to remove: another one has all that they had, or their customer was erased.
     pub removed: Vec<String>,
+}
+
+impl fmt::Debug for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let removed: Vec<&str> = self.removed.iter().map(|id| shown(id)).collect();
+        f.debug_struct("Changes")
+            .field("saved", &self.saved)
+            .field("removed", &removed)
+            .finish()
+    }
 }
 
 /// What an event led to.

@@ -151,9 +151,19 @@ impl fmt::Display for Link {
     }
 }
 
+/// Shows no ID of the shop's customers: it may be an e-mail address.
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        shown(&self.0).fmt(f)
+    }
+}
+
+/// What may be shown of a link, or of the ID of a record, which is one of its links.
+pub(super) fn shown(link: &str) -> &str {
+    let of = link.strip_prefix("waiting:").unwrap_or(link);
+    match of.strip_prefix("customer:") {
+        Some(customer) => &link[..link.len() - customer.len()],
+        None => link,
     }
 }
 

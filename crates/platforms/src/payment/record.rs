@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::entry::Told;
-use super::event::{Link, PaymentKind};
+use super::event::{Link, PaymentKind, shown};
 use crate::{Credit, Money};
 
 /// What is stored of one payment, or of one account: opaque to the store, which keeps it as JSON under
 /// its [`id`](Self::id) and finds it by its [`links`](Self::links).
 ///
-/// `Debug` shows no referral.
+/// `Debug` shows neither referral nor customer.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     #[serde(default = "first_version", deserialize_with = "known_version")]
@@ -280,7 +280,8 @@ impl PaymentFacts {
 impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut record = f.debug_struct("Record");
-        record.field("id", &self.id).field("links", &self.links);
+        record.field("id", &shown(&self.id));
+        record.field("links", &self.links);
         if let Some(payment) = self.payment() {
             record
                 .field("back", &payment.back)

@@ -3,11 +3,13 @@
 
 use serde_json::{Value, json};
 use tower_referral_platforms::Money;
-use tower_referral_platforms::payment::{Event, PaymentLink, Reason};
+use tower_referral_platforms::payment::{
+    Event, Link, MemoryBooks, Payment, PaymentLink, Reason, book,
+};
 
 use crate::stripe_events::{SHAPES, Shape, session, subscription_session};
 use crate::support::{
-    JsonBooks, NOW, Sums, credit, enter, lines, play, same_in_any_order, stripe, stripe_event,
+    JsonBooks, NOW, Sums, credit, enter, lines, now, play, same_in_any_order, stripe, stripe_event,
 };
 
 fn ignored(json: &Value) -> Reason {
@@ -844,6 +846,32 @@ fn an_erased_customer_is_in_no_record_and_a_refund_still_finds_the_order() {
     assert_eq!(lines(&booked.reports), ["refund:in_1:re_1 25.21 EUR"]);
     let booked = enter(&mut books, &invoice(Shape::New, "in_1"));
     assert_eq!(booked.reports, []);
+}
+
+#[test]
+fn no_customer_and_no_referral_is_shown() {
+    let mut books = JsonBooks::default();
+    let mut memory = MemoryBooks::new();
+    memory.set_credit("SECRET", credit("SECRET"));
+    let customer = PaymentLink::of_customer("SECRET").expect("an ID");
+    let link = Link::new("shop", "payment", "p1");
+    let price = Money::from_minor(300, "EUR").expect("an amount");
+    let payment = Payment::new("O1", link, price, price).expect("an ID");
+    for event in [
+        payment.with_customer("SECRET").expect("an ID").into(), // waits for a credit
+        customer.with_credit(credit("SECRET")).into(),
+    ] {
+        let _ = enter(&mut books, &event);
+        let _ = now(book(&mut memory, &event));
+        let shown = format!("{event:?} {memory:?} {}", books.shown);
+        assert!(
+            books.shown.contains("Changes") && !shown.contains("SECRET"),
+            "{shown}"
+        );
+    }
+    assert!(books.text().contains("customer:SECRET"));
+    books.erase("SECRET");
+    assert!(!books.shown.contains("SECRET"), "{}", books.shown);
 }
 
 #[test]
