@@ -460,6 +460,7 @@ pub struct PaymentLink {
     /// The customer at the provider.
     pub payer: Option<Link>,
     pub(super) credit: Option<Credit>,
+    pub(super) credit_since: Option<OffsetDateTime>,
     pub(super) links: Vec<Link>,
 }
 
@@ -499,10 +500,21 @@ impl PaymentLink {
         self
     }
 
-    /// Sets who is credited with all payments of the customer, or of the subscription.
+    /// Sets who is credited with all payments of the customer, or of the subscription. That is those
+    /// of the past, too, which were reported without credit: right at sign-up. A customer who bought
+    /// before needs a [moment](Self::with_credit_since).
     #[must_use]
     pub fn with_credit(mut self, credit: impl Into<Option<Credit>>) -> Self {
         self.credit = credit.into();
+        self
+    }
+
+    /// Sets since when the credit counts, for instance the referral's `captured_at`: what was
+    /// [paid](Payment::paid_at) before isn't credited by it. A payment that doesn't say when it was paid
+    /// is credited.
+    #[must_use]
+    pub fn with_credit_since(mut self, moment: impl Into<Option<OffsetDateTime>>) -> Self {
+        self.credit_since = moment.into();
         self
     }
 }

@@ -61,6 +61,12 @@ pub(super) struct AccountFacts {
     pub(super) customer: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) credit: Option<Credit>,
+    /// What was paid before isn't credited by that.
+    #[serde(
+        with = "time::serde::rfc3339::option",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub(super) credit_since: Option<OffsetDateTime>,
     /// Its customer was erased: nothing is known of it any more, for good.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(super) is_erased: bool,
@@ -252,6 +258,14 @@ impl Record {
 }
 
 impl AccountFacts {
+    /// Returns who is credited with a payment of this moment.
+    pub(super) fn credit_of(&self, paid_at: Option<OffsetDateTime>) -> Option<&Credit> {
+        let is_earlier = paid_at
+            .zip(self.credit_since)
+            .is_some_and(|(at, since)| at < since);
+        self.credit.as_ref().filter(|_| !is_earlier)
+    }
+
     pub(super) fn erased() -> Self {
         Self {
             is_erased: true,

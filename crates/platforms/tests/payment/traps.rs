@@ -9,7 +9,8 @@ use tower_referral_platforms::payment::{
 
 use crate::stripe_events::{SHAPES, Shape, session, subscription_session};
 use crate::support::{
-    JsonBooks, NOW, Sums, credit, enter, lines, now, play, same_in_any_order, stripe, stripe_event,
+    JsonBooks, NOW, Sums, clock, credit, enter, lines, now, play, same_in_any_order, stripe,
+    stripe_event,
 };
 
 fn ignored(json: &Value) -> Reason {
@@ -400,6 +401,33 @@ fn trap_8_a_later_referral_takes_no_earlier_sale() {
     ];
     let sums = same_in_any_order(&events);
     assert_eq!(sums.0, expected.into_iter().flat_map(|it| it.0).collect());
+}
+
+#[test]
+fn trap_8_a_credit_that_counts_from_a_moment_takes_no_earlier_sale() {
+    let of = |month: i64, id: &str| {
+        let mut object = Shape::New.invoice(id, 11_900, 10_000);
+        object["status_transitions"]["paid_at"] = (NOW + month * 2_600_000).into();
+        stripe_event(&Shape::New.event("invoice.paid", object))
+    };
+    let link = |since: Option<i64>| -> Event {
+        let link = PaymentLink::of_customer("C1").expect("an ID");
+        let since = since.map(|since| clock() + time::Duration::seconds(since));
+        let link = link.with_credit(credit("P1"));
+        link.with_credit_since(since).into()
+    };
+    let payments = [of(0, "in_1"), of(1, "in_2"), of(2, "in_3")];
+    let credited = |since| {
+        let sums = same_in_any_order(&[&payments[..], &[link(since)]].concat());
+        let is_credited = |(_, _, key): &(i128, i128, Option<String>)| key.is_some();
+        sums.0.values().map(is_credited).collect::<Vec<_>>()
+    };
+    assert_eq!(credited(None), [true, true, true]);
+    assert_eq!(credited(Some(2_600_000)), [false, true, true]);
+    // The shop's last word counts.
+    let events = [link(None), link(Some(2_600_000)), payments[0].clone()];
+    let (reports, _) = play(&events);
+    assert_eq!(reports, ["sale:in_1 100.00 EUR by C1 for nobody"]);
 }
 
 #[test]
