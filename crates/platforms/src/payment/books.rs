@@ -182,6 +182,10 @@ pub async fn book<B: Books + ?Sized>(books: &mut B, event: &Event) -> Result<Boo
 /// the provider. So end what the customer still pays for first, and erase the customer once more if
 /// the first event of an earlier purchase may have come after.
 ///
+/// A payment that said nothing of its customer was reported as a guest's, under the provider's ID of the
+/// customer (`cus_…`), or under the order's ID where there is none. Neither need be the customer's alone
+/// among the shop's own IDs, so erase the customer by these, too.
+///
 /// # Errors
 ///
 /// The books failed: roll back.
