@@ -66,12 +66,16 @@ impl Fields {
     /// Reads what the shop put into the first of these that has anything of it.
     pub(super) fn read<'m>(
         &self,
-        metadata: impl IntoIterator<Item = Option<&'m BTreeMap<String, String>>>,
+        metadata: impl IntoIterator<Item = Option<&'m BTreeMap<String, Option<String>>>>,
     ) -> Result<Own, Reason> {
         let mut own = Own::default();
         for pairs in metadata.into_iter().flatten() {
             let value =
-                |known: Option<String>, name: &str| known.or_else(|| pairs.get(name).cloned());
+                |known: Option<String>, name: &str| known.or_else(|| pairs.get(name)?.clone());
+            let is_unreadable = |name: &str| pairs.get(name).is_some_and(Option::is_none);
+            if is_unreadable(&self.customer) || is_unreadable(&self.order) {
+                return Err(Reason::InvalidId);
+            }
             own.customer = value(own.customer, &self.customer);
             own.order = value(own.order, &self.order);
             own.referral = value(own.referral, &self.referral);
