@@ -20,7 +20,9 @@ use crate::{Credit, Report};
 /// one after the other, also where nothing is stored under that link yet: with PostgreSQL lock every
 /// link (`pg_advisory_xact_lock`) in a statement, or in a `VOLATILE` function, *before* the one that
 /// reads; with SQLite begin the transaction with `BEGIN IMMEDIATE`. Without that an invoice and the
-/// event that says whose it is can miss each other. Links come sorted; where two transactions lock each
+/// event that says whose it is can miss each other. Two events may have no link in common and one record
+/// all the same, so lock the records that are found, too (`FOR UPDATE`), and read again until the same
+/// ones are found: after the wait another record may have their links. Links come sorted; where two transactions lock each
 /// other out after all, one fails, and the provider sends its event again.
 ///
 /// Booking a payment takes one `find` and one `save`, and one `credit` where no record has it. Only an
