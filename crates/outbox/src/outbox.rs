@@ -277,6 +277,9 @@ impl<D: Database> Outbox<D> {
     /// bring the customer back, as long as [payments are kept](crate::WorkerBuilder::keep_payments): see
     /// [`payment::erase`](tower_referral_platforms::payment::erase), which says who is new after that.
     ///
+    /// What a customer of a payment provider paid before it was known whose the payment is was reported
+    /// under the provider's ID (`cus_…`), or under the order's where there is none: erase that, too.
+    ///
     /// The connection may be a transaction in which the application erases its own rows.
     ///
     /// # Errors

@@ -15,7 +15,8 @@ const MAX_KEY: usize = 256;
 
 /// Records that were found, and what is locked besides the links that were asked for.
 #[doc(hidden)]
-#[derive(Debug, Default)]
+#[allow(missing_debug_implementations, reason = "it would show customers")]
+#[derive(Default)]
 pub struct FoundPayments {
     pub(crate) locked: Vec<String>,
     pub(crate) records: Vec<String>,
@@ -23,7 +24,8 @@ pub struct FoundPayments {
 
 /// What is to be stored of payments.
 #[doc(hidden)]
-#[derive(Debug, Default, Serialize)]
+#[allow(missing_debug_implementations, reason = "it would show customers")]
+#[derive(Default, Serialize)]
 pub struct SavedPayments {
     /// IDs of records.
     pub(crate) removed: Vec<String>,
@@ -34,8 +36,7 @@ pub struct SavedPayments {
     pub(crate) used: Vec<String>,
 }
 
-#[doc(hidden)]
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 pub(crate) struct SavedPayment {
     pub(crate) id: String,
     /// The link of the customer whose account it is.

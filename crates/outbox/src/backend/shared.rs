@@ -244,11 +244,6 @@ macro_rules! shared_operations {
         ) -> BoxFuture<'c, Result<u64, Error>> {
             Box::pin(async move {
                 let mut transaction = connection.begin().await?;
-                sqlx::query::<Self>(include_str!("erase_clicks.sql"))
-                    .bind(customer.clone())
-                    .bind(clock)
-                    .execute(&mut *transaction)
-                    .await?;
                 crate::books::erase::<Self>(&mut transaction, &customer, clock).await?;
                 sqlx::query::<Self>(include_str!("erase_orders.sql"))
                     .bind(customer.clone())
@@ -258,6 +253,12 @@ macro_rules! shared_operations {
                     .bind(customer.clone())
                     .bind(clock)
                     .fetch_all(&mut *transaction)
+                    .await?;
+                // Not before the payments are locked: what is booked until then has clicks, too.
+                sqlx::query::<Self>(include_str!("erase_clicks.sql"))
+                    .bind(customer.clone())
+                    .bind(clock)
+                    .execute(&mut *transaction)
                     .await?;
                 let rows = sqlx::query::<Self>(include_str!("erase.sql"))
                     .bind(customer)

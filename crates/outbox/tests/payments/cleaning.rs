@@ -9,7 +9,7 @@ use crate::books::{enter, records, told_ids};
 use crate::common::{credit, stripe_event};
 use crate::database::{on_both, start};
 use crate::platform::Platform;
-use crate::stripe_events::{Shape, subscription_session};
+use crate::stripe_events::{Shape, session, subscription_session};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -82,6 +82,24 @@ on_both! {
         assert_eq!(booked.reports.iter().map(Report::id).collect::<Vec<_>>(), ["refund:in_1:re_1"]);
         let booked = enter(&db.pool, &db.outbox, &renewal("in_1")).await.unwrap();
         assert_eq!(booked.reports, []);
+    }
+
+    async fn a_customer_who_paid_as_a_guest_is_erased_by_the_providers_id_too(db) {
+        let mut guest = session("cs_1", 11_900, 1_900);
+        guest["metadata"] = serde_json::json!({ "order": "O1", "referral": "token-SECRET-KEY" });
+        guest["customer"] = "cus_1".into();
+        let guest = Shape::New.event("checkout.session.completed", guest);
+        let _ = enter(&db.pool, &db.outbox, &stripe_event(&guest)).await.unwrap();
+        let _ = enter(&db.pool, &db.outbox, &renewal("in_1")).await.unwrap();
+        assert!(text!(db).contains("C1") && text!(db).contains("SECRET-KEY"));
+        for name in ["C1", "cus_1"] {
+            assert_eq!(db.outbox.erase(&db.pool, name).await.unwrap(), 1);
+        }
+        let text = text!(db);
+        assert!(!text.contains("C1") && !text.contains("SECRET-KEY"), "{text}");
+        let named = "SELECT count(*) FROM referral_outbox WHERE CAST(report AS text) LIKE '%cus_1%'";
+        let (named,): (i64,) = sqlx::query_as(named).fetch_one(&db.pool).await.unwrap();
+        assert_eq!(named, 0);
     }
 
     async fn no_event_that_comes_again_brings_an_erased_customer_back(db) {

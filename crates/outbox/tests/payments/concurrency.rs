@@ -1,12 +1,15 @@
 //! Two processes that book events of the same payments at the same time.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use sqlx::{Pool, Postgres, Sqlite};
+use tower_referral::click::Click;
 use tower_referral_outbox::{Database, Outbox};
-use tower_referral_platforms::payment::{Event, PaymentLink};
+use tower_referral_platforms::payment::{Event, Link, MoneyBack, Payment, PaymentLink};
+use tower_referral_platforms::{Money, Report};
 
-use crate::books::{CREDIT, enter, told, told_ids, users};
+use crate::books::{CREDIT, enter, records, told, told_ids, users};
 use crate::common::{Sums, credit, stripe_event};
 use crate::database::{Db, on_both};
 use crate::lives::{Random, paddle_life, stripe_life};
@@ -148,6 +151,49 @@ on_both! {
         assert!(rows.iter().all(|(record,)| !record.contains("C1")), "{rows:?}");
         assert_eq!(told_ids!(db).len(), 41);
     }
+
+    async fn a_click_of_what_was_booked_while_an_erasure_waited_does_not_come_back(db) {
+        let link = Link::new("shop", "payment", "1");
+        let price = Money::from_minor(300, "EUR").unwrap();
+        let payment = Payment::new("O1", link, price, price).unwrap();
+        let payment = payment.with_customer("C1").unwrap();
+        let payment = payment.with_credit(credit("P1").with_reference("late"));
+        let mut tx = db.pool.begin().await.unwrap();
+        let _ = db.outbox.book(&mut tx, &payment.into()).await.unwrap();
+        let (outbox, other) = (db.outbox.clone(), again(&db).await);
+        let mut erasure = tokio::spawn(async move { outbox.erase(&other, "C1").await });
+        let waits = tokio::time::timeout(Duration::from_millis(100), &mut erasure).await;
+        assert!(waits.is_err());
+        tx.commit().await.unwrap();
+        assert_eq!(erasure.await.unwrap().unwrap(), 1);
+        let click = Click::new("clk-1".parse().unwrap());
+        db.outbox.put_click(&db.pool, "late", click, Duration::from_secs(60)).await.unwrap();
+        assert_eq!(db.outbox.click("late").await.unwrap(), None);
+    }
+
+    async fn a_refund_that_waits_for_its_record_finds_it_joined_with_another(db) {
+        let link = |id: u8| Link::new("shop", "payment", id);
+        let price = Money::from_minor(300, "EUR").unwrap();
+        let sale = Payment::new("O1", link(1), price, price).unwrap();
+        let sale = sale.with_link(link(2)).with_customer("C1").unwrap();
+        let other = PaymentLink::of_payment([link(3), link(4)]);
+        for event in [sale.into(), other.into()] {
+            let _ = enter(&db.pool, &db.outbox, &event).await.unwrap();
+        }
+        let mut tx = db.pool.begin().await.unwrap();
+        let joined = PaymentLink::of_payment([link(1), link(3)]);
+        let _ = db.outbox.book(&mut tx, &joined.into()).await.unwrap();
+        let (outbox, pool) = (db.outbox.clone(), again(&db).await);
+        let refund = Event::Refunded(MoneyBack::new("re_1", link(2), price).unwrap());
+        let mut refunded = tokio::spawn(async move { enter(&pool, &outbox, &refund).await });
+        let waits = tokio::time::timeout(Duration::from_millis(100), &mut refunded).await;
+        assert!(waits.is_err());
+        tx.commit().await.unwrap();
+        let booked = refunded.await.unwrap().unwrap();
+        assert_eq!(booked.reports.iter().map(Report::id).collect::<Vec<_>>(), ["refund:O1:re_1"]);
+        assert_eq!(records!(db).len(), 1);
+    }
+
     async fn a_renewal_at_the_time_of_an_erasure_names_nobody_after_it(db) {
         let shape = Shape::New;
         let renewals: Vec<Event> = (0..40)

@@ -2,9 +2,12 @@
 //! what is new.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::future::Future;
 
-use super::event::{Event, Link, Payment, PaymentKind, PaymentLink};
+use time::OffsetDateTime;
+
+use super::event::{Event, Link, Payment, PaymentKind, PaymentLink, shown};
 use super::reason::Reason;
 use super::record::{AccountFacts, Facts, PaymentFacts, Record, SaleFacts};
 use super::settle::Who;
@@ -17,7 +20,9 @@ use crate::{Credit, Report};
 /// one after the other, also where nothing is stored under that link yet: with PostgreSQL lock every
 /// link (`pg_advisory_xact_lock`) in a statement, or in a `VOLATILE` function, *before* the one that
 /// reads; with SQLite begin the transaction with `BEGIN IMMEDIATE`. Without that an invoice and the
-/// event that says whose it is can miss each other. Links come sorted; where two transactions lock each
+/// event that says whose it is can miss each other. Two events may have no link in common and one record
+/// all the same, so lock the records that are found, too (`FOR UPDATE`), and read again until the same
+/// ones are found: after the wait another record may have their links. Links come sorted; where two transactions lock each
 /// other out after all, one fails, and the provider sends its event again.
 ///
 /// Booking a payment takes one `find` and one `save`, and one `credit` where no record has it. Only an
@@ -45,7 +50,8 @@ pub trait Books {
     /// Stores and removes records.
     fn save(&mut self, changes: &Changes) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// Returns the credit in the application's own row of this customer. By default there is none: the
+    /// Returns the credit in the application's own row of this customer, which is one of every payment
+    /// that has none yet. By default there is none: the
     /// credit is what [`PaymentLink::of_customer`] booked at sign-up.
     fn credit(
         &mut self,
@@ -56,14 +62,24 @@ pub trait Books {
     }
 }
 
-/// What is to be stored.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// What is to be stored. `Debug` shows neither referral nor customer.
+#[derive(Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Changes {
     /// Records to insert, or to put in the place of those with the same ID, links included.
     pub saved: Vec<Record>,
     /// The IDs of records to remove: another one has all that they had, or their customer was erased.
     pub removed: Vec<String>,
+}
+
+impl fmt::Debug for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let removed: Vec<&str> = self.removed.iter().map(|id| shown(id)).collect();
+        f.debug_struct("Changes")
+            .field("saved", &self.saved)
+            .field("removed", &removed)
+            .finish()
+    }
 }
 
 /// What an event led to.
@@ -167,6 +183,10 @@ pub async fn book<B: Books + ?Sized>(books: &mut B, event: &Event) -> Result<Boo
 /// under the same ID; a payment is credited if it names the customer, or if there is a new customer at
 /// the provider. So end what the customer still pays for first, and erase the customer once more if
 /// the first event of an earlier purchase may have come after.
+///
+/// A payment that said nothing of its customer was reported as a guest's, under the provider's ID of the
+/// customer (`cus_…`), or under the order's ID where there is none. Neither need be the customer's alone
+/// among the shop's own IDs, so erase the customer by these, too.
 ///
 /// # Errors
 ///
@@ -278,7 +298,13 @@ impl<'b, B: Books + ?Sized> Work<'b, B> {
         Ok(())
     }
 
-    fn teach(&mut self, link: Link, customer: Option<&str>, credit: Option<&Credit>) {
+    fn teach(
+        &mut self,
+        link: Link,
+        customer: Option<&str>,
+        credit: Option<&Credit>,
+        since: Option<OffsetDateTime>,
+    ) {
         let account = self.accounts.entry(link.clone()).or_default();
         if account.is_erased {
             return;
@@ -294,6 +320,7 @@ impl<'b, B: Books + ?Sized> Work<'b, B> {
             && account.credit.is_none()
         {
             account.credit = Some(credit.clone());
+            account.credit_since = since;
             is_new = true;
         }
         if is_new {
@@ -325,35 +352,35 @@ impl<'b, B: Books + ?Sized> Work<'b, B> {
         }
         let customer = payment.customer.as_deref();
         if let Some(link) = &payment.subscription {
-            self.teach(link.clone(), customer, payment.credit.as_ref());
+            self.teach(link.clone(), customer, payment.credit.as_ref(), None);
         }
         if let Some(link) = &payment.payer {
-            self.teach(link.clone(), customer, None);
+            self.teach(link.clone(), customer, None, None);
         }
     }
 
     fn teach_by_link(&mut self, link: &PaymentLink) {
         let customer = link.customer.as_deref();
-        let credit = link.credit.as_ref();
+        let (credit, since) = (link.credit.as_ref(), link.credit_since);
         let (of_subscription, of_customer) = match &link.subscription {
             Some(_) => (credit, None),
             None => (None, credit),
         };
         if let Some(link) = &link.subscription {
-            self.teach(link.clone(), customer, of_subscription);
+            self.teach(link.clone(), customer, of_subscription, since);
         }
         if let Some(link) = &link.payer {
-            self.teach(link.clone(), customer, None);
+            self.teach(link.clone(), customer, None, None);
         }
         if let (Some(customer), Some(credit)) = (customer, of_customer) {
             let link = Link::customer(customer);
             // What the shop says of its customer counts, whatever was known.
             if let Some(account) = self.accounts.get_mut(&link)
-                && account.credit.as_ref() != Some(credit)
+                && (account.credit.as_ref(), account.credit_since) != (Some(credit), since)
             {
                 account.credit = None;
             }
-            self.teach(link, Some(customer), Some(credit));
+            self.teach(link, Some(customer), Some(credit), since);
         }
     }
 
@@ -516,7 +543,8 @@ impl<'b, B: Books + ?Sized> Work<'b, B> {
         let account = |link: &Option<Link>| self.accounts.get(link.as_ref()?);
         let subscription = account(&sale.subscription).cloned().unwrap_or_default();
         let payer = account(&sale.payer).cloned().unwrap_or_default();
-        let own = sale.credit.clone().or(subscription.credit);
+        let of_subscription = subscription.credit_of(sale.paid_at).cloned();
+        let own = sale.credit.clone().or(of_subscription);
         let named = sale.customer.clone();
         let named = named.or(subscription.customer).or(payer.customer);
         let payer = sale.payer.as_ref().and_then(Link::id);
@@ -524,7 +552,10 @@ impl<'b, B: Books + ?Sized> Work<'b, B> {
             let is_one_time = !sale.payment_kind.is_subscription();
             let credit = match own {
                 Some(own) if is_one_time => Some(own),
-                own => self.stored_credit(&customer).await?.or(own),
+                own => {
+                    let known = self.credited(&customer).await?;
+                    known.credit_of(sale.paid_at).cloned().or(own)
+                }
             };
             return Ok(Some(Who {
                 customer,
@@ -533,14 +564,15 @@ impl<'b, B: Books + ?Sized> Work<'b, B> {
             }));
         }
         // The shop may know its customers by the provider's IDs.
-        if let Some(payer) = payer
-            && let Some(credit) = self.stored_credit(payer).await?
-        {
-            return Ok(Some(Who {
-                customer: payer.to_owned(),
-                is_guest: false,
-                credit: Some(own.unwrap_or(credit)),
-            }));
+        if let Some(payer) = payer {
+            let known = self.credited(payer).await?;
+            if known.credit.is_some() {
+                return Ok(Some(Who {
+                    customer: payer.to_owned(),
+                    is_guest: false,
+                    credit: own.or_else(|| known.credit_of(sale.paid_at).cloned()),
+                }));
+            }
         }
         let is_guest = own.is_some() || !sale.payment_kind.is_subscription();
         Ok(is_guest.then(|| Who {
@@ -550,13 +582,20 @@ impl<'b, B: Books + ?Sized> Work<'b, B> {
         }))
     }
 
-    async fn stored_credit(&mut self, customer: &str) -> Result<Option<Credit>, B::Error> {
+    /// Returns who is credited with a customer, and since when.
+    async fn credited(&mut self, customer: &str) -> Result<AccountFacts, B::Error> {
         let link = Link::customer(customer);
         self.find(&[], vec![link.clone()]).await?;
-        if let Some(credit) = self.accounts.get(&link).and_then(|it| it.credit.clone()) {
-            return Ok(Some(credit));
+        if let Some(account) = self.accounts.get(&link)
+            && account.credit.is_some()
+        {
+            return Ok(account.clone());
         }
-        self.books.credit(customer).await
+        let credit = self.books.credit(customer).await?;
+        Ok(AccountFacts {
+            credit,
+            ..AccountFacts::default()
+        })
     }
 }
 

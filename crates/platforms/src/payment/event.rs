@@ -151,9 +151,19 @@ impl fmt::Display for Link {
     }
 }
 
+/// Shows no ID of the shop's customers: it may be an e-mail address.
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        shown(&self.0).fmt(f)
+    }
+}
+
+/// What may be shown of a link, or of the ID of a record, which is one of its links.
+pub(super) fn shown(link: &str) -> &str {
+    let of = link.strip_prefix("waiting:").unwrap_or(link);
+    match of.strip_prefix("customer:") {
+        Some(customer) => &link[..link.len() - customer.len()],
+        None => link,
     }
 }
 
@@ -450,6 +460,7 @@ pub struct PaymentLink {
     /// The customer at the provider.
     pub payer: Option<Link>,
     pub(super) credit: Option<Credit>,
+    pub(super) credit_since: Option<OffsetDateTime>,
     pub(super) links: Vec<Link>,
 }
 
@@ -489,10 +500,21 @@ impl PaymentLink {
         self
     }
 
-    /// Sets who is credited with all payments of the customer, or of the subscription.
+    /// Sets who is credited with all payments of the customer, or of the subscription. That is those
+    /// of the past, too, which were reported without credit: right at sign-up. A customer who bought
+    /// before needs a [moment](Self::with_credit_since).
     #[must_use]
     pub fn with_credit(mut self, credit: impl Into<Option<Credit>>) -> Self {
         self.credit = credit.into();
+        self
+    }
+
+    /// Sets since when the credit counts, for instance the referral's `captured_at`: what was
+    /// [paid](Payment::paid_at) before isn't credited by it. A payment that doesn't say when it was paid
+    /// is credited.
+    #[must_use]
+    pub fn with_credit_since(mut self, moment: impl Into<Option<OffsetDateTime>>) -> Self {
+        self.credit_since = moment.into();
         self
     }
 }

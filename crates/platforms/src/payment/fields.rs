@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::event::{Payment, checked};
+use super::event::{Event, Link, Payment, PaymentLink, checked};
 use super::reason::Reason;
 use crate::Money;
 
@@ -66,12 +66,16 @@ impl Fields {
     /// Reads what the shop put into the first of these that has anything of it.
     pub(super) fn read<'m>(
         &self,
-        metadata: impl IntoIterator<Item = Option<&'m BTreeMap<String, String>>>,
+        metadata: impl IntoIterator<Item = Option<&'m BTreeMap<String, Option<String>>>>,
     ) -> Result<Own, Reason> {
         let mut own = Own::default();
         for pairs in metadata.into_iter().flatten() {
             let value =
-                |known: Option<String>, name: &str| known.or_else(|| pairs.get(name).cloned());
+                |known: Option<String>, name: &str| known.or_else(|| pairs.get(name)?.clone());
+            let is_unreadable = |name: &str| pairs.get(name).is_some_and(Option::is_none);
+            if is_unreadable(&self.customer) || is_unreadable(&self.order) {
+                return Err(Reason::InvalidId);
+            }
             own.customer = value(own.customer, &self.customer);
             own.order = value(own.order, &self.order);
             own.referral = value(own.referral, &self.referral);
@@ -105,6 +109,24 @@ impl Own {
         payment.customer = self.customer;
         payment.referral_token = self.referral;
         payment.coupon = self.coupon;
+    }
+
+    /// Returns whose subscription it is of which nothing is paid yet: a token that came with a trial
+    /// may have expired when the first payment comes.
+    pub(super) fn unpaid(
+        self,
+        subscription: Option<Link>,
+        payer: Option<Link>,
+    ) -> Result<Event, Reason> {
+        let says_nothing = self.customer.is_none() && self.referral.is_none();
+        if subscription.is_none() || says_nothing {
+            return Err(Reason::NothingPaid);
+        }
+        let link = PaymentLink::default().with_subscription(subscription);
+        let mut link = link.with_payer(payer);
+        link.customer = self.customer;
+        link.referral_token = self.referral;
+        Ok(link.into())
     }
 }
 

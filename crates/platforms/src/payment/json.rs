@@ -235,16 +235,35 @@ impl<T: Read> Read for List<T> {
     }
 }
 
-/// What the shop put into the payment.
+/// What the shop put into the payment. A text that isn't kept is there without a value: an ID that can't
+/// be one is no ID that the shop left out.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Pairs(pub(super) BTreeMap<String, String>);
+pub(super) struct Pairs(pub(super) BTreeMap<String, Option<String>>);
+
+struct Value(Option<String>);
+
+impl Read for Value {
+    fn from_text(text: &str) -> Option<Self> {
+        let kept = Text::from_text(text).map(|Text(text)| text);
+        (!text.is_empty()).then_some(Self(kept))
+    }
+
+    fn from_integer(number: i64) -> Option<Self> {
+        Some(Self(Some(number.to_string())))
+    }
+
+    fn from_map<'de, A: MapAccess<'de>>(map: A) -> Result<Option<Self>, A::Error> {
+        let text = Text::from_map(map)?;
+        Ok(text.map(|Text(text)| Self(Some(text))))
+    }
+}
 
 impl Read for Pairs {
     fn from_map<'de, A: MapAccess<'de>>(mut map: A) -> Result<Option<Self>, A::Error> {
         let mut pairs = BTreeMap::new();
         while let Some(Name(name)) = map.next_key()? {
-            let value: Lenient<Text> = map.next_value()?;
-            if let Some(Text(value)) = value.0
+            let value: Lenient<Value> = map.next_value()?;
+            if let Some(Value(value)) = value.0
                 && pairs.len() < MAX_PAIRS
             {
                 pairs.insert(name, value);
@@ -280,7 +299,7 @@ impl<T> Lenient<List<T>> {
 }
 
 impl Lenient<Pairs> {
-    pub(super) fn pairs(&self) -> Option<&BTreeMap<String, String>> {
+    pub(super) fn pairs(&self) -> Option<&BTreeMap<String, Option<String>>> {
         self.0.as_ref().map(|Pairs(pairs)| pairs)
     }
 }

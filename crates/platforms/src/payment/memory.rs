@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
+use std::fmt;
 
 use super::books::{Books, Changes};
 use super::event::Link;
@@ -24,7 +25,9 @@ use crate::Credit;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug, Default)]
+///
+/// `Debug` shows neither referral nor customer.
+#[derive(Clone, Default)]
 pub struct MemoryBooks {
     records: BTreeMap<String, Record>,
     links: BTreeMap<Link, BTreeSet<String>>,
@@ -57,6 +60,12 @@ impl MemoryBooks {
                 ids.remove(id);
             }
         }
+    }
+}
+
+impl fmt::Debug for MemoryBooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.records()).finish()
     }
 }
 

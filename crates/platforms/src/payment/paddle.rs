@@ -18,7 +18,7 @@ use crate::ConfigError;
 ///
 /// | event | becomes |
 /// |---|---|
-/// | `transaction.completed` | a payment |
+/// | `transaction.completed` | a payment; where nothing was paid, whose the subscription is |
 /// | `adjustment.created`, `.updated` | by its `action`: an approved `refund`, or one that was reversed; a `chargeback`, or its reverse |
 /// | any other | nothing |
 ///
@@ -89,7 +89,7 @@ impl Webhook {
         let paid = totals.grand_total.0.unwrap_or(total);
         let net = share_of(total - totals.tax.or_zero(), paid, total);
         let currency = it.currency_code.text().or(totals.currency_code.text());
-        let (gross, net) = amounts(paid, net, None, currency)?;
+        let amounts = amounts(paid, net, None, currency);
         let origin = it.origin.text().unwrap_or_default();
         let is_recurring = it.items.iter().any(|Object(item)| {
             let price = item.price.get();
@@ -108,15 +108,19 @@ impl Webhook {
         } else {
             own
         };
+        let subscription = subscription.map(|id| Link::new(PADDLE, "subscription", id));
+        let payer = it.customer_id.text();
+        let payer = payer.map(|id| Link::new(PADDLE, "customer", id));
+        if amounts == Err(Reason::NothingPaid) {
+            return own.unpaid(subscription, payer);
+        }
+        let (gross, net) = amounts?;
         let order = own.order.as_deref().unwrap_or(id);
         let payment = Payment::new(order, transaction_link(id), gross, net);
         let mut payment = payment.map_err(|_| Reason::InvalidId)?.with_kind(kind);
         payment.is_own_order = own.order.is_some();
-        payment.subscription = subscription.map(|id| Link::new(PADDLE, "subscription", id));
-        payment.payer = it
-            .customer_id
-            .text()
-            .map(|id| Link::new(PADDLE, "customer", id));
+        payment.subscription = subscription;
+        payment.payer = payer;
         payment.paid_at = it.billed_at.text().and_then(moment).or(at);
         own.put_into(&mut payment);
         Ok(payment.into())

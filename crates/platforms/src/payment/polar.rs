@@ -20,7 +20,7 @@ use crate::ConfigError;
 ///
 /// | event | becomes |
 /// |---|---|
-/// | `order.paid` | a payment |
+/// | `order.paid` | a payment; where nothing was paid, whose the subscription is |
 /// | `refund.created`, `.updated` | a refund once it succeeded, or its failure |
 /// | any other, `order.refunded` among them | nothing |
 ///
@@ -109,7 +109,6 @@ impl Webhook {
         let net = it.net_amount.0.unwrap_or(total - tax);
         let paid = total - it.applied_balance_amount.or_zero().saturating_abs();
         let amounts = amounts(paid, share_of(net, paid, total), None, it.currency.text());
-        let (gross, net) = amounts?;
         let subscription = it.subscription_id.text();
         let subscription = subscription.or_else(|| of.and_then(|of| of.id.text()));
         let kind = match (it.billing_reason.text(), subscription) {
@@ -118,24 +117,29 @@ impl Webhook {
             (Some("purchase"), _) | (_, None) => PaymentKind::OneTime,
             (_, Some(_)) => PaymentKind::Change,
         };
-        let own = if kind.is_subscription() {
-            Own { order: None, ..own }
-        } else {
-            own
-        };
         let external = payer.and_then(|customer| customer.external_id.text());
         let external = external.filter(|id| checked(id).is_ok()).map(str::to_owned);
+        let own = Own {
+            customer: own.customer.or(external),
+            order: own.order.filter(|_| !kind.is_subscription()),
+            ..own
+        };
+        let subscription = subscription.map(|id| Link::new(POLAR, "subscription", id));
+        let payer_id = it.customer_id.text();
+        let payer_id = payer_id.or_else(|| payer.and_then(|customer| customer.id.text()));
+        let payer = payer_id.map(|id| Link::new(POLAR, "customer", id));
+        if amounts == Err(Reason::NothingPaid) {
+            return own.unpaid(subscription.filter(|_| kind.is_subscription()), payer);
+        }
+        let (gross, net) = amounts?;
         let order = own.order.as_deref().unwrap_or(id);
         let payment = Payment::new(order, order_link(id), gross, net);
         let mut payment = payment.map_err(|_| Reason::InvalidId)?.with_kind(kind);
         payment.is_own_order = own.order.is_some();
-        payment.subscription = subscription.map(|id| Link::new(POLAR, "subscription", id));
-        let payer_id = it.customer_id.text();
-        let payer_id = payer_id.or_else(|| payer.and_then(|customer| customer.id.text()));
-        payment.payer = payer_id.map(|id| Link::new(POLAR, "customer", id));
+        payment.subscription = subscription;
+        payment.payer = payer;
         payment.paid_at = at.or_else(|| it.created_at.text().and_then(moment));
         own.put_into(&mut payment);
-        payment.customer = payment.customer.or(external);
         Ok(payment.into())
     }
 }

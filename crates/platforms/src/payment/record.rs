@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::entry::Told;
-use super::event::{Link, PaymentKind};
+use super::event::{Link, PaymentKind, shown};
 use crate::{Credit, Money};
 
 /// What is stored of one payment, or of one account: opaque to the store, which keeps it as JSON under
 /// its [`id`](Self::id) and finds it by its [`links`](Self::links).
 ///
-/// `Debug` shows no referral.
+/// `Debug` shows neither referral nor customer.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     #[serde(default = "first_version", deserialize_with = "known_version")]
@@ -61,6 +61,12 @@ pub(super) struct AccountFacts {
     pub(super) customer: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) credit: Option<Credit>,
+    /// What was paid before isn't credited by that.
+    #[serde(
+        with = "time::serde::rfc3339::option",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub(super) credit_since: Option<OffsetDateTime>,
     /// Its customer was erased: nothing is known of it any more, for good.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(super) is_erased: bool,
@@ -252,6 +258,14 @@ impl Record {
 }
 
 impl AccountFacts {
+    /// Returns who is credited with a payment of this moment.
+    pub(super) fn credit_of(&self, paid_at: Option<OffsetDateTime>) -> Option<&Credit> {
+        let is_earlier = paid_at
+            .zip(self.credit_since)
+            .is_some_and(|(at, since)| at < since);
+        self.credit.as_ref().filter(|_| !is_earlier)
+    }
+
     pub(super) fn erased() -> Self {
         Self {
             is_erased: true,
@@ -280,7 +294,8 @@ impl PaymentFacts {
 impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut record = f.debug_struct("Record");
-        record.field("id", &self.id).field("links", &self.links);
+        record.field("id", &shown(&self.id));
+        record.field("links", &self.links);
         if let Some(payment) = self.payment() {
             record
                 .field("back", &payment.back)

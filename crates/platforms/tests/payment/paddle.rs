@@ -55,6 +55,20 @@ fn what_a_credit_paid_is_no_payment() {
 }
 
 #[test]
+fn a_trial_says_whose_the_subscription_is() {
+    let trial = completed(transaction("txn_1", 0, 0, "subscription_charge"));
+    let mut paid = transaction("txn_2", 10_000, 1_900, "subscription_recurring");
+    paid["custom_data"]["referral"] = "expired".into();
+    let events = [trial.clone(), completed(paid.clone())];
+    let owed = |order: &str| (order.to_owned(), (1_000_000, 0, Some("P1".to_owned())));
+    assert_eq!(same_in_any_order(&events).0, [owed("txn_2")].into());
+    // Also of whom, where no later payment says it.
+    paid["custom_data"] = json!({});
+    let (reports, _) = play(&[trial, completed(paid)]);
+    assert_eq!(reports, ["sale:txn_2 100.00 EUR by C1 for P1"]);
+}
+
+#[test]
 fn a_refund_counts_once_approved_and_not_when_reversed() {
     let sale = completed(transaction("txn_1", 10_000, 1_900, "web"));
     let refund = |status| adjusted(adjustment("adj_1", "txn_1", "refund", status, 2_521, 479));

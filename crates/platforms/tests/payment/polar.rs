@@ -35,7 +35,7 @@ fn an_order_is_a_payment_in_both_shapes() {
 }
 
 #[test]
-fn the_customers_balance_is_no_payment_and_a_trial_is_nothing() {
+fn the_customers_balance_is_no_payment_and_a_trial_says_whose_the_subscription_is() {
     let mut balance = order("ord-1", "purchase", 10_000, 2_000, false);
     balance["applied_balance_amount"] = (-6_000).into();
     let (reports, _) = play(&[event("order.paid", balance)]);
@@ -44,7 +44,14 @@ fn the_customers_balance_is_no_payment_and_a_trial_is_nothing() {
         "order.paid",
         order("ord-1", "subscription_create", 0, 0, false),
     );
-    assert_eq!(trial, Event::Ignored(Reason::NothingPaid));
+    let mut paid = order("ord-2", "subscription_cycle", 10_000, 1_900, false);
+    paid["metadata"]["referral"] = "expired".into();
+    let paid = event("order.paid", paid);
+    assert_eq!(play(std::slice::from_ref(&trial)).0, [""; 0]);
+    let sums = same_in_any_order(&[trial, paid]);
+    assert_eq!(sums.0["ord-2"], (1_000_000, 0, Some("P1".to_owned())));
+    let free = event("order.paid", order("ord-3", "purchase", 0, 0, false));
+    assert_eq!(free, Event::Ignored(Reason::NothingPaid));
 }
 
 #[test]

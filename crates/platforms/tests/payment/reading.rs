@@ -75,7 +75,7 @@ fn unknown_types_and_thin_events_pass() {
 
 #[test]
 fn ids_that_cannot_be_ones_are_named() {
-    for id in [" O1", "..", &"x".repeat(129)] {
+    for id in [" O1", "..", "a\u{0}b", &"x".repeat(129), &"x".repeat(4000)] {
         for name in ["order", "customer"] {
             let mut object = session("cs_1", 11_900, 1_900);
             object["metadata"][name] = id.into();
@@ -85,12 +85,14 @@ fn ids_that_cannot_be_ones_are_named() {
             );
         }
     }
-    // A number is taken as its digits; control characters and emptiness count as absent.
+    // A number is taken as its digits; emptiness counts as absent, and so does what can be no token.
     let mut object = session("cs_1", 11_900, 1_900);
-    object["metadata"] = json!({ "order": 17, "customer": "a\u{0}b" });
+    object["metadata"] = json!({ "order": 17, "customer": "", "referral": "a\u{0}b" });
+    object["client_reference_id"] = Value::Null;
     match stripe_event(&completed(object)) {
         Event::Payment(payment) => {
-            assert_eq!((&*payment.order, payment.customer), ("17", None));
+            assert_eq!((&*payment.order, &payment.customer), ("17", &None));
+            assert_eq!(payment.credit(), None);
         }
         event => panic!("{event:?}"),
     }

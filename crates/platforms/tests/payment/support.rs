@@ -30,6 +30,8 @@ pub(crate) struct JsonBooks {
     links: BTreeMap<Link, BTreeSet<String>>,
     pub(crate) credits: BTreeMap<String, Credit>,
     pub(crate) calls: Vec<&'static str>,
+    /// The changes that were saved last, as `Debug` shows them.
+    pub(crate) shown: String,
 }
 
 impl JsonBooks {
@@ -80,6 +82,7 @@ impl Books for JsonBooks {
 
     async fn save(&mut self, changes: &Changes) -> Result<(), Infallible> {
         self.calls.push("save");
+        self.shown = format!("{changes:?}");
         let saved = changes.saved.iter().map(|record| record.id().to_owned());
         for id in changes.removed.iter().cloned().chain(saved) {
             match self.records.remove(&id) {

@@ -3,11 +3,14 @@
 
 use serde_json::{Value, json};
 use tower_referral_platforms::Money;
-use tower_referral_platforms::payment::{Event, PaymentLink, Reason};
+use tower_referral_platforms::payment::{
+    Event, Link, MemoryBooks, Payment, PaymentLink, Reason, book,
+};
 
 use crate::stripe_events::{SHAPES, Shape, session, subscription_session};
 use crate::support::{
-    JsonBooks, NOW, Sums, credit, enter, lines, play, same_in_any_order, stripe, stripe_event,
+    JsonBooks, NOW, Sums, clock, credit, enter, lines, now, play, same_in_any_order, stripe,
+    stripe_event,
 };
 
 fn ignored(json: &Value) -> Reason {
@@ -255,7 +258,14 @@ fn trap_5_the_commission_is_on_the_net() {
 fn trap_6_nothing_paid_is_nothing_to_report() {
     for shape in SHAPES {
         for (gross, net) in [(0, 0), (-11_900, -10_000), (100, 0)] {
-            let json = shape.event("invoice.paid", shape.invoice("in_1", gross, net));
+            let mut nothing = shape.invoice("in_1", gross, net);
+            let json = shape.event("invoice.paid", nothing.clone());
+            assert_eq!(play(&[stripe_event(&json)]).0, [""; 0]);
+            // Nor does it say whose it is.
+            nothing["lines"]["data"][0]["metadata"] = json!({});
+            nothing["subscription_details"] = Value::Null;
+            nothing["parent"]["subscription_details"]["metadata"] = json!({});
+            let json = shape.event("invoice.paid", nothing);
             assert_eq!(ignored(&json), Reason::NothingPaid);
         }
         // A trial's first invoice, then the first that is paid.
@@ -263,6 +273,14 @@ fn trap_6_nothing_paid_is_nothing_to_report() {
         let events = [trial, signed_up("P1"), invoice(shape, "in_1")];
         assert_eq!(
             same_in_any_order(&events),
+            one("in_1", 1_000_000, 0, Some("P1"))
+        );
+        // A token that comes with the trial only.
+        let mut trial = shape.invoice("in_0", 0, 0);
+        trial["lines"]["data"][0]["metadata"]["referral"] = "token-P1".into();
+        let trial = stripe_event(&shape.event("invoice.paid", trial));
+        assert_eq!(
+            same_in_any_order(&[trial, invoice(shape, "in_1")]),
             one("in_1", 1_000_000, 0, Some("P1"))
         );
     }
@@ -383,6 +401,33 @@ fn trap_8_a_later_referral_takes_no_earlier_sale() {
     ];
     let sums = same_in_any_order(&events);
     assert_eq!(sums.0, expected.into_iter().flat_map(|it| it.0).collect());
+}
+
+#[test]
+fn trap_8_a_credit_that_counts_from_a_moment_takes_no_earlier_sale() {
+    let of = |month: i64, id: &str| {
+        let mut object = Shape::New.invoice(id, 11_900, 10_000);
+        object["status_transitions"]["paid_at"] = (NOW + month * 2_600_000).into();
+        stripe_event(&Shape::New.event("invoice.paid", object))
+    };
+    let link = |since: Option<i64>| -> Event {
+        let link = PaymentLink::of_customer("C1").expect("an ID");
+        let since = since.map(|since| clock() + time::Duration::seconds(since));
+        let link = link.with_credit(credit("P1"));
+        link.with_credit_since(since).into()
+    };
+    let payments = [of(0, "in_1"), of(1, "in_2"), of(2, "in_3")];
+    let credited = |since| {
+        let sums = same_in_any_order(&[&payments[..], &[link(since)]].concat());
+        let is_credited = |(_, _, key): &(i128, i128, Option<String>)| key.is_some();
+        sums.0.values().map(is_credited).collect::<Vec<_>>()
+    };
+    assert_eq!(credited(None), [true, true, true]);
+    assert_eq!(credited(Some(2_600_000)), [false, true, true]);
+    // The shop's last word counts.
+    let events = [link(None), link(Some(2_600_000)), payments[0].clone()];
+    let (reports, _) = play(&events);
+    assert_eq!(reports, ["sale:in_1 100.00 EUR by C1 for nobody"]);
 }
 
 #[test]
@@ -520,8 +565,8 @@ fn trap_12_an_upgrade_counts_by_what_was_paid() {
         // A downgrade leaves a credit, and nothing to report.
         let mut downgrade = shape.invoice("in_3", -2_380, -2_000);
         downgrade["billing_reason"] = "subscription_update".into();
-        let downgrade = shape.event("invoice.paid", downgrade);
-        assert_eq!(ignored(&downgrade), Reason::NothingPaid);
+        let downgrade = stripe_event(&shape.event("invoice.paid", downgrade));
+        assert_eq!(play(&[downgrade]).0, [""; 0]);
     }
 }
 
@@ -829,6 +874,32 @@ fn an_erased_customer_is_in_no_record_and_a_refund_still_finds_the_order() {
     assert_eq!(lines(&booked.reports), ["refund:in_1:re_1 25.21 EUR"]);
     let booked = enter(&mut books, &invoice(Shape::New, "in_1"));
     assert_eq!(booked.reports, []);
+}
+
+#[test]
+fn no_customer_and_no_referral_is_shown() {
+    let mut books = JsonBooks::default();
+    let mut memory = MemoryBooks::new();
+    memory.set_credit("SECRET", credit("SECRET"));
+    let customer = PaymentLink::of_customer("SECRET").expect("an ID");
+    let link = Link::new("shop", "payment", "p1");
+    let price = Money::from_minor(300, "EUR").expect("an amount");
+    let payment = Payment::new("O1", link, price, price).expect("an ID");
+    for event in [
+        payment.with_customer("SECRET").expect("an ID").into(), // waits for a credit
+        customer.with_credit(credit("SECRET")).into(),
+    ] {
+        let _ = enter(&mut books, &event);
+        let _ = now(book(&mut memory, &event));
+        let shown = format!("{event:?} {memory:?} {}", books.shown);
+        assert!(
+            books.shown.contains("Changes") && !shown.contains("SECRET"),
+            "{shown}"
+        );
+    }
+    assert!(books.text().contains("customer:SECRET"));
+    books.erase("SECRET");
+    assert!(!books.shown.contains("SECRET"), "{}", books.shown);
 }
 
 #[test]

@@ -25,6 +25,8 @@ CREATE FUNCTION referral_payments_find(wanted text[])
 RETURNS TABLE (locked text, found text) LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     more text[];
+    held text[];
+    linked text[];
 BEGIN
     IF current_setting('transaction_isolation') = 'repeatable read' THEN
         RAISE EXCEPTION 'payments can''t be booked in a transaction of REPEATABLE READ, which '
@@ -44,10 +46,21 @@ BEGIN
         ) AS keys;
     END IF;
     RETURN QUERY SELECT m.link, NULL::text FROM unnest(more) AS m (link);
-    -- An erasure waits for whoever holds a record, and the other way round.
+    -- Whoever shares a record without a link in common waits for it, an erasure too. It may be gone
+    -- after that, joined with another one: all are held once what the links lead to is what is held.
+    LOOP
+        SELECT array_agg(h.id ORDER BY h.id) INTO held FROM (
+            SELECT p.id FROM referral_payments AS p
+            WHERE p.id IN (
+                SELECT l.id FROM referral_payment_links AS l WHERE l.link = ANY (wanted || more)
+            )
+            ORDER BY p.id FOR UPDATE
+        ) AS h;
+        SELECT array_agg(DISTINCT p.id ORDER BY p.id) INTO linked
+        FROM referral_payment_links AS l JOIN referral_payments AS p ON p.id = l.id
+        WHERE l.link = ANY (wanted || more);
+        EXIT WHEN linked IS NOT DISTINCT FROM held;
+    END LOOP;
     RETURN QUERY SELECT NULL::text, p.record FROM referral_payments AS p
-        WHERE p.id IN (
-            SELECT l.id FROM referral_payment_links AS l WHERE l.link = ANY (wanted || more)
-        )
-        ORDER BY p.id FOR UPDATE;
+        WHERE p.id = ANY (held) ORDER BY p.id;
 END $$;

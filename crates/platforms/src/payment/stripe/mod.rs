@@ -25,7 +25,7 @@ use crate::payment::signature::{
 /// | event | becomes |
 /// |---|---|
 /// | `checkout.session.completed`, `….async_payment_succeeded` | a payment where `mode` is `payment` and it is paid; whose the subscription is where `mode` is `subscription` |
-/// | `invoice.paid`, `invoice.payment_succeeded` | a payment; without a subscription only with the shop's own metadata |
+/// | `invoice.paid`, `invoice.payment_succeeded` | a payment; without a subscription only with the shop's own metadata; where nothing was paid, whose the subscription is |
 /// | `invoice_payment.paid` | which payment intent paid which invoice |
 /// | `payment_intent.succeeded` | a payment, if [switched on](Self::with_payment_intents) and with the shop's own metadata |
 /// | `refund.created`, `.updated`, `.failed`, `charge.refund.updated` | a refund, or its failure |
@@ -211,7 +211,7 @@ impl Webhook {
         // Without an order of the shop's, what the other events about this payment name, too.
         let invoice = it.invoice.text();
         let fallback = invoice.or(it.payment_intent.text()).unwrap_or(id);
-        Self::payment(it, own, fallback, links, (gross, net), at)
+        Self::payment(it, own, fallback, links, (gross, net), at, None)
     }
 
     /// The shipping that doesn't count, without its tax.
@@ -279,12 +279,10 @@ impl Webhook {
         } else {
             own
         };
-        let event = Self::payment(it, own, id, links, amounts, paid_at.or(at))?;
+        let of = of.map(subscription);
+        let event = Self::payment(it, own, id, links, amounts, paid_at.or(at), of)?;
         Ok(match event {
-            Event::Payment(payment) => payment
-                .with_kind(kind)
-                .with_subscription(of.map(subscription))
-                .into(),
+            Event::Payment(payment) => payment.with_kind(kind).into(),
             event => event,
         })
     }
@@ -307,7 +305,7 @@ impl Webhook {
         let net = gross - tax.unwrap_or(0) - shipping.unwrap_or(0);
         let mut links = vec![payment_intent(id)];
         links.extend(it.latest_charge.text().map(charge_link));
-        let event = Self::payment(it, own, id, links, (gross, net), at)?;
+        let event = Self::payment(it, own, id, links, (gross, net), at, None)?;
         Ok(match event {
             Event::Payment(mut payment) => {
                 payment.is_weak = true;
@@ -324,9 +322,15 @@ impl Webhook {
         links: Vec<Link>,
         (gross, net): (i64, i64),
         at: Option<OffsetDateTime>,
+        subscription: Option<Link>,
     ) -> Result<Event, Reason> {
         let decimals = it.currency.text().map(decimals);
-        let (gross, net) = amounts(gross, net, decimals, it.currency.text())?;
+        let payer = it.customer.text().map(customer);
+        let amounts = amounts(gross, net, decimals, it.currency.text());
+        if amounts == Err(Reason::NothingPaid) {
+            return own.unpaid(subscription, payer);
+        }
+        let (gross, net) = amounts?;
         let mut links = links.into_iter();
         let first = links.next().ok_or(Reason::Incomplete)?;
         let order = own.order.as_deref().unwrap_or(fallback);
@@ -336,7 +340,8 @@ impl Webhook {
         payment.decimals = decimals.unwrap_or(payment.decimals);
         payment.is_own_order = own.order.is_some();
         payment.paid_at = at;
-        payment.payer = it.customer.text().map(customer);
+        payment.subscription = subscription;
+        payment.payer = payer;
         own.put_into(&mut payment);
         Ok(payment.into())
     }
