@@ -133,6 +133,12 @@ impl Link {
         self.is_waiting() || self.0.starts_with("order:")
     }
 
+    /// Is it an invoice? Each is a sale of its own: one payment may have other IDs twice, but never this.
+    pub(super) fn is_invoice(&self) -> bool {
+        let kind = self.0.split(':').nth(1);
+        kind == Some("invoice") && !self.is_shared() && !self.is_customer()
+    }
+
     /// The ID at the end of a link of three parts.
     pub(super) fn id(&self) -> Option<&str> {
         self.0.splitn(3, ':').nth(2)

@@ -46,6 +46,8 @@ pub enum Reason {
     OtherAmount,
     /// Another payment of the same order was reported.
     OrderPaidBefore,
+    /// One payment intent paid several invoices: each is a sale, and what goes back can't be assigned.
+    SharedPayment,
     /// Its customer was [erased](super::erase).
     Erased,
     /// It changes nothing that a platform is to know.
@@ -77,6 +79,7 @@ impl Reason {
             Self::OtherCurrency => "other_currency",
             Self::OtherAmount => "other_amount",
             Self::OrderPaidBefore => "order_paid_before",
+            Self::SharedPayment => "shared_payment",
             Self::Erased => "erased",
             Self::NoChange => "no_change",
         }
@@ -94,6 +97,7 @@ impl Reason {
                 | Self::OtherCurrency
                 | Self::OtherAmount
                 | Self::OrderPaidBefore
+                | Self::SharedPayment
         )
     }
 }

@@ -172,10 +172,15 @@ pub(super) struct Reported {
 }
 
 impl Record {
-    pub(super) fn new(links: BTreeSet<Link>, facts: Facts) -> Option<Self> {
-        let is_own = |link: &&Link| !link.is_shared();
-        let own = links.iter().find(is_own).or(links.first())?;
-        let id = own.as_str().to_owned();
+    /// `is_taken` says whether there is a record under an ID.
+    pub(super) fn new(
+        links: BTreeSet<Link>,
+        facts: Facts,
+        is_taken: impl Fn(&str) -> bool,
+    ) -> Option<Self> {
+        let mut free = links.iter().filter(|link| !is_taken(link.as_str()));
+        let own = free.clone().find(|link| !link.is_shared());
+        let id = own.or_else(|| free.next())?.as_str().to_owned();
         Some(Self {
             version: VERSION,
             id,

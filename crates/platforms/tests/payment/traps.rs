@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 use tower_referral_platforms::Money;
-use tower_referral_platforms::payment::{Event, PaymentLink, Reason};
+use tower_referral_platforms::payment::{Event, Link, PaymentLink, Reason};
 
 use crate::stripe_events::{SHAPES, Shape, session, subscription_session};
 use crate::support::{
@@ -198,6 +198,102 @@ fn trap_4_an_invoice_that_two_charges_paid_has_two_totals() {
     events.extend([second, charge("in_1", 3_000, 10), charge("b", 2_000, 20)]);
     let expected = one("in_1", 1_000_000, 420_200, None);
     assert_eq!(same_in_any_order(&events), expected);
+}
+
+#[test]
+fn trap_4_a_payment_intent_that_paid_two_invoices_takes_neither_sale_back() {
+    let paid = |invoice: &str| {
+        let mut json = Shape::New.invoice_payment(invoice).expect("since basil");
+        json["data"]["object"]["payment"]["payment_intent"] = "pi_in_1".into();
+        stripe_event(&json)
+    };
+    let [one_paid, two_paid] = ["in_1", "in_2"].map(paid);
+    let [one_sale, two_sale] = ["in_1", "in_2"].map(|id| invoice(Shape::New, id));
+    let refund = refund(Shape::New, "re_1", "in_1", 3_000, "succeeded");
+    let events = [signed_up("P1"), one_sale, two_sale, one_paid, two_paid];
+    let expected = ["in_1", "in_2"].map(|id| one(id, 1_000_000, 0, Some("P1")));
+    let sums = same_in_any_order(&events);
+    assert_eq!(sums.0, expected.into_iter().flat_map(|it| it.0).collect());
+    let [_, one_sale, two_sale, one_paid, two_paid] = events;
+    // Whichever event shows it, that one and each refund go to a person.
+    for events in [
+        [&one_sale, &two_sale, &one_paid, &two_paid],
+        [&one_sale, &one_paid, &two_paid, &two_sale],
+        [&one_paid, &one_sale, &two_paid, &two_sale],
+        [&two_paid, &one_paid, &two_sale, &one_sale],
+    ] {
+        let mut books = JsonBooks::default();
+        let booked = events.map(|event| enter(&mut books, event));
+        let reasons = booked.iter().filter_map(|booked| booked.reason);
+        assert!(reasons.clone().any(|it| it == Reason::SharedPayment));
+        for _ in 0..2 {
+            let booked = enter(&mut books, &refund);
+            assert_eq!(
+                (booked.reports, booked.reason),
+                (vec![], Some(Reason::SharedPayment))
+            );
+        }
+    }
+    assert!(Reason::SharedPayment.needs_attention());
+}
+
+#[test]
+fn trap_4_old_invoices_of_one_charge_are_two_sales_of_their_own_orders() {
+    let manual = |id: &str, order: &str| {
+        let own = json!({ "customer": "C1", "order": order });
+        let mut invoice = Shape::Old.manual_invoice(id, 11_900, 10_000, own);
+        invoice["payment_intent"] = "pi_in_1".into();
+        invoice["charge"] = "ch_in_1".into();
+        stripe_event(&Shape::Old.event("invoice.paid", invoice))
+    };
+    let events = [manual("in_1", "O1"), manual("in_2", "O2")];
+    let expected = ["O1", "O2"].map(|id| one(id, 1_000_000, 0, None));
+    let sums = same_in_any_order(&events);
+    assert_eq!(sums.0, expected.into_iter().flat_map(|it| it.0).collect());
+    // A refund that names its invoice is that one's.
+    let mut named = Shape::Old.refund("re_1", "in_1", 3_000, "succeeded");
+    named["invoice"] = "in_2".into();
+    let named = stripe_event(&Shape::Old.event("refund.created", named));
+    let (reports, _) = play(&[&events[..], &[named]].concat());
+    assert_eq!(reports[2..], ["refund:O2:re_1 25.21 EUR"]);
+    // One order is one sale, also here.
+    let (reports, reason) = play(&[manual("in_1", "O1"), manual("in_2", "O1")]);
+    assert_eq!((reports.len(), reason), (1, Some(Reason::SharedPayment)));
+}
+
+#[test]
+fn trap_4_a_payment_intent_of_two_invoices_is_no_third_sale() {
+    let webhook = stripe().with_payment_intents(true);
+    let own = json!({ "customer": "C1", "order": "O7" });
+    let intent = json!({
+        "id": "pi_in_1", "object": "payment_intent", "amount_received": 23_800, "currency": "eur",
+        "metadata": own,
+    });
+    let intent = Shape::New.event("payment_intent.succeeded", intent);
+    let intent = webhook.parse(intent.to_string().as_bytes());
+    let two = PaymentLink::of_payment(
+        [
+            ("invoice", "in_1"),
+            ("invoice", "in_2"),
+            ("payment_intent", "pi_in_1"),
+        ]
+        .map(|(kind, id)| Link::new("stripe", kind, id)),
+    );
+    let link = Shape::New.invoice_payment("in_1").expect("since basil");
+    let events = [
+        invoice(Shape::New, "in_1"),
+        invoice(Shape::New, "in_2"),
+        stripe_event(&link),
+        two.into(),
+        PaymentLink::of_payment(
+            [("invoice", "in_2"), ("payment_intent", "pi_in_1")]
+                .map(|(kind, id)| Link::new("stripe", kind, id)),
+        )
+        .into(),
+        intent.expect("an event"),
+    ];
+    let (reports, reason) = play(&events);
+    assert_eq!((reports.len(), reason), (2, Some(Reason::SharedPayment)));
 }
 
 #[test]
