@@ -41,7 +41,10 @@ impl PaymentFacts {
             self.sale = Some(new);
             return None;
         };
-        let reason = (known.gross != new.gross).then_some(Reason::OtherAmount);
+        // Two events about a payment may differ in the net. The better one counts, unless it is too late.
+        let is_too_late = self.reported.is_some() && known.is_weak >= new.is_weak;
+        let is_other = known.gross != new.gross || (is_too_late && known.net != new.net);
+        let reason = is_other.then_some(Reason::OtherAmount);
         self.sale = Some(match &self.reported {
             // Nothing more is needed.
             Some(reported) if reported.is_credited => known,

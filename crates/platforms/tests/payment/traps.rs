@@ -761,6 +761,30 @@ fn payment_intents_are_taken_by_opting_in() {
 }
 
 #[test]
+fn another_net_that_comes_too_late_is_for_a_person() {
+    let own = json!({ "customer": "C1", "order": "O1", "referral": "token-P1" });
+    // The tax is in the session only.
+    let object = json!({
+        "id": "pi_cs_1", "object": "payment_intent", "amount_received": 11_900, "currency": "eur",
+        "metadata": own,
+    });
+    let json = Shape::New.event("payment_intent.succeeded", object);
+    let webhook = stripe().with_payment_intents(true);
+    let intent = webhook.parse(json.to_string().as_bytes());
+    let intent = intent.expect("an event");
+    let intent = intent.open_referral(|token| Some(credit(token.strip_prefix("token-")?)));
+    let session = Shape::New.event("checkout.session.completed", session("cs_1", 11_900, 1_900));
+    let session = stripe_event(&session);
+    let (reports, reason) = play(&[intent.clone(), session.clone()]);
+    assert_eq!(reports, ["sale:O1 119.00 EUR by C1 for P1"]);
+    assert_eq!(reason, Some(Reason::OtherAmount));
+    // What says less than is known is no news.
+    let (reports, reason) = play(&[session, intent]);
+    assert_eq!(reports, ["sale:O1 100.00 EUR by C1 for P1"]);
+    assert_eq!(reason, Some(Reason::AlreadyBooked));
+}
+
+#[test]
 fn a_payment_intent_and_an_invoice_that_turn_out_to_be_one_are_one_sale() {
     let own = json!({ "customer": "C1", "order": "O7" });
     let object = json!({
