@@ -331,7 +331,14 @@ fn trap_5_the_commission_is_on_the_net() {
         // 40 % of it was paid from the customer's balance.
         let mut balance = shape.invoice("in_1", 11_900, 10_000);
         balance["amount_paid"] = 7_140.into();
-        assert_eq!(paid(balance), "60.00 EUR");
+        assert_eq!(paid(balance.clone()), "60.00 EUR");
+        // The rest was paid in cash.
+        balance["amount_due"] = 7_140.into();
+        balance["amount_paid"] = 0.into();
+        balance["paid_out_of_band"] = true.into();
+        assert_eq!(paid(balance.clone()), "60.00 EUR");
+        balance["amount_due"] = Value::Null;
+        assert_eq!(paid(balance), "100.00 EUR");
         let mut shipped = shape.invoice("in_1", 11_900, 10_000);
         shipped["shipping_cost"] =
             json!({ "amount_subtotal": 500, "amount_tax": 95, "amount_total": 595 });

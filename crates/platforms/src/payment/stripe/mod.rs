@@ -248,7 +248,7 @@ impl Webhook {
         let id = it.id.text().ok_or(Reason::Incomplete)?;
         let total = it.total.0.or(it.amount_paid.0).ok_or(Reason::Incomplete)?;
         let paid = match it.amount_paid.0 {
-            Some(0) if it.paid_out_of_band.0 == Some(true) => total,
+            Some(0) if it.paid_out_of_band.0 == Some(true) => it.amount_due.0.unwrap_or(total),
             paid => paid.unwrap_or(total),
         };
         let taxes = |list: &Lenient<List<Object<Tax>>>| -> Option<i64> {
