@@ -26,6 +26,8 @@ pub enum Reason {
     ReportedElsewhere,
     /// No money moves: an inquiry, a warning, a credit.
     NoMoneyMoves,
+    /// The dispute was settled before it came to one. An event of its own says whether money moves.
+    DisputePrevented,
     /// The refund waits for approval.
     NotApproved,
     /// The state is none of those that are documented.
@@ -69,6 +71,7 @@ impl Reason {
             Self::PaymentIntentsOff => "payment_intents_off",
             Self::ReportedElsewhere => "reported_elsewhere",
             Self::NoMoneyMoves => "no_money_moves",
+            Self::DisputePrevented => "dispute_prevented",
             Self::NotApproved => "not_approved",
             Self::UnknownState => "unknown_state",
             Self::Incomplete => "incomplete",
@@ -91,7 +94,8 @@ impl Reason {
     pub fn needs_attention(self) -> bool {
         matches!(
             self,
-            Self::UnknownState
+            Self::DisputePrevented
+                | Self::UnknownState
                 | Self::Incomplete
                 | Self::InvalidId
                 | Self::OtherCurrency

@@ -526,6 +526,21 @@ fn trap_9_a_dispute_takes_back_and_gives_back() {
         let object = shape.dispute("dp_2", "in_1", 11_900, "warning_needs_response");
         let inquiry = shape.event("charge.dispute.created", object);
         assert_eq!(ignored(&inquiry), Reason::NoMoneyMoves);
+        // One that was settled before it came to a dispute: whether money went is another event's.
+        let prevented = |name| {
+            let object = shape.dispute("dp_3", "in_1", 11_900, "prevented");
+            shape.event(name, object)
+        };
+        for name in ["charge.dispute.created", "charge.dispute.closed"] {
+            assert_eq!(ignored(&prevented(name)), Reason::DisputePrevented);
+        }
+        assert!(Reason::DisputePrevented.needs_attention());
+        for status in ["prevented", "warning_closed", "needs_response", "lost"] {
+            let object = shape.dispute("dp_3", "in_1", 11_900, status);
+            let withdrawn = shape.event("charge.dispute.funds_withdrawn", object);
+            let (reports, _) = play(&[&base[..], &[stripe_event(&withdrawn)]].concat());
+            assert_eq!(reports[1..], ["refund:in_1:dp_3%3Adispute all"]);
+        }
     }
 }
 
