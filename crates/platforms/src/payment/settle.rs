@@ -307,7 +307,15 @@ impl PaymentFacts {
         let ratio = Ratio::new(sale.gross, sale.net, sale.decimals)?;
         // Each a sum of the gross, and of its shares of the net.
         let (mut refunds, mut disputes, mut contras) = ((0, 0), (0, 0), (0, 0));
-        for back in self.back.values().filter(|back| back.is_applied) {
+        let mut returned = (0, 0);
+        for back in self.back.values() {
+            // Whatever came to nothing by itself needs no opposite, and has one perhaps.
+            let is_returned = back.is_dispute && !back.is_active && !back.is_applied;
+            let is_own = |money: &Money| money.currency() == sale.net.currency();
+            let is_usable = is_own(&back.gross) && back.net.as_ref().is_none_or(is_own);
+            if !back.is_applied && !(is_returned && is_usable) {
+                continue;
+            }
             let gross = ratio.units(&back.gross)?;
             let net = match &back.net {
                 Some(net) => ratio.units(net)?,
@@ -315,6 +323,7 @@ impl PaymentFacts {
             };
             let sum: &mut (i128, i128) = match (back.is_contra, back.is_dispute) {
                 (true, _) => &mut contras,
+                (false, true) if is_returned => &mut returned,
                 (false, true) => &mut disputes,
                 (false, false) => &mut refunds,
             };
@@ -342,8 +351,14 @@ impl PaymentFacts {
             let more = rest.checked_sub(refunds.0)?.max(0);
             refunds = (refunds.0 + more, refunds.1.checked_add(ratio.share(more)?)?);
         }
-        let gross = refunds.0.checked_add((disputes.0 - contras.0).max(0))?;
-        let net = refunds.1.checked_add((disputes.1 - contras.1).max(0))?;
+        let left = |disputes: i128, contras: i128, returned: i128| {
+            let contras = contras.checked_sub(returned)?.max(0);
+            Some(disputes.checked_sub(contras)?.max(0))
+        };
+        let gross = left(disputes.0, contras.0, returned.0)?;
+        let gross = refunds.0.checked_add(gross)?;
+        let net = left(disputes.1, contras.1, returned.1)?;
+        let net = refunds.1.checked_add(net)?;
         let target = if gross >= ratio.gross() {
             ratio.net()
         } else {
