@@ -348,6 +348,8 @@ pub struct MoneyBack {
     pub net: Option<Money>,
     /// When this happened.
     pub at: Option<OffsetDateTime>,
+    /// The ID of the total that a refund is part of, where that is known.
+    pub(super) total: Option<String>,
     pub(super) links: Vec<Link>,
     pub(super) progress: Progress,
 }
@@ -381,6 +383,7 @@ impl MoneyBack {
             gross,
             net: None,
             at: None,
+            total: None,
             links: vec![link],
             progress: Progress::Latest,
         })

@@ -133,6 +133,9 @@ pub(super) struct BackFacts {
     pub(super) state: (i64, u8),
     /// Does the money go back, by that state?
     pub(super) is_active: bool,
+    /// The name of the total that it is part of, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) total: Option<String>,
     /// When it was first known to have failed, in seconds of Unix time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) failed_at: Option<i64>,

@@ -84,6 +84,7 @@ impl PaymentFacts {
             is_dispute,
             state,
             is_active: is_active || is_contra,
+            total: back.total.as_deref().map(|id| EntryKind::Total.name(id)),
             failed_at,
             is_applied: false,
             told: Told::default(),
@@ -329,28 +330,9 @@ impl PaymentFacts {
             };
             *sum = (sum.0.checked_add(gross)?, sum.1.checked_add(net)?);
         }
-        let mut totals = self
-            .totals
-            .values()
-            .filter(|total| total.is_applied)
-            .peekable();
-        if totals.peek().is_some() {
-            let (mut rest, mut latest) = (0_i128, i64::MIN);
-            for total in totals {
-                rest = rest.checked_add(ratio.units(&total.gross)?)?;
-                latest = latest.max(total.at);
-            }
-            // What failed after the total was taken is still in it.
-            let failed = self.back.values().filter(|back| {
-                let is_own = back.gross.currency() == sale.gross.currency();
-                is_own && !back.is_active && back.failed_at.is_some_and(|at| at >= latest)
-            });
-            for back in failed {
-                rest = rest.checked_sub(ratio.units(&back.gross)?)?;
-            }
-            let more = rest.checked_sub(refunds.0)?.max(0);
-            refunds = (refunds.0 + more, refunds.1.checked_add(ratio.share(more)?)?);
-        }
+        let more = self.unaccounted(&ratio)?;
+        refunds.0 = refunds.0.checked_add(more)?;
+        refunds.1 = refunds.1.checked_add(ratio.share(more)?)?;
         let left = |disputes: i128, contras: i128, returned: i128| {
             let contras = contras.checked_sub(returned)?.max(0);
             Some(disputes.checked_sub(contras)?.max(0))
@@ -365,6 +347,44 @@ impl PaymentFacts {
             net.clamp(0, ratio.net())
         };
         Some((ratio, target))
+    }
+
+    /// How much of the totals the refunds don't account for: each of its own total, and those of which
+    /// it isn't known of what is left.
+    fn unaccounted(&self, ratio: &Ratio) -> Option<i128> {
+        let totals = self.totals.iter().filter(|(_, total)| total.is_applied);
+        let totals: Vec<_> = totals.collect();
+        let latest = totals.iter().map(|(_, total)| total.at).max();
+        let Some(latest) = latest else {
+            return Some(0);
+        };
+        let mut sum = 0_i128;
+        for &(name, total) in &totals {
+            let refunds = self.refunded(ratio, Some(name), total.at)?;
+            let rest = ratio.units(&total.gross)?.checked_sub(refunds)?;
+            sum = sum.checked_add(rest.max(0))?;
+        }
+        let refunds = self.refunded(ratio, None, latest)?;
+        Some(sum.checked_sub(refunds)?.max(0))
+    }
+
+    /// What of a total that was taken at this moment is refunds, or was.
+    fn refunded(&self, ratio: &Ratio, total: Option<&String>, at: i64) -> Option<i128> {
+        let currency = self.sale.as_ref()?.gross.currency();
+        let mut sum = 0_i128;
+        for back in self
+            .back
+            .values()
+            .filter(|back| back.total.as_ref() == total)
+        {
+            // What failed after the total was taken is still in it.
+            let is_later = back.failed_at.is_some_and(|failed_at| failed_at >= at);
+            let has_failed = !back.is_active && is_later && back.gross.currency() == currency;
+            if (back.is_applied && !back.is_dispute) || has_failed {
+                sum = sum.checked_add(ratio.units(&back.gross)?)?;
+            }
+        }
+        Some(sum)
     }
 }
 
@@ -421,6 +441,7 @@ impl BackFacts {
             self.gross = new.gross;
             self.net = new.net;
         }
+        self.total = self.total.take().or_else(|| new.total.clone());
         self.told = self.told.or(new.told);
     }
 }

@@ -317,6 +317,48 @@ fn trap_4_a_total_that_includes_a_refund_that_failed_later() {
 }
 
 #[test]
+fn trap_4_a_refund_that_failed_is_taken_from_the_total_of_its_own_charge() {
+    let at = |name: &str, at, object| stripe_event(&Shape::New.event_at(name, at, object));
+    let mut second = Shape::New.invoice_payment("in_1").expect("since basil");
+    second["data"]["object"]["payment"]["payment_intent"] = "pi_b".into();
+    let base = [
+        at(
+            "invoice.paid",
+            1,
+            Shape::New.invoice("in_1", 10_000, 10_000),
+        ),
+        stripe_event(&second),
+    ];
+    let base = with_link(Shape::New, "in_1", base.into());
+    let refund = |id, of, amount, status| Shape::New.refund(id, of, amount, status);
+    let failing = [
+        at(
+            "charge.refunded",
+            10,
+            Shape::New.charge("in_1", 6_000, 6_000),
+        ),
+        at("refund.failed", 20, refund("re_1", "in_1", 6_000, "failed")),
+    ];
+    let later = [at(
+        "charge.refunded",
+        30,
+        Shape::New.charge("b", 4_000, 2_000),
+    )];
+    let events = [&base[..], &failing, &later].concat();
+    let expected = one("in_1", 1_000_000, 200_000, None);
+    assert_eq!(same_in_any_order(&events), expected);
+    // A refund is no part of another charge's total.
+    let other = [at(
+        "refund.created",
+        30,
+        refund("re_2", "b", 2_000, "succeeded"),
+    )];
+    let events = [&base[..], &failing[..1], &other].concat();
+    let expected = one("in_1", 1_000_000, 800_000, None);
+    assert_eq!(same_in_any_order(&events), expected);
+}
+
+#[test]
 fn trap_5_the_commission_is_on_the_net() {
     let net = |json: &Value| match stripe_event(json) {
         Event::Payment(payment) => payment.net.to_string(),

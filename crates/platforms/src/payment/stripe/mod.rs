@@ -385,7 +385,8 @@ fn money_back(it: &Stuff, amount: i64, id: &str) -> Result<MoneyBack, Reason> {
 fn refund(it: &Stuff, at: Option<OffsetDateTime>) -> Result<Event, Reason> {
     let id = it.id.text().ok_or(Reason::Incomplete)?;
     let amount = it.amount.0.ok_or(Reason::Incomplete)?;
-    let back = money_back(it, amount, id)?.with_time(at);
+    let mut back = money_back(it, amount, id)?.with_time(at);
+    back.total = it.charge.text().map(str::to_owned);
     match it.status.text() {
         // Old refunds have no status, and are made.
         Some("pending") => Ok(Event::Refunded(back.with_stage(1))),
