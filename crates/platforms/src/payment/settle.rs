@@ -223,7 +223,6 @@ impl PaymentFacts {
     /// Applies every refund, dispute and total, and reports what differs then under its name.
     fn settle_back(&mut self, reports: &mut Vec<Report>) -> Option<Reason> {
         let currency = self.sale.as_ref()?.net.currency().to_owned();
-        let is_own = |money: &Money| money.currency() == currency;
         let mut reason = None;
         // What is news first: the difference is by it.
         let (others, news): (Vec<_>, Vec<_>) = self
@@ -237,10 +236,10 @@ impl PaymentFacts {
         for (name, is_total) in names {
             let mut is_usable = true;
             if let Some(total) = self.totals.get_mut(&name) {
-                is_usable = is_own(&total.gross);
+                is_usable = total.gross.currency() == currency;
                 total.is_applied = is_usable;
             } else if let Some(back) = self.back.get_mut(&name) {
-                is_usable = is_own(&back.gross) && back.net.as_ref().is_none_or(is_own);
+                is_usable = back.is_in(&currency);
                 back.is_applied = back.is_active && is_usable;
             }
             if !is_usable {
@@ -311,10 +310,9 @@ impl PaymentFacts {
         let mut returned = (0, 0);
         for back in self.back.values() {
             // Whatever came to nothing by itself needs no opposite, and has one perhaps.
-            let is_returned = back.is_dispute && !back.is_active && !back.is_applied;
-            let is_own = |money: &Money| money.currency() == sale.net.currency();
-            let is_usable = is_own(&back.gross) && back.net.as_ref().is_none_or(is_own);
-            if !back.is_applied && !(is_returned && is_usable) {
+            let is_nothing = back.is_dispute && !back.is_active && !back.is_applied;
+            let is_returned = is_nothing && back.is_in(sale.net.currency());
+            if !back.is_applied && !is_returned {
                 continue;
             }
             let gross = ratio.units(&back.gross)?;
@@ -430,6 +428,12 @@ impl SaleFacts {
 }
 
 impl BackFacts {
+    /// Are its amounts in this currency?
+    fn is_in(&self, currency: &str) -> bool {
+        let is_own = |money: &Money| money.currency() == currency;
+        is_own(&self.gross) && self.net.as_ref().is_none_or(is_own)
+    }
+
     fn join(&mut self, new: &Self) {
         self.failed_at = match (self.failed_at, new.failed_at) {
             (Some(one), Some(other)) => Some(one.min(other)),
