@@ -137,6 +137,28 @@ on_both! {
         assert_eq!(told!(db), booked.reports);
     }
 
+    async fn two_invoices_of_one_payment_intent_stay_two_sales(db) {
+        let link = |invoice: &str| {
+            let mut json = Shape::New.invoice_payment(invoice).unwrap();
+            json["data"]["object"]["payment"]["payment_intent"] = "pi_in_1".into();
+            stripe_event(&json)
+        };
+        for event in [invoice("in_1"), invoice("in_2"), link("in_1")] {
+            let _ = enter(&db.pool, &db.outbox, &event).await.unwrap();
+        }
+        for event in [link("in_2"), refund("re_1", "in_1", 3_000), link("in_2"), invoice("in_2")] {
+            let booked = enter(&db.pool, &db.outbox, &event).await.unwrap();
+            assert_eq!(booked.reports, []);
+            let is_sale = matches!(event, Event::Payment(_));
+            let reason = if is_sale { Reason::AlreadyBooked } else { Reason::SharedPayment };
+            assert_eq!(booked.reason, Some(reason));
+        }
+        let told: Vec<String> = told!(db).iter().map(Report::id).collect();
+        assert_eq!(told, ["sale:in_1", "sale:in_2"]);
+        // One for each sale, one for the refund, and one for each account.
+        assert_eq!(records!(db).len(), 5);
+    }
+
     async fn the_credit_is_in_the_applications_own_row(db) {
         users!(db);
         user!(db, "C1", "P7");

@@ -115,6 +115,8 @@ impl Booked {
 /// - A sale without credit is reported, and once more when the credit becomes known.
 /// - A payment of a subscription of which nobody said whose it is waits for an event that does. A
 ///   one-time payment without a customer is a guest's.
+/// - Each invoice is a sale of its own. Where one payment intent paid several, what goes back of it is
+///   [for a person](Reason::SharedPayment).
 /// - A refund or a dispute waits for its sale. What goes back is the same share of the net as of the
 ///   gross, and all that is left once all of the gross has gone back.
 ///
@@ -135,9 +137,15 @@ pub async fn book<B: Books + ?Sized>(books: &mut B, event: &Event) -> Result<Boo
             } else if !is_erased {
                 work.teach_by_payment(payment);
             }
-            let is_second = work.is_order_taken(payment);
-            let mut mine = work.payment(&payment.links, is_erased);
+            let name = payment.links.first().filter(|_| !payment.is_weak);
+            let own = work.own(&payment.links, name);
+            if own.is_shared && payment.is_weak {
+                return Ok(Booked::nothing(Reason::SharedPayment));
+            }
+            let is_second = work.is_order_taken(payment, &own);
+            let mut mine = work.payment(&payment.links, &own, is_erased);
             let reason = mine.facts.add_sale(payment, is_second);
+            let reason = reason.or_else(|| own.reason());
             if let Some(sale) = mine.facts.sale.as_ref().filter(|sale| !sale.is_second) {
                 mine.links.insert(Link::order(&sale.order));
             }
@@ -153,8 +161,10 @@ pub async fn book<B: Books + ?Sized>(books: &mut B, event: &Event) -> Result<Boo
             } else {
                 work.teach_by_link(link);
             }
-            let mine = (!link.links.is_empty()).then(|| work.payment(&link.links, is_erased));
-            work.finish(mine, None).await
+            let own = work.own(&link.links, None);
+            let has_payment = !link.links.is_empty();
+            let mine = has_payment.then(|| work.payment(&link.links, &own, is_erased));
+            work.finish(mine, own.reason()).await
         }
         Event::Refunded(back)
         | Event::RefundFailed(back)
@@ -164,9 +174,10 @@ pub async fn book<B: Books + ?Sized>(books: &mut B, event: &Event) -> Result<Boo
             let mut work = Work::new(books);
             work.find(&back.links, Vec::new()).await?;
             let is_erased = work.is_erased(&back.links);
-            let mut mine = work.payment(&back.links, is_erased);
+            let own = work.own(&back.links, None);
+            let mut mine = work.payment(&back.links, &own, is_erased);
             mine.facts.add_back(event, back);
-            work.finish(Some(mine), None).await
+            work.finish(Some(mine), own.reason()).await
         }
     }
 }
@@ -240,6 +251,20 @@ fn account_links(link: &PaymentLink) -> Vec<Link> {
     let accounts: Vec<Link> = accounts.into_iter().flatten().collect();
     let waiting: Vec<Link> = accounts.iter().map(Link::waiting).collect();
     [accounts, waiting].concat()
+}
+
+/// The records of one payment, among those that have a link of it.
+#[derive(Default)]
+struct Own {
+    ids: BTreeSet<String>,
+    /// Do others have such a link, too, that are of another invoice?
+    is_shared: bool,
+}
+
+impl Own {
+    fn reason(&self) -> Option<Reason> {
+        self.is_shared.then_some(Reason::SharedPayment)
+    }
 }
 
 /// A payment in hand.
@@ -401,26 +426,56 @@ impl<'b, B: Books + ?Sized> Work<'b, B> {
     }
 
     /// Is there another payment under the same order?
-    fn is_order_taken(&self, payment: &Payment) -> bool {
+    fn is_order_taken(&self, payment: &Payment, own: &Own) -> bool {
         let order = Link::order(&payment.order);
         self.found.values().any(|record| {
-            let is_other = !payment.links.iter().any(|link| record.links.contains(link));
+            let is_other = !own.ids.contains(&record.id);
             is_other && record.payment().is_some() && record.links.contains(&order)
         })
     }
 
-    /// Takes what is stored of one payment: the records that have one of these links, joined.
-    fn payment(&mut self, links: &[Link], is_erased: bool) -> Mine {
+    /// Finds the records of the payment that has these links. Records of different invoices are never
+    /// one payment's: then the event's invoice or `name` decides, or it is of none of the sales.
+    fn own(&self, links: &[Link], name: Option<&Link>) -> Own {
+        let is_of = |record: &&Record| {
+            record.payment().is_some() && links.iter().any(|link| record.links.contains(link))
+        };
+        let all: Vec<&Record> = self.found.values().filter(is_of).collect();
+        let stored = all.iter().flat_map(|record| &record.links);
+        let invoices = stored.chain(links).filter(|link| link.is_invoice());
+        let is_shared = invoices.collect::<BTreeSet<_>>().len() > 1;
+        let name = links.iter().find(|link| link.is_invoice()).or(name);
+        let is_own = |record: &&Record| match name {
+            _ if !is_shared => true,
+            Some(name) => record.links.contains(name),
+            None => {
+                let has_sale = record.payment().is_some_and(|it| it.sale.is_some());
+                !has_sale && !record.links.iter().any(Link::is_invoice)
+            }
+        };
+        let own = all.into_iter().filter(is_own);
+        Own {
+            ids: own.map(|record| record.id.clone()).collect(),
+            is_shared,
+        }
+    }
+
+    /// Takes what is stored of one payment: its records, joined.
+    fn payment(&mut self, links: &[Link], own: &Own, is_erased: bool) -> Mine {
+        let invoice = links.iter().find(|link| link.is_invoice());
+        let links = links
+            .iter()
+            .filter(|it| !it.is_invoice() || Some(*it) == invoice);
         let mut mine = Mine {
             id: None,
-            links: links.iter().cloned().collect(),
+            links: links.cloned().collect(),
             facts: PaymentFacts::default(),
         };
         for record in self.found.values() {
             let Facts::Payment(facts) = &record.facts else {
                 continue;
             };
-            if !links.iter().any(|link| record.links.contains(link)) {
+            if !own.ids.contains(&record.id) {
                 continue;
             }
             mine.links.extend(record.links.iter().cloned());
@@ -472,7 +527,9 @@ impl<'b, B: Books + ?Sized> Work<'b, B> {
         changed.append(&mut self.erased);
         for link in changed {
             let account = self.accounts.get(&link).cloned().unwrap_or_default();
-            self.keep(Record::new([link].into(), Facts::Account(account)));
+            self.keep(Record::new([link].into(), Facts::Account(account), |_| {
+                false
+            }));
         }
         let is_changed = self.changes != Changes::default();
         if is_changed {
@@ -519,7 +576,9 @@ impl<'b, B: Books + ?Sized> Work<'b, B> {
 
     fn keep_payment(&mut self, mut mine: Mine, who: Option<&Who>) {
         mine.wait_for(who);
-        let record = Record::new(mine.links, Facts::Payment(Box::new(mine.facts)));
+        let facts = Facts::Payment(Box::new(mine.facts));
+        let is_taken = |id: &str| mine.id.is_none() && self.found.contains_key(id);
+        let record = Record::new(mine.links, facts, is_taken);
         self.keep(record.map(|record| Record {
             id: mine.id.unwrap_or(record.id),
             ..record

@@ -133,6 +133,12 @@ impl Link {
         self.is_waiting() || self.0.starts_with("order:")
     }
 
+    /// Is it an invoice? Each is a sale of its own: one payment may have other IDs twice, but never this.
+    pub(super) fn is_invoice(&self) -> bool {
+        let kind = self.0.split(':').nth(1);
+        kind == Some("invoice") && !self.is_shared() && !self.is_customer()
+    }
+
     /// The ID at the end of a link of three parts.
     pub(super) fn id(&self) -> Option<&str> {
         self.0.splitn(3, ':').nth(2)
@@ -352,6 +358,8 @@ pub struct MoneyBack {
     pub net: Option<Money>,
     /// When this happened.
     pub at: Option<OffsetDateTime>,
+    /// The ID of the total that a refund is part of, where that is known.
+    pub(super) total: Option<String>,
     pub(super) links: Vec<Link>,
     pub(super) progress: Progress,
 }
@@ -385,6 +393,7 @@ impl MoneyBack {
             gross,
             net: None,
             at: None,
+            total: None,
             links: vec![link],
             progress: Progress::Latest,
         })

@@ -107,7 +107,8 @@ impl Webhook {
         let total = total.or_else(|| Some(it.net_amount.0.or(it.amount.0)? + tax));
         let total = total.ok_or(Reason::Incomplete)?;
         let net = it.net_amount.0.unwrap_or(total - tax);
-        let paid = total - it.applied_balance_amount.or_zero().saturating_abs();
+        // Below zero a balance paid of it; above, a debt was paid along, which is no part of the order.
+        let paid = total + it.applied_balance_amount.or_zero().min(0);
         let amounts = amounts(paid, share_of(net, paid, total), None, it.currency.text());
         let subscription = it.subscription_id.text();
         let subscription = subscription.or_else(|| of.and_then(|of| of.id.text()));

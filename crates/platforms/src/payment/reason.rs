@@ -26,6 +26,8 @@ pub enum Reason {
     ReportedElsewhere,
     /// No money moves: an inquiry, a warning, a credit.
     NoMoneyMoves,
+    /// The dispute was settled before it came to one. An event of its own says whether money moves.
+    DisputePrevented,
     /// The refund waits for approval.
     NotApproved,
     /// The state is none of those that are documented.
@@ -46,6 +48,8 @@ pub enum Reason {
     OtherAmount,
     /// Another payment of the same order was reported.
     OrderPaidBefore,
+    /// One payment intent paid several invoices: each is a sale, and what goes back can't be assigned.
+    SharedPayment,
     /// Its customer was [erased](super::erase).
     Erased,
     /// It changes nothing that a platform is to know.
@@ -67,6 +71,7 @@ impl Reason {
             Self::PaymentIntentsOff => "payment_intents_off",
             Self::ReportedElsewhere => "reported_elsewhere",
             Self::NoMoneyMoves => "no_money_moves",
+            Self::DisputePrevented => "dispute_prevented",
             Self::NotApproved => "not_approved",
             Self::UnknownState => "unknown_state",
             Self::Incomplete => "incomplete",
@@ -77,6 +82,7 @@ impl Reason {
             Self::OtherCurrency => "other_currency",
             Self::OtherAmount => "other_amount",
             Self::OrderPaidBefore => "order_paid_before",
+            Self::SharedPayment => "shared_payment",
             Self::Erased => "erased",
             Self::NoChange => "no_change",
         }
@@ -88,12 +94,14 @@ impl Reason {
     pub fn needs_attention(self) -> bool {
         matches!(
             self,
-            Self::UnknownState
+            Self::DisputePrevented
+                | Self::UnknownState
                 | Self::Incomplete
                 | Self::InvalidId
                 | Self::OtherCurrency
                 | Self::OtherAmount
                 | Self::OrderPaidBefore
+                | Self::SharedPayment
         )
     }
 }

@@ -139,6 +139,9 @@ pub(super) struct BackFacts {
     pub(super) state: (i64, u8),
     /// Does the money go back, by that state?
     pub(super) is_active: bool,
+    /// The name of the total that it is part of, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) total: Option<String>,
     /// When it was first known to have failed, in seconds of Unix time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) failed_at: Option<i64>,
@@ -178,10 +181,15 @@ pub(super) struct Reported {
 }
 
 impl Record {
-    pub(super) fn new(links: BTreeSet<Link>, facts: Facts) -> Option<Self> {
-        let is_own = |link: &&Link| !link.is_shared();
-        let own = links.iter().find(is_own).or(links.first())?;
-        let id = own.as_str().to_owned();
+    /// `is_taken` says whether there is a record under an ID.
+    pub(super) fn new(
+        links: BTreeSet<Link>,
+        facts: Facts,
+        is_taken: impl Fn(&str) -> bool,
+    ) -> Option<Self> {
+        let mut free = links.iter().filter(|link| !is_taken(link.as_str()));
+        let own = free.clone().find(|link| !link.is_shared());
+        let id = own.or_else(|| free.next())?.as_str().to_owned();
         Some(Self {
             version: VERSION,
             id,

@@ -41,7 +41,10 @@ impl PaymentFacts {
             self.sale = Some(new);
             return None;
         };
-        let reason = (known.gross != new.gross).then_some(Reason::OtherAmount);
+        // Two events about a payment may differ in the net. The better one counts, unless it is too late.
+        let is_too_late = self.reported.is_some() && known.is_weak >= new.is_weak;
+        let is_other = known.gross != new.gross || (is_too_late && known.net != new.net);
+        let reason = is_other.then_some(Reason::OtherAmount);
         self.sale = Some(match &self.reported {
             // Nothing more is needed.
             Some(reported) if reported.is_credited => known,
@@ -81,6 +84,7 @@ impl PaymentFacts {
             is_dispute,
             state,
             is_active: is_active || is_contra,
+            total: back.total.as_deref().map(|id| EntryKind::Total.name(id)),
             failed_at,
             is_applied: false,
             told: Told::default(),
@@ -219,7 +223,6 @@ impl PaymentFacts {
     /// Applies every refund, dispute and total, and reports what differs then under its name.
     fn settle_back(&mut self, reports: &mut Vec<Report>) -> Option<Reason> {
         let currency = self.sale.as_ref()?.net.currency().to_owned();
-        let is_own = |money: &Money| money.currency() == currency;
         let mut reason = None;
         // What is news first: the difference is by it.
         let (others, news): (Vec<_>, Vec<_>) = self
@@ -233,10 +236,10 @@ impl PaymentFacts {
         for (name, is_total) in names {
             let mut is_usable = true;
             if let Some(total) = self.totals.get_mut(&name) {
-                is_usable = is_own(&total.gross);
+                is_usable = total.gross.currency() == currency;
                 total.is_applied = is_usable;
             } else if let Some(back) = self.back.get_mut(&name) {
-                is_usable = is_own(&back.gross) && back.net.as_ref().is_none_or(is_own);
+                is_usable = back.is_in(&currency);
                 back.is_applied = back.is_active && is_usable;
             }
             if !is_usable {
@@ -304,7 +307,14 @@ impl PaymentFacts {
         let ratio = Ratio::new(sale.gross, sale.net, sale.decimals)?;
         // Each a sum of the gross, and of its shares of the net.
         let (mut refunds, mut disputes, mut contras) = ((0, 0), (0, 0), (0, 0));
-        for back in self.back.values().filter(|back| back.is_applied) {
+        let mut returned = (0, 0);
+        for back in self.back.values() {
+            // Whatever came to nothing by itself needs no opposite, and has one perhaps.
+            let is_nothing = back.is_dispute && !back.is_active && !back.is_applied;
+            let is_returned = is_nothing && back.is_in(sale.net.currency());
+            if !back.is_applied && !is_returned {
+                continue;
+            }
             let gross = ratio.units(&back.gross)?;
             let net = match &back.net {
                 Some(net) => ratio.units(net)?,
@@ -312,41 +322,67 @@ impl PaymentFacts {
             };
             let sum: &mut (i128, i128) = match (back.is_contra, back.is_dispute) {
                 (true, _) => &mut contras,
+                (false, true) if is_returned => &mut returned,
                 (false, true) => &mut disputes,
                 (false, false) => &mut refunds,
             };
             *sum = (sum.0.checked_add(gross)?, sum.1.checked_add(net)?);
         }
-        let mut totals = self
-            .totals
-            .values()
-            .filter(|total| total.is_applied)
-            .peekable();
-        if totals.peek().is_some() {
-            let (mut rest, mut latest) = (0_i128, i64::MIN);
-            for total in totals {
-                rest = rest.checked_add(ratio.units(&total.gross)?)?;
-                latest = latest.max(total.at);
-            }
-            // What failed after the total was taken is still in it.
-            let failed = self.back.values().filter(|back| {
-                let is_own = back.gross.currency() == sale.gross.currency();
-                is_own && !back.is_active && back.failed_at.is_some_and(|at| at >= latest)
-            });
-            for back in failed {
-                rest = rest.checked_sub(ratio.units(&back.gross)?)?;
-            }
-            let more = rest.checked_sub(refunds.0)?.max(0);
-            refunds = (refunds.0 + more, refunds.1.checked_add(ratio.share(more)?)?);
-        }
-        let gross = refunds.0.checked_add((disputes.0 - contras.0).max(0))?;
-        let net = refunds.1.checked_add((disputes.1 - contras.1).max(0))?;
+        let more = self.unaccounted(&ratio)?;
+        refunds.0 = refunds.0.checked_add(more)?;
+        refunds.1 = refunds.1.checked_add(ratio.share(more)?)?;
+        let left = |disputes: i128, contras: i128, returned: i128| {
+            let contras = contras.checked_sub(returned)?.max(0);
+            Some(disputes.checked_sub(contras)?.max(0))
+        };
+        let gross = left(disputes.0, contras.0, returned.0)?;
+        let gross = refunds.0.checked_add(gross)?;
+        let net = left(disputes.1, contras.1, returned.1)?;
+        let net = refunds.1.checked_add(net)?;
         let target = if gross >= ratio.gross() {
             ratio.net()
         } else {
             net.clamp(0, ratio.net())
         };
         Some((ratio, target))
+    }
+
+    /// How much of the totals the refunds don't account for: each of its own total, and those of which
+    /// it isn't known of what is left.
+    fn unaccounted(&self, ratio: &Ratio) -> Option<i128> {
+        let totals = self.totals.iter().filter(|(_, total)| total.is_applied);
+        let totals: Vec<_> = totals.collect();
+        let latest = totals.iter().map(|(_, total)| total.at).max();
+        let Some(latest) = latest else {
+            return Some(0);
+        };
+        let mut sum = 0_i128;
+        for &(name, total) in &totals {
+            let refunds = self.refunded(ratio, Some(name), total.at)?;
+            let rest = ratio.units(&total.gross)?.checked_sub(refunds)?;
+            sum = sum.checked_add(rest.max(0))?;
+        }
+        let refunds = self.refunded(ratio, None, latest)?;
+        Some(sum.checked_sub(refunds)?.max(0))
+    }
+
+    /// What of a total that was taken at this moment is refunds, or was.
+    fn refunded(&self, ratio: &Ratio, total: Option<&String>, at: i64) -> Option<i128> {
+        let currency = self.sale.as_ref()?.gross.currency();
+        let mut sum = 0_i128;
+        for back in self
+            .back
+            .values()
+            .filter(|back| back.total.as_ref() == total)
+        {
+            // What failed after the total was taken is still in it.
+            let is_later = back.failed_at.is_some_and(|failed_at| failed_at >= at);
+            let has_failed = !back.is_active && is_later && back.gross.currency() == currency;
+            if (back.is_applied && !back.is_dispute) || has_failed {
+                sum = sum.checked_add(ratio.units(&back.gross)?)?;
+            }
+        }
+        Some(sum)
     }
 }
 
@@ -392,6 +428,12 @@ impl SaleFacts {
 }
 
 impl BackFacts {
+    /// Are its amounts in this currency?
+    fn is_in(&self, currency: &str) -> bool {
+        let is_own = |money: &Money| money.currency() == currency;
+        is_own(&self.gross) && self.net.as_ref().is_none_or(is_own)
+    }
+
     fn join(&mut self, new: &Self) {
         self.failed_at = match (self.failed_at, new.failed_at) {
             (Some(one), Some(other)) => Some(one.min(other)),
@@ -403,6 +445,7 @@ impl BackFacts {
             self.gross = new.gross;
             self.net = new.net;
         }
+        self.total = self.total.take().or_else(|| new.total.clone());
         self.told = self.told.or(new.told);
     }
 }

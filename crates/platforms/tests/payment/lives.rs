@@ -376,6 +376,9 @@ pub(crate) fn paddle_life(random: &mut Random) -> Life {
                         "adjustment.created",
                         adjustment("chargeback_reverse", "approved"),
                     );
+                    if random.chance(50) {
+                        event("adjustment.updated", adjustment("chargeback", "reversed"));
+                    }
                 }
             }
             if stays {

@@ -7,7 +7,7 @@ use serde_json::json;
 use tower_referral_platforms::payment::{Event, MemoryBooks};
 
 use crate::lives::{Life, Random, paddle_life, polar_life, stripe_life};
-use crate::stripe_events::{Shape, session};
+use crate::stripe_events::{Shape, intent_of, session};
 use crate::support::{JsonBooks, Sums, credit, enter, is_send, now, stripe, sums, sums_in};
 
 /// As many lives of each kind are played.
@@ -72,7 +72,15 @@ fn mixture(random: &mut Random) -> Vec<Event> {
                 ("payment_intent.succeeded", object)
             }
             4 => match shape.invoice_payment(of) {
-                Some(json) => ("invoice_payment.paid", json["data"]["object"].clone()),
+                Some(json) => {
+                    let mut object = json["data"]["object"].clone();
+                    // At times an intent pays several invoices.
+                    if random.chance(30) {
+                        let intent = intent_of(pick(random, &["a1", "b2"]));
+                        object["payment"]["payment_intent"] = intent.into();
+                    }
+                    ("invoice_payment.paid", object)
+                }
                 None => continue,
             },
             5 => ("refund.created", shape.refund(id, of, amount, "succeeded")),

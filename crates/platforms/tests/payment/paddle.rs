@@ -116,6 +116,20 @@ fn a_chargeback_takes_back_and_its_reverse_gives_back() {
     let refund = adjust("adj_4", "refund", 2_000, 380);
     let events = [sale, back, reverse, again, refund];
     assert_eq!(same_in_any_order(&events).0["O1"].1, 1_000_000);
+    // Given back twice, by its own status and by its opposite: that hides no later one.
+    let [sale, back, reverse, again, _] = events;
+    let reversed = adjusted(adjustment(
+        "adj_1",
+        "txn_1",
+        "chargeback",
+        "reversed",
+        10_000,
+        1_900,
+    ));
+    let events = [sale, back, reverse, reversed];
+    assert_eq!(same_in_any_order(&events).0["O1"].1, 0);
+    let events = [&events[..], &[again]].concat();
+    assert_eq!(same_in_any_order(&events).0["O1"].1, 1_000_000);
     for action in [
         "chargeback_warning",
         "chargeback_warning_reverse",

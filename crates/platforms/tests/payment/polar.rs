@@ -40,6 +40,21 @@ fn the_customers_balance_is_no_payment_and_a_trial_says_whose_the_subscription_i
     balance["applied_balance_amount"] = (-6_000).into();
     let (reports, _) = play(&[event("order.paid", balance)]);
     assert_eq!(reports, ["sale:O1 50.00 EUR by C1 for P1"]);
+    // A debt that was paid along is no part of this order, and takes nothing from it.
+    let mut debt = order("ord-1", "purchase", 10_000, 2_000, false);
+    debt["applied_balance_amount"] = 3_000.into();
+    let debt = event("order.paid", debt);
+    let amounts = |event: &Event| match event {
+        Event::Payment(payment) => (payment.gross.to_string(), payment.net.to_string()),
+        event => panic!("{event:?}"),
+    };
+    let expected = ("120.00 EUR".to_owned(), "100.00 EUR".to_owned());
+    assert_eq!(amounts(&debt), expected);
+    let refund = event(
+        "refund.created",
+        refund("ref-1", "ord-1", 10_000, 2_000, "succeeded"),
+    );
+    assert_eq!(play(&[debt, refund]).0[1], "refund:O1:ref-1 all");
     let trial = event(
         "order.paid",
         order("ord-1", "subscription_create", 0, 0, false),

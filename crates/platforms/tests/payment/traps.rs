@@ -204,6 +204,102 @@ fn trap_4_an_invoice_that_two_charges_paid_has_two_totals() {
 }
 
 #[test]
+fn trap_4_a_payment_intent_that_paid_two_invoices_takes_neither_sale_back() {
+    let paid = |invoice: &str| {
+        let mut json = Shape::New.invoice_payment(invoice).expect("since basil");
+        json["data"]["object"]["payment"]["payment_intent"] = "pi_in_1".into();
+        stripe_event(&json)
+    };
+    let [one_paid, two_paid] = ["in_1", "in_2"].map(paid);
+    let [one_sale, two_sale] = ["in_1", "in_2"].map(|id| invoice(Shape::New, id));
+    let refund = refund(Shape::New, "re_1", "in_1", 3_000, "succeeded");
+    let events = [signed_up("P1"), one_sale, two_sale, one_paid, two_paid];
+    let expected = ["in_1", "in_2"].map(|id| one(id, 1_000_000, 0, Some("P1")));
+    let sums = same_in_any_order(&events);
+    assert_eq!(sums.0, expected.into_iter().flat_map(|it| it.0).collect());
+    let [_, one_sale, two_sale, one_paid, two_paid] = events;
+    // Whichever event shows it, that one and each refund go to a person.
+    for events in [
+        [&one_sale, &two_sale, &one_paid, &two_paid],
+        [&one_sale, &one_paid, &two_paid, &two_sale],
+        [&one_paid, &one_sale, &two_paid, &two_sale],
+        [&two_paid, &one_paid, &two_sale, &one_sale],
+    ] {
+        let mut books = JsonBooks::default();
+        let booked = events.map(|event| enter(&mut books, event));
+        let reasons = booked.iter().filter_map(|booked| booked.reason);
+        assert!(reasons.clone().any(|it| it == Reason::SharedPayment));
+        for _ in 0..2 {
+            let booked = enter(&mut books, &refund);
+            assert_eq!(
+                (booked.reports, booked.reason),
+                (vec![], Some(Reason::SharedPayment))
+            );
+        }
+    }
+    assert!(Reason::SharedPayment.needs_attention());
+}
+
+#[test]
+fn trap_4_old_invoices_of_one_charge_are_two_sales_of_their_own_orders() {
+    let manual = |id: &str, order: &str| {
+        let own = json!({ "customer": "C1", "order": order });
+        let mut invoice = Shape::Old.manual_invoice(id, 11_900, 10_000, own);
+        invoice["payment_intent"] = "pi_in_1".into();
+        invoice["charge"] = "ch_in_1".into();
+        stripe_event(&Shape::Old.event("invoice.paid", invoice))
+    };
+    let events = [manual("in_1", "O1"), manual("in_2", "O2")];
+    let expected = ["O1", "O2"].map(|id| one(id, 1_000_000, 0, None));
+    let sums = same_in_any_order(&events);
+    assert_eq!(sums.0, expected.into_iter().flat_map(|it| it.0).collect());
+    // A refund that names its invoice is that one's.
+    let mut named = Shape::Old.refund("re_1", "in_1", 3_000, "succeeded");
+    named["invoice"] = "in_2".into();
+    let named = stripe_event(&Shape::Old.event("refund.created", named));
+    let (reports, _) = play(&[&events[..], &[named]].concat());
+    assert_eq!(reports[2..], ["refund:O2:re_1 25.21 EUR"]);
+    // One order is one sale, also here.
+    let (reports, reason) = play(&[manual("in_1", "O1"), manual("in_2", "O1")]);
+    assert_eq!((reports.len(), reason), (1, Some(Reason::SharedPayment)));
+}
+
+#[test]
+fn trap_4_a_payment_intent_of_two_invoices_is_no_third_sale() {
+    let webhook = stripe().with_payment_intents(true);
+    let own = json!({ "customer": "C1", "order": "O7" });
+    let intent = json!({
+        "id": "pi_in_1", "object": "payment_intent", "amount_received": 23_800, "currency": "eur",
+        "metadata": own,
+    });
+    let intent = Shape::New.event("payment_intent.succeeded", intent);
+    let intent = webhook.parse(intent.to_string().as_bytes());
+    let two = PaymentLink::of_payment(
+        [
+            ("invoice", "in_1"),
+            ("invoice", "in_2"),
+            ("payment_intent", "pi_in_1"),
+        ]
+        .map(|(kind, id)| Link::new("stripe", kind, id)),
+    );
+    let link = Shape::New.invoice_payment("in_1").expect("since basil");
+    let events = [
+        invoice(Shape::New, "in_1"),
+        invoice(Shape::New, "in_2"),
+        stripe_event(&link),
+        two.into(),
+        PaymentLink::of_payment(
+            [("invoice", "in_2"), ("payment_intent", "pi_in_1")]
+                .map(|(kind, id)| Link::new("stripe", kind, id)),
+        )
+        .into(),
+        intent.expect("an event"),
+    ];
+    let (reports, reason) = play(&events);
+    assert_eq!((reports.len(), reason), (2, Some(Reason::SharedPayment)));
+}
+
+#[test]
 fn trap_4_a_total_that_includes_a_refund_that_failed_later() {
     for shape in SHAPES {
         let at = |name: &str, at, object| stripe_event(&shape.event_at(name, at, object));
@@ -224,6 +320,48 @@ fn trap_4_a_total_that_includes_a_refund_that_failed_later() {
 }
 
 #[test]
+fn trap_4_a_refund_that_failed_is_taken_from_the_total_of_its_own_charge() {
+    let at = |name: &str, at, object| stripe_event(&Shape::New.event_at(name, at, object));
+    let mut second = Shape::New.invoice_payment("in_1").expect("since basil");
+    second["data"]["object"]["payment"]["payment_intent"] = "pi_b".into();
+    let base = [
+        at(
+            "invoice.paid",
+            1,
+            Shape::New.invoice("in_1", 10_000, 10_000),
+        ),
+        stripe_event(&second),
+    ];
+    let base = with_link(Shape::New, "in_1", base.into());
+    let refund = |id, of, amount, status| Shape::New.refund(id, of, amount, status);
+    let failing = [
+        at(
+            "charge.refunded",
+            10,
+            Shape::New.charge("in_1", 6_000, 6_000),
+        ),
+        at("refund.failed", 20, refund("re_1", "in_1", 6_000, "failed")),
+    ];
+    let later = [at(
+        "charge.refunded",
+        30,
+        Shape::New.charge("b", 4_000, 2_000),
+    )];
+    let events = [&base[..], &failing, &later].concat();
+    let expected = one("in_1", 1_000_000, 200_000, None);
+    assert_eq!(same_in_any_order(&events), expected);
+    // A refund is no part of another charge's total.
+    let other = [at(
+        "refund.created",
+        30,
+        refund("re_2", "b", 2_000, "succeeded"),
+    )];
+    let events = [&base[..], &failing[..1], &other].concat();
+    let expected = one("in_1", 1_000_000, 800_000, None);
+    assert_eq!(same_in_any_order(&events), expected);
+}
+
+#[test]
 fn trap_5_the_commission_is_on_the_net() {
     let net = |json: &Value| match stripe_event(json) {
         Event::Payment(payment) => payment.net.to_string(),
@@ -238,7 +376,14 @@ fn trap_5_the_commission_is_on_the_net() {
         // 40 % of it was paid from the customer's balance.
         let mut balance = shape.invoice("in_1", 11_900, 10_000);
         balance["amount_paid"] = 7_140.into();
-        assert_eq!(paid(balance), "60.00 EUR");
+        assert_eq!(paid(balance.clone()), "60.00 EUR");
+        // The rest was paid in cash.
+        balance["amount_due"] = 7_140.into();
+        balance["amount_paid"] = 0.into();
+        balance["paid_out_of_band"] = true.into();
+        assert_eq!(paid(balance.clone()), "60.00 EUR");
+        balance["amount_due"] = Value::Null;
+        assert_eq!(paid(balance), "100.00 EUR");
         let mut shipped = shape.invoice("in_1", 11_900, 10_000);
         shipped["shipping_cost"] =
             json!({ "amount_subtotal": 500, "amount_tax": 95, "amount_total": 595 });
@@ -468,6 +613,21 @@ fn trap_9_a_dispute_takes_back_and_gives_back() {
         let object = shape.dispute("dp_2", "in_1", 11_900, "warning_needs_response");
         let inquiry = shape.event("charge.dispute.created", object);
         assert_eq!(ignored(&inquiry), Reason::NoMoneyMoves);
+        // One that was settled before it came to a dispute: whether money went is another event's.
+        let prevented = |name| {
+            let object = shape.dispute("dp_3", "in_1", 11_900, "prevented");
+            shape.event(name, object)
+        };
+        for name in ["charge.dispute.created", "charge.dispute.closed"] {
+            assert_eq!(ignored(&prevented(name)), Reason::DisputePrevented);
+        }
+        assert!(Reason::DisputePrevented.needs_attention());
+        for status in ["prevented", "warning_closed", "needs_response", "lost"] {
+            let object = shape.dispute("dp_3", "in_1", 11_900, status);
+            let withdrawn = shape.event("charge.dispute.funds_withdrawn", object);
+            let (reports, _) = play(&[&base[..], &[stripe_event(&withdrawn)]].concat());
+            assert_eq!(reports[1..], ["refund:in_1:dp_3%3Adispute all"]);
+        }
     }
 }
 
@@ -707,6 +867,30 @@ fn payment_intents_are_taken_by_opting_in() {
     let mut bare = object;
     bare["metadata"] = json!({});
     assert_eq!(read(&bare), Event::Ignored(Reason::NotOurs));
+}
+
+#[test]
+fn another_net_that_comes_too_late_is_for_a_person() {
+    let own = json!({ "customer": "C1", "order": "O1", "referral": "token-P1" });
+    // The tax is in the session only.
+    let object = json!({
+        "id": "pi_cs_1", "object": "payment_intent", "amount_received": 11_900, "currency": "eur",
+        "metadata": own,
+    });
+    let json = Shape::New.event("payment_intent.succeeded", object);
+    let webhook = stripe().with_payment_intents(true);
+    let intent = webhook.parse(json.to_string().as_bytes());
+    let intent = intent.expect("an event");
+    let intent = intent.open_referral(|token| Some(credit(token.strip_prefix("token-")?)));
+    let session = Shape::New.event("checkout.session.completed", session("cs_1", 11_900, 1_900));
+    let session = stripe_event(&session);
+    let (reports, reason) = play(&[intent.clone(), session.clone()]);
+    assert_eq!(reports, ["sale:O1 119.00 EUR by C1 for P1"]);
+    assert_eq!(reason, Some(Reason::OtherAmount));
+    // What says less than is known is no news.
+    let (reports, reason) = play(&[session, intent]);
+    assert_eq!(reports, ["sale:O1 100.00 EUR by C1 for P1"]);
+    assert_eq!(reason, Some(Reason::AlreadyBooked));
 }
 
 #[test]

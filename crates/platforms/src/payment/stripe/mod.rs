@@ -30,7 +30,7 @@ use crate::payment::signature::{
 /// | `payment_intent.succeeded` | a payment, if [switched on](Self::with_payment_intents) and with the shop's own metadata |
 /// | `refund.created`, `.updated`, `.failed`, `charge.refund.updated` | a refund, or its failure |
 /// | `charge.refunded` | all that was refunded so far: what refunds don't account for |
-/// | `charge.dispute.*` | a dispute, won or lost; an inquiry moves no money |
+/// | `charge.dispute.*` | a dispute, won or lost; an inquiry moves no money, until funds are withdrawn |
 /// | any other | nothing |
 ///
 /// The net of a payment is without tax and shipping.
@@ -169,8 +169,9 @@ impl Webhook {
             "charge.dispute.created"
             | "charge.dispute.updated"
             | "charge.dispute.closed"
-            | "charge.dispute.funds_withdrawn"
             | "charge.dispute.funds_reinstated" => dispute(it, at),
+            // Whatever the status, the money is gone.
+            "charge.dispute.funds_withdrawn" => disputed(it, at).map(Event::Disputed),
             _ => Err(Reason::OtherType),
         }
     }
@@ -248,7 +249,7 @@ impl Webhook {
         let id = it.id.text().ok_or(Reason::Incomplete)?;
         let total = it.total.0.or(it.amount_paid.0).ok_or(Reason::Incomplete)?;
         let paid = match it.amount_paid.0 {
-            Some(0) if it.paid_out_of_band.0 == Some(true) => total,
+            Some(0) if it.paid_out_of_band.0 == Some(true) => it.amount_due.0.unwrap_or(total),
             paid => paid.unwrap_or(total),
         };
         let taxes = |list: &Lenient<List<Object<Tax>>>| -> Option<i64> {
@@ -389,7 +390,8 @@ fn money_back(it: &Stuff, amount: i64, id: &str) -> Result<MoneyBack, Reason> {
 fn refund(it: &Stuff, at: Option<OffsetDateTime>) -> Result<Event, Reason> {
     let id = it.id.text().ok_or(Reason::Incomplete)?;
     let amount = it.amount.0.ok_or(Reason::Incomplete)?;
-    let back = money_back(it, amount, id)?.with_time(at);
+    let mut back = money_back(it, amount, id)?.with_time(at);
+    back.total = it.charge.text().map(str::to_owned);
     match it.status.text() {
         // Old refunds have no status, and are made.
         Some("pending") => Ok(Event::Refunded(back.with_stage(1))),
@@ -414,19 +416,24 @@ fn charge(it: &Stuff, at: Option<OffsetDateTime>) -> Result<Event, Reason> {
     Ok(Event::Refunded(back))
 }
 
-fn dispute(it: &Stuff, at: Option<OffsetDateTime>) -> Result<Event, Reason> {
+fn disputed(it: &Stuff, at: Option<OffsetDateTime>) -> Result<MoneyBack, Reason> {
     let id = it.id.text().ok_or(Reason::Incomplete)?;
     let amount = it.amount.0.ok_or(Reason::Incomplete)?;
-    let back = money_back(it, amount, id)?.with_time(at);
+    Ok(money_back(it, amount, id)?.with_time(at))
+}
+
+fn dispute(it: &Stuff, at: Option<OffsetDateTime>) -> Result<Event, Reason> {
+    let back = disputed(it, at)?;
     match it.status.text() {
         Some("needs_response" | "under_review") => Ok(Event::Disputed(back)),
         Some("won") => Ok(Event::DisputeWon(back)),
         Some("lost") => Ok(Event::DisputeLost(back)),
         // Old ones that the bank gave back without a decision.
         Some("charge_refunded") => Err(Reason::ReportedElsewhere),
-        Some(
-            "warning_needs_response" | "warning_under_review" | "warning_closed" | "prevented",
-        ) => Err(Reason::NoMoneyMoves),
+        Some("warning_needs_response" | "warning_under_review" | "warning_closed") => {
+            Err(Reason::NoMoneyMoves)
+        }
+        Some("prevented") => Err(Reason::DisputePrevented),
         Some(_) => Err(Reason::UnknownState),
         None => Err(Reason::Incomplete),
     }

@@ -33,6 +33,7 @@ pub(super) struct Data {
 pub(super) struct Stuff {
     pub(super) amount: Lenient<i64>,
     pub(super) amount_details: Lenient<Object<AmountDetails>>,
+    pub(super) amount_due: Lenient<i64>,
     pub(super) amount_paid: Lenient<i64>,
     pub(super) amount_received: Lenient<i64>,
     pub(super) amount_refunded: Lenient<i64>,
