@@ -139,7 +139,9 @@ pub async fn book<B: Books + ?Sized>(books: &mut B, event: &Event) -> Result<Boo
             }
             let name = payment.links.first().filter(|_| !payment.is_weak);
             let own = work.own(&payment.links, name);
-            if own.is_shared && payment.is_weak {
+            // Known already, as a part of several.
+            let is_known = own.ids.is_empty() && work.has_payment(payment.links.first());
+            if own.is_shared && (payment.is_weak || is_known) {
                 return Ok(Booked::nothing(Reason::SharedPayment));
             }
             let is_second = work.is_order_taken(payment, &own);
@@ -434,6 +436,12 @@ impl<'b, B: Books + ?Sized> Work<'b, B> {
         })
     }
 
+    /// Is there a payment with this link?
+    fn has_payment(&self, link: Option<&Link>) -> bool {
+        let mut payments = self.found.values().filter(|it| it.payment().is_some());
+        payments.any(|record| link.is_some_and(|link| record.links.contains(link)))
+    }
+
     /// Finds the records of the payment that has these links. Records of different invoices are never
     /// one payment's: then the event's invoice or `name` decides, or it is of none of the sales.
     fn own(&self, links: &[Link], name: Option<&Link>) -> Own {
@@ -441,9 +449,11 @@ impl<'b, B: Books + ?Sized> Work<'b, B> {
             record.payment().is_some() && links.iter().any(|link| record.links.contains(link))
         };
         let all: Vec<&Record> = self.found.values().filter(is_of).collect();
-        let stored = all.iter().flat_map(|record| &record.links);
-        let invoices = stored.chain(links).filter(|link| link.is_invoice());
-        let is_shared = invoices.collect::<BTreeSet<_>>().len() > 1;
+        let are_several = |links: &mut dyn Iterator<Item = &Link>| {
+            let invoices: BTreeSet<&Link> = links.filter(|link| link.is_invoice()).collect();
+            invoices.len() > 1
+        };
+        let is_shared = are_several(&mut all.iter().flat_map(|it| &it.links).chain(links));
         let name = links.iter().find(|link| link.is_invoice()).or(name);
         let is_own = |record: &&Record| match name {
             _ if !is_shared => true,
@@ -453,9 +463,12 @@ impl<'b, B: Books + ?Sized> Work<'b, B> {
                 !has_sale && !record.links.iter().any(Link::is_invoice)
             }
         };
-        let own = all.into_iter().filter(is_own);
+        let mut own: Vec<&Record> = all.into_iter().filter(is_own).collect();
+        if are_several(&mut own.iter().flat_map(|it| &it.links)) {
+            own.clear();
+        }
         Own {
-            ids: own.map(|record| record.id.clone()).collect(),
+            ids: own.into_iter().map(|record| record.id.clone()).collect(),
             is_shared,
         }
     }

@@ -50,6 +50,8 @@ fn mixture(random: &mut Random) -> Vec<Event> {
         |random: &mut Random, ids: &[&'static str]| ids[random.below(ids.len() as u64) as usize];
     let webhook = stripe().with_payment_intents(true);
     let mut events = Vec::new();
+    // A session has one invoice, or none.
+    let invoices = [(); 2].map(|()| [None, Some("a1"), Some("b2")][random.below(3) as usize]);
     for _ in 0..4 + random.below(14) {
         let shape = if random.chance(50) {
             Shape::Old
@@ -62,7 +64,11 @@ fn mixture(random: &mut Random) -> Vec<Event> {
         let at = 1 + random.below(6) as i64;
         let (name, mut object) = match random.below(11) {
             0 | 1 => ("invoice.paid", shape.invoice(of, 300, 200)),
-            2 => ("checkout.session.completed", session(of, 300, 100)),
+            2 => {
+                let mut object = session(of, 300, 100);
+                object["invoice"] = invoices[usize::from(of == "b2")].into();
+                ("checkout.session.completed", object)
+            }
             3 => {
                 let object = json!({
                     "id": format!("pi_{of}"), "amount_received": 300, "currency": "eur",
