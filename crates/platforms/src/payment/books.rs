@@ -177,6 +177,10 @@ pub async fn book<B: Books + ?Sized>(books: &mut B, event: &Event) -> Result<Boo
             work.find(&back.links, Vec::new()).await?;
             let is_erased = work.is_erased(&back.links);
             let own = work.own(&back.links, None);
+            if own.is_shared && !back.links.iter().any(Link::is_invoice) {
+                // Nor is it kept: what joins one of the sales later isn't to bring it along.
+                return Ok(Booked::nothing(Reason::SharedPayment));
+            }
             let mut mine = work.payment(&back.links, &own, is_erased);
             mine.facts.add_back(event, back);
             work.finish(Some(mine), own.reason()).await
