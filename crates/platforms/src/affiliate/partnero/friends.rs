@@ -12,8 +12,8 @@ use serde_json::value::RawValue;
 
 use super::PartneroFriends;
 use super::links::{is_web_link, without_script_links};
-use super::refunds::{TRANSACTIONS, transactions_of};
-use super::wire::{done, next_page};
+use super::refunds::transactions_of;
+use super::wire::{TRANSACTIONS, done, next_page};
 use crate::endpoint::{Endpoint, encoded};
 use crate::json::Number;
 use crate::pages::{Page, Pages};

@@ -16,12 +16,11 @@ use http::header::AUTHORIZATION;
 use tower_referral::ReferralKey;
 
 pub use self::friends::Friend;
-use self::refunds::TRANSACTIONS;
 pub use self::settings::PartneroFriends;
 pub use self::webhooks::{Event, InvalidWebhook, Webhooks};
 use self::wire::{
-    Customer, MADE, NewCustomer, Options, Person, Transaction, Transactions, credited, done,
-    is_duplicate, is_unknown_customer, is_unknown_referrer, tags,
+    Customer, MADE, NewCustomer, Options, Person, TRANSACTIONS, Transaction, Transactions,
+    credited, done, is_duplicate, is_unknown_customer, is_unknown_referrer, tags,
 };
 use crate::endpoint::Endpoint;
 use crate::{

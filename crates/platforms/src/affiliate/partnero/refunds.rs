@@ -3,7 +3,7 @@
 
 use serde_json::value::RawValue;
 
-use super::wire::{self, Customer, MADE, Transaction, done, is_duplicate};
+use super::wire::{self, Customer, MADE, TRANSACTIONS, Transaction, done, is_duplicate};
 use super::{At, MAX_PAGES, Stage};
 use crate::endpoint::{Endpoint, encoded};
 use crate::{
@@ -104,9 +104,6 @@ pub(super) fn settle(endpoint: &Endpoint, refund: &Refund) -> Option<Step<Stage>
     let request = endpoint.get_list(&transactions_of(customer), TRANSACTIONS);
     Some(Step::send(request, Stage(At::RefundLookUp(1))))
 }
-
-/// Where the list of a customer's transactions may be in an answer.
-pub(super) const TRANSACTIONS: [&str; 2] = ["transactions", "data"];
 
 pub(super) fn transactions_of(customer: &str) -> String {
     format!("/customers/{}/transactions", encoded(customer))

@@ -14,6 +14,9 @@ use crate::json::{Number, pick, text};
 use crate::report::Details;
 use crate::{Answer, Contact, Error, Mark, Money, Receipt, Sale, Unsupported};
 
+/// Where the list of a customer's transactions may be in an answer.
+pub(super) const TRANSACTIONS: [&str; 2] = ["transactions", "data"];
+
 /// A partner or a customer, by one of their names.
 #[derive(Default, Serialize)]
 pub(super) struct Person<'a> {
