@@ -712,7 +712,7 @@ fn c21_a_link_can_not_forget() {
 mod endpoint {
     use super::*;
     use crate::common::run;
-    use crate::endpoint::{Answer, FORM, Header, JSON, SAME_ORIGIN, kept, layer, request, tell};
+    use crate::endpoint::{FORM, Header, JSON, SAME_ORIGIN, after_p1, layer, request, tell};
     use http_body_util::BodyExt as _;
     use tower::{Layer as _, Service as _};
     use tower_referral::ReferralLayer;
@@ -724,25 +724,6 @@ mod endpoint {
         e5_a_link_of_the_own_site_replaces_nothing,
         e6_the_host_is_compared_as_browsers_write_it,
         e7_other_origins_can_be_allowed_by_name,
-    }
-
-    /// What is kept once a visitor of P1 has posted this.
-    fn after_p1(layer: &ReferralLayer, headers: &[Header<'_>], body: &str) -> (Answer, String) {
-        let first = tell(layer, request(&[FORM, SAME_ORIGIN], "aff=P1&_path=/"));
-        let pair = first.cookie.as_deref().unwrap().split(';').next().unwrap();
-        let cookie = ("cookie", pair);
-        let all: Vec<_> = headers.iter().copied().chain([cookie]).collect();
-        let answer = tell(layer, request(&all, body));
-        let found = kept(
-            layer,
-            if answer.cookie.is_some() {
-                &answer
-            } else {
-                &first
-            },
-        );
-        let key = found.first().unwrap().key().unwrap().to_string();
-        (answer, key)
     }
 
     fn e1_e2_where_the_path_is_not_known_a_stand_down_means_fill_only() {

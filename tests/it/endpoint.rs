@@ -331,16 +331,33 @@ fn the_landing_page_is_that_of_the_script_and_stand_down_paths_count() {
     assert_eq!(answer.reasons, ["default: kept_stand_down"]);
 }
 
+/// What is kept once a visitor of P1 has posted this.
+pub(crate) fn after_p1(
+    layer: &ReferralLayer,
+    headers: &[Header<'_>],
+    body: &str,
+) -> (Answer, String) {
+    let first = tell(layer, request(&[FORM, SAME_ORIGIN], "aff=P1&_path=/"));
+    let pair = first.cookie.as_deref().unwrap().split(';').next().unwrap();
+    let cookie = ("cookie", pair);
+    let all: Vec<_> = headers.iter().copied().chain([cookie]).collect();
+    let answer = tell(layer, request(&all, body));
+    let found = kept(
+        layer,
+        if answer.cookie.is_some() {
+            &answer
+        } else {
+            &first
+        },
+    );
+    let key = found.first().unwrap().key().unwrap().to_string();
+    (answer, key)
+}
+
 /// What the endpoint makes of a body of a visitor whom another partner brought.
 fn posted_after_another_partner(layer: &ReferralLayer, body: &str) -> Answer {
-    let first = tell(layer, request(&[FORM, SAME_ORIGIN], "aff=HONEST"));
-    let cookie = first.cookie.unwrap();
-    let cookie = cookie.split(';').next().unwrap();
     let format = if body.starts_with('{') { JSON } else { FORM };
-    tell(
-        layer,
-        request(&[format, SAME_ORIGIN, ("cookie", cookie)], body),
-    )
+    after_p1(layer, &[format, SAME_ORIGIN], body).0
 }
 
 /// A link of the own site with so many parameters that the rest of the form is beyond what is read of a query.
