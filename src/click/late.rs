@@ -84,23 +84,18 @@ impl ClickResult {
         self,
         mut referral: Arc<Referral>,
     ) -> (Option<Arc<Referral>>, Option<Reason>) {
-        if let Self::Undo(replaced) = self {
-            return (replaced, Some(Reason::UnknownKey));
-        }
-        let changed = Arc::make_mut(&mut referral);
-        changed.click = ClickState::Settled;
-        let reason = match self {
+        let (state, reason) = match self {
+            Self::Undo(replaced) => return (replaced, Some(Reason::UnknownKey)),
             Self::Created(click) => {
-                changed.click_id = Some(click.id().clone());
-                changed.partner_id = click.partner_id().cloned();
-                Some(Reason::ClickJoined)
+                let referral = Arc::make_mut(&mut referral);
+                referral.click_id = Some(click.id().clone());
+                referral.partner_id = click.partner_id().cloned();
+                (ClickState::Settled, Some(Reason::ClickJoined))
             }
-            Self::None | Self::Undo(_) => None,
-            Self::PutOff => {
-                changed.click = ClickState::Due;
-                None
-            }
+            Self::None => (ClickState::Settled, None),
+            Self::PutOff => (ClickState::Due, None),
         };
+        Arc::make_mut(&mut referral).click = state;
         (Some(referral), reason)
     }
 }
