@@ -22,8 +22,8 @@ use crate::{Credit, Report};
 /// reads; with SQLite begin the transaction with `BEGIN IMMEDIATE`. Without that an invoice and the
 /// event that says whose it is can miss each other. Two events may have no link in common and one record
 /// all the same, so lock the records that are found, too (`FOR UPDATE`), and read again until the same
-/// ones are found: after the wait another record may have their links. Links come sorted; where two transactions lock each
-/// other out after all, one fails, and the provider sends its event again.
+/// ones are found: after the wait another record may have their links. Links come sorted; where two
+/// transactions lock each other out after all, one fails, and the provider sends its event again.
 ///
 /// Booking a payment takes one `find` and one `save`, and one `credit` where no record has it. Only an
 /// event that brings what earlier payments may have been waiting for takes a second `find`.
@@ -50,9 +50,9 @@ pub trait Books {
     /// Stores and removes records.
     fn save(&mut self, changes: &Changes) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// Returns the credit in the application's own row of this customer, which is one of every payment
-    /// that has none yet. By default there is none: the
-    /// credit is what [`PaymentLink::of_customer`] booked at sign-up.
+    /// Returns the credit in the application's own row of this customer. It counts for every payment that
+    /// has none yet, however old. By default there is none: the credit is what
+    /// [`PaymentLink::of_customer`] booked at sign-up.
     fn credit(
         &mut self,
         customer: &str,
@@ -142,7 +142,7 @@ pub async fn book<B: Books + ?Sized>(books: &mut B, event: &Event) -> Result<Boo
             // Known already, as a part of several.
             let is_known = own.ids.is_empty() && work.has_payment(payment.links.first());
             if own.is_shared && (payment.is_weak || is_known) {
-                return Ok(Booked::nothing(Reason::SharedPayment));
+                return work.finish(None, own.reason()).await;
             }
             let is_second = work.is_order_taken(payment, &own);
             let mut mine = work.payment(&payment.links, &own, is_erased);
@@ -179,7 +179,7 @@ pub async fn book<B: Books + ?Sized>(books: &mut B, event: &Event) -> Result<Boo
             let own = work.own(&back.links, None);
             if own.is_shared && !back.links.iter().any(Link::is_invoice) {
                 // Nor is it kept: what joins one of the sales later isn't to bring it along.
-                return Ok(Booked::nothing(Reason::SharedPayment));
+                return work.finish(None, own.reason()).await;
             }
             let mut mine = work.payment(&back.links, &own, is_erased);
             mine.facts.add_back(event, back);
