@@ -29,12 +29,13 @@ use crate::telemetry;
 ///
 /// The handler doesn't run for such a landing: it runs once, at the clean URL. The `Location` is relative,
 /// so that it is right behind `Router::nest` and behind a proxy that strips a prefix: `?others` where
-/// parameters remain, `./last-segment` where none do. Only the nested root without a slash at its end (`/shop`,
-/// which is `/` inside of `nest("/shop", …)`) needs
-/// [`original_uri`](crate::ReferralLayerBuilder::original_uri) to be told from `/shop/`. There is no redirect for crawlers and programs that
-/// only fetch links, which may hand on the last URL that they saw; for a query of over 8 KiB; and where the
-/// visitor's consent is missing. Where the browser refuses cookies there is no loop, because the new URL has
-/// no parameter left to capture.
+/// parameters remain, `./last-segment` where none do. Only the nested root without a slash at its end
+/// (`/shop`, which is `/` inside of `nest("/shop", …)`) needs
+/// [`original_uri`](crate::ReferralLayerBuilder::original_uri) to be told from `/shop/`.
+///
+/// There is no redirect for crawlers and programs that only fetch links, which may hand on the last URL that
+/// they saw; for a query of over 8 KiB; and where the visitor's consent is missing. Where the browser refuses
+/// cookies there is no loop, because the new URL has no parameter left to capture.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CleanUrlLayer(());
 

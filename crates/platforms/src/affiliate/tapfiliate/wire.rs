@@ -241,9 +241,9 @@ fn facts(report: &Report) -> Cow<'_, BTreeMap<String, Value>> {
     facts
 }
 
-/// Where the list of conversions may be in an answer,
+/// Where the list of conversions may be in an answer.
 pub(super) const CONVERSIONS: [&str; 2] = ["conversions", "data"];
-/// and that of customers.
+/// Where the list of customers may be in an answer.
 const CUSTOMERS: [&str; 2] = ["customers", "data"];
 
 /// Returns the order's conversion of a list that may show others.
