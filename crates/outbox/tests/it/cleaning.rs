@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tower_referral_outbox::{Enqueued, State};
+use tower_referral_outbox::{Enqueued, Entry, State};
 use tower_referral_platforms::{Money, Refund};
 
 use crate::database::{on_both, start};
@@ -166,5 +166,42 @@ on_both! {
             let (found,): (i64,) = sqlx::query_as(text).fetch_one(&db.pool).await.unwrap();
             assert_eq!(found, 0);
         }
+    }
+}
+
+mod late {
+    use super::*;
+
+    /// Credit comes while what is left of old rows is deleted.
+    #[tokio::test]
+    async fn a_sale_that_gets_credit_while_old_rows_are_deleted_is_sent() {
+        let Some(db) = crate::database::postgres().await else {
+            return;
+        };
+        let platform = Platform::new(true);
+        let bare = [1, 2].map(|order| bare_sale(order, "C1").into());
+        db.outbox.enqueue_all(&db.pool, bare).await.unwrap();
+        let worker = start(db.outbox.worker(platform.reports()));
+        db.until_empty().await;
+        worker.stop().await;
+        let old = "UPDATE referral_outbox SET finished_at = 1, reduced_at = 1";
+        sqlx::query(old).execute(&db.pool).await.unwrap();
+        let mut webhook = db.pool.begin().await.unwrap();
+        let changed = db.outbox.enqueue(&mut *webhook, sale(1, "C1"));
+        assert_eq!(changed.await.unwrap(), Enqueued::Changed);
+        let worker = start(db.outbox.worker(platform.reports()).keep_rows(DAY));
+        let cleaned = async {
+            while db.outbox.find("sale:2").await.unwrap().is_some()
+                && !db.has_waiting_statement().await
+            {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let cleaned = tokio::time::timeout(crate::database::PATIENCE, cleaned).await;
+        cleaned.unwrap();
+        webhook.commit().await.unwrap();
+        let is_recorded = |entry: &Entry| entry.outcome.as_deref() == Some("recorded");
+        db.until("sale:1", is_recorded).await;
+        worker.stop().await;
     }
 }

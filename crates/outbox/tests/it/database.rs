@@ -96,6 +96,27 @@ impl<D: Database> Db<D> {
     }
 }
 
+impl Db<Postgres> {
+    /// Returns `true` if a statement waits for another's transaction.
+    pub(crate) async fn has_waiting_statement(&self) -> bool {
+        let waiting = "SELECT count(*) FROM pg_stat_activity
+            WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        let (waiting,): (i64,) = sqlx::query_as(waiting).fetch_one(&self.pool).await.unwrap();
+        waiting > 0
+    }
+
+    /// Waits until a statement waits for another's transaction.
+    pub(crate) async fn until_statement_waits(&self) {
+        let wait = async {
+            while !self.has_waiting_statement().await {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let waited = tokio::time::timeout(PATIENCE, wait).await;
+        waited.expect("a statement waits");
+    }
+}
+
 /// The same tests on both databases. The words of SQL in them are the same, too.
 macro_rules! on_both {
     ($($(#[$meta:meta])* async fn $name:ident($db:ident) $body:block)*) => {

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use tower_referral_outbox::{Enqueued, State};
+use tower_referral_outbox::{Enqueued, Entry, State};
 use tower_referral_platforms::{Outcome, SaleUpdate};
 
 use crate::database::{on_both, start};
 use crate::platform::{Does, Platform, bare_sale, refund, sale, sign_up};
+
+fn is_recorded(entry: &Entry) -> bool {
+    entry.outcome.as_deref() == Some("recorded")
+}
 
 on_both! {
     async fn reports_of_one_order_go_one_after_another_and_after_the_sign_up(db) {
@@ -112,9 +116,6 @@ on_both! {
         }
         let changed = db.outbox.enqueue(&db.pool, sale(1, "C1")).await.unwrap();
         assert_eq!(changed, Enqueued::Changed);
-        let is_recorded = |entry: &tower_referral_outbox::Entry| {
-            entry.outcome.as_deref() == Some("recorded")
-        };
         let sale = db.until("sale:1", is_recorded).await;
         assert_eq!(sale.history.len(), 2, "{:?}", sale.history);
         // What found no sale goes again, too.
@@ -131,7 +132,7 @@ on_both! {
         platform.until_calls(1).await;
         let changed = db.outbox.enqueue(&db.pool, sale(1, "C1")).await.unwrap();
         assert_eq!(changed, Enqueued::Changed);
-        db.until("sale:1", |entry| entry.outcome.as_deref() == Some("recorded")).await;
+        db.until("sale:1", is_recorded).await;
         worker.stop().await;
         assert!(platform.overlapping().is_empty());
         assert_eq!(platform.calls(), ["sale:1", "sale:1"]);
@@ -204,5 +205,76 @@ mod late {
             .filter(|id| id.starts_with("sale_update"))
             .collect();
         assert_eq!(updates, ["sale_update:1:1", "sale_update:1:2"]);
+    }
+
+    /// A payment's webhook commits while the worker saves that nobody was credited.
+    #[tokio::test]
+    async fn credit_that_commits_while_the_result_is_saved_is_sent() {
+        let Some(db) = crate::database::postgres().await else {
+            return;
+        };
+        let platform = Platform::new(true).gated();
+        let bare = bare_sale(1, "C1");
+        db.outbox.enqueue(&db.pool, bare).await.unwrap();
+        let worker = start(db.outbox.worker(platform.reports()));
+        platform.until_calls(1).await;
+        let mut webhook = db.pool.begin().await.unwrap();
+        let changed = db.outbox.enqueue(&mut *webhook, sale(1, "C1"));
+        assert_eq!(changed.await.unwrap(), Enqueued::Changed);
+        platform.let_answer(2);
+        db.until_statement_waits().await;
+        webhook.commit().await.unwrap();
+        db.until("sale:1", is_recorded).await;
+        worker.stop().await;
+        assert_eq!(platform.calls(), ["sale:1", "sale:1"]);
+    }
+
+    #[tokio::test]
+    async fn an_erasure_that_commits_while_the_result_is_saved_is_not_undone() {
+        let Some(db) = crate::database::postgres().await else {
+            return;
+        };
+        let platform = Platform::new(true).gated();
+        let bare = bare_sale(1, "C1");
+        db.outbox.enqueue(&db.pool, bare).await.unwrap();
+        let worker = start(db.outbox.worker(platform.reports()));
+        platform.until_calls(1).await;
+        db.outbox.enqueue(&db.pool, sale(1, "C1")).await.unwrap();
+        let mut erasure = db.pool.begin().await.unwrap();
+        db.outbox.erase(&mut *erasure, "C1").await.unwrap();
+        platform.let_answer(1);
+        db.until_statement_waits().await;
+        erasure.commit().await.unwrap();
+        let is_saved = |entry: &Entry| !entry.history.is_empty();
+        let entry = db.until("sale:1", is_saved).await;
+        worker.stop().await;
+        assert_eq!(entry.state, State::Done, "{entry:?}");
+    }
+
+    #[tokio::test]
+    async fn a_refund_that_is_erased_while_its_sale_is_saved_is_not_reopened() {
+        let Some(db) = crate::database::postgres().await else {
+            return;
+        };
+        let platform = Platform::new(true).gated();
+        let bare = bare_sale(1, "C1");
+        db.outbox.enqueue(&db.pool, bare).await.unwrap();
+        let refund = refund(1).with_customer("C2").unwrap();
+        db.outbox.enqueue(&db.pool, refund).await.unwrap();
+        let worker = start(db.outbox.worker(platform.reports()));
+        platform.let_answer(2);
+        db.until_done("refund:1").await;
+        db.outbox.enqueue(&db.pool, sale(1, "C1")).await.unwrap();
+        platform.until_calls(3).await;
+        let mut erasure = db.pool.begin().await.unwrap();
+        db.outbox.erase(&mut *erasure, "C2").await.unwrap();
+        platform.let_answer(1);
+        db.until_statement_waits().await;
+        erasure.commit().await.unwrap();
+        db.until("sale:1", is_recorded).await;
+        worker.stop().await;
+        let refund = db.outbox.find("refund:1").await.unwrap().unwrap();
+        assert_eq!(refund.state, State::Done, "{refund:?}");
+        assert_eq!(refund.outcome.as_deref(), Some("not_attributed"));
     }
 }

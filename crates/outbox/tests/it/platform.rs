@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tower::Service;
 use tower_referral_platforms::{
     Answer, Batch, Client, Error, Money, PlatformIds, Receipt, Refund, Report, ReportApi,
@@ -59,6 +59,7 @@ pub(crate) struct Platform {
     deduplicates: bool,
     batch: Option<Batch>,
     latency: Duration,
+    gate: Option<Arc<Semaphore>>,
     books: Arc<Mutex<Books>>,
     changed: Arc<watch::Sender<()>>,
 }
@@ -68,6 +69,7 @@ impl Platform {
         Self {
             deduplicates,
             latency: Duration::ZERO,
+            gate: None,
             books: Arc::new(Mutex::new(Books {
                 does: Does::Work,
                 next: VecDeque::new(),
@@ -85,6 +87,17 @@ impl Platform {
     pub(crate) fn latency(mut self, latency: Duration) -> Self {
         self.latency = latency;
         self
+    }
+
+    /// Answers no call before it is [let](Self::let_answer).
+    pub(crate) fn gated(mut self) -> Self {
+        self.gate = Some(Arc::new(Semaphore::new(0)));
+        self
+    }
+
+    /// Lets so many calls be answered.
+    pub(crate) fn let_answer(&self, calls: usize) {
+        self.gate.as_ref().unwrap().add_permits(calls);
     }
 
     /// Takes so many reports in one request, with so much time between two.
@@ -203,6 +216,9 @@ impl Platform {
         };
         self.changed.send_replace(());
         let _leaving = Leaving(self.clone(), key);
+        if let Some(gate) = &self.gate {
+            gate.acquire().await.unwrap().forget();
+        }
         if !self.latency.is_zero() {
             tokio::time::sleep(self.latency).await;
         }

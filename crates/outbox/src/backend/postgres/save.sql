@@ -5,18 +5,24 @@ WITH s AS MATERIALIZED (
         platform_ids jsonb, reason text, details text, attempts int, wait bigint, reads int,
         may_have_arrived boolean, entry jsonb)
     ORDER BY seq
-), fresh AS MATERIALIZED (
-    -- What came meanwhile, with credit, counts unless the platform has recorded the report.
-    SELECT s.*, r.next_report IS NOT NULL AND NOT r.erased
-        AND (s.state = 'failed' OR s.outcome = 'not_attributed') AS reopens
-    FROM s JOIN referral_outbox r ON r.seq = s.seq AND r.claimed_by = s.token
 ), saved AS (
     UPDATE referral_outbox r SET
-        state = CASE
-            WHEN r.erased AND s.state = 'waiting' THEN 'withdrawn'
-            WHEN s.reopens THEN 'waiting'
-            ELSE s.state END,
-        outcome = CASE WHEN NOT s.reopens THEN s.outcome END,
+        -- What came meanwhile, with credit, counts unless the platform has recorded the report. It is
+        -- read of the row that is updated, and nowhere else: the statement may have waited for a
+        -- transaction that brought it, or erased the row, and sees the rest as it was before.
+        (state, outcome, attempts, report, finished_at) = (
+            SELECT CASE
+                    WHEN r.erased AND s.state = 'waiting' THEN 'withdrawn'
+                    WHEN reopens THEN 'waiting'
+                    ELSE s.state END,
+                CASE WHEN NOT reopens THEN s.outcome END,
+                CASE WHEN reopens THEN 0 ELSE s.attempts END,
+                CASE WHEN reopens OR s.state IN ('waiting', 'ambiguous')
+                    THEN coalesce(r.next_report, r.report) ELSE r.report END,
+                CASE WHEN NOT reopens AND (s.state <> 'waiting' OR r.erased) THEN s.now END
+            FROM (SELECT r.next_report IS NOT NULL AND NOT r.erased
+                AND (s.state = 'failed' OR coalesce(s.outcome = 'not_attributed', false)) AS reopens)
+                AS f),
         platform_ids = CASE WHEN s.platform_ids IS NULL THEN r.platform_ids
             WHEN r.erased THEN coalesce(r.platform_ids, '{}') || s.platform_ids - 'customer' - 'click'
             ELSE coalesce(r.platform_ids, '{}') || s.platform_ids END,
@@ -24,20 +30,15 @@ WITH s AS MATERIALIZED (
         details = CASE WHEN NOT r.erased THEN s.details END,
         unreadable_for = s.reads,
         may_have_arrived = s.may_have_arrived,
-        attempts = CASE WHEN s.reopens THEN 0 ELSE s.attempts END,
         not_before = s.now + coalesce(s.wait, 0),
-        report = CASE WHEN s.reopens OR s.state IN ('waiting', 'ambiguous')
-            THEN coalesce(r.next_report, r.report) ELSE r.report END,
         next_report = NULL,
         claimed_by = NULL,
-        finished_at = CASE WHEN s.reopens OR (s.state = 'waiting' AND NOT r.erased) THEN NULL
-            ELSE s.now END,
         history = CASE WHEN s.entry IS NULL THEN r.history
             ELSE (CASE WHEN jsonb_array_length(r.history) >= 50 THEN r.history - 1 ELSE r.history END)
                 || jsonb_build_array(jsonb_build_object('at', s.now)
                     || CASE WHEN r.erased THEN s.entry - 'details' - 'platform_ids'
                         ELSE s.entry END) END
-    FROM fresh s
+    FROM s
     WHERE r.seq = s.seq AND r.claimed_by = s.token
         AND (r.open OR r.state = 'withdrawn')
     RETURNING r.seq, coalesce(r.id, 'row:' || r.seq) AS name, r.id, r.sequence_key, r.open,
@@ -75,5 +76,8 @@ WITH s AS MATERIALIZED (
             SELECT seq, state, reduced_at, erased FROM referral_outbox
             WHERE depends_on = saved.id AND outcome = 'not_attributed' OFFSET 0) AS u
             WHERE u.state = 'done' AND u.reduced_at IS NULL AND NOT u.erased))
+        -- Once more of the row itself, which may have been erased while this waited for it.
+        AND CASE WHEN w.outcome = 'not_attributed'
+            THEN w.state = 'done' AND w.reduced_at IS NULL AND NOT w.erased END
 )
 SELECT seq, name FROM saved
