@@ -83,7 +83,7 @@
 //! | `failed` | refused, and would be refused again | `waiting`, by a person |
 //! | `ambiguous` | may have arrived | `waiting` or `done`, by a person |
 //! | `unreadable` | isn't a report that this version reads | `waiting`, by a person or a newer version |
-//! | `withdrawn` | its customer was erased | |
+//! | `withdrawn` | its customer, or that of its sale, was erased before it was sent | |
 //!
 //! # Click IDs that come late
 //!

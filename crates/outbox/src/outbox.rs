@@ -271,11 +271,14 @@ impl<D: Database> Outbox<D> {
 
     /// Erases a customer, by ID or, for those without one, by e-mail address: removes the content of
     /// all the customer's reports, withdraws what wasn't sent, and returns how many reports there
-    /// were. What is on its way isn't written back; clicks of the reports' landings that are or would
-    /// be [kept](Self::put_click) go too, and the customer of [payments](Self::book). IDs of orders and
-    /// outcomes stay, so that a repeated webhook reports nothing twice; nor does one that comes later
-    /// bring the customer back, as long as [payments are kept](crate::WorkerBuilder::keep_payments): see
-    /// [`payment::erase`](tower_referral_platforms::payment::erase), which says who is new after that.
+    /// were. A refund, its reversal or an update of a sale that the platform may know of is sent all the
+    /// same, without the customer and the reason, so that money that went back earns no commission; a
+    /// platform that can't do without the customer makes it one of the [problems](Self::problems), with the
+    /// order and the amount. What is on its way isn't written back; clicks of the reports' landings that
+    /// are or would be [kept](Self::put_click) go too, and the customer of [payments](Self::book). IDs of
+    /// orders and outcomes stay, so that a repeated webhook reports nothing twice; nor does one that comes
+    /// later bring the customer back, as long as [payments are kept](crate::WorkerBuilder::keep_payments):
+    /// see [`payment::erase`](tower_referral_platforms::payment::erase), which says who is new after that.
     ///
     /// What a customer of a payment provider paid before it was known whose the payment is was reported
     /// under the provider's ID (`cus_…`), or under the order's where there is none: erase that, too.

@@ -42,7 +42,7 @@ pub enum State {
     Ambiguous,
     /// The row's JSON isn't a report that this version can read.
     Unreadable,
-    /// Its customer was erased before it was sent.
+    /// It isn't sent: its customer, or that of its sale, was erased before.
     Withdrawn,
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tower_referral_outbox::{Enqueued, Entry, State};
-use tower_referral_platforms::{Money, Refund};
+use tower_referral_platforms::{Money, Refund, RefundReversal, Report};
 
 use crate::database::{on_both, start};
 use crate::platform::{Does, Platform, bare_sale, refund, sale, sign_up};
@@ -146,6 +146,79 @@ on_both! {
         assert_eq!(platform.recorded(), ["signup:C2", "sale:2"]);
     }
 
+    async fn a_refund_that_waits_is_sent_without_the_erased_customer(db) {
+        let platform = Platform::new(true);
+        db.outbox.enqueue(&db.pool, sale(1, "C1")).await.unwrap();
+        let worker = start(db.outbox.worker(platform.reports()));
+        db.until_empty().await;
+        worker.stop().await;
+        db.outbox.enqueue_all(&db.pool, refund_and_reversal()).await.unwrap();
+        assert_eq!(db.outbox.erase(&db.pool, "C1").await.unwrap(), 2);
+        let named = "SELECT count(*) FROM referral_outbox
+            WHERE CAST(report AS text) LIKE '%C1%' OR CAST(report AS text) LIKE '%Ann%'";
+        let (named,): (i64,) = sqlx::query_as(named).fetch_one(&db.pool).await.unwrap();
+        assert_eq!(named, 0);
+        let worker = start(db.outbox.worker(platform.reports()));
+        db.until_empty().await;
+        worker.stop().await;
+        assert_eq!(platform.recorded(), ["sale:1", "refund:1:re_1", "refund_reversal:1:re_1"]);
+        let told = platform.told("refund:1:re_1");
+        assert_eq!((&told["amount"], told.get("customer")), (&"5.00 EUR".into(), None));
+    }
+
+    async fn nothing_is_sent_about_a_sale_that_is_withdrawn(db) {
+        let platform = Platform::new(true);
+        db.outbox.enqueue(&db.pool, sale(1, "C1")).await.unwrap();
+        db.outbox.enqueue_all(&db.pool, refund_and_reversal()).await.unwrap();
+        assert_eq!(db.outbox.erase(&db.pool, "C1").await.unwrap(), 2);
+        let worker = start(db.outbox.worker(platform.reports()));
+        for id in ["sale:1", "refund:1:re_1", "refund_reversal:1:re_1"] {
+            db.until_state(id, State::Withdrawn).await;
+        }
+        // Nor about it later.
+        db.outbox.enqueue(&db.pool, refund(1)).await.unwrap();
+        db.until_state("refund:1", State::Withdrawn).await;
+        worker.stop().await;
+        assert_eq!(platform.calls(), [""; 0]);
+    }
+
+    async fn a_refund_of_a_sale_that_is_on_its_way_at_the_erasure_is_sent_after_it(db) {
+        for (does, outcome) in [(Does::Work, "recorded"), (Does::Status(500), "not_attributed")] {
+            let platform = Platform::new(true).gated();
+            platform.next([does]);
+            let order = format!("{does:?}");
+            db.outbox.enqueue(&db.pool, sale(&order, "C1")).await.unwrap();
+            let worker = start(db.outbox.worker(platform.reports()));
+            platform.until_calls(1).await;
+            let id = format!("refund:{order}");
+            db.outbox.enqueue(&db.pool, refund(&order).with_customer("C1").unwrap()).await.unwrap();
+            assert!(db.outbox.erase(&db.pool, "C1").await.unwrap() > 0);
+            db.until(&id, |entry| entry.waits_for.is_some()).await;
+            platform.let_answer(2);
+            let refund = db.until_done(&id).await;
+            worker.stop().await;
+            assert_eq!(refund.outcome.as_deref(), Some(outcome));
+            assert_eq!(platform.calls(), [format!("sale:{order}"), id]);
+            assert!(platform.overlapping().is_empty());
+        }
+    }
+
+    async fn a_refund_that_failed_keeps_its_amount_for_a_person(db) {
+        let platform = Platform::new(true);
+        platform.next([Does::Work, Does::Status(422)]);
+        db.outbox.enqueue(&db.pool, sale(1, "C1")).await.unwrap();
+        db.outbox.enqueue_all(&db.pool, refund_and_reversal()).await.unwrap();
+        let worker = start(db.outbox.worker(platform.reports()));
+        db.until_state("refund:1:re_1", State::Failed).await;
+        assert_eq!(db.outbox.erase(&db.pool, "C1").await.unwrap(), 2);
+        let problem = db.outbox.problems(0, 10).await.unwrap().remove(0);
+        assert_eq!((problem.details, problem.report.as_ref().unwrap().customer()), (None, None));
+        assert!(db.outbox.resend("refund:1:re_1").await.unwrap());
+        db.until_done("refund:1:re_1").await;
+        worker.stop().await;
+        assert_eq!(platform.told("refund:1:re_1")["amount"], "5.00 EUR");
+    }
+
     async fn what_is_on_its_way_is_not_written_back(db) {
         for does in [Does::Work, Does::Status(500), Does::Status(422)] {
             let platform = Platform::new(true).latency(Duration::from_millis(50));
@@ -167,6 +240,18 @@ on_both! {
             assert_eq!(found, 0);
         }
     }
+}
+
+/// A part of what C1 paid for order 1 goes back, and doesn't after all.
+fn refund_and_reversal() -> [Report; 2] {
+    let amount = Money::new("5", "EUR").unwrap();
+    let refund = Refund::part("1", amount).unwrap().with_id("re_1").unwrap();
+    let refund = refund.with_customer("C1").unwrap();
+    let reversal = RefundReversal::part("1", amount).unwrap();
+    [
+        refund.with_reason("Ann sent it back").into(),
+        reversal.with_refund("re_1").unwrap().into(),
+    ]
 }
 
 mod late {

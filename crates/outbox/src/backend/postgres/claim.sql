@@ -14,7 +14,8 @@ WITH page AS MATERIALIZED (
     SELECT min(seq) AS seq FROM page GROUP BY key
 ), due AS MATERIALIZED (
     SELECT r.seq, r.kind, r.id, r.sequence_key, r.depends_on, r.click_reference, r.state,
-        r.not_before, r.created_at, r.blocked_by
+        r.not_before, r.created_at, r.blocked_by,
+        (extract(epoch FROM statement_timestamp()) * 1000)::bigint + $4 AS now
     FROM firsts JOIN referral_outbox r ON r.seq = firsts.seq
     WHERE r.open AND r.not_before <= (extract(epoch FROM statement_timestamp()) * 1000)::bigint + $4
     ORDER BY r.not_before, r.seq
@@ -22,7 +23,6 @@ WITH page AS MATERIALIZED (
     FOR UPDATE OF r SKIP LOCKED
 ), facts AS MATERIALIZED (
     SELECT due.*,
-        (extract(epoch FROM statement_timestamp()) * 1000)::bigint + $4 AS now,
         coalesce(due.id, 'row:' || due.seq) AS name,
         (SELECT coalesce(e.id, 'row:' || e.seq) FROM referral_outbox e
             WHERE e.sequence_key = due.sequence_key AND e.open AND e.seq < due.seq
@@ -30,7 +30,13 @@ WITH page AS MATERIALIZED (
                 -- A refund that came before its sale doesn't hold the sale up.
                 AND e.depends_on IS DISTINCT FROM due.id
             ORDER BY e.seq DESC LIMIT 1) AS earlier,
-        parent.open AS parent_is_open, parent.seq AS parent_seq,
+        -- A call may be under way whose report was erased meanwhile, and one that was begun may have
+        -- arrived.
+        parent.open OR (parent.claimed_by IS NOT NULL AND parent.not_before > due.now)
+            AS parent_is_open,
+        parent.state = 'withdrawn' AND parent.claimed_by IS NULL AND parent.attempts = 0
+            AND NOT parent.may_have_arrived AS parent_is_unsent,
+        parent.seq AS parent_seq,
         parent.platform_ids AS parent_ids,
         parent.depends_on AS grandparent,
         click.reference AS click_found, click.click_id, click.partner_id
@@ -40,6 +46,7 @@ WITH page AS MATERIALIZED (
 ), decided AS MATERIALIZED (
     SELECT *, CASE
         WHEN earlier IS NOT NULL OR parent_is_open THEN 'blocked'
+        WHEN parent_is_unsent AND depends_on LIKE 'sale:%' THEN 'withdrawn'
         WHEN parent_seq IS NULL AND depends_on LIKE 'sale:%' AND created_at + $8 > now THEN 'held'
         WHEN click_reference IS NOT NULL AND click_found IS NULL AND created_at + $9 > now
             THEN 'early'
@@ -62,6 +69,7 @@ WITH page AS MATERIALIZED (
             WHEN 'held' THEN r.created_at + $8
             WHEN 'early' THEN least(r.created_at + $9, d.now + 1000)
             ELSE r.not_before END,
+        finished_at = CASE d.decision WHEN 'withdrawn' THEN d.now END,
         report = CASE WHEN d.decision = 'claimed' THEN coalesce(r.next_report, r.report)
             ELSE r.report END,
         next_report = CASE WHEN d.decision = 'claimed' THEN NULL ELSE r.next_report END,

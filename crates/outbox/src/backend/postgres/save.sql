@@ -12,14 +12,14 @@ WITH s AS MATERIALIZED (
         -- transaction that brought it, or erased the row, and sees the rest as it was before.
         (state, outcome, attempts, report, finished_at) = (
             SELECT CASE
-                    WHEN r.erased AND s.state = 'waiting' THEN 'withdrawn'
+                    WHEN s.state = 'waiting' AND r.state = 'withdrawn' THEN 'withdrawn'
                     WHEN reopens THEN 'waiting'
                     ELSE s.state END,
                 CASE WHEN NOT reopens THEN s.outcome END,
                 CASE WHEN reopens THEN 0 ELSE s.attempts END,
                 CASE WHEN reopens OR s.state IN ('waiting', 'ambiguous')
                     THEN coalesce(r.next_report, r.report) ELSE r.report END,
-                CASE WHEN NOT reopens AND (s.state <> 'waiting' OR r.erased) THEN s.now END
+                CASE WHEN NOT reopens AND (s.state <> 'waiting' OR r.state = 'withdrawn') THEN s.now END
             FROM (SELECT r.next_report IS NOT NULL AND NOT r.erased
                 AND (s.state = 'failed' OR coalesce(s.outcome = 'not_attributed', false)) AS reopens)
                 AS f),
@@ -73,11 +73,11 @@ WITH s AS MATERIALIZED (
         -- By the index on what it depends on, however many sales were credited to nobody: the rest is
         -- behind a fence, or the planner takes the index of all that is delivered for it.
         AND w.seq = ANY (ARRAY(SELECT u.seq FROM (
-            SELECT seq, state, reduced_at, erased FROM referral_outbox
+            SELECT seq, state, reduced_at FROM referral_outbox
             WHERE depends_on = saved.id AND outcome = 'not_attributed' OFFSET 0) AS u
-            WHERE u.state = 'done' AND u.reduced_at IS NULL AND NOT u.erased))
+            WHERE u.state = 'done' AND u.reduced_at IS NULL))
         -- Once more of the row itself, which may have been erased while this waited for it.
         AND CASE WHEN w.outcome = 'not_attributed'
-            THEN w.state = 'done' AND w.reduced_at IS NULL AND NOT w.erased END
+            THEN w.state = 'done' AND w.reduced_at IS NULL END
 )
 SELECT seq, name FROM saved

@@ -15,6 +15,7 @@ UPDATE referral_outbox AS r SET
         WHEN 'held' THEN r.created_at + $5
         WHEN 'early' THEN min(r.created_at + $6, $4 + 1000)
         ELSE r.not_before END,
+    finished_at = CASE d.decision WHEN 'withdrawn' THEN $4 END,
     report = CASE WHEN d.decision = 'claimed' THEN coalesce(r.next_report, r.report)
         ELSE r.report END,
     next_report = CASE WHEN d.decision = 'claimed' THEN NULL ELSE r.next_report END,

@@ -26,7 +26,12 @@ WITH page AS MATERIALIZED (
                 -- A refund that came before its sale doesn't hold the sale up.
                 AND e.depends_on IS NOT due.id
             ORDER BY e.seq DESC LIMIT 1) AS earlier,
-        parent.open AS parent_is_open, parent.seq AS parent_seq,
+        -- A call may be under way whose report was erased meanwhile, and one that was begun may have
+        -- arrived.
+        parent.open OR (parent.claimed_by IS NOT NULL AND parent.not_before > $1) AS parent_is_open,
+        parent.state = 'withdrawn' AND parent.claimed_by IS NULL AND parent.attempts = 0
+            AND NOT parent.may_have_arrived AS parent_is_unsent,
+        parent.seq AS parent_seq,
         parent.platform_ids AS parent_ids,
         parent.depends_on AS grandparent,
         click.reference AS click_found, click.click_id, click.partner_id
@@ -40,6 +45,7 @@ SELECT seq, coalesce(next_report, report) AS report, attempts,
     (SELECT g.platform_ids FROM referral_outbox g WHERE g.id = grandparent) AS grandparent_ids,
     earlier, blocked_by IS NOT NULL AS was_blocked, CASE
         WHEN earlier IS NOT NULL OR parent_is_open THEN 'blocked'
+        WHEN parent_is_unsent AND depends_on LIKE 'sale:%' THEN 'withdrawn'
         WHEN parent_seq IS NULL AND depends_on LIKE 'sale:%' AND created_at + $3 > $1 THEN 'held'
         WHEN click_reference IS NOT NULL AND click_found IS NULL AND created_at + $4 > $1
             THEN 'early'

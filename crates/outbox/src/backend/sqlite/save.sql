@@ -1,7 +1,7 @@
 -- $1 what became of the rows, $2 now
 UPDATE referral_outbox AS r SET
     state = CASE
-        WHEN r.erased AND s.state = 'waiting' THEN 'withdrawn'
+        WHEN s.state = 'waiting' AND r.state = 'withdrawn' THEN 'withdrawn'
         WHEN s.reopens THEN 'waiting'
         ELSE s.state END,
     outcome = CASE WHEN NOT s.reopens THEN s.outcome END,
@@ -19,7 +19,7 @@ UPDATE referral_outbox AS r SET
         THEN coalesce(r.next_report, r.report) ELSE r.report END,
     next_report = NULL,
     claimed_by = NULL,
-    finished_at = CASE WHEN s.reopens OR (s.state = 'waiting' AND NOT r.erased) THEN NULL
+    finished_at = CASE WHEN s.reopens OR (s.state = 'waiting' AND r.state <> 'withdrawn') THEN NULL
         ELSE $2 END,
     history = CASE WHEN s.entry IS NULL THEN r.history ELSE json_insert(
         CASE WHEN json_array_length(r.history) >= 50 THEN json_remove(r.history, '$[1]')
