@@ -42,7 +42,7 @@ pub enum State {
     Ambiguous,
     /// The row's JSON isn't a report that this version can read.
     Unreadable,
-    /// It isn't sent: its customer, or that of its sale, was erased before.
+    /// It isn't sent: its customer, or that of its sale, was erased before, or its content was removed.
     Withdrawn,
 }
 

@@ -56,7 +56,8 @@
 //! UPDATE referral_outbox SET state = 'waiting', finished_at = NULL, claimed_by = NULL,
 //!     attempts = 0, may_have_arrived = false,
 //!     report = coalesce(next_report, report), next_report = NULL
-//! WHERE id = 'sale:ORDER-1' AND state IN ('failed', 'ambiguous', 'unreadable');
+//! WHERE id = 'sale:ORDER-1' AND state IN ('failed', 'ambiguous', 'unreadable')
+//!     AND reduced_at IS NULL; -- what it would send is still there
 //!
 //! -- Have the workers that pause try at once.
 //! UPDATE referral_workers SET probe = true;

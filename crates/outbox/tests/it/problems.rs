@@ -7,12 +7,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use tower_referral_outbox::{State, sql};
-use tower_referral_platforms::{Client, Outcome, Partnero, Retries};
+use tower_referral_platforms::{Client, Money, Outcome, Partnero, Refund, Retries};
 
 use crate::database::{on_both, start};
 use crate::platform::{Does, Platform, bare_sale, refund, sale, sign_up};
 
 const MOMENT: Duration = Duration::from_millis(5);
+
+/// As the documentation of `sql` has it.
+const SEND_ALL_AGAIN: &str = "UPDATE referral_outbox SET state = 'waiting', finished_at = NULL,
+    claimed_by = NULL, attempts = 0, may_have_arrived = false,
+    report = coalesce(next_report, report), next_report = NULL
+    WHERE state IN ('failed', 'ambiguous', 'unreadable') AND reduced_at IS NULL";
 
 on_both! {
     async fn what_the_platform_refuses_is_listed_with_the_reason_and_sent_again(db) {
@@ -98,18 +104,35 @@ on_both! {
             let entry = db.until(&format!("sale:{order}"), is_problem).await;
             assert_ne!(entry.state, State::Done);
         }
-        sqlx::query(
-            "UPDATE referral_outbox SET state = 'waiting', finished_at = NULL, claimed_by = NULL,
-            attempts = 0, may_have_arrived = false,
-            report = coalesce(next_report, report), next_report = NULL
-            WHERE state IN ('failed', 'ambiguous', 'unreadable')",
-        )
-        .execute(&db.pool)
-        .await
-        .unwrap();
+        sqlx::query(SEND_ALL_AGAIN).execute(&db.pool).await.unwrap();
         db.until_empty().await;
         worker.stop().await;
         assert_eq!(platform.recorded().len(), 3);
+    }
+
+    async fn a_refund_without_its_amount_is_sent_by_no_statement(db) {
+        let platform = Platform::new(true);
+        platform.next([Does::Work, Does::Status(422)]);
+        let part = Refund::part("1", Money::new("5", "EUR").unwrap()).unwrap();
+        db.outbox.enqueue(&db.pool, sale(1, "C1")).await.unwrap();
+        db.outbox.enqueue(&db.pool, part.with_id("re_1").unwrap()).await.unwrap();
+        let worker = start(db.outbox.worker(platform.reports()));
+        db.until_state("refund:1:re_1", State::Failed).await;
+        let removed = "UPDATE referral_outbox SET reduced_at = 1,
+            report = '{\"kind\": \"refund\", \"order\": \"1\", \"refund\": \"re_1\"}'
+            WHERE kind = 'refund'";
+        sqlx::query(removed).execute(&db.pool).await.unwrap();
+        sqlx::query(SEND_ALL_AGAIN).execute(&db.pool).await.unwrap();
+        assert_eq!(db.outbox.resend_all().await.unwrap(), 0);
+        let refund = db.outbox.find("refund:1:re_1").await.unwrap().unwrap();
+        assert_eq!(refund.state, State::Failed);
+        // Without the condition.
+        let again = "UPDATE referral_outbox SET state = 'waiting', finished_at = NULL
+            WHERE state = 'failed'";
+        sqlx::query(again).execute(&db.pool).await.unwrap();
+        db.until_state("refund:1:re_1", State::Withdrawn).await;
+        worker.stop().await;
+        assert_eq!(platform.calls().len(), 2);
     }
 
     /// CASES.md R20.

@@ -14,7 +14,7 @@ WITH page AS MATERIALIZED (
     SELECT min(seq) AS seq FROM page GROUP BY key
 ), due AS MATERIALIZED (
     SELECT r.seq, r.kind, r.id, r.sequence_key, r.depends_on, r.click_reference, r.state,
-        r.not_before, r.created_at, r.blocked_by,
+        r.not_before, r.created_at, r.blocked_by, r.reduced_at,
         (extract(epoch FROM statement_timestamp()) * 1000)::bigint + $4 AS now
     FROM firsts JOIN referral_outbox r ON r.seq = firsts.seq
     WHERE r.open AND r.not_before <= (extract(epoch FROM statement_timestamp()) * 1000)::bigint + $4
@@ -45,6 +45,8 @@ WITH page AS MATERIALIZED (
     LEFT JOIN referral_clicks click ON click.reference = due.click_reference
 ), decided AS MATERIALIZED (
     SELECT *, CASE
+        -- A refund whose amount was removed would be a whole one.
+        WHEN reduced_at IS NOT NULL THEN 'withdrawn'
         WHEN earlier IS NOT NULL OR parent_is_open THEN 'blocked'
         WHEN parent_is_unsent AND depends_on LIKE 'sale:%' THEN 'withdrawn'
         WHEN parent_seq IS NULL AND depends_on LIKE 'sale:%' AND created_at + $8 > now THEN 'held'

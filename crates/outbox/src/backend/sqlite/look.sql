@@ -13,7 +13,7 @@ WITH page AS MATERIALIZED (
     SELECT min(seq) AS seq FROM page GROUP BY key
 ), due AS MATERIALIZED (
     SELECT o.seq, o.id, o.sequence_key, o.depends_on, o.click_reference, o.state, o.not_before,
-        o.created_at, o.blocked_by, o.attempts, o.report, o.next_report, o.may_have_arrived,
+        o.created_at, o.blocked_by, o.reduced_at, o.attempts, o.report, o.next_report, o.may_have_arrived,
         o.platform_ids
     FROM firsts JOIN referral_outbox o ON o.seq = firsts.seq
     ORDER BY o.not_before, o.seq
@@ -44,6 +44,8 @@ SELECT seq, coalesce(next_report, report) AS report, attempts,
     platform_ids AS own_ids, parent_ids,
     (SELECT g.platform_ids FROM referral_outbox g WHERE g.id = grandparent) AS grandparent_ids,
     earlier, blocked_by IS NOT NULL AS was_blocked, CASE
+        -- A refund whose amount was removed would be a whole one.
+        WHEN reduced_at IS NOT NULL THEN 'withdrawn'
         WHEN earlier IS NOT NULL OR parent_is_open THEN 'blocked'
         WHEN parent_is_unsent AND depends_on LIKE 'sale:%' THEN 'withdrawn'
         WHEN parent_seq IS NULL AND depends_on LIKE 'sale:%' AND created_at + $3 > $1 THEN 'held'
