@@ -1,6 +1,7 @@
 //! One report on its way: what the row says becomes a delivery, the platform is told, and what it
 //! said becomes the row again.
 
+use std::error::Error;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -11,8 +12,8 @@ use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use sqlx::Pool;
 use tower_referral_platforms::{
-    Delivery, DeliveryState, DeliveryStore, Failure, Outcome, PlatformIds, Receipt, Report,
-    ReportError, ReportRequest, Retries, deliver,
+    Delivery, DeliveryState, DeliveryStore, Failure, Outcome, PlatformId, PlatformIds, Receipt,
+    Report, ReportError, ReportRequest, Retries, deliver,
 };
 use tower_service::Service;
 
@@ -22,6 +23,9 @@ use crate::backend::{Database, READS};
 use crate::outbox::Shared;
 use crate::row::{Claimed, Saved};
 use crate::telemetry;
+
+/// Why a row's report, or the click that belongs to it, can't be read.
+type Unreadable = Box<dyn Error + Send + Sync>;
 
 /// How a call ended.
 #[derive(Debug)]
@@ -102,18 +106,13 @@ impl<D: Database, S: Deduplicates> Caller<D, S> {
 }
 
 /// Reads the row's report, with the click that came late.
-fn read(row: &Claimed) -> Result<Report, serde_json::Error> {
+fn read(row: &Claimed) -> Result<Report, Unreadable> {
+    let report: Report = serde_json::from_slice(&row.report)?;
     let Some(click) = &row.click else {
-        return serde_json::from_slice(&row.report);
+        return Ok(report);
     };
-    let mut value: Value = serde_json::from_slice(&row.report)?;
-    if let Some(credit) = value.get_mut("credit").and_then(Value::as_object_mut) {
-        credit.insert("click_id".to_owned(), json!(click.click_id));
-        if let Some(partner_id) = &click.partner_id {
-            credit.insert("partner_id".to_owned(), json!(partner_id));
-        }
-    }
-    serde_json::from_value(value)
+    let partner_id = click.partner_id.clone().map(PlatformId::try_from);
+    Ok(report.with_late_click(click.click_id.parse()?, partner_id.transpose()?))
 }
 
 /// Makes the delivery that the row stands for, with the IDs that its own earlier calls got back.
@@ -128,18 +127,7 @@ fn resume(row: &Claimed, report: Report) -> Delivery {
                 .unwrap_or_default()
                 .or(&known)
         });
-    if row.attempts > 0 || row.may_have_arrived {
-        let value = json!({
-            "report": report,
-            "attempts": row.attempts,
-            "may_have_arrived": row.may_have_arrived,
-            "state": "waiting",
-        });
-        if let Ok(delivery) = serde_json::from_value::<Delivery>(value) {
-            return delivery.with_ids(&ids);
-        }
-    }
-    Delivery::new(report).with_ids(&ids)
+    Delivery::resumed(report, row.attempts, row.may_have_arrived).with_ids(&ids)
 }
 
 fn saved(row: &Claimed, delivery: &Delivery, signal: &Signal) -> Saved {
@@ -160,12 +148,8 @@ fn saved(row: &Claimed, delivery: &Delivery, signal: &Signal) -> Saved {
         // It goes as soon as anything does.
         _ => 0,
     };
-    // Private to the delivery, and of interest only where it goes on.
-    let may_have_arrived = is_waiting
-        && json!(delivery)
-            .get("may_have_arrived")
-            .and_then(Value::as_bool)
-            .unwrap_or_default();
+    // Of interest only where it goes on.
+    let may_have_arrived = is_waiting && delivery.may_have_arrived();
     let attempts = if is_spared {
         row.attempts
     } else {
@@ -235,7 +219,7 @@ fn entry(saved: &Saved) -> Value {
     Value::Object(entry)
 }
 
-fn unreadable(row: &Claimed, error: &serde_json::Error) -> Saved {
+fn unreadable(row: &Claimed, error: &Unreadable) -> Saved {
     // A later version that can read it has to know whether it may have arrived.
     let arrived = row.may_have_arrived;
     let mut saved = row_of(

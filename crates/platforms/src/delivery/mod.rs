@@ -64,6 +64,39 @@ impl Delivery {
         }
     }
 
+    /// Restores a delivery of which the caller keeps the parts, in columns of a table for instance: it is
+    /// waiting, and due. `attempts` and `may_have_arrived` are what [`attempts`](Self::attempts) and
+    /// [`may_have_arrived`](Self::may_have_arrived) returned when it was last saved. Where it was saved as
+    /// [sending](DeliveryState::Sending), `may_have_arrived` is `true`: the worker is gone, and whether
+    /// it sent the report isn't known. The IDs are handed in by [`with_ids`](Self::with_ids).
+    ///
+    /// ```
+    /// use tower_referral_platforms::{Delivery, Report};
+    ///
+    /// struct Row {
+    ///     report: String,
+    ///     attempts: u32,
+    ///     is_sending: bool,
+    ///     may_have_arrived: bool,
+    /// }
+    ///
+    /// fn restore(row: Row) -> Result<Delivery, serde_json::Error> {
+    ///     let report: Report = serde_json::from_str(&row.report)?;
+    ///     let may_have_arrived = row.may_have_arrived || row.is_sending;
+    ///     Ok(Delivery::resumed(report, row.attempts, may_have_arrived))
+    /// }
+    /// # let report = r#"{"kind": "sign_up", "customer": "C1"}"#.to_owned();
+    /// # let row = Row { report, attempts: 1, is_sending: true, may_have_arrived: false };
+    /// # assert!(restore(row).unwrap().may_have_arrived());
+    /// ```
+    pub fn resumed(report: impl Into<Report>, attempts: u32, may_have_arrived: bool) -> Self {
+        Self {
+            attempts,
+            may_have_arrived,
+            ..Self::new(report)
+        }
+    }
+
     /// Hands in the IDs that the platform returned for reports that this one belongs to: for its
     /// customer's sign-up, for its sale. They are kept with this delivery's own.
     pub fn with_ids(mut self, ids: &PlatformIds) -> Self {
@@ -87,6 +120,13 @@ impl Delivery {
     #[must_use]
     pub fn attempts(&self) -> u32 {
         self.attempts
+    }
+
+    /// Returns `true` if an attempt that has ended may have reached a platform that doesn't recognise
+    /// duplicates, so that the next one must not just send the report again.
+    #[must_use]
+    pub fn may_have_arrived(&self) -> bool {
+        self.may_have_arrived
     }
 
     /// Returns the IDs that the platform returned for this report, and those that were handed in.

@@ -18,6 +18,7 @@ use std::fmt;
 use serde::de::{Deserializer, Error as _};
 use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
+use tower_referral::ClickId;
 
 pub use self::credit::Credit;
 pub use self::details::Contact;
@@ -175,6 +176,28 @@ impl Report {
     #[must_use]
     pub fn credit(&self) -> Option<&Credit> {
         self.details()?.credit()
+    }
+
+    /// Adds what the platform answered to the click of the landing after the report was made: the
+    /// click's ID, and the partner's where it gave one. The answer is found under the
+    /// [reference](Credit::reference) of the report's credit; a report without credit stays as it is.
+    #[must_use]
+    pub fn with_late_click(
+        mut self,
+        click_id: ClickId,
+        partner_id: impl Into<Option<PlatformId>>,
+    ) -> Self {
+        let details = match &mut self {
+            Self::SignUp(sign_up) => &mut sign_up.details,
+            Self::Sale(sale) => &mut sale.details,
+            _ => return self,
+        };
+        if let Some(credit) = details.credit.take() {
+            let partner_id = partner_id.into().or_else(|| credit.partner_id().cloned());
+            let credit = credit.with_click_id(click_id).with_partner_id(partner_id);
+            details.credit = Some(credit);
+        }
+        self
     }
 
     /// Returns the coupon, where the report has one.

@@ -95,6 +95,58 @@ fn a_killed_worker_leaves_it_undecided_where_the_platform_does_not_recognise_it(
 }
 
 #[test]
+fn a_delivery_whose_parts_are_kept_goes_on_as_one_that_is_kept_whole() {
+    for may_have_arrived in [false, true] {
+        let mut whole = serde_json::to_value(sale()).unwrap();
+        whole["attempts"] = 3.into();
+        whole["may_have_arrived"] = may_have_arrived.into();
+        let whole: Delivery = serde_json::from_value(whole).unwrap();
+        let (report, attempts) = (whole.report().clone(), whole.attempts());
+        let mut resumed = Delivery::resumed(report, attempts, whole.may_have_arrived());
+        assert_eq!(resumed, whole);
+        let calls = Calls::default();
+        let counted = calls.clone();
+        let reports = platform(move |_| {
+            counted.count();
+            Ok(answer(201, None))
+        });
+        let mut journal = Notes::default();
+        now(deliver(&mut resumed, reports, &retries(), &mut journal)).unwrap();
+        assert_eq!(calls.get() == 0, may_have_arrived, "at most once");
+        assert_eq!(resumed.attempts(), 4);
+    }
+}
+
+#[test]
+fn a_click_that_comes_late_joins_the_credit() {
+    let add = |report: &str| {
+        let report: Report = serde_json::from_str(report).unwrap();
+        let partner_id = PlatformId::new("part-1");
+        let told = report.clone();
+        (
+            report,
+            told.with_late_click("clk-1".parse().unwrap(), partner_id),
+        )
+    };
+    let (before, told) = add(
+        r#"{"kind":"sale","order":"O1","customer":"C1","amount":"9 EUR",
+        "credit":{"reference":"r-1"}}"#,
+    );
+    assert_eq!(before.credit(), None, "it names nobody");
+    let credit = told.credit().unwrap();
+    assert_eq!(credit.click_id().unwrap().as_str(), "clk-1");
+    assert_eq!(credit.partner_id().unwrap(), &"part-1");
+    assert_eq!(credit.reference(), Some("r-1"));
+    for without in [
+        r#"{"kind":"sale","order":"O1","customer":"C1","amount":"9 EUR"}"#,
+        r#"{"kind":"refund","order":"O1"}"#,
+    ] {
+        let (before, told) = add(without);
+        assert_eq!(before, told);
+    }
+}
+
+#[test]
 fn the_platforms_advice_is_followed() {
     type Reply = fn() -> Result<Response<Full<Bytes>>, BoxError>;
     let not_sent: Reply = || Err(NotSent.into());
