@@ -521,6 +521,11 @@ impl PaymentLink {
     /// Sets since when the credit counts, for instance the referral's `captured_at`: what was
     /// [paid](Payment::paid_at) before isn't credited by it. A payment that doesn't say when it was paid
     /// is credited.
+    ///
+    /// It counts for sales, and not for the customer's sign-up. One that is enqueued with this credit and
+    /// recorded has the outbox send all sales of the customer again that nobody is credited with, the
+    /// earlier ones too, and a platform that knows the customer credits them. So don't enqueue the sign-up
+    /// again where these mustn't be credited: each later sale carries the credit itself.
     #[must_use]
     pub fn with_credit_since(mut self, moment: impl Into<Option<OffsetDateTime>>) -> Self {
         self.credit_since = moment.into();
