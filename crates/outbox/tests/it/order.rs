@@ -139,6 +139,41 @@ on_both! {
         assert_eq!(platform.told("sale:1")["credit"]["key"], "P1");
     }
 
+    async fn a_sale_that_gets_credit_waits_for_its_refund_that_is_under_way(db) {
+        let platform = Platform::new(true).gated();
+        db.outbox.enqueue(&db.pool, bare_sale(1, "C1")).await.unwrap();
+        let worker = start(db.outbox.worker(platform.reports()));
+        platform.let_answer(1);
+        db.until_done("sale:1").await;
+        db.outbox.enqueue(&db.pool, refund(1)).await.unwrap();
+        platform.until_calls(2).await;
+        db.outbox.enqueue(&db.pool, sale(1, "C1")).await.unwrap();
+        let is_looked_at = |entry: &Entry| entry.waits_for.is_some() || entry.state != State::Waiting;
+        let waiting = db.until("sale:1", is_looked_at).await;
+        assert_eq!(waiting.waits_for.as_deref(), Some("refund:1"));
+        platform.let_answer(3);
+        db.until("refund:1", is_recorded).await;
+        worker.stop().await;
+        assert!(platform.overlapping().is_empty());
+        assert_eq!(platform.recorded(), ["sale:1", "refund:1"]);
+    }
+
+    async fn a_sale_that_comes_late_waits_for_its_refund_that_is_under_way(db) {
+        let platform = Platform::new(true).gated();
+        db.outbox.enqueue(&db.pool, refund(1)).await.unwrap();
+        let worker = start(db.outbox.worker(platform.reports()).refund_patience(Duration::ZERO));
+        platform.until_calls(1).await;
+        db.outbox.enqueue(&db.pool, sale(1, "C1")).await.unwrap();
+        let is_looked_at = |entry: &Entry| entry.waits_for.is_some() || entry.state != State::Waiting;
+        let waiting = db.until("sale:1", is_looked_at).await;
+        assert_eq!(waiting.waits_for.as_deref(), Some("refund:1"));
+        platform.let_answer(3);
+        db.until("refund:1", is_recorded).await;
+        worker.stop().await;
+        assert!(platform.overlapping().is_empty());
+        assert_eq!(platform.recorded(), ["sale:1", "refund:1"]);
+    }
+
     async fn credit_that_comes_later_changes_nothing_that_is_recorded(db) {
         let platform = Platform::new(true);
         platform.next([Does::RecordAndBreak]);

@@ -24,12 +24,19 @@ WITH page AS MATERIALIZED (
 ), facts AS MATERIALIZED (
     SELECT due.*,
         coalesce(due.id, 'row:' || due.seq) AS name,
-        (SELECT coalesce(e.id, 'row:' || e.seq) FROM referral_outbox e
+        coalesce((SELECT coalesce(e.id, 'row:' || e.seq) FROM referral_outbox e
             WHERE e.sequence_key = due.sequence_key AND e.open AND e.seq < due.seq
-                AND e.state <> 'held'
-                -- A refund that came before its sale doesn't hold the sale up.
-                AND e.depends_on IS DISTINCT FROM due.id
-            ORDER BY e.seq DESC LIMIT 1) AS earlier,
+                -- A refund that came before its sale doesn't hold the sale up, unless it is under way.
+                AND (e.claimed_by IS NOT NULL
+                    OR (e.state <> 'held' AND e.depends_on IS DISTINCT FROM due.id))
+            ORDER BY e.seq DESC LIMIT 1),
+            -- This one was reopened while a later one is under way: that was the first one then, and few
+            -- of a long queue can be in front of it.
+            (SELECT coalesce(l.id, 'row:' || l.seq) FROM (
+                SELECT id, seq, claimed_by FROM referral_outbox
+                WHERE sequence_key = due.sequence_key AND open AND seq > due.seq
+                ORDER BY seq LIMIT 100) AS l
+            WHERE l.claimed_by IS NOT NULL LIMIT 1)) AS in_front,
         -- A call may be under way whose report was erased meanwhile, and one that was begun may have
         -- arrived.
         parent.open OR (parent.claimed_by IS NOT NULL AND parent.not_before > due.now)
@@ -47,7 +54,7 @@ WITH page AS MATERIALIZED (
     SELECT *, CASE
         -- A refund whose amount was removed would be a whole one.
         WHEN reduced_at IS NOT NULL THEN 'withdrawn'
-        WHEN earlier IS NOT NULL OR parent_is_open THEN 'blocked'
+        WHEN in_front IS NOT NULL OR parent_is_open THEN 'blocked'
         WHEN parent_is_unsent AND depends_on LIKE 'sale:%' THEN 'withdrawn'
         WHEN parent_seq IS NULL AND depends_on LIKE 'sale:%' AND created_at + $8 > now THEN 'held'
         WHEN click_reference IS NOT NULL AND click_found IS NULL AND created_at + $9 > now
@@ -62,7 +69,7 @@ WITH page AS MATERIALIZED (
         state = CASE WHEN d.decision IN ('blocked', 'early') THEN 'waiting' ELSE d.decision END,
         claimed_by = CASE d.decision WHEN 'claimed' THEN $1 END,
         blocked_by = CASE d.decision
-            WHEN 'blocked' THEN coalesce(d.earlier, r.depends_on)
+            WHEN 'blocked' THEN coalesce(d.in_front, r.depends_on)
             WHEN 'held' THEN r.depends_on END,
         not_before = CASE d.decision
             WHEN 'claimed' THEN d.now + $3

@@ -5,7 +5,7 @@ UPDATE referral_outbox AS r SET
     claimed_by = CASE d.decision WHEN 'claimed' THEN $2 END,
     blocked_by = CASE d.decision
         WHEN 'blocked' THEN coalesce(
-            (SELECT coalesce(e.id, 'row:' || e.seq) FROM referral_outbox e WHERE e.seq = d.earlier),
+            (SELECT coalesce(e.id, 'row:' || e.seq) FROM referral_outbox e WHERE e.seq = d.in_front),
             r.depends_on)
         WHEN 'held' THEN r.depends_on END,
     not_before = CASE d.decision
@@ -23,7 +23,7 @@ UPDATE referral_outbox AS r SET
     may_have_arrived = r.may_have_arrived OR r.state = 'sending'
 FROM (
     SELECT json_extract(value, '$.seq') AS seq, json_extract(value, '$.decision') AS decision,
-        json_extract(value, '$.earlier') AS earlier,
+        json_extract(value, '$.in_front') AS in_front,
         json_extract(value, '$.was_blocked') AS was_blocked
     FROM json_each($1)
 ) AS d

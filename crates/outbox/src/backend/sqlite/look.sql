@@ -20,12 +20,19 @@ WITH page AS MATERIALIZED (
     LIMIT $8
 ), facts AS MATERIALIZED (
     SELECT due.*,
-        (SELECT e.seq FROM referral_outbox e
+        coalesce((SELECT e.seq FROM referral_outbox e
             WHERE e.sequence_key = due.sequence_key AND e.open = 1 AND e.seq < due.seq
-                AND e.state <> 'held'
-                -- A refund that came before its sale doesn't hold the sale up.
-                AND e.depends_on IS NOT due.id
-            ORDER BY e.seq DESC LIMIT 1) AS earlier,
+                -- A refund that came before its sale doesn't hold the sale up, unless it is under way.
+                AND (e.claimed_by IS NOT NULL
+                    OR (e.state <> 'held' AND e.depends_on IS NOT due.id))
+            ORDER BY e.seq DESC LIMIT 1),
+            -- This one was reopened while a later one is under way: that was the first one then, and few
+            -- of a long queue can be in front of it.
+            (SELECT l.seq FROM (
+                SELECT seq, claimed_by FROM referral_outbox
+                WHERE sequence_key = due.sequence_key AND open = 1 AND seq > due.seq
+                ORDER BY seq LIMIT 100) AS l
+            WHERE l.claimed_by IS NOT NULL LIMIT 1)) AS in_front,
         -- A call may be under way whose report was erased meanwhile, and one that was begun may have
         -- arrived.
         parent.open OR (parent.claimed_by IS NOT NULL AND parent.not_before > $1) AS parent_is_open,
@@ -43,10 +50,10 @@ SELECT seq, coalesce(next_report, report) AS report, attempts,
     may_have_arrived OR state = 'sending' AS may_have_arrived, not_before, click_id, partner_id,
     platform_ids AS own_ids, parent_ids,
     (SELECT g.platform_ids FROM referral_outbox g WHERE g.id = grandparent) AS grandparent_ids,
-    earlier, blocked_by IS NOT NULL AS was_blocked, CASE
+    in_front, blocked_by IS NOT NULL AS was_blocked, CASE
         -- A refund whose amount was removed would be a whole one.
         WHEN reduced_at IS NOT NULL THEN 'withdrawn'
-        WHEN earlier IS NOT NULL OR parent_is_open THEN 'blocked'
+        WHEN in_front IS NOT NULL OR parent_is_open THEN 'blocked'
         WHEN parent_is_unsent AND depends_on LIKE 'sale:%' THEN 'withdrawn'
         WHEN parent_seq IS NULL AND depends_on LIKE 'sale:%' AND created_at + $3 > $1 THEN 'held'
         WHEN click_reference IS NOT NULL AND click_found IS NULL AND created_at + $4 > $1

@@ -126,7 +126,7 @@ impl Operations for Sqlite {
             decisions.push(json!({
                 "seq": row.try_get::<i64, _>("seq")?,
                 "decision": decision,
-                "earlier": row.try_get::<Option<i64>, _>("earlier")?,
+                "in_front": row.try_get::<Option<i64>, _>("in_front")?,
                 "was_blocked": row.try_get::<i64, _>("was_blocked")?,
             }));
         }
