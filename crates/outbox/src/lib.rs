@@ -59,8 +59,8 @@
 //!   another, across all processes. A refund whose sale isn't known waits for it, for days.
 //! - **Nothing is final that new knowledge changes.** A sale that had no credit and is enqueued again
 //!   with credit is sent again, unless the platform has recorded it, and so are the refunds that
-//!   found no sale. Once a sign-up is recorded, the customer's sales that nobody is credited with are
-//!   sent again, however old they are.
+//!   found no sale. A refund whose content went meanwhile needs a person. Once a sign-up is recorded,
+//!   the customer's sales that nobody is credited with are sent again, however old they are.
 //! - **The account's failures pause the platform, not the report.** A refused API key, a redirect, an
 //!   HTML page or no connection at all stops sending; one probe goes after 1 s, 2 s, and so on up to
 //!   60 s, and everything goes by itself once it works. A report whose answer doesn't say whether it was

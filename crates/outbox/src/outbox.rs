@@ -184,7 +184,7 @@ impl<D: Database> Outbox<D> {
     }
 
     /// Sends one of the [problems](Self::problems) again, by its ID: after somebody has looked at
-    /// the platform that it isn't there. Returns `false` if it is none.
+    /// the platform that it isn't there. Returns `false` if it is none, or if its content was removed.
     ///
     /// # Errors
     ///
@@ -195,7 +195,8 @@ impl<D: Database> Outbox<D> {
         Ok(sent > 0)
     }
 
-    /// Sends one of the [problems](Self::problems) again, by its row: for what has no ID.
+    /// Sends one of the [problems](Self::problems) again, by its row, as [`resend`](Self::resend): for
+    /// what has no ID.
     ///
     /// # Errors
     ///
@@ -206,8 +207,8 @@ impl<D: Database> Outbox<D> {
         Ok(sent > 0)
     }
 
-    /// Sends all [problems](Self::problems) again, and has paused workers try at once. Returns how
-    /// many there were.
+    /// Sends all [problems](Self::problems) again whose content is still there, and has paused workers
+    /// try at once. Returns how many there were.
     ///
     /// # Errors
     ///

@@ -136,7 +136,9 @@ impl<D: Database, S: Deduplicates> WorkerBuilder<D, S> {
     }
 
     /// Sets how long the content of a delivered report is kept: amount, credit, what came from the
-    /// visitor. Its ID and outcome stay. 90 days by default; `None` for ever.
+    /// visitor. Its ID and outcome stay. 90 days by default; `None` for ever. A refund that found no
+    /// sale, and whose sale is credited after that, can't be sent any more: it becomes one of the
+    /// [problems](crate::Outbox::problems), for a person to enter at the platform.
     pub fn keep_content(mut self, age: impl Into<Option<Duration>>) -> Self {
         self.settings.keep_content = age.into();
         self

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tower_referral_outbox::{Enqueued, Entry, State};
-use tower_referral_platforms::{Money, Refund, RefundReversal, Report};
+use tower_referral_platforms::{Money, Outcome, Refund, RefundReversal, Report};
 
 use crate::database::{on_both, start};
 use crate::platform::{Does, Platform, bare_sale, refund, sale, sign_up};
@@ -41,6 +41,30 @@ on_both! {
         assert_eq!(db.outbox.enqueue(&db.pool, sale(1, "C1")).await.unwrap(), Enqueued::Known);
         assert_eq!(db.outbox.enqueue(&db.pool, part).await.unwrap(), Enqueued::Known);
         assert_eq!(db.outbox.enqueue(&db.pool, sale(2, "C1")).await.unwrap(), Enqueued::Changed);
+    }
+
+    async fn a_refund_whose_content_went_before_its_sale_is_credited_is_a_problem(db) {
+        let platform = Platform::new(true);
+        let part = Refund::part("1", Money::new("5", "EUR").unwrap()).unwrap();
+        let part = part.with_id("re_1").unwrap();
+        let both = [bare_sale(1, "C1").into(), part.into()];
+        db.outbox.enqueue_all(&db.pool, both).await.unwrap();
+        let worker = start(db.outbox.worker(platform.reports()));
+        db.until_empty().await;
+        worker.stop().await;
+        db.outbox.advance_clock(91 * DAY);
+        let worker = start(db.outbox.worker(platform.reports()));
+        for id in ["sale:1", "refund:1:re_1"] {
+            db.until(id, |entry| entry.report.is_none()).await;
+        }
+        db.outbox.enqueue(&db.pool, sale(1, "C1")).await.unwrap();
+        let refund = db.until_state("refund:1:re_1", State::Failed).await;
+        worker.stop().await;
+        assert!(refund.reason.unwrap().contains("by hand"));
+        let problems = db.outbox.problems(0, 10).await.unwrap();
+        assert_eq!((problems.len(), problems[0].row), (1, refund.row));
+        assert!(!db.outbox.resend("refund:1:re_1").await.unwrap(), "as a whole one");
+        assert!(db.outbox.settle("refund:1:re_1", Outcome::Recorded).await.unwrap());
     }
 
     async fn rows_go_where_the_user_wants_it(db) {

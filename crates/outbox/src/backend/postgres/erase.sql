@@ -15,7 +15,7 @@ UPDATE referral_outbox SET
         -- otherwise money that went back would earn commission. Workers withdraw what is about an order
         -- that the platform isn't told of.
         FROM (SELECT coalesce(kind IN ('refund', 'refund_reversal', 'sale_update'), false)
-                AND (open OR state IN ('failed', 'ambiguous')) AS is_kept,
+                AND (open OR state IN ('failed', 'ambiguous')) AND reduced_at IS NULL AS is_kept,
             (extract(epoch FROM statement_timestamp()) * 1000)::bigint + $2 AS now) AS f),
     next_report = NULL, details = NULL,
     platform_ids = platform_ids - 'customer' - 'click',

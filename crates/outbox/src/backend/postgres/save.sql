@@ -42,7 +42,7 @@ WITH s AS MATERIALIZED (
     WHERE r.seq = s.seq AND r.claimed_by = s.token
         AND (r.open OR r.state = 'withdrawn')
     RETURNING r.seq, coalesce(r.id, 'row:' || r.seq) AS name, r.id, r.sequence_key, r.open,
-        r.outcome, s.now
+        r.outcome, s.now, CASE WHEN r.kind = 'sale' THEN r.report->'customer' END AS customer
 ), missed AS (
     -- Somebody else has the row by now: what the platform said of it counts no more, its IDs do.
     UPDATE referral_outbox r SET platform_ids = s.platform_ids || coalesce(r.platform_ids, '{}')
@@ -66,18 +66,27 @@ WITH s AS MATERIALIZED (
             ORDER BY n.seq LIMIT 1)
 ), reopened AS (
     -- A refund that found no sale goes again once its sale is recorded, and alike.
-    UPDATE referral_outbox w SET state = 'waiting', outcome = NULL, finished_at = NULL,
-        attempts = 0, not_before = saved.now
+    UPDATE referral_outbox w SET
+        state = CASE WHEN w.reduced_at IS NULL THEN 'waiting' ELSE 'failed' END,
+        finished_at = CASE WHEN w.reduced_at IS NOT NULL THEN saved.now END,
+        reason = CASE WHEN w.reduced_at IS NULL THEN w.reason
+            ELSE 'its content was removed before its sale was credited: enter it at the platform by hand, and settle it' END,
+        -- Whoever paid as a guest may be known by now.
+        report = CASE WHEN w.report->'customer' IS NOT NULL AND saved.customer IS NOT NULL
+            THEN jsonb_set(w.report, '{customer}', saved.customer) ELSE w.report END,
+        outcome = NULL, attempts = 0, not_before = saved.now
     FROM saved
     WHERE saved.outcome IN ('recorded', 'duplicate')
         -- By the index on what it depends on, however many sales were credited to nobody: the rest is
         -- behind a fence, or the planner takes the index of all that is delivered for it.
         AND w.seq = ANY (ARRAY(SELECT u.seq FROM (
-            SELECT seq, state, reduced_at FROM referral_outbox
+            SELECT seq, kind, state, reduced_at FROM referral_outbox
             WHERE depends_on = saved.id AND outcome = 'not_attributed' OFFSET 0) AS u
-            WHERE u.state = 'done' AND u.reduced_at IS NULL))
+            WHERE u.state = 'done'
+                AND (u.reduced_at IS NULL OR u.kind IN ('refund', 'refund_reversal'))))
         -- Once more of the row itself, which may have been erased while this waited for it.
         AND CASE WHEN w.outcome = 'not_attributed'
-            THEN w.state = 'done' AND w.reduced_at IS NULL END
+            THEN w.state = 'done'
+                AND (w.reduced_at IS NULL OR w.kind IN ('refund', 'refund_reversal')) END
 )
 SELECT seq, name FROM saved

@@ -17,7 +17,7 @@ UPDATE referral_outbox SET
         -- otherwise money that went back would earn commission. Workers withdraw what is about an order
         -- that the platform isn't told of.
         FROM (SELECT coalesce(kind IN ('refund', 'refund_reversal', 'sale_update'), false)
-            AND (open OR state IN ('failed', 'ambiguous')) AS is_kept)),
+            AND (open OR state IN ('failed', 'ambiguous')) AND reduced_at IS NULL AS is_kept)),
     next_report = NULL, details = NULL,
     platform_ids = json_remove(platform_ids, '$.customer', '$.click'),
     history = (SELECT json_group_array(json_remove(value, '$.details', '$.platform_ids')) FROM json_each(history)),
