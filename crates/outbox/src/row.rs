@@ -253,7 +253,7 @@ impl From<Click> for StoredClick {
 /// A row in a worker's hand.
 #[derive(Clone, Debug)]
 pub(crate) struct Claimed {
-    pub(crate) row: i64,
+    pub(crate) seq: i64,
     pub(crate) token: String,
     pub(crate) report: Vec<u8>,
     pub(crate) attempts: u32,
@@ -276,9 +276,9 @@ pub struct Claim {
     pub(crate) next: (i64, i64),
 }
 
-/// A claimed row's name in a statement.
+/// A claimed row and the token under which it is claimed, as a statement takes them.
 #[derive(Clone, Debug, Serialize)]
-pub struct Held {
+pub struct Lease {
     pub(crate) seq: i64,
     pub(crate) token: String,
 }
@@ -299,7 +299,45 @@ pub struct Saved {
     /// What this build reads, for a row that it can't.
     pub(crate) reads: Option<i32>,
     pub(crate) may_have_arrived: bool,
-    pub(crate) entry: serde_json::Value,
+    /// The [`Attempt`] as the row's history has it, without the time.
+    pub(crate) attempt: serde_json::Value,
+}
+
+impl Saved {
+    /// The row in this state, with nothing else that is new.
+    pub(crate) fn of(row: &Claimed, state: &'static str) -> Self {
+        Self {
+            seq: row.seq,
+            token: row.token.clone(),
+            state,
+            outcome: None,
+            platform_ids: None,
+            reason: None,
+            details: None,
+            attempts: row.attempts,
+            wait: 0,
+            reads: None,
+            may_have_arrived: false,
+            attempt: serde_json::Value::Null,
+        }
+    }
+
+    /// Adds the attempt to the row's history.
+    pub(crate) fn with_attempt(mut self) -> Self {
+        let mut attempt = serde_json::Map::new();
+        attempt.insert("state".to_owned(), self.state.into());
+        let mut put = |name: &str, value: Option<serde_json::Value>| {
+            if let Some(value) = value {
+                attempt.insert(name.to_owned(), value);
+            }
+        };
+        put("outcome", self.outcome.map(Into::into));
+        put("platform_ids", self.platform_ids.clone());
+        put("reason", self.reason.clone().map(Into::into));
+        put("details", self.details.clone().map(Into::into));
+        self.attempt = attempt.into();
+        self
+    }
 }
 
 pub(crate) fn time(millis: i64) -> SystemTime {

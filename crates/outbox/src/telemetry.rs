@@ -15,7 +15,7 @@ pub(crate) fn delivered(row: &Claimed, saved: &Saved) {
     metrics::counter!("tower_referral_outbox_attempts_total", "result" => result).increment(1);
     #[cfg(feature = "tracing")]
     {
-        let (row, attempts) = (row.row, saved.attempts);
+        let (row, attempts) = (row.seq, saved.attempts);
         match saved.reason.as_deref() {
             None => tracing::debug!(target: "tower_referral", row, attempts, result, "report"),
             Some(reason) if saved.state == "waiting" => {

@@ -14,11 +14,11 @@ use crate::{
     Batch, Client, Error, Receipt, ReportApi, ReportError, ReportRequest, Transport, telemetry,
 };
 
-type Answer = Result<Receipt, ReportError>;
+type ReportResult = Result<Receipt, ReportError>;
 
 /// The reports that wait for the next batch of a platform.
 pub(crate) struct Batches {
-    waiting: Mutex<VecDeque<(ReportRequest, oneshot::Sender<Answer>)>>,
+    waiting: Mutex<VecDeque<(ReportRequest, oneshot::Sender<ReportResult>)>>,
     /// Held by whoever waits for the time of the next batch, and until it is answered.
     line: Arc<Line<Last>>,
 }
@@ -46,7 +46,7 @@ impl Batches {
         client: Client<P, T>,
         batch: Batch,
         request: ReportRequest,
-    ) -> Answer
+    ) -> ReportResult
     where
         P: ReportApi + Send + Sync + 'static,
         T: Transport,
@@ -78,14 +78,14 @@ impl Batches {
     }
 
     /// Takes at most so many reports, of those whose callers still wait for them.
-    fn take(&self, max: usize) -> (Vec<ReportRequest>, Vec<oneshot::Sender<Answer>>) {
+    fn take(&self, max: usize) -> (Vec<ReportRequest>, Vec<oneshot::Sender<ReportResult>>) {
         let mut waiting = self.waiting();
         waiting.retain(|(_, sender)| !sender.is_closed());
         let count = max.min(waiting.len());
         waiting.drain(..count).unzip()
     }
 
-    fn waiting(&self) -> MutexGuard<'_, VecDeque<(ReportRequest, oneshot::Sender<Answer>)>> {
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<(ReportRequest, oneshot::Sender<ReportResult>)>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -94,7 +94,7 @@ async fn send_all<P, T>(
     client: Client<P, T>,
     mut last: OwnedMutexGuard<Last>,
     requests: Vec<ReportRequest>,
-    senders: Vec<oneshot::Sender<Answer>>,
+    senders: Vec<oneshot::Sender<ReportResult>>,
 ) where
     P: ReportApi,
     T: Transport,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use sqlx::{Executor, Pool};
 
-use crate::row::{Claim, Entry, Held, Paused, Saved, StoredClick};
+use crate::row::{Claim, Entry, Lease, Paused, Saved, StoredClick};
 use crate::{Enqueued, Error};
 
 /// A database that the outbox can be in: `sqlx::Postgres` or `sqlx::Sqlite`.
@@ -80,7 +80,7 @@ pub trait Operations: sqlx::Database {
     ) -> impl Future<Output = Result<Claim, Error>> + Send;
     fn mark(
         pool: &Pool<Self>,
-        row: i64,
+        seq: i64,
         token: String,
         lease: i64,
         clock: i64,
@@ -89,19 +89,19 @@ pub trait Operations: sqlx::Database {
     /// row is still in this worker's hand.
     fn save_ids(
         pool: &Pool<Self>,
-        row: i64,
+        seq: i64,
         token: String,
         ids: String,
     ) -> impl Future<Output = Result<bool, Error>> + Send;
     fn renew(
         pool: &Pool<Self>,
-        rows: &[Held],
+        rows: &[Lease],
         lease: i64,
         clock: i64,
     ) -> impl Future<Output = Result<Vec<i64>, Error>> + Send;
     fn release(
         pool: &Pool<Self>,
-        rows: &[Held],
+        rows: &[Lease],
         clock: i64,
     ) -> impl Future<Output = Result<(), Error>> + Send;
     fn save(
@@ -112,7 +112,7 @@ pub trait Operations: sqlx::Database {
     fn resend(
         pool: &Pool<Self>,
         id: Option<String>,
-        row: Option<i64>,
+        seq: Option<i64>,
         clock: i64,
     ) -> impl Future<Output = Result<u64, Error>> + Send;
     fn settle(

@@ -10,7 +10,7 @@ macro_rules! claimed {
         let parent = text($row, "parent_ids")?;
         let grandparent = text($row, "grandparent_ids")?;
         Claimed {
-            row: $row.try_get("seq")?,
+            seq: $row.try_get("seq")?,
             token: $token.clone(),
             report: bytes($row, "report")?.unwrap_or_default(),
             attempts: $row.try_get::<i32, _>("attempts")?.max(0) as u32,
@@ -117,13 +117,13 @@ macro_rules! shared_operations {
 
         async fn mark(
             pool: &Pool<Self>,
-            row: i64,
+            seq: i64,
             token: String,
             lease: i64,
             clock: i64,
         ) -> Result<bool, Error> {
             let marked = sqlx::query::<Self>(include_str!("mark.sql"))
-                .bind(row)
+                .bind(seq)
                 .bind(token)
                 .bind(lease)
                 .bind(clock);
@@ -133,12 +133,12 @@ macro_rules! shared_operations {
 
         async fn save_ids(
             pool: &Pool<Self>,
-            row: i64,
+            seq: i64,
             token: String,
             ids: String,
         ) -> Result<bool, Error> {
             let saved = sqlx::query::<Self>(include_str!("save_ids.sql"))
-                .bind(row)
+                .bind(seq)
                 .bind(token)
                 .bind(ids);
             let saved = saved.fetch_optional(pool).await?;
@@ -150,7 +150,7 @@ macro_rules! shared_operations {
 
         async fn renew(
             pool: &Pool<Self>,
-            rows: &[Held],
+            rows: &[Lease],
             lease: i64,
             clock: i64,
         ) -> Result<Vec<i64>, Error> {
@@ -163,7 +163,7 @@ macro_rules! shared_operations {
             rows.iter().map(|row| Ok(row.try_get("seq")?)).collect()
         }
 
-        async fn release(pool: &Pool<Self>, rows: &[Held], clock: i64) -> Result<(), Error> {
+        async fn release(pool: &Pool<Self>, rows: &[Lease], clock: i64) -> Result<(), Error> {
             sqlx::query::<Self>(include_str!("release.sql"))
                 .bind(json!(rows).to_string())
                 .bind(clock)
@@ -175,12 +175,12 @@ macro_rules! shared_operations {
         async fn resend(
             pool: &Pool<Self>,
             id: Option<String>,
-            row: Option<i64>,
+            seq: Option<i64>,
             clock: i64,
         ) -> Result<u64, Error> {
             let rows = sqlx::query::<Self>(include_str!("resend.sql"))
                 .bind(id)
-                .bind(row)
+                .bind(seq)
                 .bind(clock)
                 .fetch_all(pool)
                 .await?;

@@ -148,8 +148,6 @@ fn saved(row: &Claimed, delivery: &Delivery, signal: &Signal) -> Saved {
         // It goes as soon as anything does.
         _ => 0,
     };
-    // Of interest only where it goes on.
-    let may_have_arrived = is_waiting && delivery.may_have_arrived();
     let attempts = if is_spared {
         row.attempts
     } else {
@@ -160,88 +158,33 @@ fn saved(row: &Claimed, delivery: &Delivery, signal: &Signal) -> Saved {
     } else {
         delivery.state().as_str()
     };
-    row_of(
-        row,
-        state,
+    let saved = Saved {
+        outcome,
+        platform_ids: ids_of(delivery),
+        reason: failure.map(Failure::to_string),
+        details: failure.and_then(Failure::message).map(str::to_owned),
         attempts,
         wait,
-        outcome,
-        ids_of(delivery),
-        failure,
-        may_have_arrived,
-    )
-}
-
-#[expect(clippy::too_many_arguments, reason = "the columns of a row")]
-fn row_of(
-    row: &Claimed,
-    state: &'static str,
-    attempts: u32,
-    wait: u64,
-    outcome: Option<&'static str>,
-    platform_ids: Option<Value>,
-    failure: Option<&Failure>,
-    may_have_arrived: bool,
-) -> Saved {
-    let reason = failure.map(Failure::to_string);
-    let details = failure.and_then(Failure::message).map(str::to_owned);
-    let mut saved = Saved {
-        seq: row.row,
-        token: row.token.clone(),
-        state,
-        outcome,
-        platform_ids,
-        reason,
-        details,
-        attempts,
-        wait,
-        reads: None,
-        may_have_arrived,
-        entry: Value::Null,
+        // Of interest only where it goes on.
+        may_have_arrived: is_waiting && delivery.may_have_arrived(),
+        ..Saved::of(row, state)
     };
-    saved.entry = entry(&saved);
-    saved
-}
-
-/// The attempt as the row's history has it.
-fn entry(saved: &Saved) -> Value {
-    let mut entry = serde_json::Map::new();
-    entry.insert("state".to_owned(), json!(saved.state));
-    let mut put = |name: &str, value: Option<Value>| {
-        if let Some(value) = value {
-            entry.insert(name.to_owned(), value);
-        }
-    };
-    put("outcome", saved.outcome.map(Value::from));
-    put("platform_ids", saved.platform_ids.clone());
-    put("reason", saved.reason.clone().map(Value::from));
-    put("details", saved.details.clone().map(Value::from));
-    Value::Object(entry)
+    saved.with_attempt()
 }
 
 fn unreadable(row: &Claimed, error: &Unreadable) -> Saved {
-    // A later version that can read it has to know whether it may have arrived.
-    let arrived = row.may_have_arrived;
-    let mut saved = row_of(
-        row,
-        "unreadable",
-        row.attempts,
-        0,
-        None,
-        None,
-        None,
-        arrived,
-    );
-    saved.reason = Some(
-        "this version can't read the report: `details` says where; repair the row's JSON and \
-         resend it"
-            .to_owned(),
-    );
-    // It may quote the report: for people, and not for logs.
-    saved.details = Some(error.to_string());
-    saved.reads = Some(READS);
-    saved.entry = entry(&saved);
-    saved
+    let reason = "this version can't read the report: `details` says where; repair the row's \
+         JSON and resend it";
+    let saved = Saved {
+        reason: Some(reason.to_owned()),
+        // It may quote the report: for people, and not for logs.
+        details: Some(error.to_string()),
+        reads: Some(READS),
+        // A later version that can read it has to know whether it may have arrived.
+        may_have_arrived: row.may_have_arrived,
+        ..Saved::of(row, "unreadable")
+    };
+    saved.with_attempt()
 }
 
 /// The IDs that are stored with the row, if there are any.
@@ -255,21 +198,16 @@ fn panicked(row: &Claimed, delivery: &Delivery, is_deduplicated: bool) -> Saved 
     } else {
         "ambiguous"
     };
-    let mut saved = row_of(
-        row,
-        state,
-        delivery.attempts(),
-        60_000,
-        None,
-        ids_of(delivery),
-        None,
-        !is_deduplicated,
-    );
-    saved.reason = Some(
-        "the report service panicked: fix it; whether the report arrived isn't known".to_owned(),
-    );
-    saved.entry = entry(&saved);
-    saved
+    let reason = "the report service panicked: fix it; whether the report arrived isn't known";
+    let saved = Saved {
+        platform_ids: ids_of(delivery),
+        reason: Some(reason.to_owned()),
+        attempts: delivery.attempts(),
+        wait: 60_000,
+        may_have_arrived: !is_deduplicated,
+        ..Saved::of(row, state)
+    };
+    saved.with_attempt()
 }
 
 fn unix_millis() -> u64 {
@@ -310,7 +248,7 @@ impl<D: Database> DeliveryStore for Marker<'_, D> {
         }
         let marked = D::mark(
             self.pool,
-            self.row.row,
+            self.row.seq,
             self.row.token.clone(),
             crate::row::millis(self.lease),
             self.shared.clock::<D>(),
@@ -326,7 +264,7 @@ impl<D: Database> DeliveryStore for Marker<'_, D> {
     async fn save_ids(&mut self, delivery: &Delivery) -> Result<(), NotBegun> {
         let saved = D::save_ids(
             self.pool,
-            self.row.row,
+            self.row.seq,
             self.row.token.clone(),
             json!(delivery.ids()).to_string(),
         );

@@ -21,7 +21,7 @@ use super::gate::{Gate, Signal, Ticket};
 use super::reports::Deduplicates;
 use crate::backend::{ClaimRule, Database, Depth};
 use crate::outbox::Shared;
-use crate::row::{Claim, Claimed, Held, Saved};
+use crate::row::{Claim, Claimed, Lease, Saved};
 use crate::{Error, Outbox, telemetry};
 
 /// How many rows a claim takes.
@@ -100,7 +100,7 @@ struct Round<D: Database, S> {
     ready: VecDeque<Claimed>,
     /// Everything that is claimed, until it is saved: its token, and until when it is this
     /// worker's for sure.
-    held: HashMap<i64, (String, Instant)>,
+    leases: HashMap<i64, (String, Instant)>,
     finished: Vec<Saved>,
     calls: usize,
     claims: u64,
@@ -162,7 +162,7 @@ impl<D: Database, S: Deduplicates> Round<D, S> {
             settings,
             under_way: FuturesUnordered::new(),
             ready: VecDeque::new(),
-            held: HashMap::new(),
+            leases: HashMap::new(),
             finished: Vec::new(),
             calls: 0,
             claims: 0,
@@ -213,8 +213,8 @@ impl<D: Database, S: Deduplicates> Round<D, S> {
                 break;
             };
             let deadline = self
-                .held
-                .get(&row.row)
+                .leases
+                .get(&row.seq)
                 .map_or(now, |(_, deadline)| *deadline);
             let call = self.caller.clone().call(row, deadline);
             self.calls += 1;
@@ -244,11 +244,11 @@ impl<D: Database, S: Deduplicates> Round<D, S> {
         if self.ready.is_empty() {
             return;
         }
-        let rows: Vec<Held> = self
+        let rows: Vec<Lease> = self
             .ready
             .drain(..)
-            .map(|row| Held {
-                seq: row.row,
+            .map(|row| Lease {
+                seq: row.seq,
                 token: row.token,
             })
             .collect();
@@ -286,7 +286,7 @@ impl<D: Database, S: Deduplicates> Round<D, S> {
                 self.is_renewing = false;
                 let deadline = self.deadline(now);
                 for seq in renewed {
-                    if let Some((_, until)) = self.held.get_mut(&seq) {
+                    if let Some((_, until)) = self.leases.get_mut(&seq) {
                         *until = deadline;
                     }
                 }
@@ -317,8 +317,8 @@ impl<D: Database, S: Deduplicates> Round<D, S> {
 
     /// A row is out of this worker's hand, unless it has claimed it anew meanwhile.
     fn forget(&mut self, seq: i64, token: &str) {
-        if self.held.get(&seq).is_some_and(|(held, _)| held == token) {
-            self.held.remove(&seq);
+        if self.leases.get(&seq).is_some_and(|(held, _)| held == token) {
+            self.leases.remove(&seq);
         }
     }
 
@@ -344,7 +344,7 @@ impl<D: Database, S: Deduplicates> Round<D, S> {
                 telemetry::delivered(&row, &saved);
                 self.finished.push(*saved);
             }
-            End::Lost => self.forget(row.row, &row.token),
+            End::Lost => self.forget(row.seq, &row.token),
             End::NotMarked(error) => {
                 telemetry::database_failed("mark", &error);
                 self.ready.push_front(row);
@@ -360,7 +360,7 @@ impl<D: Database, S: Deduplicates> Round<D, S> {
         if telemetry::WANTS_SAMPLES {
             moment = moment.min(self.sample_at);
         }
-        if !self.held.is_empty() && !self.is_renewing {
+        if !self.leases.is_empty() && !self.is_renewing {
             moment = moment.min(self.renew_at);
         }
         if !self.finished.is_empty() && !self.is_saving {

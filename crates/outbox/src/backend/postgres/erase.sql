@@ -19,8 +19,8 @@ UPDATE referral_outbox SET
             (extract(epoch FROM statement_timestamp()) * 1000)::bigint + $2 AS now) AS f),
     next_report = NULL, details = NULL,
     platform_ids = platform_ids - 'customer' - 'click',
-    history = coalesce((SELECT jsonb_agg(entry - 'details' - 'platform_ids' ORDER BY place)
-        FROM jsonb_array_elements(history) WITH ORDINALITY AS h(entry, place)), '[]'),
+    history = coalesce((SELECT jsonb_agg(attempt - 'details' - 'platform_ids' ORDER BY place)
+        FROM jsonb_array_elements(history) WITH ORDINALITY AS h(attempt, place)), '[]'),
     erased = true
 WHERE customer_id = $1
 RETURNING seq

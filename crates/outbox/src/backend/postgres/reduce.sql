@@ -12,8 +12,8 @@ UPDATE referral_outbox SET
             -- For an erasure, as long as the customer is there.
             CASE WHEN kind = 'sign_up' THEN report->'credit'->'reference' END) END)),
     next_report = NULL, details = NULL,
-    history = coalesce((SELECT jsonb_agg(entry - 'details' ORDER BY place)
-        FROM jsonb_array_elements(history) WITH ORDINALITY AS h(entry, place)), '[]'),
+    history = coalesce((SELECT jsonb_agg(attempt - 'details' ORDER BY place)
+        FROM jsonb_array_elements(history) WITH ORDINALITY AS h(attempt, place)), '[]'),
     reduced_at = (extract(epoch FROM statement_timestamp()) * 1000)::bigint + $2
 WHERE seq IN (
     SELECT seq FROM referral_outbox

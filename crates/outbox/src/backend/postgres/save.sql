@@ -3,7 +3,7 @@ WITH s AS MATERIALIZED (
     SELECT *, (extract(epoch FROM statement_timestamp()) * 1000)::bigint + $2 AS now
     FROM jsonb_to_recordset($1::text::jsonb) AS s(seq bigint, token text, state text, outcome text,
         platform_ids jsonb, reason text, details text, attempts int, wait bigint, reads int,
-        may_have_arrived boolean, entry jsonb)
+        may_have_arrived boolean, attempt jsonb)
     ORDER BY seq
 ), saved AS (
     UPDATE referral_outbox r SET
@@ -33,11 +33,11 @@ WITH s AS MATERIALIZED (
         not_before = s.now + coalesce(s.wait, 0),
         next_report = NULL,
         claimed_by = NULL,
-        history = CASE WHEN s.entry IS NULL THEN r.history
+        history = CASE WHEN s.attempt IS NULL THEN r.history
             ELSE (CASE WHEN jsonb_array_length(r.history) >= 50 THEN r.history - 1 ELSE r.history END)
                 || jsonb_build_array(jsonb_build_object('at', s.now)
-                    || CASE WHEN r.erased THEN s.entry - 'details' - 'platform_ids'
-                        ELSE s.entry END) END
+                    || CASE WHEN r.erased THEN s.attempt - 'details' - 'platform_ids'
+                        ELSE s.attempt END) END
     FROM s
     WHERE r.seq = s.seq AND r.claimed_by = s.token
         AND (r.open OR r.state = 'withdrawn')

@@ -14,7 +14,7 @@ use super::{
     Changed, ClaimRule, Clean, Database, Depth, Operations, READS, REPORT_VERSION, enqueued,
     json_of,
 };
-use crate::row::{Claim, Claimed, Entry, Held, Paused, Saved, State, StoredClick, millis, time};
+use crate::row::{Claim, Claimed, Entry, Lease, Paused, Saved, State, StoredClick, millis, time};
 use crate::{Enqueued, Error, sql};
 
 /// Takes the database for writing at once, so that what is read within is still so when it is

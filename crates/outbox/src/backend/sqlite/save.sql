@@ -21,11 +21,11 @@ UPDATE referral_outbox AS r SET
     claimed_by = NULL,
     finished_at = CASE WHEN s.reopens OR (s.state = 'waiting' AND r.state <> 'withdrawn') THEN NULL
         ELSE $2 END,
-    history = CASE WHEN s.entry IS NULL THEN r.history ELSE json_insert(
+    history = CASE WHEN s.attempt IS NULL THEN r.history ELSE json_insert(
         CASE WHEN json_array_length(r.history) >= 50 THEN json_remove(r.history, '$[1]')
             ELSE r.history END,
         '$[#]', json_patch(json_object('at', $2),
-            CASE WHEN r.erased THEN json_remove(s.entry, '$.details', '$.platform_ids') ELSE s.entry END)) END
+            CASE WHEN r.erased THEN json_remove(s.attempt, '$.details', '$.platform_ids') ELSE s.attempt END)) END
 FROM (
     -- What came meanwhile, with credit, counts unless the platform has recorded the report.
     SELECT j.*, t.next_report IS NOT NULL AND NOT t.erased
@@ -35,7 +35,7 @@ FROM (
             json_extract(j.value, '$.reason') AS reason, json_extract(j.value, '$.details') AS details,
             json_extract(j.value, '$.attempts') AS attempts, json_extract(j.value, '$.wait') AS wait, json_extract(j.value, '$.reads') AS reads,
             json_extract(j.value, '$.may_have_arrived') AS may_have_arrived,
-            json_extract(j.value, '$.entry') AS entry
+            json_extract(j.value, '$.attempt') AS attempt
         FROM json_each($1) AS j) AS j
     JOIN referral_outbox AS t ON t.seq = j.seq AND t.claimed_by = j.token
 ) AS s

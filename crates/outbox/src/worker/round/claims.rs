@@ -87,12 +87,12 @@ impl<D: Database, S: Deduplicates> Round<D, S> {
         if is_at_end {
             self.pass_found = false;
         }
-        if self.held.is_empty() {
+        if self.leases.is_empty() {
             self.renew_at = now + self.settings.lease / 3;
         }
         let deadline = self.deadline(began);
         for row in claim.rows {
-            self.held.insert(row.row, (row.token.clone(), deadline));
+            self.leases.insert(row.seq, (row.token.clone(), deadline));
             self.ready.push_back(row);
         }
         // A claim may come back after the pause began.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{Event, Round};
 use crate::backend::{Clean, Database};
-use crate::row::{Held, millis};
+use crate::row::{Lease, millis};
 use crate::telemetry;
 use crate::worker::reports::Deduplicates;
 
@@ -19,14 +19,14 @@ const CLEAN: Duration = Duration::from_secs(60);
 impl<D: Database, S: Deduplicates> Round<D, S> {
     /// Renews the lease of everything in hand, three times within each.
     pub(super) fn begin_renewal(&mut self, now: Instant) {
-        if self.is_renewing || self.held.is_empty() || now < self.renew_at {
+        if self.is_renewing || self.leases.is_empty() || now < self.renew_at {
             return;
         }
         self.is_renewing = true;
         self.renew_at = now + self.settings.lease / 3;
-        let rows = self.held.iter();
-        let rows: Vec<Held> = rows
-            .map(|(seq, (token, _))| Held {
+        let rows = self.leases.iter();
+        let rows: Vec<Lease> = rows
+            .map(|(seq, (token, _))| Lease {
                 seq: *seq,
                 token: token.clone(),
             })
