@@ -173,10 +173,7 @@ fn partnero(report: &Report, asked: &[Asked], last: &Asked, referrer: &str) -> S
 
 /// Tapfiliate.
 pub const TAPFILIATE: Rules = Rules {
-    deduplicates: |report| match report {
-        Report::RefundReversal(reversal) => reversal.amount().is_none(),
-        report => !is_open_part(report),
-    },
+    deduplicates: |report| !is_open_part(report),
     is_nobodys: |report, _| is_sign_up(report) && report.credit().is_none(),
     read: |report, _, last| {
         let answer = last.answer();
@@ -198,7 +195,12 @@ pub const TAPFILIATE: Rules = Rules {
             (_, "approved") if is_gone => maybe(&[Recorded, NotAttributed]),
             (_, "approved") => first(&[(is_changed, &[Recorded])]),
             (&Method::DELETE | &Method::PATCH, _) => {
-                first(&[(is_gone, &[Duplicate]), (is_changed, &[Recorded])])
+                // What is gone can't be given back.
+                let is_reversal = matches!(report, Report::RefundReversal(_));
+                first(&[
+                    (is_gone && !is_reversal, &[Duplicate]),
+                    (is_changed, &[Recorded]),
+                ])
             }
             _ => FAILURE,
         }
