@@ -43,7 +43,9 @@ const TAKEN: [&str; 6] = [
 /// sale isn't credited by the customer.
 ///
 /// A refund needs the ID that Affonso gave the sale ([`PlatformIds::sale`], which a queue hands on),
-/// and an amount even where it is whole: [`Refund::with_sale_amount`]. Without that ID nobody was
+/// and an amount even where it is whole: [`Refund::with_sale_amount`]. Its `external_event_id` is its
+/// [`Report::id`]: the provider's ID of a refund may be that of two orders, of which Affonso would take
+/// the second for a duplicate. Without that ID nobody was
 /// credited: [`Outcome::NotAttributed`](crate::Outcome::NotAttributed).
 ///
 /// E-mail address and name go with a sign-up, where they are set; IP address and browser with a click
@@ -300,9 +302,8 @@ impl Affonso {
         };
         let missing = Error::Unsupported(Unsupported::MissingField("sale_amount"));
         let amount = refund.known_amount().ok_or(missing)?;
-        let id = report.id();
         let body = RefundBody {
-            external_event_id: refund.id().unwrap_or(&id),
+            external_event_id: &report.id(),
             amount: Number(amount),
             currency: amount.currency(),
         };

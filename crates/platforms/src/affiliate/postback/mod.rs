@@ -45,7 +45,8 @@ use crate::{
 /// | `{order}`, `{customer}`, `{coupon}`, `{campaign}` | the shop's IDs |
 /// | `{amount}`, `{amount_minor}`, `{currency}` | `99.9`, `9990`, `EUR`; of a refund what went back |
 /// | `{event}` | the report's action where it has one, or else `sale`, `sign_up`, `refund` |
-/// | `{refund}`, `{reason}` | of a refund: its own ID (that of [`Report::id`] where it has none), and why |
+/// | `{refund}`, `{reason}` | of a refund: its own ID, which that of another order may have too (that of the report where it has none), and why |
+/// | `{report}` | the report's ID, which no other has: [`Report::id`] |
 /// | `{product}`, `{product_type}`, `{commission_type}`, `{interval}` | of a sale |
 /// | `{email}`, `{name}`, `{surname}`, `{ip}`, `{user_agent}`, `{referral_url}` | of the customer: only what the template names is sent |
 /// | `{time}` | when it happened, in seconds of Unix time, where the report says it |
@@ -83,7 +84,7 @@ pub enum DeduplicatedBy {
     Order,
     /// Sign-ups by `{customer}`.
     Customer,
-    /// Refunds by `{refund}`.
+    /// Refunds by `{report}`, an ID that no refund of another order has.
     Refund,
     /// Sales and sign-ups by `{click_id}`: the tracker keeps one of each for a click, and drops
     /// renewals.
@@ -258,7 +259,7 @@ impl Builder {
                 DeduplicatedBy::Order | DeduplicatedBy::ClickId => (Kind::Sale, true),
                 DeduplicatedBy::Customer => (Kind::SignUp, sign_up.is_some()),
                 DeduplicatedBy::Refund => {
-                    let is_sent = |template: &Template| template.has(&Macro::Refund);
+                    let is_sent = |template: &Template| template.has(&Macro::Report);
                     (Kind::Refund, refund.as_ref().is_some_and(is_sent))
                 }
             };
