@@ -17,7 +17,9 @@ use tower_service::Service;
 pub use self::state::{DeliveryState, Failure};
 use crate::report::first_version;
 use crate::report_request::ToldIds;
-use crate::{Advice, Outcome, PlatformIds, Receipt, Report, ReportError, ReportRequest, Retries};
+use crate::{
+    Advice, Error, Outcome, PlatformIds, Receipt, Report, ReportError, ReportRequest, Retries,
+};
 
 /// The version of the JSON form.
 const VERSION: u32 = 1;
@@ -186,7 +188,9 @@ impl Delivery {
                 return DeliveryOutcome::Ambiguous;
             }
         };
-        if pauses_platform || retries.allows_after(self.attempts) {
+        // Without a connection nothing was asked of the platform, and any other report would fail too.
+        let is_about_all = pauses_platform || *error.error() == Error::NotSent;
+        if is_about_all || retries.allows_after(self.attempts) {
             let after = retries.wait(self.attempts, after, &self.report.id());
             self.state = DeliveryState::Waiting {
                 not_before: unix_millis(now + after),
