@@ -116,7 +116,8 @@ fn read(row: &Claimed) -> Result<Report, serde_json::Error> {
     serde_json::from_value(value)
 }
 
-/// Makes the delivery that the row stands for, with the IDs that its own earlier calls got back.
+/// Makes the delivery that the row stands for, with the IDs that its own earlier calls got back, and what
+/// is known of its sale.
 fn resume(row: &Claimed, report: Report) -> Delivery {
     let ids = row
         .platform_ids
@@ -128,6 +129,10 @@ fn resume(row: &Claimed, report: Report) -> Delivery {
                 .unwrap_or_default()
                 .or(&known)
         });
+    let known = |delivery: Delivery| {
+        let delivery = delivery.with_ids(&ids);
+        delivery.sale_is_unrecorded(row.sale_is_unrecorded)
+    };
     if row.attempts > 0 || row.may_have_arrived {
         let value = json!({
             "report": report,
@@ -136,10 +141,10 @@ fn resume(row: &Claimed, report: Report) -> Delivery {
             "state": "waiting",
         });
         if let Ok(delivery) = serde_json::from_value::<Delivery>(value) {
-            return delivery.with_ids(&ids);
+            return known(delivery);
         }
     }
-    Delivery::new(report).with_ids(&ids)
+    known(Delivery::new(report))
 }
 
 fn saved(row: &Claimed, delivery: &Delivery, signal: &Signal) -> Saved {

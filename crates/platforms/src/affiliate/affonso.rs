@@ -45,8 +45,8 @@ const TAKEN: [&str; 6] = [
 /// A refund needs the ID that Affonso gave the sale ([`PlatformIds::sale`], which a queue hands on),
 /// and an amount even where it is whole: [`Refund::with_sale_amount`]. Its `external_event_id` is its
 /// [`Report::id`]: the provider's ID of a refund may be that of two orders, of which Affonso would take
-/// the second for a duplicate. Without that ID nobody was
-/// credited: [`Outcome::NotAttributed`](crate::Outcome::NotAttributed).
+/// the second for a duplicate. Without that ID of the sale it is [`Error::MissingId`], for a person to
+/// look at, unless [nobody was credited](crate::ReportRequest::sale_is_unrecorded).
 ///
 /// E-mail address and name go with a sign-up, where they are set; IP address and browser with a click
 /// that is made at delivery. Times aren't sent, and what else a report may have is refused; so is a
@@ -297,9 +297,7 @@ impl Affonso {
         refund: &Refund,
         ids: &PlatformIds,
     ) -> Result<Step<Stage>, Error> {
-        let Some(sale) = &ids.sale else {
-            return Ok(Receipt::not_attributed().into());
-        };
+        let sale = ids.sale.as_ref().ok_or(Error::MissingId("sale"))?;
         let missing = Error::Unsupported(Unsupported::MissingField("sale_amount"));
         let amount = refund.known_amount().ok_or(missing)?;
         let body = RefundBody {

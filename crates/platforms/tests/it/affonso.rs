@@ -268,11 +268,14 @@ async fn a_sale_is_credited_by_the_first_thing_that_affonso_knows() {
     // Nobody referred the customer.
     let receipt = client.report(sale("ORDER-9")).await.unwrap();
     assert_eq!(receipt.outcome(), Outcome::NotAttributed);
-    let refund = Refund::whole("ORDER-9").unwrap();
-    assert_eq!(
-        client.report(refund).await.unwrap().outcome(),
-        Outcome::NotAttributed
-    );
+    let refund = ReportRequest::new(Refund::whole("ORDER-9").unwrap());
+    let unrecorded = refund.clone().sale_is_unrecorded(true);
+    let receipt = client.send_report(&unrecorded).await.unwrap();
+    assert_eq!(receipt.outcome(), Outcome::NotAttributed);
+    // Otherwise Affonso may have the sale.
+    let error = client.send_report(&refund).await.unwrap_err();
+    assert_eq!(*error.error(), Error::MissingId("sale"));
+    assert_eq!(error.advice(), Advice::Permanent);
     assert_eq!(calls(&platform), ["conversions"]);
     // A partner whom Affonso doesn't know is for a person to look at.
     let error = client.report(by(credit("NOBODY"))).await.unwrap_err();

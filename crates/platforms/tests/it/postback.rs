@@ -304,8 +304,13 @@ async fn sign_ups_and_refunds_go_by_templates_of_their_own() {
     let error = tracker.send_report(&request).await.unwrap_err();
     let missing = Unsupported::MissingField("sale_amount");
     assert_eq!(*error.error(), Error::Unsupported(missing));
-    // Its sale was credited to nobody.
-    assert_eq!(tracker.outcome(whole).await, Ok(Outcome::NotAttributed));
+    // Its sale was credited to nobody, or nobody knows.
+    let request = ReportRequest::new(whole);
+    let unrecorded = request.clone().sale_is_unrecorded(true);
+    let receipt = tracker.send_report(&unrecorded).await.unwrap();
+    assert_eq!(receipt.outcome(), Outcome::NotAttributed);
+    let error = tracker.send_report(&request).await.unwrap_err();
+    assert_eq!(*error.error(), Error::MissingId("click"));
 }
 
 #[tokio::test]

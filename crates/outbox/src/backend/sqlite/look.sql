@@ -28,6 +28,9 @@ WITH page AS MATERIALIZED (
             ORDER BY e.seq DESC LIMIT 1) AS earlier,
         parent.open AS parent_is_open, parent.seq AS parent_seq,
         parent.platform_ids AS parent_ids,
+        coalesce(parent.id LIKE 'sale:%'
+            AND coalesce(parent.outcome, '') NOT IN ('recorded', 'duplicate'), false)
+            AS sale_is_unrecorded,
         parent.depends_on AS grandparent,
         click.reference AS click_found, click.click_id, click.partner_id
     FROM due
@@ -36,7 +39,7 @@ WITH page AS MATERIALIZED (
 )
 SELECT seq, coalesce(next_report, report) AS report, attempts,
     may_have_arrived OR state = 'sending' AS may_have_arrived, not_before, click_id, partner_id,
-    platform_ids AS own_ids, parent_ids,
+    platform_ids AS own_ids, parent_ids, sale_is_unrecorded,
     (SELECT g.platform_ids FROM referral_outbox g WHERE g.id = grandparent) AS grandparent_ids,
     earlier, blocked_by IS NOT NULL AS was_blocked, CASE
         WHEN earlier IS NOT NULL OR parent_is_open THEN 'blocked'

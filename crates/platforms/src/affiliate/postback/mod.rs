@@ -53,8 +53,10 @@ use crate::{
 /// | `{NAME}` | an [extra parameter](Builder::extra_params) that the layer kept, or metadata of this name |
 ///
 /// Macros stand in the values of the query. What is put in is percent-encoded down to the unreserved
-/// characters; where a report has none, it is empty. A report without a click ID is
-/// [`Outcome::NotAttributed`](crate::Outcome::NotAttributed), and nothing is sent.
+/// characters; where a report has none, it is empty. A sale or a sign-up without a click ID is
+/// [`Outcome::NotAttributed`](crate::Outcome::NotAttributed), and nothing is sent. A refund whose template
+/// has `{click_id}` is [`Error::MissingId`] without one, unless
+/// [nobody was credited](crate::ReportRequest::sale_is_unrecorded) with the sale.
 ///
 /// A receipt has the click ID among its [`PlatformIds`], by which a queue that hands them on gives it
 /// to renewals and refunds, which have none of their own.
@@ -285,7 +287,11 @@ impl ReportApi for Postback {
             return Ok(Receipt::not_attributed().into());
         };
         if template.has(&Macro::ClickId) && click_id(report, ids).is_none() {
-            return Ok(Receipt::not_attributed().into());
+            return match report {
+                // The tracker may have its sale.
+                Report::Refund(_) => Err(Error::MissingId("click")),
+                _ => Ok(Receipt::not_attributed().into()),
+            };
         }
         if let Report::SignUp(sign_up) = report
             && sign_up.customer().is_none()
