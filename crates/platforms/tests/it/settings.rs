@@ -329,6 +329,46 @@ async fn a_part_is_a_smaller_sale_at_partnero_where_it_is_told_to() {
     }
 }
 
+/// The sale is deleted, the answer is lost, the list shows nothing, and a person sends the refund again.
+#[tokio::test]
+async fn a_sale_at_partnero_that_was_deleted_for_a_refund_comes_back_smaller() {
+    let done = (200, r#"{"status":1}"#);
+    let gone = (404, "{}");
+    let platform = StandIn::new([DONE, (503, ""), (200, r#"{"data":[]}"#), gone, DONE, gone]);
+    let client = platform.client(partnero().replace_partly_refunded());
+    let sold = client.report(sale()).await.unwrap();
+    let refund = |ids| ReportRequest::new(part("30", "30")).with_ids(ids);
+    let error = client.send_report(&refund(sold.ids().clone())).await;
+    let lost = error.unwrap_err();
+    let ids = lost.ids().clone().or(sold.ids());
+    let again = refund(ids.clone()).may_have_arrived(true);
+    let error = client.send_report(&again).await.unwrap_err();
+    assert_eq!(error.advice(), Advice::Ambiguous);
+    let receipt = client.send_report(&refund(ids)).await.unwrap();
+    assert_eq!(receipt.outcome(), Outcome::Recorded);
+    let smaller = platform.asked()[4].json();
+    assert_eq!(
+        (&smaller["key"], &smaller["amount"]),
+        (&json!("ORDER-1"), &json!(70))
+    );
+    // What was gone before the refund isn't made again.
+    let receipt = client
+        .send_report(&refund(sold.ids().clone()))
+        .await
+        .unwrap();
+    assert_eq!(receipt.outcome(), Outcome::NotAttributed);
+
+    // The list may be older than what was deleted.
+    let listed = r#"{"data":[{"key":"ORDER-1","amount":100}]}"#;
+    for deleted in [done, gone] {
+        let platform = StandIn::new([(200, listed), deleted, DONE]);
+        let client = platform.client(partnero().replace_partly_refunded());
+        let again = refund(PlatformIds::default()).may_have_arrived(true);
+        let receipt = client.send_report(&again).await.unwrap();
+        assert_eq!(receipt.outcome(), Outcome::Recorded);
+    }
+}
+
 #[test]
 fn what_a_platform_has_no_place_for_is_refused_by_name() {
     let ip = "192.0.2.1".parse::<std::net::IpAddr>().unwrap();
