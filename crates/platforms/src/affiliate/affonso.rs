@@ -372,9 +372,7 @@ impl ReportApi for Affonso {
         match report {
             Report::SignUp(_) | Report::Sale(_) => match self.tell(report, ids, By::Click)? {
                 Some(step) => {
-                    let coupon = self.leaves_out_coupons.then_some("coupon");
-                    let taken: Vec<_> = TAKEN.into_iter().chain(coupon).collect();
-                    report.refuse_fields_except(&taken)?;
+                    report.refuse_fields(&TAKEN, self.leaves_out_coupons)?;
                     Ok(step)
                 }
                 None => Ok(Receipt::not_attributed().into()),

@@ -71,11 +71,7 @@ struct ProgramOptions {
 impl ProgramOptions {
     /// Refuses what Partnero has no place for.
     fn check(self, report: &Report, taken: &[&str]) -> Result<(), Error> {
-        let mut taken = taken.to_vec();
-        if self.leaves_out_coupons {
-            taken.push("coupon");
-        }
-        report.refuse_fields_except(&taken)
+        report.refuse_fields(taken, self.leaves_out_coupons)
     }
 }
 

@@ -384,9 +384,7 @@ impl ReportApi for Tolt {
     type Stage = Stage;
 
     fn begin(&self, report: &Report, ids: &PlatformIds) -> Result<Step<Stage>, Error> {
-        let coupon = self.leaves_out_coupons.then_some("coupon");
-        let taken = TAKEN.into_iter().chain(coupon).collect::<Vec<_>>();
-        report.refuse_fields_except(&taken)?;
+        report.refuse_fields(&TAKEN, self.leaves_out_coupons)?;
         match report {
             Report::SignUp(_) => self.customer(report, ids, true),
             Report::Sale(sale) => {
