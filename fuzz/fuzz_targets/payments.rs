@@ -216,6 +216,7 @@ impl Platform {
                     let gone = whole.checked_sub(left).expect("the rest");
                     let gone = gone.checked_sub(&amount).expect("no more than went");
                     *left = whole.checked_sub(&gone).expect("the rest");
+                    assert_eq!(back.left(), Some(*left), "{report:?}");
                 }
                 other => panic!("{other:?}"),
             }

@@ -173,10 +173,7 @@ fn partnero(report: &Report, asked: &[Asked], last: &Asked, referrer: &str) -> S
 
 /// Tapfiliate.
 pub const TAPFILIATE: Rules = Rules {
-    deduplicates: |report| match report {
-        Report::RefundReversal(reversal) => reversal.amount().is_none(),
-        report => !is_open_part(report),
-    },
+    deduplicates: |report| !is_open_part(report),
     is_nobodys: |report, _| is_sign_up(report) && report.credit().is_none(),
     read: |report, _, last| {
         let answer = last.answer();
@@ -198,7 +195,12 @@ pub const TAPFILIATE: Rules = Rules {
             (_, "approved") if is_gone => maybe(&[Recorded, NotAttributed]),
             (_, "approved") => first(&[(is_changed, &[Recorded])]),
             (&Method::DELETE | &Method::PATCH, _) => {
-                first(&[(is_gone, &[Duplicate]), (is_changed, &[Recorded])])
+                // What is gone can't be given back.
+                let is_reversal = matches!(report, Report::RefundReversal(_));
+                first(&[
+                    (is_gone && !is_reversal, &[Duplicate]),
+                    (is_changed, &[Recorded]),
+                ])
             }
             _ => FAILURE,
         }
@@ -208,8 +210,9 @@ pub const TAPFILIATE: Rules = Rules {
 /// Affonso: a repeated sign-up answers 200 and a new one 201; `success: false` is a failure.
 pub const AFFONSO: Rules = Rules {
     deduplicates: |_| true,
-    is_nobodys: |report, ids| match report {
-        Report::Refund(_) => ids.sale.is_none(),
+    is_nobodys: |report, _| match report {
+        // A refund whose sale nobody knows may be one of a sale that is there.
+        Report::Refund(_) => false,
         report => report.credit().is_none() && (is_sign_up(report) || is_guests(report)),
     },
     read: |report, _, last| {
@@ -374,7 +377,7 @@ pub const FIRST_PROMOTER: Rules = Rules {
 pub const TOLT: Rules = Rules {
     deduplicates: |_| true,
     is_nobodys: |report, ids| match report {
-        Report::Refund(_) => ids.sale.is_none() && ids.customer.is_none(),
+        Report::Refund(_) => false,
         Report::Sale(_) => ids.customer.is_none() && report.credit().is_none(),
         _ => report.credit().is_none(),
     },
@@ -437,7 +440,7 @@ pub const UNKNOWN: &str = "unknown visit";
 /// A tracker that answers with a code: 0 is a success, 8 a duplicate, 13 an unknown click.
 pub const CODE_TRACKER: Rules = Rules {
     deduplicates: |_| false,
-    is_nobodys: |report, _| !has_click(report),
+    is_nobodys: |report, _| !matches!(report, Report::Refund(_)) && !has_click(report),
     read: |_, _, last| {
         let json = last.answer().json().unwrap_or_default();
         let is = |code: u8| json.pointer("/status") == Some(&code.into());

@@ -114,6 +114,14 @@ pub fn reports() -> Vec<Told> {
         part().into(),
         left.with_customer(CUSTOMER).expect("an ID").into(),
         reversal().into(),
+        reversal()
+            .with_sale_amount(money("99.90"))
+            .with_total_refunded(money("20"))
+            .into(),
+        reversal()
+            .with_sale_amount(money("99.90"))
+            .with_total_refunded(money("94.90"))
+            .into(),
         update().with_amount(money("5")).into(),
         whole()
             .with_sale_amount(money("99.90"))

@@ -262,6 +262,8 @@ pub(crate) struct Claimed {
     /// The IDs that the platform gave for the report itself, for the one that it depends on, and for
     /// the one before that.
     pub(crate) platform_ids: Vec<String>,
+    /// The sale that it depends on is there, and the platform hasn't recorded it.
+    pub(crate) sale_is_unrecorded: bool,
 }
 
 /// What a claim came to.

@@ -120,7 +120,7 @@ impl<P, T> Client<P, T> {
             is_repeatable = false;
             platform.settle(report, &ids).ok_or(Error::UnknownOutcome)
         } else {
-            platform.begin(report, &ids)
+            self.begin(asked)
         };
         loop {
             let (next, stage) = match step {
@@ -169,6 +169,20 @@ impl<P, T> Client<P, T> {
                 }
                 Err(error) => Err(error),
             };
+        }
+    }
+
+    /// Returns the first step of a report. What is about a sale that the platform doesn't have needs no
+    /// ID of it.
+    fn begin(&self, asked: &ReportRequest) -> Result<Step<P::Stage>, Error>
+    where
+        P: ReportApi,
+    {
+        match self.platform.begin(&asked.report, &asked.ids) {
+            Err(Error::MissingId(_)) if asked.is_about_unrecorded() => {
+                Ok(Receipt::not_attributed().into())
+            }
+            step => step,
         }
     }
 
@@ -242,7 +256,7 @@ impl<P, T> Client<P, T> {
         if request.may_have_arrived && !self.platform.deduplicates(report) {
             return Some(Err(ReportError::new(Error::UnknownOutcome, false)));
         }
-        match self.platform.begin(report, &request.ids) {
+        match self.begin(request) {
             Ok(Step::Send { .. }) => None,
             Ok(Step::Done(receipt)) => Some(Ok(receipt)),
             Err(error) => {

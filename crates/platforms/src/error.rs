@@ -63,8 +63,10 @@ pub enum Error {
         /// The platform's own words.
         message: Message,
     },
-    /// The platform needs its own ID of this (`customer`, `sale`), which nobody has handed in: see
-    /// [`PlatformIds`](crate::PlatformIds).
+    /// The platform needs its own ID of this (`customer`, `sale`, `click`), which nobody has handed in:
+    /// see [`PlatformIds`](crate::PlatformIds). Of what is about a sale, it isn't known whether the
+    /// platform has that: see
+    /// [`sale_is_unrecorded`](crate::ReportRequest::sale_is_unrecorded).
     MissingId(&'static str),
     /// The platform can't take such a report; nothing was sent that changes anything.
     Unsupported(Unsupported),

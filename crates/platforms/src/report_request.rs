@@ -13,6 +13,7 @@ pub struct ReportRequest {
     pub(crate) report: Report,
     pub(crate) ids: PlatformIds,
     pub(crate) may_have_arrived: bool,
+    sale_is_unrecorded: bool,
     id_sink: Option<IdSink>,
 }
 
@@ -23,6 +24,7 @@ impl ReportRequest {
             report: report.into(),
             ids: PlatformIds::default(),
             may_have_arrived: false,
+            sale_is_unrecorded: false,
             id_sink: None,
         }
     }
@@ -41,6 +43,24 @@ impl ReportRequest {
     pub fn may_have_arrived(mut self, may_have_arrived: bool) -> Self {
         self.may_have_arrived = may_have_arrived;
         self
+    }
+
+    /// Says that the platform is known not to have the sale that a refund, a reversal or an update is
+    /// about: it was credited to nobody, or failed. A platform that needs its own ID of it is told
+    /// nothing then, and the outcome is [`NotAttributed`](crate::Outcome::NotAttributed). Otherwise the
+    /// sale may be there, and without the ID the report is [`Error::MissingId`](crate::Error::MissingId).
+    pub fn sale_is_unrecorded(mut self, is_unrecorded: bool) -> Self {
+        self.sale_is_unrecorded = is_unrecorded;
+        self
+    }
+
+    /// Returns `true` if the report is about a sale that the platform is known not to have.
+    pub(crate) fn is_about_unrecorded(&self) -> bool {
+        let is_about_sale = match self.report {
+            Report::Refund(_) | Report::RefundReversal(_) | Report::SaleUpdate(_) => true,
+            Report::SignUp(_) | Report::Sale(_) | Report::Cancellation(_) => false,
+        };
+        is_about_sale && self.sale_is_unrecorded
     }
 
     /// Has the IDs that the platform returns between two calls told at once, and not only with the
@@ -81,6 +101,7 @@ impl PartialEq for ReportRequest {
         self.report == other.report
             && self.ids == other.ids
             && self.may_have_arrived == other.may_have_arrived
+            && self.sale_is_unrecorded == other.sale_is_unrecorded
     }
 }
 
@@ -92,6 +113,7 @@ impl fmt::Debug for ReportRequest {
             .field("report", &self.report)
             .field("ids", &self.ids)
             .field("may_have_arrived", &self.may_have_arrived)
+            .field("sale_is_unrecorded", &self.sale_is_unrecorded)
             .finish_non_exhaustive()
     }
 }

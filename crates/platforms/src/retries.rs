@@ -20,7 +20,8 @@ pub struct Retries {
     max_attempts: u32,
 }
 
-/// 2 seconds at first, at most an hour, 90 attempts: the platform may be away for three days.
+/// 2 seconds at first, at most an hour, 90 attempts: the platform may give no usable answer for three
+/// days.
 impl Default for Retries {
     fn default() -> Self {
         Self {
@@ -46,8 +47,10 @@ impl Retries {
     }
 
     /// Sets after how many attempts a report fails, at least 1; 90 by default. An attempt that
-    /// [pauses the platform](crate::Error::pauses_platform) says nothing about the report and is
-    /// never the last.
+    /// [pauses the platform](crate::Error::pauses_platform), or that found no connection
+    /// ([`Error::NotSent`](crate::Error::NotSent)), says nothing about the report and is never the last:
+    /// with a wrong host name reports wait, each with that as its
+    /// [reason](crate::DeliveryState::Waiting), and every attempt is logged.
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.max_attempts = attempts.max(1);
         self

@@ -20,6 +20,7 @@ macro_rules! claimed {
                 partner_id,
             }),
             platform_ids: [own, parent, grandparent].into_iter().flatten().collect(),
+            sale_is_unrecorded: $row.try_get("sale_is_unrecorded")?,
         }
     }};
 }

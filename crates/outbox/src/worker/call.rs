@@ -115,7 +115,8 @@ fn read(row: &Claimed) -> Result<Report, Unreadable> {
     Ok(report.with_late_click(click.click_id.parse()?, partner_id.transpose()?))
 }
 
-/// Makes the delivery that the row stands for, with the IDs that its own earlier calls got back.
+/// Makes the delivery that the row stands for, with the IDs that its own earlier calls got back, and what
+/// is known of its sale.
 fn resume(row: &Claimed, report: Report) -> Delivery {
     let ids = row
         .platform_ids
@@ -127,7 +128,9 @@ fn resume(row: &Claimed, report: Report) -> Delivery {
                 .unwrap_or_default()
                 .or(&known)
         });
-    Delivery::resumed(report, row.attempts, row.may_have_arrived).with_ids(&ids)
+    Delivery::resumed(report, row.attempts, row.may_have_arrived)
+        .with_ids(&ids)
+        .sale_is_unrecorded(row.sale_is_unrecorded)
 }
 
 fn saved(row: &Claimed, delivery: &Delivery, signal: &Signal) -> Saved {

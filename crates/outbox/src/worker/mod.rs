@@ -111,7 +111,8 @@ impl<D: Database, S: Deduplicates> WorkerBuilder<D, S> {
     }
 
     /// Sets how long a refund waits for its sale where the outbox doesn't know one; 3 days by
-    /// default. Then it is sent: the sale may be older than the outbox.
+    /// default. Then it is sent: the sale may be older than the outbox. A platform that needs its own ID
+    /// of the sale can't take it, and it [fails](crate::State::Failed), for a person.
     pub fn refund_patience(mut self, patience: Duration) -> Self {
         self.settings.refund_patience = patience;
         self
@@ -154,7 +155,9 @@ impl<D: Database, S: Deduplicates> WorkerBuilder<D, S> {
     }
 
     /// Sets how long IDs and outcomes are kept, by which a repeated webhook is recognised; for ever
-    /// by default. It has an effect once the content is gone.
+    /// by default. It has an effect once the content is gone. Choose it longer than the time in which a
+    /// refund or a dispute may come: the platform's IDs go too, and a platform that needs its own ID of the
+    /// sale can't take a later one, which [fails](crate::State::Failed), for a person.
     pub fn keep_rows(mut self, age: impl Into<Option<Duration>>) -> Self {
         self.settings.keep_rows = age.into();
         self

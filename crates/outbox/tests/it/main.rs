@@ -15,4 +15,5 @@ mod order;
 mod pause;
 mod platform;
 mod problems;
+mod refunds;
 mod workers;

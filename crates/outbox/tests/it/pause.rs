@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tower_referral_outbox::State;
+use tower_referral_platforms::Retries;
 
 use crate::database::{on_both, start};
 use crate::platform::{Does, Platform, sale};
@@ -23,6 +24,8 @@ on_both! {
                 db.outbox.enqueue(&db.pool, sale(order, "C1")).await.unwrap();
             }
             let worker = db.outbox.worker(platform.reports());
+            // The first attempt of a report is its last, and a pause is none.
+            let worker = worker.retries(Retries::default().max_attempts(1));
             let worker = start(worker.pause(MOMENT, 2 * MOMENT));
             // Those that were under way, and some probes.
             platform.until_calls(20).await;

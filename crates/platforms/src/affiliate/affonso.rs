@@ -43,8 +43,10 @@ const TAKEN: [&str; 6] = [
 /// sale isn't credited by the customer.
 ///
 /// A refund needs the ID that Affonso gave the sale ([`PlatformIds::sale`], which a queue hands on),
-/// and an amount even where it is whole: [`Refund::with_sale_amount`]. Without that ID nobody was
-/// credited: [`Outcome::NotAttributed`](crate::Outcome::NotAttributed).
+/// and an amount even where it is whole: [`Refund::with_sale_amount`]. Its `external_event_id` is its
+/// [`Report::id`]: the provider's ID of a refund may be that of two orders, of which Affonso would take
+/// the second for a duplicate. Without that ID of the sale it is [`Error::MissingId`], for a person to
+/// look at, unless [nobody was credited](crate::ReportRequest::sale_is_unrecorded).
 ///
 /// E-mail address and name go with a sign-up, where they are set; IP address and browser with a click
 /// that is made at delivery. Times aren't sent, and what else a report may have is refused; so is a
@@ -295,14 +297,11 @@ impl Affonso {
         refund: &Refund,
         ids: &PlatformIds,
     ) -> Result<Step<Stage>, Error> {
-        let Some(sale) = &ids.sale else {
-            return Ok(Receipt::not_attributed().into());
-        };
+        let sale = ids.sale.as_ref().ok_or(Error::MissingId("sale"))?;
         let missing = Error::Unsupported(Unsupported::MissingField("sale_amount"));
         let amount = refund.known_amount().ok_or(missing)?;
-        let id = report.id();
         let body = RefundBody {
-            external_event_id: refund.id().unwrap_or(&id),
+            external_event_id: &report.id(),
             amount: Number(amount),
             currency: amount.currency(),
         };
@@ -373,9 +372,7 @@ impl ReportApi for Affonso {
         match report {
             Report::SignUp(_) | Report::Sale(_) => match self.tell(report, ids, By::Click)? {
                 Some(step) => {
-                    let coupon = self.leaves_out_coupons.then_some("coupon");
-                    let taken: Vec<_> = TAKEN.into_iter().chain(coupon).collect();
-                    report.refuse_fields_except(&taken)?;
+                    report.refuse_fields(&TAKEN, self.leaves_out_coupons)?;
                     Ok(step)
                 }
                 None => Ok(Receipt::not_attributed().into()),

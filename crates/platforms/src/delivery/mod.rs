@@ -17,7 +17,9 @@ use tower_service::Service;
 pub use self::state::{DeliveryState, Failure};
 use crate::report::first_version;
 use crate::report_request::ToldIds;
-use crate::{Advice, Outcome, PlatformIds, Receipt, Report, ReportError, ReportRequest, Retries};
+use crate::{
+    Advice, Error, Outcome, PlatformIds, Receipt, Report, ReportError, ReportRequest, Retries,
+};
 
 /// The version of the JSON form.
 const VERSION: u32 = 1;
@@ -47,6 +49,9 @@ pub struct Delivery {
     may_have_arrived: bool,
     #[serde(skip_serializing_if = "PlatformIds::is_empty")]
     ids: PlatformIds,
+    /// Only as of now.
+    #[serde(skip)]
+    sale_is_unrecorded: bool,
     #[serde(flatten)]
     state: DeliveryState,
 }
@@ -60,6 +65,7 @@ impl Delivery {
             attempts: 0,
             may_have_arrived: false,
             ids: PlatformIds::default(),
+            sale_is_unrecorded: false,
             state: DeliveryState::WAITING,
         }
     }
@@ -101,6 +107,14 @@ impl Delivery {
     /// customer's sign-up, for its sale. They are kept with this delivery's own.
     pub fn with_ids(mut self, ids: &PlatformIds) -> Self {
         self.ids = self.ids.or(ids);
+        self
+    }
+
+    /// Says that the platform is known not to have the sale that this report is about: see
+    /// [`ReportRequest::sale_is_unrecorded`]. It isn't stored with the delivery, because it may change:
+    /// say it before each attempt.
+    pub fn sale_is_unrecorded(mut self, is_unrecorded: bool) -> Self {
+        self.sale_is_unrecorded = is_unrecorded;
         self
     }
 
@@ -189,6 +203,7 @@ impl Delivery {
         ReportRequest::new(self.report.clone())
             .with_ids(self.ids.clone())
             .may_have_arrived(self.may_have_arrived)
+            .sale_is_unrecorded(self.sale_is_unrecorded)
     }
 
     /// Takes in the result of the attempt.
@@ -226,7 +241,9 @@ impl Delivery {
                 return DeliveryOutcome::Ambiguous;
             }
         };
-        if pauses_platform || retries.allows_after(self.attempts) {
+        // Without a connection nothing was asked of the platform, and any other report would fail too.
+        let is_about_all = pauses_platform || *error.error() == Error::NotSent;
+        if is_about_all || retries.allows_after(self.attempts) {
             let after = retries.wait(self.attempts, after, &self.report.id());
             self.state = DeliveryState::Waiting {
                 not_before: unix_millis(now + after),
@@ -308,6 +325,7 @@ impl<'de> Deserialize<'de> for Delivery {
             attempts: stored.attempts,
             may_have_arrived: stored.may_have_arrived,
             ids: stored.ids,
+            sale_is_unrecorded: false,
             state,
         })
     }

@@ -293,7 +293,10 @@ impl PaymentFacts {
             report
         } else {
             let reversal = RefundReversal::part(&reported.order, amount)?;
-            let reversal = reversal.with_refund(entry::numbered(name, told.reversals + 1))?;
+            let reversal = reversal
+                .with_refund(entry::numbered(name, told.reversals + 1))?
+                .with_sale_amount(reported.net)
+                .with_total_refunded(back);
             told.reversals += 1;
             reversal.into()
         };

@@ -49,8 +49,20 @@ impl Report {
 
     /// Refuses the report if it has a field other than these.
     pub(crate) fn refuse_fields_except(&self, taken: &[&str]) -> Result<(), Error> {
+        self.refuse_fields(taken, false)
+    }
+
+    /// Refuses the report if it has a field other than these. A coupon, which none of them is, may be
+    /// left out.
+    pub(crate) fn refuse_fields(
+        &self,
+        taken: &[&str],
+        leaves_out_coupon: bool,
+    ) -> Result<(), Error> {
+        let is_taken =
+            |field: &&str| taken.contains(field) || leaves_out_coupon && *field == "coupon";
         let mut fields = self.set_fields().into_iter();
-        match fields.find(|field| !taken.contains(field)) {
+        match fields.find(|field| !is_taken(field)) {
             Some(field) => Err(Error::Unsupported(Unsupported::Field(field))),
             None => Ok(()),
         }

@@ -249,6 +249,25 @@ impl fmt::Debug for Refund {
 }
 
 /// A refund was taken back: a dispute was won, or a refund failed. It gives commission back.
+///
+/// How much of the order is left then is for platforms that set the sale's amount: what was taken back
+/// before may have been a part, or all of it, or may never have reached the platform.
+///
+/// ```
+/// use tower_referral_platforms::{Money, RefundReversal};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// // 60 of 100 euros went back, then the other 40; the second refund failed.
+/// let euros = |amount| Money::new(amount, "EUR");
+/// let reversal = RefundReversal::part("ORDER-1", euros("40")?)?
+///     .with_refund("re_2")?
+///     .with_sale_amount(euros("100")?)
+///     .with_total_refunded(euros("60")?);
+/// assert_eq!(reversal.left(), Some(euros("40")?));
+/// assert!(reversal.reverses_whole());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[must_use = "a report does nothing until it is given to a `Client`"]
 pub struct RefundReversal {
@@ -259,6 +278,11 @@ pub struct RefundReversal {
     /// The ID of the refund that is taken back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     refund: Option<Id>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sale_amount: Option<Money>,
+    /// What is still refunded of the order in all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    total_refunded: Option<Money>,
     #[serde(
         default,
         deserialize_with = "optional",
@@ -278,6 +302,8 @@ impl RefundReversal {
             order: Id::new(order)?,
             amount: None,
             refund: None,
+            sale_amount: None,
+            total_refunded: None,
             reason: None,
         })
     }
@@ -304,6 +330,20 @@ impl RefundReversal {
         Ok(self)
     }
 
+    /// Sets what the order was worth, as in [`Refund::with_sale_amount`].
+    pub fn with_sale_amount(mut self, amount: impl Into<Option<Money>>) -> Self {
+        self.sale_amount = amount.into();
+        self
+    }
+
+    /// Sets what is still refunded of the order in all, after this reversal; of a reversal of the
+    /// whole that is nothing. Together with the [sale's amount](Self::with_sale_amount) it says what is
+    /// [left](Self::left).
+    pub fn with_total_refunded(mut self, amount: impl Into<Option<Money>>) -> Self {
+        self.total_refunded = amount.into();
+        self
+    }
+
     /// Sets why.
     pub fn with_reason(mut self, reason: impl OptionalText) -> Self {
         self.reason = reason.filled();
@@ -320,6 +360,39 @@ impl RefundReversal {
     #[must_use]
     pub fn amount(&self) -> Option<Money> {
         self.amount
+    }
+
+    /// Returns what the order was worth, where that was set.
+    #[must_use]
+    pub fn sale_amount(&self) -> Option<Money> {
+        self.sale_amount
+    }
+
+    /// Returns what is still refunded of the order in all, where that was set.
+    #[must_use]
+    pub fn total_refunded(&self) -> Option<Money> {
+        self.total_refunded
+    }
+
+    /// Returns what is left of the order after this reversal, where that is known: all of it after that
+    /// of the whole, and otherwise the sale's amount without the total refunded. `None` also where that
+    /// total is more than the sale's amount, or in another currency.
+    #[must_use]
+    pub fn left(&self) -> Option<Money> {
+        match self.amount {
+            None => self.sale_amount,
+            Some(_) => self.sale_amount?.checked_sub(&self.total_refunded?),
+        }
+    }
+
+    /// Returns `true` if nothing was left of the order before this reversal, as far as that is known: it
+    /// is that of the whole, or no more is left than comes back.
+    #[must_use]
+    pub fn reverses_whole(&self) -> bool {
+        match self.amount {
+            None => true,
+            Some(amount) => self.left().is_some_and(|left| left <= amount),
+        }
     }
 
     /// Returns the ID of the refund that is taken back.

@@ -200,11 +200,30 @@ async fn from_the_sign_up_to_the_refund() {
     let whole = refund(whole().with_sale_amount(euros("99.99")));
     assert!(client.send_report(&whole).await.unwrap().is_credited());
     let refunds = platform.look(|affonso| affonso.refunds.clone());
-    let expected = [("re_1", json!(9.9)), ("refund:ORDER-1", json!(99.99))];
+    let expected = [
+        ("refund:ORDER-1:re_1", json!(9.9)),
+        ("refund:ORDER-1", json!(99.99)),
+    ];
     assert_eq!(
         refunds,
         expected.map(|(id, amount)| (id.to_owned(), amount))
     );
+}
+
+/// As after two payments with a refund have turned out to be one.
+#[tokio::test]
+async fn refunds_of_two_orders_with_one_id_are_two() {
+    let platform = program();
+    platform.look(|affonso| affonso.users.push("CUSTOMER-1".to_owned()));
+    let client = platform.client(affonso());
+    for order in ["O7", "in_1"] {
+        let receipt = client.report(sale(order)).await.unwrap();
+        let refund = Refund::part(order, euros("25.21")).unwrap();
+        let refund = ReportRequest::new(refund.with_id("re_1").unwrap());
+        let refund = refund.with_ids(receipt.ids().clone());
+        let outcome = client.send_report(&refund).await.unwrap().outcome();
+        assert_eq!(outcome, Outcome::Recorded, "{order}");
+    }
 }
 
 #[tokio::test]
@@ -249,11 +268,14 @@ async fn a_sale_is_credited_by_the_first_thing_that_affonso_knows() {
     // Nobody referred the customer.
     let receipt = client.report(sale("ORDER-9")).await.unwrap();
     assert_eq!(receipt.outcome(), Outcome::NotAttributed);
-    let refund = Refund::whole("ORDER-9").unwrap();
-    assert_eq!(
-        client.report(refund).await.unwrap().outcome(),
-        Outcome::NotAttributed
-    );
+    let refund = ReportRequest::new(Refund::whole("ORDER-9").unwrap());
+    let unrecorded = refund.clone().sale_is_unrecorded(true);
+    let receipt = client.send_report(&unrecorded).await.unwrap();
+    assert_eq!(receipt.outcome(), Outcome::NotAttributed);
+    // Otherwise Affonso may have the sale.
+    let error = client.send_report(&refund).await.unwrap_err();
+    assert_eq!(*error.error(), Error::MissingId("sale"));
+    assert_eq!(error.advice(), Advice::Permanent);
     assert_eq!(calls(&platform), ["conversions"]);
     // A partner whom Affonso doesn't know is for a person to look at.
     let error = client.report(by(credit("NOBODY"))).await.unwrap_err();

@@ -337,7 +337,7 @@ fn after_the_last_attempt_it_is_dead_with_the_last_reason() {
     let mut journal = Notes::default();
     let mut delivery = sale();
     for state in ["waiting", "waiting", "failed"] {
-        let reports = platform(|_| Err(NotSent.into()));
+        let reports = platform_with(true, |_| Ok(answer(503, None)));
         now(deliver(&mut delivery, reports, &rules, &mut journal)).unwrap();
         assert_eq!(journal.states().last().unwrap(), state);
         delivery = due(&journal);
@@ -345,7 +345,28 @@ fn after_the_last_attempt_it_is_dead_with_the_last_reason() {
     let DeliveryState::Failed { reason } = delivery.state() else {
         panic!("{delivery:?}");
     };
-    assert!(reason.to_string().contains("could not be reached"));
+    assert!(reason.to_string().contains("503"), "{reason}");
+}
+
+#[test]
+fn no_connection_is_never_the_last_attempt() {
+    let rules = retries().max_attempts(1);
+    let mut journal = Notes::default();
+    let mut delivery = sale();
+    for attempts in 1..=5 {
+        let reports = platform(|_| Err(NotSent.into()));
+        now(deliver(&mut delivery, reports, &rules, &mut journal)).unwrap();
+        assert_eq!(delivery.attempts(), attempts);
+        // Why it waits is there for a person to see.
+        let DeliveryState::Waiting { reason, .. } = delivery.state() else {
+            panic!("{delivery:?}");
+        };
+        assert_eq!(reason.as_ref().unwrap().code(), "not_sent");
+        delivery = due(&journal);
+    }
+    let reports = platform(|_| Ok(answer(201, None)));
+    let verdict = now(deliver(&mut delivery, reports, &rules, &mut journal)).unwrap();
+    assert_eq!(verdict, recorded());
 }
 
 #[test]

@@ -88,7 +88,14 @@ fn reports() -> Vec<(&'static str, Report)> {
         ),
         ("refund", refund.into()),
         ("refund_whole", Refund::whole("ORDER-1").unwrap().into()),
-        ("refund_reversal", reversal.into()),
+        ("refund_reversal", reversal.clone().into()),
+        (
+            "refund_reversal_left",
+            reversal
+                .with_sale_amount(euros("99.99"))
+                .with_total_refunded(euros("20"))
+                .into(),
+        ),
         ("sale_update", update.into()),
         ("cancellation", cancellation.into()),
     ]

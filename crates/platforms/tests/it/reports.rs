@@ -83,6 +83,28 @@ fn a_sale_depends_on_its_sign_up_and_a_refund_for_its_sale() {
 }
 
 #[test]
+fn a_reversal_says_what_is_left() {
+    let part = |amount, total| {
+        let reversal = RefundReversal::part("ORDER-1", euros(amount)).unwrap();
+        let reversal = reversal
+            .with_sale_amount(euros("100"))
+            .with_total_refunded(euros(total));
+        (reversal.left(), reversal.reverses_whole())
+    };
+    assert_eq!(part("100", "0"), (Some(euros("100")), true));
+    assert_eq!(part("40", "60"), (Some(euros("40")), true));
+    assert_eq!(part("40", "50"), (Some(euros("50")), false));
+    assert_eq!(part("40", "101"), (None, false));
+    let whole = RefundReversal::whole("ORDER-1").unwrap();
+    assert_eq!((whole.left(), whole.reverses_whole()), (None, true));
+    let whole = whole.with_sale_amount(euros("100"));
+    assert_eq!(whole.left(), Some(euros("100")));
+    // What earlier versions have stored.
+    let bare = RefundReversal::part("ORDER-1", euros("40")).unwrap();
+    assert_eq!((bare.left(), bare.reverses_whole()), (None, false));
+}
+
+#[test]
 fn what_is_about_one_order_or_customer_goes_in_sequence() {
     let orders = [
         Report::from(Sale::new("O:1", "C", euros("1")).unwrap()),

@@ -92,25 +92,91 @@ async fn tapfiliate_disapproves_where_it_is_told_to() {
         let approvals = [32, 31].map(|id| format!("{method} /1.6/commissions/{id}/approved/"));
         assert_eq!(platform.lines()[1..], approvals);
     }
-    // What was deleted can't be given back.
-    let platform = StandIn::new([]);
-    let reversal = RefundReversal::whole("ORDER-1").unwrap();
-    let error = platform
-        .client(tapfiliate())
-        .report(reversal)
-        .await
-        .unwrap_err();
+}
+
+/// What the books report is told in `tests/payment/reversals.rs`; this is what only a shop may say.
+#[tokio::test]
+async fn tapfiliate_gives_back_what_a_reversal_says_is_left() {
+    let whole = || RefundReversal::whole("ORDER-1").unwrap();
+    let part = || RefundReversal::part("ORDER-1", euros("10")).unwrap();
+    let left = |amount: Option<Money>| {
+        part()
+            .with_sale_amount(euros("120"))
+            .with_total_refunded(amount)
+    };
     let kind = Unsupported::Kind("refund_reversal");
-    assert_eq!(*error.error(), Error::Unsupported(kind));
-    // A part can.
-    let platform = StandIn::new([(200, LISTED), (200, r#"{"id":1}"#)]);
-    let reversal = RefundReversal::part("ORDER-1", euros("10")).unwrap();
-    platform
-        .client(tapfiliate())
-        .report(reversal)
-        .await
-        .unwrap();
-    assert_eq!(platform.asked()[1].json(), json!({"amount": 110}));
+    for (reversal, refusal) in [
+        // What was deleted can't be given back, and nobody knows the amount of what wasn't.
+        (whole(), kind),
+        (part(), Unsupported::MissingField("sale_amount")),
+        (left(None), Unsupported::MissingField("total_refunded")),
+        (
+            left(Some(euros("120"))),
+            Unsupported::Value("total_refunded"),
+        ),
+        (
+            left(Some(euros("121"))),
+            Unsupported::Value("total_refunded"),
+        ),
+    ] {
+        let platform = StandIn::new([]);
+        let result = platform.client(tapfiliate()).outcome(reversal).await;
+        let error = result.unwrap_err();
+        assert_eq!(*error.error(), Error::Unsupported(refusal));
+    }
+    let made = (200, r#"{"id":1}"#);
+    for (reversal, amount) in [
+        (whole().with_sale_amount(euros("120")), json!(120)),
+        (left(Some(euros("10"))), json!(110)),
+        // The refund never arrived, and another one is in the amount.
+        (left(Some(euros("25"))), json!(95)),
+    ] {
+        let platform = StandIn::new([(200, LISTED), made]);
+        let outcome = platform.client(tapfiliate()).outcome(reversal).await;
+        assert_eq!(outcome, Ok(Outcome::Recorded));
+        assert_eq!(platform.asked()[1].json(), json!({ "amount": amount }));
+    }
+    // It was there before.
+    let platform = StandIn::new([(200, LISTED)]);
+    let there = left(Some(euros("20")));
+    let outcome = platform.client(tapfiliate()).outcome(there).await;
+    assert_eq!(outcome, Ok(Outcome::Duplicate));
+    // A part of what nobody was credited with.
+    let platform = StandIn::new([(200, "[]")]);
+    let nobodys = left(Some(euros("20")));
+    let outcome = platform.client(tapfiliate()).outcome(nobodys).await;
+    assert_eq!(outcome, Ok(Outcome::NotAttributed));
+    // Somebody deleted it meanwhile.
+    let platform = StandIn::new([(200, LISTED), (404, "{}")]);
+    let reversal = left(Some(euros("10")));
+    let error = platform.client(tapfiliate()).outcome(reversal).await;
+    assert_eq!(error.unwrap_err().advice(), Advice::Permanent);
+    // Whatever happens in between, it may be sent again.
+    assert!(tapfiliate().deduplicates(&left(Some(euros("10"))).into()));
+}
+
+#[tokio::test]
+async fn tapfiliate_approves_after_the_amount_is_set() {
+    let answers = [(200, LISTED), (200, r#"{"id":1}"#), (204, ""), (204, "")];
+    let platform = StandIn::new(answers);
+    let reversal = RefundReversal::part("ORDER-1", euros("30")).unwrap();
+    let reversal = reversal
+        .with_sale_amount(euros("100"))
+        .with_total_refunded(euros("70"));
+    let outcome = platform
+        .client(tapfiliate().disapprove_refunds())
+        .outcome(reversal)
+        .await;
+    assert_eq!(outcome, Ok(Outcome::Recorded));
+    assert_eq!(platform.asked()[1].json(), json!({"amount": 30}));
+    assert_eq!(
+        platform.lines()[1..],
+        [
+            "PATCH /1.6/conversions/7/?recalculate_commissions=true",
+            "PUT /1.6/commissions/32/approved/",
+            "PUT /1.6/commissions/31/approved/",
+        ]
+    );
 }
 
 #[tokio::test]
@@ -260,6 +326,46 @@ async fn a_part_is_a_smaller_sale_at_partnero_where_it_is_told_to() {
         let outcome = outcome.map(|receipt| receipt.outcome());
         assert_eq!(outcome.map_err(|error| error.advice()), expected, "{list}");
         assert_eq!(platform.asked().len(), requests, "{list}");
+    }
+}
+
+/// The sale is deleted, the answer is lost, the list shows nothing, and a person sends the refund again.
+#[tokio::test]
+async fn a_sale_at_partnero_that_was_deleted_for_a_refund_comes_back_smaller() {
+    let done = (200, r#"{"status":1}"#);
+    let gone = (404, "{}");
+    let platform = StandIn::new([DONE, (503, ""), (200, r#"{"data":[]}"#), gone, DONE, gone]);
+    let client = platform.client(partnero().replace_partly_refunded());
+    let sold = client.report(sale()).await.unwrap();
+    let refund = |ids| ReportRequest::new(part("30", "30")).with_ids(ids);
+    let error = client.send_report(&refund(sold.ids().clone())).await;
+    let lost = error.unwrap_err();
+    let ids = lost.ids().clone().or(sold.ids());
+    let again = refund(ids.clone()).may_have_arrived(true);
+    let error = client.send_report(&again).await.unwrap_err();
+    assert_eq!(error.advice(), Advice::Ambiguous);
+    let receipt = client.send_report(&refund(ids)).await.unwrap();
+    assert_eq!(receipt.outcome(), Outcome::Recorded);
+    let smaller = platform.asked()[4].json();
+    assert_eq!(
+        (&smaller["key"], &smaller["amount"]),
+        (&json!("ORDER-1"), &json!(70))
+    );
+    // What was gone before the refund isn't made again.
+    let receipt = client
+        .send_report(&refund(sold.ids().clone()))
+        .await
+        .unwrap();
+    assert_eq!(receipt.outcome(), Outcome::NotAttributed);
+
+    // The list may be older than what was deleted.
+    let listed = r#"{"data":[{"key":"ORDER-1","amount":100}]}"#;
+    for deleted in [done, gone] {
+        let platform = StandIn::new([(200, listed), deleted, DONE]);
+        let client = platform.client(partnero().replace_partly_refunded());
+        let again = refund(PlatformIds::default()).may_have_arrived(true);
+        let receipt = client.send_report(&again).await.unwrap();
+        assert_eq!(receipt.outcome(), Outcome::Recorded);
     }
 }
 

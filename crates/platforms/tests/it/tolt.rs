@@ -457,8 +457,11 @@ async fn what_tolt_can_not_take_is_named() {
             unsupported(Unsupported::Kind("cancellation")),
         ),
     ];
-    let unknown = Refund::whole("ORDER-1").unwrap();
-    let nothing = client.report(unknown).await.unwrap();
+    let unknown = ReportRequest::new(Refund::whole("ORDER-1").unwrap());
+    let error = client.send_report(&unknown).await.unwrap_err();
+    assert_eq!(*error.error(), Error::MissingId("sale"));
+    let unrecorded = unknown.sale_is_unrecorded(true);
+    let nothing = client.send_report(&unrecorded).await.unwrap();
     assert_eq!(nothing, Outcome::NotAttributed);
     for (report, reason) in reports {
         let error = with_ids(&client, report, &ids).await.unwrap_err();

@@ -104,6 +104,8 @@ impl Sums {
                 let order = self.0.get_mut(back.order()).expect("a sale before");
                 order.1 -= back.amount().map_or(order.1, units);
                 assert!(order.1 >= 0, "more than all: {report:?}");
+                assert_eq!(back.total_refunded().map(units), Some(order.1));
+                assert_eq!(back.left().map(units), Some(order.0 - order.1));
             }
             other => panic!("{} isn't a report of a payment", other.kind()),
         }

@@ -15,6 +15,7 @@ mod paddle_events;
 mod polar;
 mod polar_events;
 mod reading;
+mod reversals;
 mod shared_ids;
 mod stripe_events;
 mod support;

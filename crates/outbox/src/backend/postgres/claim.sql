@@ -45,6 +45,9 @@ WITH page AS MATERIALIZED (
             AND NOT parent.may_have_arrived AS parent_is_unsent,
         parent.seq AS parent_seq,
         parent.platform_ids AS parent_ids,
+        coalesce(parent.id LIKE 'sale:%'
+            AND coalesce(parent.outcome, '') NOT IN ('recorded', 'duplicate'), false)
+            AS sale_is_unrecorded,
         parent.depends_on AS grandparent,
         click.reference AS click_found, click.click_id, click.partner_id
     FROM due
@@ -107,6 +110,7 @@ SELECT (SELECT count(*) FROM page) AS looked,
     next.not_before AS next_not_before, next.seq AS next_seq,
     changed.seq, changed.report, changed.attempts, changed.may_have_arrived, d.decision,
     d.click_id, d.partner_id, changed.own_ids, d.parent_ids::text AS parent_ids,
+    d.sale_is_unrecorded,
     (SELECT g.platform_ids::text FROM referral_outbox g WHERE g.id = d.grandparent)
         AS grandparent_ids
 FROM next LEFT JOIN (changed JOIN ranked d USING (seq)) ON true

@@ -40,6 +40,9 @@ WITH page AS MATERIALIZED (
             AND NOT parent.may_have_arrived AS parent_is_unsent,
         parent.seq AS parent_seq,
         parent.platform_ids AS parent_ids,
+        coalesce(parent.id LIKE 'sale:%'
+            AND coalesce(parent.outcome, '') NOT IN ('recorded', 'duplicate'), false)
+            AS sale_is_unrecorded,
         parent.depends_on AS grandparent,
         click.reference AS click_found, click.click_id, click.partner_id
     FROM due
@@ -48,7 +51,7 @@ WITH page AS MATERIALIZED (
 )
 SELECT seq, coalesce(next_report, report) AS report, attempts,
     may_have_arrived OR state = 'sending' AS may_have_arrived, not_before, click_id, partner_id,
-    platform_ids AS own_ids, parent_ids,
+    platform_ids AS own_ids, parent_ids, sale_is_unrecorded,
     (SELECT g.platform_ids FROM referral_outbox g WHERE g.id = grandparent) AS grandparent_ids,
     in_front, blocked_by IS NOT NULL AS was_blocked, CASE
         -- A refund whose amount was removed would be a whole one.

@@ -216,12 +216,6 @@ enum At {
 }
 
 impl Dub {
-    fn refuse_fields(&self, report: &Report) -> Result<(), Error> {
-        let coupon = self.leaves_out_coupons.then_some("coupon");
-        let taken: Vec<_> = TAKEN.into_iter().chain(coupon).collect();
-        report.refuse_fields_except(&taken)
-    }
-
     fn sign_up(&self, report: &Report, sign_up: &SignUp) -> Result<Step<Stage>, Error> {
         let credit = sign_up.credit();
         let click_id = credit.and_then(|credit| credit.click_id());
@@ -232,7 +226,7 @@ impl Dub {
             }
             None => return Ok(Receipt::not_attributed().into()),
         };
-        self.refuse_fields(report)?;
+        report.refuse_fields(&TAKEN, self.leaves_out_coupons)?;
         let missing = Error::Unsupported(Unsupported::MissingField("customer"));
         let body = LeadBody {
             click_id,
@@ -389,7 +383,7 @@ impl ReportApi for Dub {
         match report {
             Report::SignUp(sign_up) => self.sign_up(report, sign_up),
             Report::Sale(sale) => {
-                self.refuse_fields(report)?;
+                report.refuse_fields(&TAKEN, self.leaves_out_coupons)?;
                 self.sale(sale, At::SaleByClick)
             }
             Report::Refund(refund) => {

@@ -71,11 +71,7 @@ struct ProgramOptions {
 impl ProgramOptions {
     /// Refuses what Partnero has no place for.
     fn check(self, report: &Report, taken: &[&str]) -> Result<(), Error> {
-        let mut taken = taken.to_vec();
-        if self.leaves_out_coupons {
-            taken.push("coupon");
-        }
-        report.refuse_fields_except(&taken)
+        report.refuse_fields(taken, self.leaves_out_coupons)
     }
 }
 
@@ -146,7 +142,9 @@ impl Partnero {
     /// The smaller sale is of the day on which it is made, has no product, and starts the program's
     /// holding period anew. Between the two calls there is no sale: an attempt that ends there goes on
     /// with the smaller sale the next time, unless nobody knows whether that arrived and the
-    /// customer's transactions don't show it, which is for a person to look at.
+    /// customer's transactions don't show it, which is for a person to look at. So is one of which nobody
+    /// knows whether the sale was deleted: sent again, it goes on with the smaller sale, if the sale's
+    /// [ID](crate::PlatformIds::sale) is handed in.
     #[must_use]
     pub fn replace_partly_refunded(mut self) -> Self {
         self.options.replaces_partly_refunded = true;
@@ -262,7 +260,12 @@ fn recorded(answer: &Answer) -> Result<Step<Stage>, Error> {
                 .ok_or(error);
         }
     };
-    Ok(Receipt::recorded(mark).into())
+    // Kept for a refund, which may find no sale because an earlier attempt has deleted it.
+    let ids = PlatformIds {
+        sale: mark.id(),
+        ..PlatformIds::default()
+    };
+    Ok(Receipt::recorded(mark).with_ids(ids).into())
 }
 
 /// Where an exchange with Partnero is.
@@ -281,8 +284,11 @@ enum At {
     /// Customer and sale in one call, or, among friends, the customer before the sale.
     Customer,
     Refund,
-    /// The sale was deleted, to be replaced by a smaller one.
-    ReplacedSale,
+    /// The sale was deleted, to be replaced by a smaller one; `was_there` says that it was there before
+    /// this refund.
+    ReplacedSale {
+        was_there: bool,
+    },
     SmallerSale,
     /// The customer's transactions are looked through for what a refund has left, this page of them.
     RefundLookUp(u8),

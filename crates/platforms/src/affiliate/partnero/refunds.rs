@@ -11,8 +11,11 @@ use crate::{
     Unsupported,
 };
 
-/// Kept as the refund's ID once the sale is deleted and the smaller one isn't there yet, so that an
-/// attempt that goes on after a crash knows it.
+/// Kept as the refund's ID before the sale is deleted, so that a later attempt which finds no sale knows
+/// that it may have been deleted for this refund.
+const DELETING: &str = "deleting";
+/// Kept in its place once the sale is deleted and the smaller one isn't there yet, so that an attempt that
+/// goes on after a crash knows it.
 const DELETED: &str = "deleted";
 
 /// Returns the first request of a refund. `replaces` says whether a part is done by a smaller sale.
@@ -30,11 +33,20 @@ pub(super) fn begin(
         return Err(Error::Unsupported(Unsupported::PartialRefund));
     }
     replacement(refund)?;
-    if is_deleted(ids) {
+    if is_marked(ids, DELETED) {
         return smaller_sale(endpoint, refund);
     }
+    // Nobody else deletes a sale that was recorded, as far as anybody here knows.
+    let was_there = ids.sale.is_some() && is_marked(ids, DELETING);
+    Ok(delete(endpoint, refund, was_there))
+}
+
+/// Returns the step that deletes the sale, to be replaced by a smaller one. `was_there` says that it was
+/// there before this refund, and that it isn't any more if the smaller one has yet to be made.
+fn delete(endpoint: &Endpoint, refund: &Refund, was_there: bool) -> Step<Stage> {
     let path = format!("/transactions/{}", encoded(refund.order()));
-    Ok(Step::send(endpoint.delete(&path), Stage(At::ReplacedSale)))
+    let stage = Stage(At::ReplacedSale { was_there });
+    Step::send(endpoint.delete(&path), stage).with_ids(marked(DELETING))
 }
 
 /// What a smaller sale needs: its customer, and what is left of the order.
@@ -48,8 +60,15 @@ fn replacement(refund: &Refund) -> Result<(&str, Money), Error> {
     Ok((customer, left))
 }
 
-fn is_deleted(ids: &PlatformIds) -> bool {
-    ids.refund.as_ref().is_some_and(|id| *id == DELETED)
+fn is_marked(ids: &PlatformIds, mark: &str) -> bool {
+    ids.refund.as_ref().is_some_and(|id| *id == *mark)
+}
+
+fn marked(mark: &str) -> PlatformIds {
+    PlatformIds {
+        refund: PlatformId::new(mark),
+        ..PlatformIds::default()
+    }
 }
 
 fn smaller_sale(endpoint: &Endpoint, refund: &Refund) -> Result<Step<Stage>, Error> {
@@ -59,11 +78,7 @@ fn smaller_sale(endpoint: &Endpoint, refund: &Refund) -> Result<Step<Stage>, Err
         ..Transaction::new(refund.order(), &left)
     };
     let request = endpoint.post("/transactions", &body);
-    let ids = PlatformIds {
-        refund: PlatformId::new(DELETED),
-        ..PlatformIds::default()
-    };
-    Ok(Step::send(request, Stage(At::SmallerSale)).with_ids(ids))
+    Ok(Step::send(request, Stage(At::SmallerSale)).with_ids(marked(DELETED)))
 }
 
 /// Says what follows from the answer to one of a refund's requests.
@@ -76,8 +91,9 @@ pub(super) fn next(
     // It was credited to nobody, or taken back before.
     let is_gone = answer.is_not_found();
     match at {
-        At::ReplacedSale if is_gone => Ok(Receipt::not_attributed().into()),
-        At::ReplacedSale => {
+        At::ReplacedSale { was_there: true } if is_gone => smaller_sale(endpoint, refund),
+        At::ReplacedSale { .. } if is_gone => Ok(Receipt::not_attributed().into()),
+        At::ReplacedSale { .. } => {
             done(answer)?;
             smaller_sale(endpoint, refund)
         }
@@ -132,9 +148,8 @@ fn looked_up(
     let mut amounts: Vec<_> = list.iter().filter_map(amount_of).collect();
     match (amounts.pop(), amounts.is_empty()) {
         (Some(listed), true) if listed == left => Ok(Receipt::duplicate().into()),
-        (Some(listed), true) if listed > left => {
-            begin(endpoint, refund, true, &PlatformIds::default())
-        }
+        // A list may be older than what was deleted.
+        (Some(listed), true) if listed > left => Ok(delete(endpoint, refund, true)),
         // Less than there should be, or twice.
         (Some(_), _) => Err(Error::NotListed),
         (None, _) => match wire::next_page(endpoint, answer, TRANSACTIONS)? {

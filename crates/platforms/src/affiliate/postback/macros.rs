@@ -38,6 +38,7 @@ pub(super) enum Macro {
     Event,
     Coupon,
     Refund,
+    Report,
     Reason,
     Email,
     Name,
@@ -55,7 +56,7 @@ pub(super) enum Macro {
     Extra(String),
 }
 
-const MACROS: [(&str, Macro); 25] = [
+const MACROS: [(&str, Macro); 26] = [
     ("click_id", Macro::ClickId),
     ("key", Macro::Key),
     ("partner_id", Macro::PartnerId),
@@ -68,6 +69,7 @@ const MACROS: [(&str, Macro); 25] = [
     ("event", Macro::Event),
     ("coupon", Macro::Coupon),
     ("refund", Macro::Refund),
+    ("report", Macro::Report),
     ("reason", Macro::Reason),
     ("email", Macro::Email),
     ("name", Macro::Name),
@@ -92,7 +94,7 @@ impl Macro {
     /// Does a report of this kind have it?
     pub(super) fn is_in(&self, kind: Kind) -> bool {
         match self {
-            Self::ClickId | Self::Customer | Self::Event | Self::Time => true,
+            Self::ClickId | Self::Customer | Self::Event | Self::Report | Self::Time => true,
             Self::Order | Self::Amount | Self::AmountMinor | Self::Currency => kind != Kind::SignUp,
             Self::Refund | Self::Reason => kind == Kind::Refund,
             Self::Product | Self::ProductType | Self::CommissionType | Self::Interval => {
@@ -140,6 +142,7 @@ impl Macro {
                 },
                 _ => None,
             },
+            Self::Report => return Ok(report.id().into()),
             Self::Reason => match report {
                 Report::Refund(refund) => refund.reason(),
                 _ => None,

@@ -45,15 +45,18 @@ use crate::{
 /// | `{order}`, `{customer}`, `{coupon}`, `{campaign}` | the shop's IDs |
 /// | `{amount}`, `{amount_minor}`, `{currency}` | `99.9`, `9990`, `EUR`; of a refund what went back |
 /// | `{event}` | the report's action where it has one, or else `sale`, `sign_up`, `refund` |
-/// | `{refund}`, `{reason}` | of a refund: its own ID (that of [`Report::id`] where it has none), and why |
+/// | `{refund}`, `{reason}` | of a refund: its own ID, which that of another order may have too (that of the report where it has none), and why |
+/// | `{report}` | the report's ID, which no other has: [`Report::id`] |
 /// | `{product}`, `{product_type}`, `{commission_type}`, `{interval}` | of a sale |
 /// | `{email}`, `{name}`, `{surname}`, `{ip}`, `{user_agent}`, `{referral_url}` | of the customer: only what the template names is sent |
 /// | `{time}` | when it happened, in seconds of Unix time, where the report says it |
 /// | `{NAME}` | an [extra parameter](Builder::extra_params) that the layer kept, or metadata of this name |
 ///
 /// Macros stand in the values of the query. What is put in is percent-encoded down to the unreserved
-/// characters; where a report has none, it is empty. A report without a click ID is
-/// [`Outcome::NotAttributed`](crate::Outcome::NotAttributed), and nothing is sent.
+/// characters; where a report has none, it is empty. A sale or a sign-up without a click ID is
+/// [`Outcome::NotAttributed`](crate::Outcome::NotAttributed), and nothing is sent. A refund whose template
+/// has `{click_id}` is [`Error::MissingId`] without one, unless
+/// [nobody was credited](crate::ReportRequest::sale_is_unrecorded) with the sale.
 ///
 /// A receipt has the click ID among its [`PlatformIds`], by which a queue that hands them on gives it
 /// to renewals and refunds, which have none of their own.
@@ -83,7 +86,7 @@ pub enum DeduplicatedBy {
     Order,
     /// Sign-ups by `{customer}`.
     Customer,
-    /// Refunds by `{refund}`.
+    /// Refunds by `{report}`, an ID that no refund of another order has.
     Refund,
     /// Sales and sign-ups by `{click_id}`: the tracker keeps one of each for a click, and drops
     /// renewals.
@@ -258,7 +261,7 @@ impl Builder {
                 DeduplicatedBy::Order | DeduplicatedBy::ClickId => (Kind::Sale, true),
                 DeduplicatedBy::Customer => (Kind::SignUp, sign_up.is_some()),
                 DeduplicatedBy::Refund => {
-                    let is_sent = |template: &Template| template.has(&Macro::Refund);
+                    let is_sent = |template: &Template| template.has(&Macro::Report);
                     (Kind::Refund, refund.as_ref().is_some_and(is_sent))
                 }
             };
@@ -284,7 +287,11 @@ impl ReportApi for Postback {
             return Ok(Receipt::not_attributed().into());
         };
         if template.has(&Macro::ClickId) && click_id(report, ids).is_none() {
-            return Ok(Receipt::not_attributed().into());
+            return match report {
+                // The tracker may have its sale.
+                Report::Refund(_) => Err(Error::MissingId("click")),
+                _ => Ok(Receipt::not_attributed().into()),
+            };
         }
         if let Report::SignUp(sign_up) = report
             && sign_up.customer().is_none()

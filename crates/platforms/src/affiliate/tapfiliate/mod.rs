@@ -1,6 +1,6 @@
 //! Tapfiliate. Every path ends in a slash, and the API key goes into a header of its own. It has no
-//! refunds: a conversion is found by the order, and deleted, disapproved or lowered. What it makes or
-//! changes it answers with the `id` of; what it deletes, or has no more to say of, with a 204.
+//! refunds: a conversion is found by the order, and deleted, disapproved or given another amount. What it
+//! makes or changes it answers with the `id` of; what it deletes, or has no more to say of, with a 204.
 
 mod settings;
 mod wire;
@@ -30,8 +30,8 @@ enum At {
     Refused(usize, Error),
     /// The order's conversion was asked for.
     LookedUp,
-    /// The conversion was deleted, or its amount was set.
-    Changed,
+    /// The conversion was deleted, or its amount was set; these commissions are approved next.
+    Changed(Vec<String>),
     /// A commission was approved or disapproved; these are left, and this shows that one before was.
     Commission(Vec<String>, Option<Mark>),
 }
@@ -95,9 +95,15 @@ impl Tapfiliate {
 
     fn change(&self, report: &Report, answer: &Answer) -> Result<Step<Stage>, Error> {
         let order = report.order().unwrap_or_default();
-        // It was credited to nobody, or taken back before.
         let Some(conversion) = conversion_of(order, answer)? else {
-            return Ok(Receipt::not_attributed().into());
+            return match report {
+                // It may have been deleted, and what was deleted can't be given back.
+                Report::RefundReversal(reversal) if reversal.reverses_whole() => {
+                    Err(Error::Unsupported(Unsupported::Kind(report.kind())))
+                }
+                // It was credited to nobody, or taken back before.
+                _ => Ok(Receipt::not_attributed().into()),
+            };
         };
         let id = conversion.id().ok_or_else(|| answer.unreadable())?;
         match report {
@@ -150,15 +156,22 @@ impl Tapfiliate {
         id: &str,
         answer: &Answer,
     ) -> Result<Step<Stage>, Error> {
-        let Some(amount) = reversal.amount() else {
-            let commissions = commissions(conversion).ok_or_else(|| answer.unreadable())?;
-            return Ok(self.next_commission(commissions, true, None));
+        // Where all of it went back, its commissions were disapproved.
+        let approves = self.disapprove_refunds && reversal.reverses_whole();
+        let commissions = if approves {
+            commissions(conversion).ok_or_else(|| answer.unreadable())?
+        } else {
+            Vec::new()
         };
-        let listed = listed_amount(conversion, amount, answer)?;
-        let sum = listed
-            .checked_add(&amount)
-            .ok_or_else(|| answer.unreadable())?;
-        Ok(changed(self.set_amount(id, sum, true)))
+        match left_after(reversal)? {
+            Some(left) if listed_amount(conversion, left, answer)? != left => {
+                let request = self.set_amount(id, left, true);
+                Ok(Step::send(request, Stage(At::Changed(commissions))))
+            }
+            _ if approves => Ok(self.next_commission(commissions, true, None)),
+            // This one was there before, or the refund never was.
+            _ => Ok(Receipt::duplicate().into()),
+        }
     }
 
     fn next_commission(
@@ -180,7 +193,24 @@ impl Tapfiliate {
 }
 
 fn changed(request: Request<Bytes>) -> Step<Stage> {
-    Step::send(request, Stage(At::Changed))
+    Step::send(request, Stage(At::Changed(Vec::new())))
+}
+
+/// Returns what is left of the order after a reversal: the amount to be set, because what is listed may
+/// be that of before the refund as well as that of after it. `None` after a reversal of the whole that
+/// doesn't say it.
+fn left_after(reversal: &RefundReversal) -> Result<Option<Money>, Error> {
+    let wrong = |unsupported| Err(Error::Unsupported(unsupported));
+    match reversal.left() {
+        Some(left) if left.is_zero() => wrong(Unsupported::Value("total_refunded")),
+        None if reversal.amount().is_none() => Ok(None),
+        None if reversal.sale_amount().is_none() => wrong(Unsupported::MissingField("sale_amount")),
+        None if reversal.total_refunded().is_none() => {
+            wrong(Unsupported::MissingField("total_refunded"))
+        }
+        None => wrong(Unsupported::Value("total_refunded")),
+        left => Ok(left),
+    }
 }
 
 fn new_amount(update: &SaleUpdate) -> Result<Money, Error> {
@@ -235,8 +265,10 @@ impl ReportApi for Tapfiliate {
                 new_amount(update)?;
                 taken.clear();
             }
-            // What was deleted is gone.
-            Report::RefundReversal(it) if it.amount().is_none() && !self.disapprove_refunds => {
+            // What was deleted is gone, and nothing says which amount is right if it wasn't.
+            Report::RefundReversal(reversal)
+                if left_after(reversal)?.is_none() && !self.disapprove_refunds =>
+            {
                 return Err(Error::Unsupported(Unsupported::Kind(report.kind())));
             }
             Report::Cancellation(_) => {
@@ -264,11 +296,13 @@ impl ReportApi for Tapfiliate {
             At::Told(at) => self.told(report, at, answer),
             At::Refused(at, error) => self.refused(report, at, error, answer),
             At::LookedUp => self.change(report, answer),
-            // Somebody else was faster.
-            At::Changed if answer.is_gone() => Ok(Receipt::duplicate().into()),
-            At::Changed => {
+            // Somebody else was faster. What is gone by now can't be given back.
+            At::Changed(_) if answer.is_gone() && !matches!(report, Report::RefundReversal(_)) => {
+                Ok(Receipt::duplicate().into())
+            }
+            At::Changed(commissions) => {
                 let mark = answer.shows_or_is_empty(["/id"])?;
-                Ok(Receipt::recorded(mark).into())
+                Ok(self.next_commission(commissions, true, Some(mark)))
             }
             At::Commission(left, mut done) => {
                 if !answer.is_gone() {
@@ -281,12 +315,10 @@ impl ReportApi for Tapfiliate {
     }
 
     /// Customers and conversions are unique by our IDs, a whole refund finds nothing the second time,
-    /// and an amount that is set twice is the same. What is taken from an amount or added to it would
-    /// be so twice.
+    /// and an amount that is set twice is the same. What is taken from an amount would be so twice.
     fn deduplicates(&self, report: &Report) -> bool {
         match report {
             Report::Refund(refund) => refund.amount().is_none() || refund.left().is_some(),
-            Report::RefundReversal(reversal) => reversal.amount().is_none(),
             _ => true,
         }
     }

@@ -20,6 +20,11 @@ use crate::{BaseUrl, ConfigError};
 /// other refund of the order under way at the same time ([`Report::sequence_key`](crate::Report::sequence_key); one client sees to
 /// that by itself), and of which a duplicate isn't detected.
 ///
+/// A reversal sets the amount that is [left](crate::RefundReversal::left), which it has to say unless it
+/// is that of the whole. Where nothing was left before, commissions that were disapproved are approved
+/// again. A conversion that isn't listed then may have been deleted: the reversal is refused, for a
+/// person to make the conversion anew there.
+///
 /// *Documented nowhere:* the status of a duplicate and of a click ID that is refused. After a refusal
 /// in JSON (a 4xx other than 401, 402, 403, 408 and 429, or a 2xx whose body says no) the list of
 /// conversions is asked for the order, or that of customers for the customer: there it is a
@@ -82,7 +87,8 @@ impl Tapfiliate {
 
     /// Takes a whole refund back by disapproving the conversion's commissions, as Tapfiliate advises,
     /// so that the partner sees why; by default the conversion is deleted. A
-    /// [`RefundReversal`](crate::RefundReversal) of the whole approves them again.
+    /// [`RefundReversal`](crate::RefundReversal) approves them again, at what is left of the order then;
+    /// one of the whole that doesn't say what the order was worth, at the amount that is listed.
     #[must_use]
     pub fn disapprove_refunds(mut self) -> Self {
         self.disapprove_refunds = true;

@@ -31,7 +31,7 @@ pub const PARAMS: [&str; 2] = ["ref", "via"];
 /// |---|---|
 /// | [`SignUp`](crate::SignUp) with credit | a customer of the partner; without [the partner's ID](crate::Credit::with_partner_id) a click is made first, whose answer names the partner |
 /// | [`Sale`] | a transaction of the customer, whose ID comes from [the sign-up](PlatformIds::customer); where there is none, the customer is made first from the sale's credit |
-/// | [`Refund`] that is whole, or makes the whole | a refund of the transaction, whose ID comes from [the sale](PlatformIds::sale); without any ID nobody was credited, and there is nothing to take back |
+/// | [`Refund`] that is whole, or makes the whole | a refund of the transaction, whose ID comes from [the sale](PlatformIds::sale); without it [`Error::MissingId`], unless [nobody was credited](crate::ReportRequest::sale_is_unrecorded) |
 ///
 /// The shop's own customer's ID and the e-mail address are sent; names and the time of payment aren't.
 /// The order is the transaction's `charge_id`, by which Tolt recognises a duplicate. Amounts are sent
@@ -281,12 +281,7 @@ impl Tolt {
         if !refund.completes_whole() {
             return Err(Error::Unsupported(Unsupported::PartialRefund));
         }
-        let sale = match (&ids.sale, &ids.customer) {
-            (Some(sale), _) => sale,
-            // Its customer is somebody's, so that Tolt may have the sale.
-            (None, Some(_)) => return Err(Error::MissingId("sale")),
-            (None, None) => return Ok(Receipt::not_attributed().into()),
-        };
+        let sale = ids.sale.as_ref().ok_or(Error::MissingId("sale"))?;
         let path = format!("/v1/transactions/{}/refund", encoded(sale.as_str()));
         Ok(Step::send(self.endpoint.put(&path), Stage(At::Refund)))
     }
@@ -389,9 +384,7 @@ impl ReportApi for Tolt {
     type Stage = Stage;
 
     fn begin(&self, report: &Report, ids: &PlatformIds) -> Result<Step<Stage>, Error> {
-        let coupon = self.leaves_out_coupons.then_some("coupon");
-        let taken = TAKEN.into_iter().chain(coupon).collect::<Vec<_>>();
-        report.refuse_fields_except(&taken)?;
+        report.refuse_fields(&TAKEN, self.leaves_out_coupons)?;
         match report {
             Report::SignUp(_) => self.customer(report, ids, true),
             Report::Sale(sale) => {
