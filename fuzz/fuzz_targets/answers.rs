@@ -23,7 +23,7 @@ use tower_referral_fuzz::script::{self, Words};
 use tower_referral_fuzz::wire::{self, StandIn, URL};
 use tower_referral_platforms::affiliate::dub::LeadMode;
 use tower_referral_platforms::affiliate::partnac::Filter;
-use tower_referral_platforms::affiliate::partnero::Webhooks;
+use tower_referral_platforms::affiliate::partnero::Webhook;
 use tower_referral_platforms::affiliate::postback::{Body, DeduplicatedBy};
 use tower_referral_platforms::{
     Affonso, Awin, ClickApi, Client, CreatedClick, Dub, Error, FirstPromoter, Partnac, Partnero,
@@ -61,7 +61,7 @@ struct Bench {
     tapfiliate: Client<Tapfiliate, StandIn>,
     awin: Client<Awin, StandIn>,
     reports: Vec<Told>,
-    webhooks: Webhooks,
+    webhook: Webhook,
     /// A wait for a timer has to know of one.
     runtime: tokio::runtime::Runtime,
 }
@@ -166,7 +166,7 @@ static BENCH: LazyLock<Bench> = LazyLock::new(|| {
         tapfiliate: Client::new(tapfiliate, StandIn),
         awin: Client::new(awin, StandIn),
         reports: reports::reports(),
-        webhooks: Webhooks::new("webhook secret").expect("a secret"),
+        webhook: Webhook::new("webhook secret").expect("a secret"),
         runtime: tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
@@ -274,7 +274,7 @@ fn check_others(bench: &Bench, which: u8, body: &[u8]) {
         3 => {
             let mut headers = HeaderMap::new();
             headers.insert("signature", HeaderValue::from_static("00"));
-            assert!(bench.webhooks.read(&headers, body).is_err(), "unsigned");
+            assert!(bench.webhook.read(&headers, body).is_err(), "unsigned");
         }
         _ => {
             let page = bench.at_once(bench.friends.friend_stats(CUSTOMER));

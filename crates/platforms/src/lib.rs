@@ -65,6 +65,7 @@ mod signature;
 mod telemetry;
 mod transport;
 mod unsupported;
+mod webhook_error;
 
 pub use self::advice::Advice;
 #[cfg(feature = "affonso")]
@@ -107,3 +108,4 @@ pub use self::retries::Retries;
 pub use self::services::{ClickService, ReportService};
 pub use self::transport::{NotSent, Transport};
 pub use self::unsupported::Unsupported;
+pub use self::webhook_error::WebhookError;

@@ -49,9 +49,9 @@ pub mod paddle;
 pub mod polar;
 mod reason;
 mod record;
-mod settle;
 #[cfg(any(feature = "stripe", feature = "paddle", feature = "polar"))]
-mod signature;
+mod settings;
+mod settle;
 #[cfg(feature = "stripe")]
 pub mod stripe;
 
@@ -62,5 +62,3 @@ pub use self::fields::Fields;
 pub use self::memory::MemoryBooks;
 pub use self::reason::Reason;
 pub use self::record::Record;
-#[cfg(any(feature = "stripe", feature = "paddle", feature = "polar"))]
-pub use self::signature::WebhookError;

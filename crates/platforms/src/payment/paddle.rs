@@ -9,10 +9,17 @@ use super::event::{Event, Link, MoneyBack, Payment, PaymentKind};
 use super::fields::{Fields, Own, amounts, money, share_of};
 use super::json::{Lenient, List, Object, Pairs, Text};
 use super::reason::Reason;
-use super::signature::{
-    Verifier, WebhookError, check_len, common_settings, only, read_envelope, read_pairs,
+use super::settings::{common_settings, read_envelope};
+use crate::signature::{PairScheme, Secrets, Verifier};
+use crate::{ConfigError, WebhookError};
+
+const SIGNATURE: PairScheme = PairScheme {
+    header: "paddle-signature",
+    separator: ';',
+    timestamp: "ts",
+    signature: "h1",
+    joint: b":",
 };
-use crate::ConfigError;
 
 /// Checks and reads Paddle Billing's webhooks.
 ///
@@ -37,7 +44,7 @@ impl Webhook {
     /// The secret is empty.
     pub fn new(secret: impl AsRef<[u8]>) -> Result<Self, ConfigError> {
         Ok(Self {
-            verifier: Verifier::new(secret.as_ref())?,
+            verifier: Verifier::new(Secrets::new(secret.as_ref())?),
             fields: Fields::default(),
         })
     }
@@ -48,13 +55,10 @@ impl Webhook {
     ///
     /// # Errors
     ///
-    /// The webhook isn't signed by one of the secrets, not recently, or isn't an event.
+    /// The webhook isn't signed by one of the secrets, isn't recent, is longer than 1 MiB, or isn't an
+    /// event.
     pub fn read(&self, headers: &HeaderMap, body: &[u8]) -> Result<Event, WebhookError> {
-        check_len(body)?;
-        let header = only(headers, "paddle-signature")?;
-        let signed = read_pairs(header, ';', "ts", "h1")?;
-        let content = [signed.timestamp.as_bytes(), b":", body];
-        self.verifier.verify(&signed, &content)?;
+        self.verifier.verify_pairs(&SIGNATURE, headers, body)?;
         self.parse(body)
     }
 
@@ -62,7 +66,7 @@ impl Webhook {
     ///
     /// # Errors
     ///
-    /// The body isn't an event.
+    /// The body is longer than 1 MiB, or isn't an event.
     pub fn parse(&self, body: &[u8]) -> Result<Event, WebhookError> {
         let envelope: Envelope = read_envelope(body)?;
         let Some(name) = envelope.event_type.text() else {

@@ -1,7 +1,5 @@
 //! Polar: orders and refunds.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
 use serde::Deserialize;
 use time::OffsetDateTime;
@@ -11,10 +9,9 @@ use super::event::{Event, Link, MoneyBack, Payment, PaymentKind, checked};
 use super::fields::{Fields, Own, amounts, money, share_of};
 use super::json::{Lenient, Object, Pairs, Text};
 use super::reason::Reason;
-use super::signature::{
-    Signed, Verifier, WebhookError, check_len, common_settings, only, read_envelope,
-};
-use crate::ConfigError;
+use super::settings::{common_settings, read_envelope};
+use crate::signature::{Secrets, Verifier};
+use crate::{ConfigError, WebhookError};
 
 /// Checks and reads Polar's webhooks.
 ///
@@ -40,7 +37,7 @@ impl Webhook {
     /// The secret is empty.
     pub fn new(secret: impl AsRef<[u8]>) -> Result<Self, ConfigError> {
         Ok(Self {
-            verifier: Verifier::new(secret.as_ref())?,
+            verifier: Verifier::new(Secrets::new(secret.as_ref())?),
             fields: Fields::default(),
         })
     }
@@ -51,22 +48,10 @@ impl Webhook {
     ///
     /// # Errors
     ///
-    /// The webhook isn't signed by one of the secrets, not recently, or isn't an event.
+    /// The webhook isn't signed by one of the secrets, isn't recent, is longer than 1 MiB, or isn't an
+    /// event.
     pub fn read(&self, headers: &HeaderMap, body: &[u8]) -> Result<Event, WebhookError> {
-        check_len(body)?;
-        let id = only(headers, "webhook-id")?;
-        let timestamp = only(headers, "webhook-timestamp")?;
-        let signatures = only(headers, "webhook-signature")?.split(' ');
-        let signatures = signatures.filter_map(|signature| signature.strip_prefix("v1,"));
-        let signed = Signed {
-            timestamp,
-            signatures: signatures.filter_map(from_base64).collect(),
-        };
-        if signed.signatures.is_empty() {
-            return Err(WebhookError::Unsigned);
-        }
-        let content = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body];
-        self.verifier.verify(&signed, &content)?;
+        self.verifier.verify_standard(headers, body)?;
         self.parse(body)
     }
 
@@ -74,7 +59,7 @@ impl Webhook {
     ///
     /// # Errors
     ///
-    /// The body isn't an event.
+    /// The body is longer than 1 MiB, or isn't an event.
     pub fn parse(&self, body: &[u8]) -> Result<Event, WebhookError> {
         let envelope: Envelope = read_envelope(body)?;
         let Some(name) = envelope.name.text() else {
@@ -153,10 +138,6 @@ fn order_link(id: &str) -> Link {
 
 fn moment(text: &str) -> Option<OffsetDateTime> {
     OffsetDateTime::parse(text, &Rfc3339).ok()
-}
-
-fn from_base64(text: &str) -> Option<[u8; 32]> {
-    STANDARD.decode(text).ok()?.try_into().ok()
 }
 
 fn refund(it: &Data, at: Option<OffsetDateTime>) -> Result<Event, Reason> {

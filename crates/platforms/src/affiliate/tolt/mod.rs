@@ -1,7 +1,7 @@
 //! Tolt, by version 2 of its API. A sign-up needs the partner's ID, which a click's answer has, and
 //! a sale needs the customer's ID, which a sign-up's answer has.
 
-mod webhooks;
+mod webhook;
 
 use std::borrow::Cow;
 
@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use tower_referral::ClickId;
 use tower_referral::click::ClickRequest;
 
-pub use self::webhooks::{Event, InvalidWebhook, Webhooks};
+pub use self::webhook::Webhook;
 use crate::endpoint::{Endpoint, encoded};
 use crate::json::{self, pick};
 use crate::{

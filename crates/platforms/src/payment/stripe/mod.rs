@@ -11,13 +11,20 @@ use time::OffsetDateTime;
 
 use self::links::{charge_link, customer, invoice, payment_intent, session, subscription};
 use self::objects::{Envelope, Line, PaidBy, Stuff, Tax};
-use crate::ConfigError;
 use crate::payment::event::{Event, Link, MoneyBack, Payment, PaymentKind, PaymentLink};
 use crate::payment::fields::{Fields, Own, amounts, money, share_of};
 use crate::payment::json::{Lenient, List, Object};
 use crate::payment::reason::Reason;
-use crate::payment::signature::{
-    Verifier, WebhookError, check_len, common_settings, only, read_envelope, read_pairs,
+use crate::payment::settings::{common_settings, read_envelope};
+use crate::signature::{PairScheme, Secrets, Verifier};
+use crate::{ConfigError, WebhookError};
+
+const SIGNATURE: PairScheme = PairScheme {
+    header: "stripe-signature",
+    separator: ',',
+    timestamp: "t",
+    signature: "v1",
+    joint: b".",
 };
 
 /// Checks and reads Stripe's webhooks.
@@ -65,7 +72,7 @@ impl Webhook {
     /// The secret is empty.
     pub fn new(secret: impl AsRef<[u8]>) -> Result<Self, ConfigError> {
         Ok(Self {
-            verifier: Verifier::new(secret.as_ref())?,
+            verifier: Verifier::new(Secrets::new(secret.as_ref())?),
             fields: Fields::default(),
             accounts: BTreeSet::new(),
             is_test: false,
@@ -110,13 +117,10 @@ impl Webhook {
     ///
     /// # Errors
     ///
-    /// The webhook isn't signed by one of the secrets, not recently, or isn't an event.
+    /// The webhook isn't signed by one of the secrets, isn't recent, is longer than 1 MiB, or isn't an
+    /// event.
     pub fn read(&self, headers: &HeaderMap, body: &[u8]) -> Result<Event, WebhookError> {
-        check_len(body)?;
-        let header = only(headers, "stripe-signature")?;
-        let signed = read_pairs(header, ',', "t", "v1")?;
-        let content = [signed.timestamp.as_bytes(), b".", body];
-        self.verifier.verify(&signed, &content)?;
+        self.verifier.verify_pairs(&SIGNATURE, headers, body)?;
         self.parse(body)
     }
 
@@ -124,7 +128,7 @@ impl Webhook {
     ///
     /// # Errors
     ///
-    /// The body isn't an event.
+    /// The body is longer than 1 MiB, or isn't an event.
     pub fn parse(&self, body: &[u8]) -> Result<Event, WebhookError> {
         let envelope: Envelope = read_envelope(body)?;
         let Some(name) = envelope.name.text() else {
