@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::event::{Event, Link, MoneyBack, Payment, PaymentKind};
-use super::fields::{Fields, Own, amounts, money, share_of};
+use super::fields::{Fields, ShopFields, amounts, money, share_of};
 use super::json::{Lenient, List, Object, Pairs, Text};
 use super::reason::Reason;
 use super::settings::{common_settings, read_envelope};
@@ -86,7 +86,7 @@ impl Webhook {
 
     fn transaction(&self, it: &Data, at: Option<OffsetDateTime>) -> Result<Event, Reason> {
         let id = it.id.text().ok_or(Reason::Incomplete)?;
-        let own = self.fields.read([it.custom_data.pairs()])?;
+        let fields = self.fields.read([it.custom_data.pairs()])?;
         let details = it.details.get().and_then(|details| details.totals.get());
         let totals = details.ok_or(Reason::Incomplete)?;
         let total = totals.total.0.ok_or(Reason::Incomplete)?;
@@ -107,26 +107,29 @@ impl Webhook {
             (_, None) if is_recurring => PaymentKind::First,
             (_, None) => PaymentKind::OneTime,
         };
-        let own = if kind.is_subscription() {
-            Own { order: None, ..own }
+        let fields = if kind.is_subscription() {
+            ShopFields {
+                order: None,
+                ..fields
+            }
         } else {
-            own
+            fields
         };
         let subscription = subscription.map(|id| Link::new(PADDLE, "subscription", id));
         let payer = it.customer_id.text();
         let payer = payer.map(|id| Link::new(PADDLE, "customer", id));
         if amounts == Err(Reason::NothingPaid) {
-            return own.unpaid(subscription, payer);
+            return fields.unpaid(subscription, payer);
         }
         let (gross, net) = amounts?;
-        let order = own.order.as_deref().unwrap_or(id);
+        let order = fields.order.as_deref().unwrap_or(id);
         let payment = Payment::new(order, transaction_link(id), gross, net);
         let mut payment = payment.map_err(|_| Reason::InvalidId)?.with_kind(kind);
-        payment.is_own_order = own.order.is_some();
+        payment.is_own_order = fields.order.is_some();
         payment.subscription = subscription;
         payment.payer = payer;
         payment.paid_at = it.billed_at.text().and_then(moment).or(at);
-        own.put_into(&mut payment);
+        fields.put_into(&mut payment);
         Ok(payment.into())
     }
 }

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::event::{Event, Link, MoneyBack, Payment, PaymentKind, checked};
-use super::fields::{Fields, Own, amounts, money, share_of};
+use super::fields::{Fields, ShopFields, amounts, money, share_of};
 use super::json::{Lenient, Object, Pairs, Text};
 use super::reason::Reason;
 use super::settings::{common_settings, read_envelope};
@@ -81,7 +81,7 @@ impl Webhook {
         let id = it.id.text().ok_or(Reason::Incomplete)?;
         let of = it.subscription.get();
         let payer = it.customer.get();
-        let own = self.fields.read([
+        let fields = self.fields.read([
             it.metadata.pairs(),
             of.and_then(|subscription| subscription.metadata.pairs()),
             payer.and_then(|customer| customer.metadata.pairs()),
@@ -105,27 +105,27 @@ impl Webhook {
         };
         let external = payer.and_then(|customer| customer.external_id.text());
         let external = external.filter(|id| checked(id).is_ok()).map(str::to_owned);
-        let own = Own {
-            customer: own.customer.or(external),
-            order: own.order.filter(|_| !kind.is_subscription()),
-            ..own
+        let fields = ShopFields {
+            customer: fields.customer.or(external),
+            order: fields.order.filter(|_| !kind.is_subscription()),
+            ..fields
         };
         let subscription = subscription.map(|id| Link::new(POLAR, "subscription", id));
         let payer_id = it.customer_id.text();
         let payer_id = payer_id.or_else(|| payer.and_then(|customer| customer.id.text()));
         let payer = payer_id.map(|id| Link::new(POLAR, "customer", id));
         if amounts == Err(Reason::NothingPaid) {
-            return own.unpaid(subscription.filter(|_| kind.is_subscription()), payer);
+            return fields.unpaid(subscription.filter(|_| kind.is_subscription()), payer);
         }
         let (gross, net) = amounts?;
-        let order = own.order.as_deref().unwrap_or(id);
+        let order = fields.order.as_deref().unwrap_or(id);
         let payment = Payment::new(order, order_link(id), gross, net);
         let mut payment = payment.map_err(|_| Reason::InvalidId)?.with_kind(kind);
-        payment.is_own_order = own.order.is_some();
+        payment.is_own_order = fields.order.is_some();
         payment.subscription = subscription;
         payment.payer = payer;
         payment.paid_at = at.or_else(|| it.created_at.text().and_then(moment));
-        own.put_into(&mut payment);
+        fields.put_into(&mut payment);
         Ok(payment.into())
     }
 }
