@@ -35,6 +35,8 @@
 //! between two events is behind the trait [`Books`].
 
 mod amounts;
+mod booking;
+mod bookkeeping;
 mod books;
 mod entry;
 mod event;
@@ -55,7 +57,8 @@ mod settle;
 #[cfg(feature = "stripe")]
 pub mod stripe;
 
-pub use self::books::{Booked, Books, Changes, book, erase};
+pub use self::bookkeeping::{book, erase};
+pub use self::books::{Booked, Books, Changes};
 pub use self::event::{Event, Link, MoneyBack, Payment, PaymentKind, PaymentLink};
 #[cfg(any(feature = "stripe", feature = "paddle", feature = "polar"))]
 pub use self::fields::Fields;
