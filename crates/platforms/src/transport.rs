@@ -105,7 +105,7 @@ pub(crate) fn credentials(request: &Request<Bytes>) -> Vec<String> {
 }
 
 /// Waits for the response and reads it, as far as it goes. Of a refusal the status is enough.
-pub(crate) async fn read<B, E>(
+async fn read<B, E>(
     response: impl Future<Output = Result<Response<B>, E>>,
     max_len: usize,
 ) -> Result<Answer, Error>

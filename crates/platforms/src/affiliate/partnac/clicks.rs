@@ -11,7 +11,7 @@ use tower_referral::click::ClickRequest;
 use tower_referral::{ClickId, ReferralKey};
 
 use super::Partnac;
-use crate::{Answer, ClickApi, Client, CreatedClick, Error, Transport, telemetry};
+use crate::{Answer, ClickApi, Client, CreatedClick, Error, Transport};
 
 #[derive(Serialize)]
 struct ClickBody<'a> {
@@ -140,9 +140,7 @@ impl<T: Transport> Client<Partnac, T> {
         ];
         let texts = texts.into_iter().flatten().map(str::to_owned);
         let secrets = texts.chain(landing.ip.map(|ip| ip.to_string()));
-        let result = self.send_click(request, secrets).await;
-        telemetry::note_click(&result);
-        result
+        self.send_click(request, secrets).await
     }
 }
 
