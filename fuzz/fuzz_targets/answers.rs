@@ -16,6 +16,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use http::{HeaderMap, HeaderValue};
 use libfuzzer_sys::fuzz_target;
+use tower_referral::click::Click;
 use tower_referral_fuzz::platform::{self, Rules};
 use tower_referral_fuzz::promises;
 use tower_referral_fuzz::reports::{self, API_KEY, CUSTOMER, EMAIL, KEY, ORDER, Told};
@@ -26,9 +27,8 @@ use tower_referral_platforms::affiliate::partnac::Filter;
 use tower_referral_platforms::affiliate::partnero::Webhook;
 use tower_referral_platforms::affiliate::postback::{Body, DeduplicatedBy};
 use tower_referral_platforms::{
-    Affonso, Awin, ClickApi, Client, CreatedClick, Dub, Error, FirstPromoter, Partnac, Partnero,
-    PartneroFriends, PlatformIds, Postback, Receipt, ReportApi, ReportError, ReportRequest,
-    Tapfiliate, Tolt,
+    Affonso, Awin, ClickApi, Client, Dub, Error, FirstPromoter, Partnac, Partnero, PartneroFriends,
+    PlatformIds, Postback, Receipt, ReportApi, ReportError, ReportRequest, Tapfiliate, Tolt,
 };
 
 const STATUSES: [u16; 23] = [
@@ -50,7 +50,7 @@ struct Subject {
 /// A platform that makes clicks, and where its answer has their IDs.
 struct Clicks {
     ids: &'static [&'static str],
-    create: Asks<(), Result<CreatedClick, Error>>,
+    create: Asks<(), Result<Click, Error>>,
 }
 
 struct Bench {

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Request;
-use tower_referral::click::ClickRequest;
+use tower_referral::click::{Click, ClickRequest};
 
 use crate::endpoint::ListPage;
 use crate::sequence::Sequences;
 use crate::transport::credentials;
 use crate::{
-    Answer, ClickApi, CreatedClick, Error, PlatformIds, Receipt, Repeat, Report, ReportApi,
-    ReportError, ReportRequest, Step, Transport, Unsupported, telemetry,
+    Answer, ClickApi, Error, PlatformIds, Receipt, Repeat, Report, ReportApi, ReportError,
+    ReportRequest, Step, Transport, Unsupported, telemetry,
 };
 
 /// The longest answer that is read, in bytes. No platform's is anywhere near it.
@@ -276,7 +276,7 @@ impl<P, T> Client<P, T> {
     /// # Errors
     ///
     /// The platform couldn't be told, or refused.
-    pub async fn create_click(&self, click: &ClickRequest) -> Result<CreatedClick, Error>
+    pub async fn create_click(&self, click: &ClickRequest) -> Result<Click, Error>
     where
         P: ClickApi,
         T: Transport,
@@ -290,7 +290,7 @@ impl<P, T> Client<P, T> {
         &self,
         request: Request<Bytes>,
         secrets: impl IntoIterator<Item = String>,
-    ) -> Result<CreatedClick, Error>
+    ) -> Result<Click, Error>
     where
         P: ClickApi,
         T: Transport,

@@ -83,7 +83,7 @@ pub use self::affiliate::tapfiliate::Tapfiliate;
 #[cfg(feature = "tolt")]
 pub use self::affiliate::tolt::Tolt;
 pub use self::answer::{Answer, Refusal};
-pub use self::api::{Batch, ClickApi, CreatedClick, Repeat, ReportApi, Step};
+pub use self::api::{Batch, ClickApi, Repeat, ReportApi, Step};
 pub use self::base_url::BaseUrl;
 pub use self::client::Client;
 pub use self::config_error::ConfigError;

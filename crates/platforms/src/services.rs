@@ -130,6 +130,6 @@ where
 
     fn call(&mut self, click: ClickRequest) -> Self::Future {
         let client = self.0.clone();
-        Box::pin(async move { client.create_click(&click).await.map(Click::from) })
+        Box::pin(async move { client.create_click(&click).await })
     }
 }

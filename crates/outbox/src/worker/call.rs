@@ -103,13 +103,13 @@ impl<D: Database, S: Deduplicates> Caller<D, S> {
 
 /// Reads the row's report, with the click that came late.
 fn read(row: &Claimed) -> Result<Report, serde_json::Error> {
-    let Some(click) = &row.click else {
+    let Some(click_id) = &row.click_id else {
         return serde_json::from_slice(&row.report);
     };
     let mut value: Value = serde_json::from_slice(&row.report)?;
     if let Some(credit) = value.get_mut("credit").and_then(Value::as_object_mut) {
-        credit.insert("click_id".to_owned(), json!(click.click_id));
-        if let Some(partner_id) = &click.partner_id {
+        credit.insert("click_id".to_owned(), json!(click_id));
+        if let Some(partner_id) = &row.partner_id {
             credit.insert("partner_id".to_owned(), json!(partner_id));
         }
     }

@@ -3,6 +3,8 @@
 use http::HeaderMap;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
+use tower_referral::ClickId;
+use tower_referral::click::ClickRequest;
 use tower_referral_platforms::affiliate::tolt::Webhook;
 use tower_referral_platforms::{
     Advice, Cancellation, ClickApi, Client, ConfigError, Credit, Error, Money, Outcome, PlatformId,
@@ -96,8 +98,10 @@ fn a_clicks_answer_has_the_partner_too() {
         r#"{"success":true,"data":[{"id":"clk_1","partner_id":"part_1"}]}"#,
     ] {
         let click = read(body).unwrap();
-        assert_eq!(click.id.as_str(), "clk_1");
-        assert_eq!(click.partner_id, PlatformId::new("part_1"));
+        assert_eq!(click.id().as_str(), "clk_1");
+        assert_eq!(click.partner_id().map(ClickId::as_str), Some("part_1"));
+        let by_hand = clicked("sam", "clk_1").with_partner_id(PlatformId::new("part_1"));
+        assert_eq!(credit("sam").with_click(&click), by_hand);
     }
     for body in ["{}", r#"{"data":[]}"#, r#"{"data":{"id":""}}"#, ""] {
         assert!(read(body).is_err(), "{body}");
@@ -421,6 +425,27 @@ async fn a_click_of_a_delivery_is_made_once() {
         ]
     );
     assert_eq!(stand_in.asked()[2].json()["click_id"], "clk_7");
+}
+
+/// A click can't have such an ID of the partner, and a sign-up can.
+#[tokio::test]
+async fn a_partners_id_that_is_longer_than_a_clicks_reaches_the_sign_up() {
+    let partner = "p".repeat(255);
+    let click = format!(r#"{{"data":{{"id":"clk_7","partner_id":"{partner}"}}}}"#);
+    let answers = [
+        (201, &*click),
+        (201, &*click),
+        (201, r#"{"data":{"id":"1"}}"#),
+    ];
+    let stand_in = StandIn::new(answers);
+    let client = client(&stand_in);
+    let landing = ClickRequest::new("sam".parse().unwrap(), "https://shop.example/?via=sam");
+    let created = client.create_click(&landing).await.unwrap();
+    assert_eq!(created.partner_id(), None);
+    let credit = credit("sam").with_click(&created);
+    let receipt = client.outcome(sign_up().with_credit(credit)).await;
+    assert_eq!(receipt, Ok(Outcome::Recorded));
+    assert_eq!(stand_in.asked()[2].json()["partner_id"], partner);
 }
 
 #[tokio::test]
