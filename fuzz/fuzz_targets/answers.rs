@@ -16,6 +16,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use http::{HeaderMap, HeaderValue};
 use libfuzzer_sys::fuzz_target;
+use tower_referral::click::Click;
 use tower_referral_fuzz::platform::{self, Rules};
 use tower_referral_fuzz::promises;
 use tower_referral_fuzz::reports::{self, API_KEY, CUSTOMER, EMAIL, KEY, ORDER, Told};
@@ -23,12 +24,11 @@ use tower_referral_fuzz::script::{self, Words};
 use tower_referral_fuzz::wire::{self, StandIn, URL};
 use tower_referral_platforms::affiliate::dub::LeadMode;
 use tower_referral_platforms::affiliate::partnac::Filter;
-use tower_referral_platforms::affiliate::partnero::Webhooks;
+use tower_referral_platforms::affiliate::partnero::Webhook;
 use tower_referral_platforms::affiliate::postback::{Body, DeduplicatedBy};
 use tower_referral_platforms::{
-    Affonso, Awin, ClickApi, Client, CreatedClick, Dub, Error, FirstPromoter, Partnac, Partnero,
-    PartneroFriends, PlatformIds, Postback, Receipt, ReportApi, ReportError, ReportRequest,
-    Tapfiliate, Tolt,
+    Affonso, Awin, ClickApi, Client, Dub, Error, FirstPromoter, Partnac, Partnero, PartneroFriends,
+    PlatformIds, Postback, Receipt, ReportApi, ReportError, ReportRequest, Tapfiliate, Tolt,
 };
 
 const STATUSES: [u16; 23] = [
@@ -50,7 +50,7 @@ struct Subject {
 /// A platform that makes clicks, and where its answer has their IDs.
 struct Clicks {
     ids: &'static [&'static str],
-    create: Asks<(), Result<CreatedClick, Error>>,
+    create: Asks<(), Result<Click, Error>>,
 }
 
 struct Bench {
@@ -61,7 +61,7 @@ struct Bench {
     tapfiliate: Client<Tapfiliate, StandIn>,
     awin: Client<Awin, StandIn>,
     reports: Vec<Told>,
-    webhooks: Webhooks,
+    webhook: Webhook,
     /// A wait for a timer has to know of one.
     runtime: tokio::runtime::Runtime,
 }
@@ -166,7 +166,7 @@ static BENCH: LazyLock<Bench> = LazyLock::new(|| {
         tapfiliate: Client::new(tapfiliate, StandIn),
         awin: Client::new(awin, StandIn),
         reports: reports::reports(),
-        webhooks: Webhooks::new("webhook secret").expect("a secret"),
+        webhook: Webhook::new("webhook secret").expect("a secret"),
         runtime: tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
@@ -274,7 +274,7 @@ fn check_others(bench: &Bench, which: u8, body: &[u8]) {
         3 => {
             let mut headers = HeaderMap::new();
             headers.insert("signature", HeaderValue::from_static("00"));
-            assert!(bench.webhooks.read(&headers, body).is_err(), "unsigned");
+            assert!(bench.webhook.read(&headers, body).is_err(), "unsigned");
         }
         _ => {
             let page = bench.at_once(bench.friends.friend_stats(CUSTOMER));

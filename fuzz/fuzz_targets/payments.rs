@@ -13,9 +13,9 @@ use std::task::{Context, Poll, Waker};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 use tower_referral_platforms::payment::{
-    Booked, Event, MemoryBooks, Reason, WebhookError, book, paddle, polar, stripe,
+    Booked, Event, MemoryBooks, Reason, book, paddle, polar, stripe,
 };
-use tower_referral_platforms::{Credit, Money, Report};
+use tower_referral_platforms::{Credit, Money, Report, WebhookError};
 
 const SECRET: &str = "webhook secret";
 const WORDS: [&str; 64] = [

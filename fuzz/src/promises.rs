@@ -3,8 +3,9 @@
 
 use http::Method;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use tower_referral::click::Click;
 use tower_referral_platforms::{
-    Advice, CreatedClick, Error, Outcome, PlatformIds, Receipt, Report, ReportError, ReportRequest,
+    Advice, Error, Outcome, PlatformIds, Receipt, Report, ReportError, ReportRequest,
 };
 
 use crate::answer::is_id;
@@ -176,7 +177,7 @@ pub fn check_batch(batch: &[ReportRequest], results: &[Result<Receipt, ReportErr
 }
 
 /// A click has the ID that the answer has, at the top or under `data`.
-pub fn check_click(names: &[&str], result: Result<CreatedClick, Error>) {
+pub fn check_click(names: &[&str], result: Result<Click, Error>) {
     let asked = wire::take_asked();
     let [asked] = &asked[..] else {
         panic!("one request");
@@ -185,9 +186,9 @@ pub fn check_click(names: &[&str], result: Result<CreatedClick, Error>) {
         Ok(click) => {
             let answer = asked.answer();
             assert!(answer.is_success());
-            let id = click.id.as_str();
+            let id = click.id().as_str();
             assert!(is_id(id) && id.len() <= 128);
-            assert!(click.partner_id.is_none_or(|id| is_id(id.as_str())));
+            assert!(click.partner_id().is_none_or(|id| is_id(id.as_str())));
             let json = answer.json().unwrap_or_default();
             let data = json.get("data").unwrap_or(&json);
             let places = [&json, data, data.get(0).unwrap_or(data)];

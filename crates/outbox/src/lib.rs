@@ -162,5 +162,5 @@ pub use backend::Database;
 pub use books::PaymentBooks;
 pub use error::Error;
 pub use outbox::Outbox;
-pub use row::{Attempt, Enqueued, Entry, Paused, State, Status, StoredClick};
+pub use row::{Attempt, Enqueued, Entry, Paused, State, Status};
 pub use worker::{Deduplicates, Layered, WorkerBuilder};

@@ -8,10 +8,12 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use sqlx::{Acquire, Executor, Pool};
 use tokio::sync::watch;
+use tower_referral::click::Click;
+use tower_referral::{ClickId, InvalidClickId};
 use tower_referral_platforms::{Outcome, Report};
 
 use crate::backend::Database;
-use crate::row::{Entry, Status, StoredClick, millis};
+use crate::row::{Entry, Status, millis};
 use crate::{Enqueued, Error, sql};
 
 /// Reports in the application's own database. Cheap to clone.
@@ -317,7 +319,7 @@ impl<D: Database> Outbox<D> {
     /// let clicks = clicks.on_late_result(move |late: LateClick| {
     ///     let (pool, outbox) = (pool.clone(), outbox.clone());
     ///     async move {
-    ///         let kept = outbox.put_click(&pool, &late.reference, late.click, WINDOW);
+    ///         let kept = outbox.put_click(&pool, &late.reference, &late.click, WINDOW);
     ///         if let Err(error) = kept.await {
     ///             eprintln!("a click ID that came late is lost: {error}");
     ///         }
@@ -334,7 +336,7 @@ impl<D: Database> Outbox<D> {
         &self,
         executor: E,
         reference: &str,
-        click: impl Into<StoredClick>,
+        click: &Click,
         ttl: Duration,
     ) -> BoxFuture<'c, Result<(), Error>>
     where
@@ -343,7 +345,7 @@ impl<D: Database> Outbox<D> {
         D::put_click(
             executor,
             reference.to_owned(),
-            click.into(),
+            click.clone(),
             millis(ttl),
             self.clock(),
         )
@@ -353,9 +355,13 @@ impl<D: Database> Outbox<D> {
     ///
     /// # Errors
     ///
-    /// The database failed.
-    pub async fn click(&self, reference: &str) -> Result<Option<StoredClick>, Error> {
-        D::click(&self.pool, reference.to_owned(), self.clock()).await
+    /// The database failed, or what another program stored there isn't the ID of a click.
+    pub async fn click(&self, reference: &str) -> Result<Option<Click>, Error> {
+        let stored = D::click(&self.pool, reference.to_owned(), self.clock()).await?;
+        let click = stored.map(|(id, partner_id)| read_click(&id, partner_id.as_deref()));
+        click
+            .transpose()
+            .map_err(|error| Error::Database(sqlx::Error::Decode(error.into())))
     }
 
     /// Returns how the outbox is: what waits, what needs a person, and which workers pause and why.
@@ -406,4 +412,10 @@ impl<D: Database> fmt::Debug for Outbox<D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Outbox").finish_non_exhaustive()
     }
+}
+
+/// Reads a click as it is stored.
+pub(crate) fn read_click(id: &str, partner_id: Option<&str>) -> Result<Click, InvalidClickId> {
+    let partner_id = partner_id.map(str::parse::<ClickId>).transpose()?;
+    Ok(Click::new(id.parse()?).with_partner_id(partner_id))
 }

@@ -4,8 +4,6 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
-use tower_referral::ClickId;
-use tower_referral::click::Click;
 use tower_referral_platforms::Report;
 
 /// What became of a report that was enqueued.
@@ -209,47 +207,6 @@ pub struct Paused {
     pub reason: String,
 }
 
-/// A click as it is kept: what the platform answered after the page was gone. Made of the layer's
-/// [`Click`] by `From`.
-#[derive(Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct StoredClick {
-    /// The platform's ID of the click.
-    pub click_id: String,
-    /// The platform's ID of the partner, where it gives one.
-    pub partner_id: Option<String>,
-}
-
-impl StoredClick {
-    /// Creates the answer to a click.
-    #[must_use]
-    pub fn new(click_id: impl Into<String>, partner_id: Option<&str>) -> Self {
-        Self {
-            click_id: click_id.into(),
-            partner_id: partner_id.map(str::to_owned),
-        }
-    }
-}
-
-/// Hides the IDs.
-impl fmt::Debug for StoredClick {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StoredClick").finish_non_exhaustive()
-    }
-}
-
-impl From<&Click> for StoredClick {
-    fn from(click: &Click) -> Self {
-        Self::new(click.id().as_str(), click.partner_id().map(ClickId::as_str))
-    }
-}
-
-impl From<Click> for StoredClick {
-    fn from(click: Click) -> Self {
-        Self::from(&click)
-    }
-}
-
 /// A row in a worker's hand.
 #[derive(Clone, Debug)]
 pub(crate) struct Claimed {
@@ -258,7 +215,9 @@ pub(crate) struct Claimed {
     pub(crate) report: Vec<u8>,
     pub(crate) attempts: u32,
     pub(crate) may_have_arrived: bool,
-    pub(crate) click: Option<StoredClick>,
+    /// The click that came late, and its partner, as they are stored.
+    pub(crate) click_id: Option<String>,
+    pub(crate) partner_id: Option<String>,
     /// The IDs that the platform gave for the report itself, for the one that it depends on, and for
     /// the one before that.
     pub(crate) platform_ids: Vec<String>,

@@ -22,7 +22,7 @@ use futures_util::StreamExt;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::Full;
 use tower_referral_platforms::affiliate::partnac::Filter;
-use tower_referral_platforms::affiliate::partnero::Webhooks;
+use tower_referral_platforms::affiliate::partnero::Webhook;
 use tower_referral_platforms::affiliate::postback::Body;
 use tower_referral_platforms::{
     Affonso, Answer, Awin, Client, Credit, Dub, FirstPromoter, Money, Partnac, Partnero,
@@ -268,13 +268,13 @@ fn readers(status: StatusCode, body: &str) -> Vec<(String, Duration)> {
             1
         }),
     ));
-    let webhooks = Webhooks::new("secret").expect("a secret");
+    let webhook = Webhook::new("secret").expect("a secret");
     let mut headers = HeaderMap::new();
     headers.insert("signature", "00".repeat(32).parse().expect("a value"));
     times.push((
         "a webhook".to_owned(),
         least(|| {
-            let _ = black_box(webhooks.read(&headers, &body));
+            let _ = black_box(webhook.read(&headers, &body));
             1
         }),
     ));

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
+use tower_referral::click::Click;
 
 use crate::json::{self, Span, pick};
 use crate::{Error, Message, PlatformId, redact};
@@ -179,6 +180,17 @@ impl Answer {
             let within = pick(data?.as_bytes(), names)?.into_iter().flatten();
             within.filter_map(json::id).next()
         })
+    }
+
+    /// Reads the click whose ID is under the first of these names that has one, where [`id`](Self::id)
+    /// looks.
+    ///
+    /// # Errors
+    ///
+    /// There is none, or it can't be a [`ClickId`](tower_referral::ClickId).
+    pub fn click<const N: usize>(&self, names: [&str; N]) -> Result<Click, Error> {
+        let id = self.id(names).and_then(|id| id.as_str().parse().ok());
+        id.map(Click::new).ok_or_else(|| self.unreadable())
     }
 
     /// Returns the refusal, if this is one in JSON of this very request: an object with a status of

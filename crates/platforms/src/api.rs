@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
-use tower_referral::ClickId;
 use tower_referral::click::{Click, ClickRequest};
 
-use crate::{Answer, Error, PlatformId, PlatformIds, Receipt, Report, ReportRequest, Unsupported};
+use crate::{Answer, Error, PlatformIds, Receipt, Report, ReportRequest, Unsupported};
 
 /// A platform that can be told of a landing. Partnero isn't one: its clicks come from its own
 /// script only.
@@ -17,8 +16,8 @@ use crate::{Answer, Error, PlatformId, PlatformIds, Receipt, Report, ReportReque
 /// ```
 /// use bytes::Bytes;
 /// use http::{Method, Request, Uri};
-/// use tower_referral::click::ClickRequest;
-/// use tower_referral_platforms::{Answer, ClickApi, CreatedClick, Error};
+/// use tower_referral::click::{Click, ClickRequest};
+/// use tower_referral_platforms::{Answer, ClickApi, Error};
 ///
 /// struct InHouse;
 ///
@@ -31,9 +30,9 @@ use crate::{Answer, Error, PlatformId, PlatformIds, Receipt, Report, ReportReque
 ///         request
 ///     }
 ///
-///     fn read_click(&self, answer: &Answer) -> Result<CreatedClick, Error> {
+///     fn read_click(&self, answer: &Answer) -> Result<Click, Error> {
 ///         answer.accepted()?; // the typed error of a refusal
-///         CreatedClick::read(answer, ["id"])
+///         answer.click(["id"])
 ///     }
 /// }
 /// ```
@@ -46,61 +45,7 @@ pub trait ClickApi {
     /// # Errors
     ///
     /// The platform refused, or its answer can't be read.
-    fn read_click(&self, answer: &Answer) -> Result<CreatedClick, Error>;
-}
-
-/// What a platform answers to a click.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct CreatedClick {
-    /// The click ID.
-    pub id: ClickId,
-    /// A second ID that belongs to the click: of the partner.
-    pub partner_id: Option<PlatformId>,
-}
-
-impl CreatedClick {
-    /// Reads the click ID under the first of these names that has one, at the top or under `data`.
-    ///
-    /// # Errors
-    ///
-    /// There is none.
-    pub fn read<const N: usize>(answer: &Answer, names: [&str; N]) -> Result<Self, Error> {
-        let id = answer.id(names);
-        let id = id.and_then(|id| id.as_str().parse::<ClickId>().ok());
-        id.map(Self::from).ok_or_else(|| answer.unreadable())
-    }
-
-    /// Sets the partner's ID.
-    #[must_use]
-    pub fn with_partner_id(mut self, partner_id: Option<PlatformId>) -> Self {
-        self.partner_id = partner_id;
-        self
-    }
-}
-
-impl From<CreatedClick> for Click {
-    fn from(created: CreatedClick) -> Self {
-        let partner_id = created.partner_id;
-        let partner_id = partner_id.and_then(|id| id.as_str().parse::<ClickId>().ok());
-        Self::new(created.id).with_partner_id(partner_id)
-    }
-}
-
-impl From<ClickId> for CreatedClick {
-    fn from(id: ClickId) -> Self {
-        Self {
-            id,
-            partner_id: None,
-        }
-    }
-}
-
-/// For a click service that knows one ID: the partner's is left out.
-impl From<CreatedClick> for ClickId {
-    fn from(click: CreatedClick) -> Self {
-        click.id
-    }
+    fn read_click(&self, answer: &Answer) -> Result<Click, Error>;
 }
 
 /// A platform that can be told of sign-ups, sales and refunds.

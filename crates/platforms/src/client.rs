@@ -5,18 +5,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Request;
-use tower_referral::click::ClickRequest;
+use tower_referral::click::{Click, ClickRequest};
 
 use crate::endpoint::ListPage;
 use crate::sequence::Sequences;
 use crate::transport::credentials;
 use crate::{
-    Answer, ClickApi, CreatedClick, Error, PlatformIds, Receipt, Repeat, Report, ReportApi,
-    ReportError, ReportRequest, Step, Transport, Unsupported, telemetry,
+    Answer, ClickApi, Error, PlatformIds, Receipt, Repeat, Report, ReportApi, ReportError,
+    ReportRequest, Step, Transport, Unsupported, telemetry,
 };
 
 /// The longest answer that is read, in bytes. No platform's is anywhere near it.
-pub(crate) const MAX_ANSWER_LEN: usize = 64 * 1024;
+const MAX_ANSWER_LEN: usize = 64 * 1024;
 
 /// The longest page of a list that is read, in bytes: a hundred conversions with their metadata are
 /// longer than any other answer.
@@ -290,34 +290,33 @@ impl<P, T> Client<P, T> {
     /// # Errors
     ///
     /// The platform couldn't be told, or refused.
-    pub async fn create_click(&self, click: &ClickRequest) -> Result<CreatedClick, Error>
+    pub async fn create_click(&self, click: &ClickRequest) -> Result<Click, Error>
     where
         P: ClickApi,
         T: Transport,
     {
         let request = self.platform.click_request(click);
-        let result = self.send_click(request, click.visitor_texts()).await;
-        telemetry::note_click(&result);
-        result
+        self.send_click(request, click.visitor_texts()).await
     }
 
-    /// Sends a click, and reads what the platform created.
+    /// Sends a click, reads what the platform created, and counts it.
     pub(crate) async fn send_click(
         &self,
         request: Request<Bytes>,
         secrets: impl IntoIterator<Item = String>,
-    ) -> Result<CreatedClick, Error>
+    ) -> Result<Click, Error>
     where
         P: ClickApi,
         T: Transport,
     {
-        let answer = self.send(request, MAX_ANSWER_LEN).await?;
-        let answer = answer.without(secrets.into_iter());
-        self.platform.read_click(&answer)
-    }
-
-    pub(crate) fn transport_mut(&mut self) -> &mut T {
-        &mut self.transport
+        let result = match self.send(request, MAX_ANSWER_LEN).await {
+            Ok(answer) => self
+                .platform
+                .read_click(&answer.without(secrets.into_iter())),
+            Err(error) => Err(error),
+        };
+        telemetry::note_click(&result);
+        result
     }
 
     pub(crate) fn platform(&self) -> &Arc<P> {

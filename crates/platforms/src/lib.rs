@@ -65,6 +65,7 @@ mod signature;
 mod telemetry;
 mod transport;
 mod unsupported;
+mod webhook_error;
 
 pub use self::advice::Advice;
 #[cfg(feature = "affonso")]
@@ -82,7 +83,7 @@ pub use self::affiliate::tapfiliate::Tapfiliate;
 #[cfg(feature = "tolt")]
 pub use self::affiliate::tolt::Tolt;
 pub use self::answer::{Answer, Refusal};
-pub use self::api::{Batch, ClickApi, CreatedClick, Repeat, ReportApi, Step};
+pub use self::api::{Batch, ClickApi, Repeat, ReportApi, Step};
 pub use self::base_url::BaseUrl;
 pub use self::client::Client;
 pub use self::config_error::ConfigError;
@@ -107,3 +108,4 @@ pub use self::retries::Retries;
 pub use self::services::{ClickService, ReportService};
 pub use self::transport::{NotSent, Transport};
 pub use self::unsupported::Unsupported;
+pub use self::webhook_error::WebhookError;

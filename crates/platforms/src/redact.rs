@@ -19,7 +19,7 @@ const HIDDEN: &str = "[hidden]";
 /// In the extensions of a request: texts of it that must not be in an error, as the API key of its
 /// headers must not.
 #[derive(Clone)]
-pub(crate) struct Secrets(pub(crate) Arc<[String]>);
+pub(crate) struct HiddenTexts(pub(crate) Arc<[String]>);
 
 /// Returns the text without `secrets` (in any ASCII case, percent-encoded and form-encoded too),
 /// without e-mail addresses and control characters, and cut. Takes time linear in the text and the

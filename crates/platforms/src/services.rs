@@ -3,19 +3,14 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body::Body;
 use tower_referral::click::{Click, ClickRequest};
 use tower_service::Service;
 
 use crate::batches::Batches;
-use crate::boxed::{BoxError, BoxFuture};
-use crate::client::MAX_ANSWER_LEN;
-use crate::transport::{credentials, read};
+use crate::boxed::BoxFuture;
 use crate::{
     Batch, ClickApi, Client, Error, Receipt, Report, ReportApi, ReportError, ReportRequest,
-    Transport, telemetry,
+    Transport,
 };
 
 impl<P, T> Client<P, T> {
@@ -34,7 +29,8 @@ impl<P, T> Client<P, T> {
     }
 
     /// Returns the click service of this platform, for
-    /// [`Clicks::new`](tower_referral::click::Clicks::new).
+    /// [`Clicks::new`](tower_referral::click::Clicks::new). It is always ready: each click waits for the
+    /// transport by itself.
     #[must_use]
     pub fn clicks(&self) -> ClickService<P, T>
     where
@@ -119,43 +115,21 @@ impl<P, T: Clone> Clone for ClickService<P, T> {
     }
 }
 
-impl<P, T, B> Service<ClickRequest> for ClickService<P, T>
+impl<P, T> Service<ClickRequest> for ClickService<P, T>
 where
     P: ClickApi + Send + Sync + 'static,
-    T: Service<Request<Bytes>, Response = Response<B>>,
-    T::Error: Into<BoxError>,
-    T::Future: Send + 'static,
-    B: Body + Send,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
+    T: Transport,
 {
     type Response = Click;
     type Error = Error;
     type Future = BoxFuture<'static, Result<Click, Error>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        // A transport that isn't ready hasn't sent anything.
-        self.0
-            .transport_mut()
-            .poll_ready(cx)
-            .map_err(|_| Error::NotSent)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, click: ClickRequest) -> Self::Future {
-        let platform = Arc::clone(self.0.platform());
-        let request = platform.click_request(&click);
-        let credentials = credentials(&request);
-        let response = self.0.transport_mut().call(request);
-        Box::pin(async move {
-            let created = match read(response, MAX_ANSWER_LEN).await {
-                Ok(answer) => {
-                    let secrets = credentials.into_iter().chain(click.visitor_texts());
-                    platform.read_click(&answer.without(secrets))
-                }
-                Err(error) => Err(error),
-            };
-            telemetry::note_click(&created);
-            created.map(Click::from)
-        })
+        let client = self.0.clone();
+        Box::pin(async move { client.create_click(&click).await })
     }
 }

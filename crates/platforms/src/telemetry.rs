@@ -1,7 +1,9 @@
 //! What the client counts through the `metrics` facade and tells `tracing`, by nothing that came
 //! from the visitor. Every label is one of a fixed list, so the number of series is bounded.
 
-use crate::{CreatedClick, Error, Receipt, Report, ReportError};
+use tower_referral::click::Click;
+
+use crate::{Error, Receipt, Report, ReportError};
 
 /// Counts a report with its outcome, or with the advice that follows from its failure, and tells
 /// `tracing`.
@@ -31,7 +33,7 @@ pub(crate) fn note_report(report: &Report, result: &Result<Receipt, ReportError>
 }
 
 /// Counts a click, and warns of one that failed, with its cause.
-pub(crate) fn note_click(result: &Result<CreatedClick, Error>) {
+pub(crate) fn note_click(result: &Result<Click, Error>) {
     let outcome = match result {
         Ok(_) => "created",
         Err(error) => error.code(),

@@ -14,7 +14,7 @@ use http_body_util::{BodyExt, Limited};
 use tower_service::Service;
 
 use crate::boxed::{BoxError, BoxFuture};
-use crate::redact::Secrets;
+use crate::redact::HiddenTexts;
 use crate::{Answer, Error};
 
 /// The longest wait that a `Retry-After` is taken for.
@@ -94,18 +94,18 @@ where
 }
 
 /// Returns what must not come back in an error's text: the sensitive headers, without their scheme,
-/// and the request's own [`Secrets`].
+/// and the request's own [`HiddenTexts`].
 pub(crate) fn credentials(request: &Request<Bytes>) -> Vec<String> {
     let values = request.headers().values();
     let values = values.filter(|value| value.is_sensitive());
     let keys = values.filter_map(|value| value.to_str().ok()?.rsplit(' ').next());
-    let secrets = request.extensions().get::<Secrets>();
-    let secrets = secrets.into_iter().flat_map(|secrets| secrets.0.iter());
-    keys.map(str::to_owned).chain(secrets.cloned()).collect()
+    let hidden = request.extensions().get::<HiddenTexts>();
+    let hidden = hidden.into_iter().flat_map(|texts| texts.0.iter());
+    keys.map(str::to_owned).chain(hidden.cloned()).collect()
 }
 
 /// Waits for the response and reads it, as far as it goes. Of a refusal the status is enough.
-pub(crate) async fn read<B, E>(
+async fn read<B, E>(
     response: impl Future<Output = Result<Response<B>, E>>,
     max_len: usize,
 ) -> Result<Answer, Error>

@@ -10,10 +10,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use tower_referral_outbox::Error;
-use tower_referral_platforms::payment::{
-    Event, PaymentLink, Reason, WebhookError, paddle, polar, stripe,
-};
-use tower_referral_platforms::{ConfigError, Credit, Report};
+use tower_referral_platforms::payment::{Event, PaymentLink, Reason, paddle, polar, stripe};
+use tower_referral_platforms::{ConfigError, Credit, Report, WebhookError};
 
 use crate::answer::{Accept, Problem};
 use crate::database::Transaction;

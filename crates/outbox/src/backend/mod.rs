@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use sqlx::{Executor, Pool};
+use tower_referral::click::Click;
 
-use crate::row::{Claim, Entry, Lease, Paused, Saved, StoredClick};
+use crate::row::{Claim, Entry, Lease, Paused, Saved};
 use crate::{Enqueued, Error};
 
 /// A database that the outbox can be in: `sqlx::Postgres` or `sqlx::Sqlite`.
@@ -150,15 +151,16 @@ pub trait Operations: sqlx::Database {
     fn put_click<'c, E: Executor<'c, Database = Self> + 'c>(
         executor: E,
         reference: String,
-        click: StoredClick,
+        click: Click,
         ttl: i64,
         clock: i64,
     ) -> BoxFuture<'c, Result<(), Error>>;
+    /// Returns the IDs of click and partner.
     fn click(
         pool: &Pool<Self>,
         reference: String,
         clock: i64,
-    ) -> impl Future<Output = Result<Option<StoredClick>, Error>> + Send;
+    ) -> impl Future<Output = Result<Option<(String, Option<String>)>, Error>> + Send;
     /// Notes that a worker lives, and returns whether a person wants it to try at once.
     fn worker_seen(
         pool: &Pool<Self>,

@@ -4,8 +4,6 @@
 /// One row of the statements that claim; the types of both databases are read alike.
 macro_rules! claimed {
     ($row:expr, $token:expr) => {{
-        let click_id = text($row, "click_id")?;
-        let partner_id = text($row, "partner_id")?;
         let own = text($row, "own_ids")?;
         let parent = text($row, "parent_ids")?;
         let grandparent = text($row, "grandparent_ids")?;
@@ -15,10 +13,8 @@ macro_rules! claimed {
             report: bytes($row, "report")?.unwrap_or_default(),
             attempts: $row.try_get::<i32, _>("attempts")?.max(0) as u32,
             may_have_arrived: $row.try_get("may_have_arrived")?,
-            click: click_id.map(|click_id| StoredClick {
-                click_id,
-                partner_id,
-            }),
+            click_id: text($row, "click_id")?,
+            partner_id: text($row, "partner_id")?,
             platform_ids: [own, parent, grandparent].into_iter().flatten().collect(),
             sale_is_unrecorded: $row.try_get("sale_is_unrecorded")?,
         }
@@ -293,15 +289,15 @@ macro_rules! shared_operations {
         fn put_click<'c, E: Executor<'c, Database = Self> + 'c>(
             executor: E,
             reference: String,
-            click: StoredClick,
+            click: Click,
             ttl: i64,
             clock: i64,
         ) -> BoxFuture<'c, Result<(), Error>> {
             Box::pin(async move {
                 sqlx::query::<Self>(include_str!("put_click.sql"))
                     .bind(reference)
-                    .bind(click.click_id)
-                    .bind(click.partner_id)
+                    .bind(click.id().as_str())
+                    .bind(click.partner_id().map(ClickId::as_str))
                     .bind(ttl)
                     .bind(clock)
                     .execute(executor)
@@ -314,19 +310,11 @@ macro_rules! shared_operations {
             pool: &Pool<Self>,
             reference: String,
             clock: i64,
-        ) -> Result<Option<StoredClick>, Error> {
-            let row = sqlx::query::<Self>(include_str!("get_click.sql"))
+        ) -> Result<Option<(String, Option<String>)>, Error> {
+            let query = sqlx::query_as::<Self, _>(include_str!("get_click.sql"))
                 .bind(reference)
-                .bind(clock)
-                .fetch_optional(pool)
-                .await?;
-            Ok(match row {
-                Some(row) => Some(StoredClick {
-                    click_id: row.try_get("click_id")?,
-                    partner_id: row.try_get("partner_id")?,
-                }),
-                None => None,
-            })
+                .bind(clock);
+            Ok(query.fetch_optional(pool).await?)
         }
 
         async fn worker_seen(

@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use sqlx::Pool;
 use tower_referral_platforms::{
-    Delivery, DeliveryState, DeliveryStore, Failure, Outcome, PlatformId, PlatformIds, Receipt,
+    Delivery, DeliveryState, DeliveryStore, Failure, Outcome, PlatformIds, Receipt,
     Report, ReportError, ReportRequest, Retries, deliver,
 };
 use tower_service::Service;
@@ -20,7 +20,7 @@ use tower_service::Service;
 use super::gate::Signal;
 use super::reports::Deduplicates;
 use crate::backend::{Database, READS};
-use crate::outbox::Shared;
+use crate::outbox::{Shared, read_click};
 use crate::row::{Claimed, Saved};
 use crate::telemetry;
 
@@ -108,11 +108,11 @@ impl<D: Database, S: Deduplicates> Caller<D, S> {
 /// Reads the row's report, with the click that came late.
 fn read(row: &Claimed) -> Result<Report, Unreadable> {
     let report: Report = serde_json::from_slice(&row.report)?;
-    let Some(click) = &row.click else {
+    let Some(id) = &row.click_id else {
         return Ok(report);
     };
-    let partner_id = click.partner_id.clone().map(PlatformId::try_from);
-    Ok(report.with_late_click(click.click_id.parse()?, partner_id.transpose()?))
+    let click = read_click(id, row.partner_id.as_deref())?;
+    Ok(report.with_late_click(&click))
 }
 
 /// Makes the delivery that the row stands for, with the IDs that its own earlier calls got back, and what

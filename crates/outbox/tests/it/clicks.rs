@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tower::Service;
 use tower_referral::ClickId;
 use tower_referral::click::Click;
-use tower_referral_outbox::{State, StoredClick};
+use tower_referral_outbox::{Error, State};
 use tower_referral_platforms::{Affonso, Client, Report, SignUp};
 
 use crate::database::{on_both, start};
@@ -65,9 +65,8 @@ on_both! {
         // They wait for their clicks; this one has none to wait for.
         db.outbox.enqueue(&db.pool, sale("other", "C1")).await.unwrap();
         db.until_done("sale:other").await;
-        db.outbox.put_click(&db.pool, "r-1", click("clk-1"), HOUR).await.unwrap();
-        let kept = StoredClick::new("clk-1", Some("part-1"));
-        assert_eq!(db.outbox.click("r-1").await.unwrap(), Some(kept));
+        db.outbox.put_click(&db.pool, "r-1", &click("clk-1"), HOUR).await.unwrap();
+        assert_eq!(db.outbox.click("r-1").await.unwrap(), Some(click("clk-1")));
         db.until_done("sale:1").await;
         assert_eq!(platform.told("sale:1")["credit"]["click_id"], "clk-1");
         assert_eq!(platform.told("sale:1")["credit"]["partner_id"], "part-1");
@@ -94,7 +93,7 @@ on_both! {
             let sign_up = sign_up.with_credit(credit("P1").with_reference(reference));
             db.outbox.enqueue(&db.pool, sign_up).await.unwrap();
         }
-        db.outbox.put_click(&db.pool, "r-1", click("clk-1"), HOUR).await.unwrap();
+        db.outbox.put_click(&db.pool, "r-1", &click("clk-1"), HOUR).await.unwrap();
         db.until_done("signup:C1").await;
         db.outbox.advance_clock(HOUR);
         db.until_done("signup:C2").await;
@@ -116,13 +115,13 @@ on_both! {
         let next = "UPDATE referral_outbox SET next_report = report WHERE id = 'sale:3'";
         sqlx::query(next).execute(&db.pool).await.unwrap();
         for reference in ["kept", "others"] {
-            db.outbox.put_click(&db.pool, reference, click("clk-1"), HOUR).await.unwrap();
+            db.outbox.put_click(&db.pool, reference, &click("clk-1"), HOUR).await.unwrap();
         }
         let mut tx = db.pool.begin().await.unwrap();
         assert_eq!(db.outbox.erase(&mut *tx, "C1").await.unwrap(), 3);
         tx.commit().await.unwrap();
         for reference in ["kept", "late", "of a change"] {
-            db.outbox.put_click(&db.pool, reference, click("clk-2"), HOUR).await.unwrap();
+            db.outbox.put_click(&db.pool, reference, &click("clk-2"), HOUR).await.unwrap();
             assert_eq!(db.outbox.click(reference).await.unwrap(), None, "{reference}");
         }
         assert!(db.outbox.click("others").await.unwrap().is_some());
@@ -158,7 +157,7 @@ on_both! {
         db.outbox.enqueue(&db.pool, sign_up).await.unwrap();
         let done = "UPDATE referral_outbox SET state = 'done', outcome = 'recorded', finished_at = 1";
         sqlx::query(done).execute(&db.pool).await.unwrap();
-        db.outbox.put_click(&db.pool, "r-1", click("clk-1"), HOUR).await.unwrap();
+        db.outbox.put_click(&db.pool, "r-1", &click("clk-1"), HOUR).await.unwrap();
         let worker = start(db.outbox.worker(Platform::new(true).reports()));
         let reduced = db.until("signup:C1", |entry| entry.report.is_none()).await;
         worker.stop().await;
@@ -166,10 +165,13 @@ on_both! {
         assert_eq!(db.outbox.erase(&db.pool, "C1").await.unwrap(), 1);
         assert_eq!(db.outbox.click("r-1").await.unwrap(), None);
     }
-}
 
-#[test]
-fn a_stored_click_hides_its_ids() {
-    let click = StoredClick::new("clk_SECRET", Some("par_SECRET"));
-    assert_eq!(format!("{click:?}"), "StoredClick { .. }");
+    async fn what_another_program_stored_as_a_click_is_named_if_it_is_none(db) {
+        db.outbox.put_click(&db.pool, "r-1", &click("clk-1"), HOUR).await.unwrap();
+        let other = "UPDATE referral_clicks SET partner_id = 'no partner'";
+        sqlx::query(other).execute(&db.pool).await.unwrap();
+        let error = db.outbox.click("r-1").await.unwrap_err();
+        assert!(matches!(error, Error::Database(sqlx::Error::Decode(_))), "{error}");
+        assert!(error.to_string().contains("click ID"), "{error}");
+    }
 }

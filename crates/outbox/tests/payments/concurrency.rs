@@ -167,7 +167,7 @@ on_both! {
         tx.commit().await.unwrap();
         assert_eq!(erasure.await.unwrap().unwrap(), 1);
         let click = Click::new("clk-1".parse().unwrap());
-        db.outbox.put_click(&db.pool, "late", click, Duration::from_secs(60)).await.unwrap();
+        db.outbox.put_click(&db.pool, "late", &click, Duration::from_secs(60)).await.unwrap();
         assert_eq!(db.outbox.click("late").await.unwrap(), None);
     }
 

@@ -5,14 +5,14 @@ use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{Request, StatusCode};
 use serde::Serialize;
-use tower_referral::click::ClickRequest;
+use tower_referral::click::{Click, ClickRequest};
 use tower_referral::{ClickId, ReferralKey};
 
 use crate::endpoint::{Endpoint, encoded};
 use crate::json::Number;
 use crate::{
-    Answer, BaseUrl, ClickApi, ConfigError, CreatedClick, Error, PlatformId, PlatformIds, Receipt,
-    Refund, Repeat, Report, ReportApi, Sale, SignUp, Step, Unsupported,
+    Answer, BaseUrl, ClickApi, ConfigError, Error, PlatformId, PlatformIds, Receipt, Refund,
+    Repeat, Report, ReportApi, Sale, SignUp, Step, Unsupported,
 };
 
 /// The landing parameters with the partner's tracking ID: Affonso's own one, and two that programs
@@ -136,9 +136,9 @@ impl ClickApi for Affonso {
         self.endpoint.post("/clicks", &body)
     }
 
-    fn read_click(&self, answer: &Answer) -> Result<CreatedClick, Error> {
+    fn read_click(&self, answer: &Answer) -> Result<Click, Error> {
         answer.accepted()?;
-        CreatedClick::read(answer, ["id"])
+        answer.click(["id"])
     }
 }
 
@@ -397,7 +397,7 @@ impl ReportApi for Affonso {
             At::Click => {
                 let click = self.read_click(answer)?;
                 let made = PlatformIds {
-                    click: PlatformId::new(click.id.as_str()),
+                    click: PlatformId::new(click.id().as_str()),
                     ..PlatformIds::default()
                 };
                 let step = self.tell(report, &made, By::MadeClick)?;

@@ -15,3 +15,6 @@ pub mod postback;
 pub mod tapfiliate;
 #[cfg(feature = "tolt")]
 pub mod tolt;
+mod webhook_event;
+
+pub use self::webhook_event::WebhookEvent;

@@ -67,8 +67,8 @@ impl Fields {
     pub(super) fn read<'m>(
         &self,
         metadata: impl IntoIterator<Item = Option<&'m BTreeMap<String, Option<String>>>>,
-    ) -> Result<Own, Reason> {
-        let mut own = Own::default();
+    ) -> Result<ShopFields, Reason> {
+        let mut fields = ShopFields::default();
         for pairs in metadata.into_iter().flatten() {
             let value =
                 |known: Option<String>, name: &str| known.or_else(|| pairs.get(name)?.clone());
@@ -76,30 +76,30 @@ impl Fields {
             if is_unreadable(&self.customer) || is_unreadable(&self.order) {
                 return Err(Reason::InvalidId);
             }
-            own.customer = value(own.customer, &self.customer);
-            own.order = value(own.order, &self.order);
-            own.referral = value(own.referral, &self.referral);
+            fields.customer = value(fields.customer, &self.customer);
+            fields.order = value(fields.order, &self.order);
+            fields.referral = value(fields.referral, &self.referral);
             if let Some(name) = &self.coupon {
-                own.coupon = value(own.coupon, name);
+                fields.coupon = value(fields.coupon, name);
             }
         }
-        for id in [&own.customer, &own.order].into_iter().flatten() {
+        for id in [&fields.customer, &fields.order].into_iter().flatten() {
             checked(id).map_err(|_| Reason::InvalidId)?;
         }
-        Ok(own)
+        Ok(fields)
     }
 }
 
 /// What the shop put into a payment.
 #[derive(Default)]
-pub(super) struct Own {
+pub(super) struct ShopFields {
     pub(super) customer: Option<String>,
     pub(super) order: Option<String>,
     pub(super) referral: Option<String>,
     pub(super) coupon: Option<String>,
 }
 
-impl Own {
+impl ShopFields {
     #[cfg(feature = "stripe")]
     pub(super) fn is_empty(&self) -> bool {
         self.customer.is_none() && self.order.is_none() && self.referral.is_none()

@@ -35,6 +35,8 @@
 //! between two events is behind the trait [`Books`].
 
 mod amounts;
+mod booking;
+mod bookkeeping;
 mod books;
 mod entry;
 mod event;
@@ -49,18 +51,17 @@ pub mod paddle;
 pub mod polar;
 mod reason;
 mod record;
-mod settle;
 #[cfg(any(feature = "stripe", feature = "paddle", feature = "polar"))]
-mod signature;
+mod settings;
+mod settle;
 #[cfg(feature = "stripe")]
 pub mod stripe;
 
-pub use self::books::{Booked, Books, Changes, book, erase};
+pub use self::bookkeeping::{book, erase};
+pub use self::books::{Booked, Books, Changes};
 pub use self::event::{Event, Link, MoneyBack, Payment, PaymentKind, PaymentLink};
 #[cfg(any(feature = "stripe", feature = "paddle", feature = "polar"))]
 pub use self::fields::Fields;
 pub use self::memory::MemoryBooks;
 pub use self::reason::Reason;
 pub use self::record::Record;
-#[cfg(any(feature = "stripe", feature = "paddle", feature = "polar"))]
-pub use self::signature::WebhookError;

@@ -6,13 +6,20 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::event::{Event, Link, MoneyBack, Payment, PaymentKind};
-use super::fields::{Fields, Own, amounts, money, share_of};
+use super::fields::{Fields, ShopFields, amounts, money, share_of};
 use super::json::{Lenient, List, Object, Pairs, Text};
 use super::reason::Reason;
-use super::signature::{
-    Verifier, WebhookError, check_len, common_settings, only, read_envelope, read_pairs,
+use super::settings::{common_settings, read_envelope};
+use crate::signature::{PairScheme, Secrets, Verifier};
+use crate::{ConfigError, WebhookError};
+
+const SIGNATURE: PairScheme = PairScheme {
+    header: "paddle-signature",
+    separator: ';',
+    timestamp: "ts",
+    signature: "h1",
+    joint: b":",
 };
-use crate::ConfigError;
 
 /// Checks and reads Paddle Billing's webhooks.
 ///
@@ -37,7 +44,7 @@ impl Webhook {
     /// The secret is empty.
     pub fn new(secret: impl AsRef<[u8]>) -> Result<Self, ConfigError> {
         Ok(Self {
-            verifier: Verifier::new(secret.as_ref())?,
+            verifier: Verifier::new(Secrets::new(secret.as_ref())?),
             fields: Fields::default(),
         })
     }
@@ -48,13 +55,10 @@ impl Webhook {
     ///
     /// # Errors
     ///
-    /// The webhook isn't signed by one of the secrets, not recently, or isn't an event.
+    /// The webhook isn't signed by one of the secrets, isn't recent, is longer than 1 MiB, or isn't an
+    /// event.
     pub fn read(&self, headers: &HeaderMap, body: &[u8]) -> Result<Event, WebhookError> {
-        check_len(body)?;
-        let header = only(headers, "paddle-signature")?;
-        let signed = read_pairs(header, ';', "ts", "h1")?;
-        let content = [signed.timestamp.as_bytes(), b":", body];
-        self.verifier.verify(&signed, &content)?;
+        self.verifier.verify_pairs(&SIGNATURE, headers, body)?;
         self.parse(body)
     }
 
@@ -62,7 +66,7 @@ impl Webhook {
     ///
     /// # Errors
     ///
-    /// The body isn't an event.
+    /// The body is longer than 1 MiB, or isn't an event.
     pub fn parse(&self, body: &[u8]) -> Result<Event, WebhookError> {
         let envelope: Envelope = read_envelope(body)?;
         let Some(name) = envelope.event_type.text() else {
@@ -82,7 +86,7 @@ impl Webhook {
 
     fn transaction(&self, it: &Data, at: Option<OffsetDateTime>) -> Result<Event, Reason> {
         let id = it.id.text().ok_or(Reason::Incomplete)?;
-        let own = self.fields.read([it.custom_data.pairs()])?;
+        let fields = self.fields.read([it.custom_data.pairs()])?;
         let details = it.details.get().and_then(|details| details.totals.get());
         let totals = details.ok_or(Reason::Incomplete)?;
         let total = totals.total.0.ok_or(Reason::Incomplete)?;
@@ -103,26 +107,29 @@ impl Webhook {
             (_, None) if is_recurring => PaymentKind::First,
             (_, None) => PaymentKind::OneTime,
         };
-        let own = if kind.is_subscription() {
-            Own { order: None, ..own }
+        let fields = if kind.is_subscription() {
+            ShopFields {
+                order: None,
+                ..fields
+            }
         } else {
-            own
+            fields
         };
         let subscription = subscription.map(|id| Link::new(PADDLE, "subscription", id));
         let payer = it.customer_id.text();
         let payer = payer.map(|id| Link::new(PADDLE, "customer", id));
         if amounts == Err(Reason::NothingPaid) {
-            return own.unpaid(subscription, payer);
+            return fields.unpaid(subscription, payer);
         }
         let (gross, net) = amounts?;
-        let order = own.order.as_deref().unwrap_or(id);
+        let order = fields.order.as_deref().unwrap_or(id);
         let payment = Payment::new(order, transaction_link(id), gross, net);
         let mut payment = payment.map_err(|_| Reason::InvalidId)?.with_kind(kind);
-        payment.is_own_order = own.order.is_some();
+        payment.is_own_order = fields.order.is_some();
         payment.subscription = subscription;
         payment.payer = payer;
         payment.paid_at = it.billed_at.text().and_then(moment).or(at);
-        own.put_into(&mut payment);
+        fields.put_into(&mut payment);
         Ok(payment.into())
     }
 }

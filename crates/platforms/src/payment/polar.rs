@@ -1,20 +1,17 @@
 //! Polar: orders and refunds.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
 use serde::Deserialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::event::{Event, Link, MoneyBack, Payment, PaymentKind, checked};
-use super::fields::{Fields, Own, amounts, money, share_of};
+use super::fields::{Fields, ShopFields, amounts, money, share_of};
 use super::json::{Lenient, Object, Pairs, Text};
 use super::reason::Reason;
-use super::signature::{
-    Signed, Verifier, WebhookError, check_len, common_settings, only, read_envelope,
-};
-use crate::ConfigError;
+use super::settings::{common_settings, read_envelope};
+use crate::signature::{Secrets, Verifier};
+use crate::{ConfigError, WebhookError};
 
 /// Checks and reads Polar's webhooks.
 ///
@@ -40,7 +37,7 @@ impl Webhook {
     /// The secret is empty.
     pub fn new(secret: impl AsRef<[u8]>) -> Result<Self, ConfigError> {
         Ok(Self {
-            verifier: Verifier::new(secret.as_ref())?,
+            verifier: Verifier::new(Secrets::new(secret.as_ref())?),
             fields: Fields::default(),
         })
     }
@@ -51,22 +48,10 @@ impl Webhook {
     ///
     /// # Errors
     ///
-    /// The webhook isn't signed by one of the secrets, not recently, or isn't an event.
+    /// The webhook isn't signed by one of the secrets, isn't recent, is longer than 1 MiB, or isn't an
+    /// event.
     pub fn read(&self, headers: &HeaderMap, body: &[u8]) -> Result<Event, WebhookError> {
-        check_len(body)?;
-        let id = only(headers, "webhook-id")?;
-        let timestamp = only(headers, "webhook-timestamp")?;
-        let signatures = only(headers, "webhook-signature")?.split(' ');
-        let signatures = signatures.filter_map(|signature| signature.strip_prefix("v1,"));
-        let signed = Signed {
-            timestamp,
-            signatures: signatures.filter_map(from_base64).collect(),
-        };
-        if signed.signatures.is_empty() {
-            return Err(WebhookError::Unsigned);
-        }
-        let content = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body];
-        self.verifier.verify(&signed, &content)?;
+        self.verifier.verify_standard(headers, body)?;
         self.parse(body)
     }
 
@@ -74,7 +59,7 @@ impl Webhook {
     ///
     /// # Errors
     ///
-    /// The body isn't an event.
+    /// The body is longer than 1 MiB, or isn't an event.
     pub fn parse(&self, body: &[u8]) -> Result<Event, WebhookError> {
         let envelope: Envelope = read_envelope(body)?;
         let Some(name) = envelope.name.text() else {
@@ -96,7 +81,7 @@ impl Webhook {
         let id = it.id.text().ok_or(Reason::Incomplete)?;
         let of = it.subscription.get();
         let payer = it.customer.get();
-        let own = self.fields.read([
+        let fields = self.fields.read([
             it.metadata.pairs(),
             of.and_then(|subscription| subscription.metadata.pairs()),
             payer.and_then(|customer| customer.metadata.pairs()),
@@ -120,27 +105,27 @@ impl Webhook {
         };
         let external = payer.and_then(|customer| customer.external_id.text());
         let external = external.filter(|id| checked(id).is_ok()).map(str::to_owned);
-        let own = Own {
-            customer: own.customer.or(external),
-            order: own.order.filter(|_| !kind.is_subscription()),
-            ..own
+        let fields = ShopFields {
+            customer: fields.customer.or(external),
+            order: fields.order.filter(|_| !kind.is_subscription()),
+            ..fields
         };
         let subscription = subscription.map(|id| Link::new(POLAR, "subscription", id));
         let payer_id = it.customer_id.text();
         let payer_id = payer_id.or_else(|| payer.and_then(|customer| customer.id.text()));
         let payer = payer_id.map(|id| Link::new(POLAR, "customer", id));
         if amounts == Err(Reason::NothingPaid) {
-            return own.unpaid(subscription.filter(|_| kind.is_subscription()), payer);
+            return fields.unpaid(subscription.filter(|_| kind.is_subscription()), payer);
         }
         let (gross, net) = amounts?;
-        let order = own.order.as_deref().unwrap_or(id);
+        let order = fields.order.as_deref().unwrap_or(id);
         let payment = Payment::new(order, order_link(id), gross, net);
         let mut payment = payment.map_err(|_| Reason::InvalidId)?.with_kind(kind);
-        payment.is_own_order = own.order.is_some();
+        payment.is_own_order = fields.order.is_some();
         payment.subscription = subscription;
         payment.payer = payer;
         payment.paid_at = at.or_else(|| it.created_at.text().and_then(moment));
-        own.put_into(&mut payment);
+        fields.put_into(&mut payment);
         Ok(payment.into())
     }
 }
@@ -153,10 +138,6 @@ fn order_link(id: &str) -> Link {
 
 fn moment(text: &str) -> Option<OffsetDateTime> {
     OffsetDateTime::parse(text, &Rfc3339).ok()
-}
-
-fn from_base64(text: &str) -> Option<[u8; 32]> {
-    STANDARD.decode(text).ok()?.try_into().ok()
 }
 
 fn refund(it: &Data, at: Option<OffsetDateTime>) -> Result<Event, Reason> {

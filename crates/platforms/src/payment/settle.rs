@@ -11,7 +11,7 @@ use crate::{Credit, InvalidId, Money, Refund, RefundReversal, Report, Sale, Sign
 
 /// Whose sale it is.
 #[derive(Clone)]
-pub(super) struct Who {
+pub(super) struct Buyer {
     pub(super) customer: String,
     /// Not known to have signed up.
     pub(super) is_guest: bool,
@@ -182,7 +182,7 @@ impl PaymentFacts {
     /// Reports what isn't reported yet, and says what keeps the rest.
     pub(super) fn settle(
         &mut self,
-        who: Option<&Who>,
+        who: Option<&Buyer>,
         reports: &mut Vec<Report>,
     ) -> Option<Reason> {
         let Some(sale) = &self.sale else {
@@ -412,14 +412,14 @@ impl SaleFacts {
         }
     }
 
-    fn report(&self, who: &Who) -> Result<Report, InvalidId> {
-        let sale = if who.is_guest {
-            Sale::guest(&self.order, SignUp::new(&who.customer)?, self.net)?
+    fn report(&self, buyer: &Buyer) -> Result<Report, InvalidId> {
+        let sale = if buyer.is_guest {
+            Sale::guest(&self.order, SignUp::new(&buyer.customer)?, self.net)?
         } else {
-            Sale::new(&self.order, &who.customer, self.net)?
+            Sale::new(&self.order, &buyer.customer, self.net)?
         };
         let sale = sale
-            .with_credit(who.credit.clone())
+            .with_credit(buyer.credit.clone())
             .with_coupon(self.coupon.as_deref())
             .with_paid_at(self.paid_at);
         Ok(if self.payment_kind.is_subscription() {

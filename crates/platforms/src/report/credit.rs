@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use tower_referral::click::Click;
 use tower_referral::{ClickId, Referral, ReferralKey};
 
 use super::PlatformId;
@@ -61,6 +62,14 @@ impl Credit {
     #[must_use]
     pub fn with_click_id(mut self, click_id: impl Into<Option<ClickId>>) -> Self {
         self.click_id = click_id.into();
+        self
+    }
+
+    /// Sets both IDs that the platform gave to a [click](crate::Client::create_click).
+    #[must_use]
+    pub fn with_click(mut self, click: &Click) -> Self {
+        self.click_id = Some(click.id().clone());
+        self.partner_id = click.partner_id().and_then(PlatformId::new);
         self
     }
 

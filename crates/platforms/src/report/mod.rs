@@ -18,7 +18,7 @@ use std::fmt;
 use serde::de::{Deserializer, Error as _};
 use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
-use tower_referral::ClickId;
+use tower_referral::click::Click;
 
 pub use self::credit::Credit;
 pub use self::details::Contact;
@@ -182,20 +182,17 @@ impl Report {
     /// click's ID, and the partner's where it gave one. The answer is found under the
     /// [reference](Credit::reference) of the report's credit; a report without credit stays as it is.
     #[must_use]
-    pub fn with_late_click(
-        mut self,
-        click_id: ClickId,
-        partner_id: impl Into<Option<PlatformId>>,
-    ) -> Self {
+    pub fn with_late_click(mut self, click: &Click) -> Self {
         let details = match &mut self {
             Self::SignUp(sign_up) => &mut sign_up.details,
             Self::Sale(sale) => &mut sale.details,
             _ => return self,
         };
         if let Some(credit) = details.credit.take() {
-            let partner_id = partner_id.into().or_else(|| credit.partner_id().cloned());
-            let credit = credit.with_click_id(click_id).with_partner_id(partner_id);
-            details.credit = Some(credit);
+            let known = credit.partner_id().cloned();
+            let credit = credit.with_click(click);
+            let partner_id = credit.partner_id().cloned().or(known);
+            details.credit = Some(credit.with_partner_id(partner_id));
         }
         self
     }

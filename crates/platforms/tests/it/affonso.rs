@@ -334,7 +334,7 @@ fn a_click_is_read_where_there_is_one() {
         let answer = Answer::new(StatusCode::CREATED, body.into());
         affonso()
             .read_click(&answer)
-            .map(|click| click.id.to_string())
+            .map(|click| click.id().to_string())
     };
     let made = read(r#"{"success":true,"data":{"id":"clk_1"}}"#);
     assert_eq!(made.as_deref(), Ok("clk_1"));

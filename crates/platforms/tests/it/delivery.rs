@@ -121,12 +121,9 @@ fn a_delivery_whose_parts_are_kept_goes_on_as_one_that_is_kept_whole() {
 fn a_click_that_comes_late_joins_the_credit() {
     let add = |report: &str| {
         let report: Report = serde_json::from_str(report).unwrap();
-        let partner_id = PlatformId::new("part-1");
-        let told = report.clone();
-        (
-            report,
-            told.with_late_click("clk-1".parse().unwrap(), partner_id),
-        )
+        let click = Click::new("clk-1".parse().unwrap()).with_partner_id("part-1".parse::<ClickId>().unwrap());
+        let told = report.clone().with_late_click(&click);
+        (report, told)
     };
     let (before, told) = add(
         r#"{"kind":"sale","order":"O1","customer":"C1","amount":"9 EUR",

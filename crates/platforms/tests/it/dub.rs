@@ -5,12 +5,10 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use serde_json::{Value, json};
-use tower_referral_platforms::affiliate::dub::{
-    CLICK_PARAMS, InvalidWebhook, LeadMode, PARAMS, Webhooks,
-};
+use tower_referral_platforms::affiliate::dub::{CLICK_PARAMS, LeadMode, PARAMS, Webhook};
 use tower_referral_platforms::{
     Advice, Cancellation, Client, ConfigError, Credit, Dub, Error, Money, Outcome, PlatformId,
-    Refund, ReportApi, ReportRequest, Sale, SaleUpdate, SignUp, Unsupported,
+    Refund, ReportApi, ReportRequest, Sale, SaleUpdate, SignUp, Unsupported, WebhookError,
 };
 
 use crate::stand_in::{ReportOutcome as _, StandIn, clicked, credit};
@@ -491,40 +489,42 @@ const BODY: &[u8] = br#"{"id":"evt_1","event":"sale.created","createdAt":"2026-1
 const SIGNATURE: &str = "92820a67ba6a4e46b5eb3d799b4293962b2598492646df49eb18c30ea8124e08";
 
 #[test]
-fn webhooks_are_read_only_where_the_secret_signed_them() {
-    let webhooks = Webhooks::new("whsec_1").unwrap();
+fn webhook_are_read_only_where_the_secret_signed_them() {
+    let webhook = Webhook::new("whsec_1").unwrap();
     let signed = |signature: &str| {
         HeaderMap::from_iter([("dub-signature".parse().unwrap(), signature.parse().unwrap())])
     };
-    let event = webhooks.read(&signed(SIGNATURE), BODY).unwrap();
+    let event = webhook.read(&signed(SIGNATURE), BODY).unwrap();
     assert_eq!((event.id(), event.name()), (Some("evt_1"), "sale.created"));
     assert_eq!(event.created_at(), Some("2026-11-20T12:00:00Z"));
     assert_eq!(event.data()["sale"]["amount"], 500);
     assert_eq!(
         format!("{event:?}"),
-        r#"Event { name: "sale.created", .. }"#
+        r#"WebhookEvent { id: Some("evt_1"), name: "sale.created", .. }"#
     );
 
     let upper = SIGNATURE.to_uppercase();
-    for wrong in ["", &SIGNATURE[1..], &upper, &"0".repeat(64)] {
-        let refused = webhooks.read(&signed(wrong), BODY);
-        assert_eq!(refused, Err(InvalidWebhook::BadSignature), "{wrong}");
+    for unreadable in ["", &SIGNATURE[1..], &upper] {
+        let refused = webhook.read(&signed(unreadable), BODY);
+        assert_eq!(refused, Err(WebhookError::Unsigned), "{unreadable}");
     }
+    let refused = webhook.read(&signed(&"0".repeat(64)), BODY);
+    assert_eq!(refused, Err(WebhookError::BadSignature));
     let mut changed = BODY.to_vec();
     for at in 0..changed.len() {
         changed[at] ^= 1;
-        let refused = webhooks.read(&signed(SIGNATURE), &changed);
-        assert_eq!(refused, Err(InvalidWebhook::BadSignature));
+        let refused = webhook.read(&signed(SIGNATURE), &changed);
+        assert_eq!(refused, Err(WebhookError::BadSignature));
         changed[at] ^= 1;
     }
     let mut twice = signed(SIGNATURE);
     twice.append("dub-signature", SIGNATURE.parse().unwrap());
     for headers in [HeaderMap::new(), twice] {
-        assert_eq!(webhooks.read(&headers, BODY), Err(InvalidWebhook::Unsigned));
+        assert_eq!(webhook.read(&headers, BODY), Err(WebhookError::Unsigned));
     }
     assert_eq!(
-        Webhooks::new("").unwrap_err(),
+        Webhook::new("").unwrap_err(),
         ConfigError::EmptyWebhookSecret
     );
-    assert!(!format!("{webhooks:?}").contains("whsec"));
+    assert!(!format!("{webhook:?}").contains("whsec"));
 }

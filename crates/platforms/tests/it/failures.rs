@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_rustls::rustls;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tower_referral::click::ClickRequest;
 use tower_referral_platforms::{
     Advice, Client, Error, Https, Money, Outcome, Partnac, Partnero, PlatformId, Receipt,
     ReportError, Sale,
@@ -510,6 +511,10 @@ async fn a_transport_that_is_not_ready_sent_nothing() {
             self.0.call(request)
         }
     }
+    let partnac = Client::new(Partnac::new("k").unwrap(), Full(full));
+    let click = ClickRequest::new("PARTNER_1".parse().unwrap(), "https://shop.example/");
+    let created = partnac.clicks().oneshot(click).await;
+    assert_eq!(created.unwrap_err(), Error::NotSent);
     let client = Client::new(Partnero::new("k").unwrap(), Full(full));
     assert_eq!(
         *client.report(sale()).await.unwrap_err().error(),

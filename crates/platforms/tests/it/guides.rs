@@ -339,7 +339,7 @@ async fn partnacs_refund_update_and_click() {
         .screen_width(1920)
         .ip("192.168.1.1".parse().unwrap());
     let click = client.create_landing_click(&landing).await.unwrap();
-    assert_eq!(click.id.as_str(), "clk_9");
+    assert_eq!(click.id().as_str(), "clk_9");
     let printed = json!({
         "partnership_code": "PARTNER_REF_123",
         "click_url": "https://shop.example/p",

@@ -52,4 +52,6 @@ mod strict;
 mod tapfiliate;
 #[cfg(feature = "tolt")]
 mod tolt;
+#[cfg(all(feature = "dub", feature = "tolt"))]
+mod webhooks;
 mod webhooks_partnero;

@@ -1,9 +1,13 @@
 //! Reports as values: what can be said, what can't, how they are told apart, and how they wait in a
 //! queue.
 
+use std::convert::Infallible;
+use std::task::{Context, Poll, Waker};
+
 use tower_referral::KeyRule;
+use tower_referral::click::ClickRequest;
 use tower_referral_platforms::{
-    Advice, Cancellation, Credit, Error, Money, Outcome, Partnac, PlatformId, Refund,
+    Advice, Cancellation, Client, Credit, Error, Money, Outcome, Partnac, PlatformId, Refund,
     RefundReversal, Report, ReportRequest, Sale, SaleUpdate, SignUp,
 };
 
@@ -269,6 +273,35 @@ async fn reports_are_a_tower_service_as_well() {
     let request = Report::from(full_sign_up()).into();
     let receipt = reports.clone().oneshot(request).await.unwrap();
     assert_eq!(receipt.outcome(), Outcome::Recorded);
+}
+
+/// A transport that is never ready.
+#[derive(Clone)]
+struct Busy;
+
+impl tower::Service<http::Request<bytes::Bytes>> for Busy {
+    type Response = http::Response<String>;
+    type Error = Infallible;
+    type Future = std::future::Pending<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Pending
+    }
+
+    fn call(&mut self, _: http::Request<bytes::Bytes>) -> Self::Future {
+        unreachable!("not ready");
+    }
+}
+
+#[test]
+fn both_services_are_ready_however_busy_the_transport_is() {
+    fn is_ready<R>(mut service: impl tower::Service<R>) -> bool {
+        let mut context = Context::from_waker(Waker::noop());
+        service.poll_ready(&mut context).is_ready()
+    }
+    let client = Client::new(Partnac::new("key").unwrap(), Busy);
+    assert!(is_ready::<ReportRequest>(client.reports()));
+    assert!(is_ready::<ClickRequest>(client.clicks()));
 }
 
 #[tokio::test]

@@ -3,11 +3,13 @@
 use http::HeaderMap;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
-use tower_referral_platforms::affiliate::tolt::{InvalidWebhook, Webhooks};
+use tower_referral::ClickId;
+use tower_referral::click::ClickRequest;
+use tower_referral_platforms::affiliate::tolt::Webhook;
 use tower_referral_platforms::{
     Advice, Cancellation, ClickApi, Client, ConfigError, Credit, Error, Money, Outcome, PlatformId,
     PlatformIds, Receipt, Refund, Report, ReportApi, ReportRequest, Sale, SignUp, Tolt,
-    Unsupported,
+    Unsupported, WebhookError,
 };
 
 use crate::documented::{Call, Kind, Platform, Said, Strict, text};
@@ -96,8 +98,10 @@ fn a_clicks_answer_has_the_partner_too() {
         r#"{"success":true,"data":[{"id":"clk_1","partner_id":"part_1"}]}"#,
     ] {
         let click = read(body).unwrap();
-        assert_eq!(click.id.as_str(), "clk_1");
-        assert_eq!(click.partner_id, PlatformId::new("part_1"));
+        assert_eq!(click.id().as_str(), "clk_1");
+        assert_eq!(click.partner_id().map(ClickId::as_str), Some("part_1"));
+        let by_hand = clicked("sam", "clk_1").with_partner_id(PlatformId::new("part_1"));
+        assert_eq!(credit("sam").with_click(&click), by_hand);
     }
     for body in ["{}", r#"{"data":[]}"#, r#"{"data":{"id":""}}"#, ""] {
         assert!(read(body).is_err(), "{body}");
@@ -423,6 +427,27 @@ async fn a_click_of_a_delivery_is_made_once() {
     assert_eq!(stand_in.asked()[2].json()["click_id"], "clk_7");
 }
 
+/// A click can't have such an ID of the partner, and a sign-up can.
+#[tokio::test]
+async fn a_partners_id_that_is_longer_than_a_clicks_reaches_the_sign_up() {
+    let partner = "p".repeat(255);
+    let click = format!(r#"{{"data":{{"id":"clk_7","partner_id":"{partner}"}}}}"#);
+    let answers = [
+        (201, &*click),
+        (201, &*click),
+        (201, r#"{"data":{"id":"1"}}"#),
+    ];
+    let stand_in = StandIn::new(answers);
+    let client = client(&stand_in);
+    let landing = ClickRequest::new("sam".parse().unwrap(), "https://shop.example/?via=sam");
+    let created = client.create_click(&landing).await.unwrap();
+    assert_eq!(created.partner_id(), None);
+    let credit = credit("sam").with_click(&created);
+    let receipt = client.outcome(sign_up().with_credit(credit)).await;
+    assert_eq!(receipt, Ok(Outcome::Recorded));
+    assert_eq!(stand_in.asked()[2].json()["partner_id"], partner);
+}
+
 #[tokio::test]
 async fn what_tolt_can_not_take_is_named() {
     let stand_in = StandIn::new([]);
@@ -507,9 +532,9 @@ const BODY: &[u8] = br#"{"test": 2432232314}"#;
 const SIGNATURE: &str = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
 const SENT_AT: i64 = 1_614_265_330;
 
-fn webhooks(now: i64) -> Webhooks {
+fn webhook(now: i64) -> Webhook {
     let now = OffsetDateTime::from_unix_timestamp(now).unwrap();
-    Webhooks::new(SECRET).unwrap().with_clock(move || now)
+    Webhook::new(SECRET).unwrap().with_clock(move || now)
 }
 
 fn headers(prefix: &str, signature: &str) -> HeaderMap {
@@ -535,11 +560,11 @@ fn a_signed_webhook_is_read() {
     let body = br#"{"type":"commission.created","timestamp":"2026-11-20T12:00:00Z","data":{"id":"comm_1","amount":"980"}}"#;
     let signature = "v1,is761sPG1fqpi5H67SPHydxyjZWHUITh5xU0W4YL8Uc=";
     for prefix in ["webhook", "svix"] {
-        let event = webhooks(SENT_AT + 300).read(&headers(prefix, signature), body);
+        let event = webhook(SENT_AT + 300).read(&headers(prefix, signature), body);
         let event = event.unwrap();
         assert_eq!(event.name(), "commission.created");
-        assert_eq!(event.id(), "msg_p5jXN8AQM9LWM0D4loKWxJek");
-        assert_eq!(event.timestamp(), Some("2026-11-20T12:00:00Z"));
+        assert_eq!(event.id(), Some("msg_p5jXN8AQM9LWM0D4loKWxJek"));
+        assert_eq!(event.created_at(), Some("2026-11-20T12:00:00Z"));
         assert_eq!(event.data()["amount"], "980");
         assert!(!format!("{event:?}").contains("comm_1"));
     }
@@ -547,47 +572,38 @@ fn a_signed_webhook_is_read() {
 
 #[test]
 fn any_other_webhook_is_refused() {
-    let read = |now: i64, headers: &HeaderMap, body: &[u8]| webhooks(now).read(headers, body);
+    let read = |now: i64, headers: &HeaderMap, body: &[u8]| webhook(now).read(headers, body);
     let signed = headers("webhook", SIGNATURE);
     let of = |signature: &str| headers("webhook", signature);
     // It is signed, and no event.
-    assert_eq!(
-        read(SENT_AT, &signed, BODY),
-        Err(InvalidWebhook::Unreadable)
-    );
+    assert_eq!(read(SENT_AT, &signed, BODY), Err(WebhookError::Unreadable));
     let several = of(&format!("v1,AAAA v2,xyz {SIGNATURE}"));
-    assert_eq!(
-        read(SENT_AT, &several, BODY),
-        Err(InvalidWebhook::Unreadable)
-    );
+    assert_eq!(read(SENT_AT, &several, BODY), Err(WebhookError::Unreadable));
     for now in [SENT_AT - 301, SENT_AT + 301] {
-        assert_eq!(read(now, &signed, BODY), Err(InvalidWebhook::NotRecent));
+        assert_eq!(read(now, &signed, BODY), Err(WebhookError::NotRecent));
     }
     let mut changed = BODY.to_vec();
     changed[3] ^= 1;
     assert_eq!(
         read(SENT_AT, &signed, &changed),
-        Err(InvalidWebhook::BadSignature)
+        Err(WebhookError::BadSignature)
     );
     let bare = SIGNATURE.trim_start_matches("v1,");
     for wrong in ["", "v1,", "v1,AAAA", bare] {
-        assert_eq!(
-            read(SENT_AT, &of(wrong), BODY),
-            Err(InvalidWebhook::BadSignature)
-        );
+        assert_eq!(read(SENT_AT, &of(wrong), BODY), Err(WebhookError::Unsigned));
     }
     let mut twice = signed.clone();
     twice.append("webhook-timestamp", "1614265331".parse().unwrap());
     for headers in [HeaderMap::new(), twice] {
-        assert_eq!(read(SENT_AT, &headers, BODY), Err(InvalidWebhook::Unsigned));
+        assert_eq!(read(SENT_AT, &headers, BODY), Err(WebhookError::Unsigned));
     }
-    let two = Webhooks::new("whsec_AAAA")
+    let two = Webhook::new("whsec_AAAA")
         .unwrap()
         .with_secret(SECRET)
         .unwrap();
     let now = OffsetDateTime::from_unix_timestamp(SENT_AT).unwrap();
     let two = two.with_clock(move || now);
-    assert_eq!(two.read(&signed, BODY), Err(InvalidWebhook::Unreadable));
+    assert_eq!(two.read(&signed, BODY), Err(WebhookError::Unreadable));
 }
 
 #[test]
@@ -602,7 +618,7 @@ fn a_secret_that_is_none_is_refused() {
             },
         ),
     ] {
-        assert_eq!(Webhooks::new(secret).unwrap_err(), error);
+        assert_eq!(Webhook::new(secret).unwrap_err(), error);
     }
-    assert!(!format!("{:?}", webhooks(0)).contains("MfKQ"));
+    assert!(!format!("{:?}", webhook(0)).contains("MfKQ"));
 }

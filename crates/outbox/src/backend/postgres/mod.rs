@@ -9,12 +9,14 @@ use serde_json::json;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgListener, PgPoolOptions, PgRow};
 use sqlx::{Executor, Pool, Postgres, Row};
+use tower_referral::ClickId;
+use tower_referral::click::Click;
 
 use super::{
     Changed, ClaimRule, Clean, Database, Depth, Operations, READS, REPORT_VERSION, enqueued,
     json_of,
 };
-use crate::row::{Claim, Claimed, Entry, Lease, Paused, Saved, State, StoredClick, millis, time};
+use crate::row::{Claim, Claimed, Entry, Lease, Paused, Saved, State, millis, time};
 use crate::{Enqueued, Error, sql};
 
 const CHANNEL: &str = "referral_outbox";

@@ -9,12 +9,14 @@ use serde_json::json;
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Executor, Pool, Row, Sqlite};
+use tower_referral::ClickId;
+use tower_referral::click::Click;
 
 use super::{
     Changed, ClaimRule, Clean, Database, Depth, Operations, READS, REPORT_VERSION, enqueued,
     json_of,
 };
-use crate::row::{Claim, Claimed, Entry, Lease, Paused, Saved, State, StoredClick, millis, time};
+use crate::row::{Claim, Claimed, Entry, Lease, Paused, Saved, State, millis, time};
 use crate::{Enqueued, Error, sql};
 
 /// Takes the database for writing at once, so that what is read within is still so when it is

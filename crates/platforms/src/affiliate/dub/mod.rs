@@ -2,7 +2,7 @@
 //! money that goes back changes a commission.
 
 mod commission;
-mod webhooks;
+mod webhook;
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tower_referral::ClickId;
 
-pub use self::webhooks::{Event, InvalidWebhook, Webhooks};
+pub use self::webhook::Webhook;
 use crate::endpoint::Endpoint;
 use crate::json::pick;
 use crate::report::Details;

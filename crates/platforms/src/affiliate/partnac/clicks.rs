@@ -7,11 +7,11 @@ use bytes::Bytes;
 use http::header::COOKIE;
 use http::{HeaderMap, Request};
 use serde::Serialize;
-use tower_referral::click::ClickRequest;
+use tower_referral::click::{Click, ClickRequest};
 use tower_referral::{ClickId, ReferralKey};
 
 use super::Partnac;
-use crate::{Answer, ClickApi, Client, CreatedClick, Error, Transport, telemetry};
+use crate::{Answer, ClickApi, Client, Error, Transport};
 
 #[derive(Serialize)]
 struct ClickBody<'a> {
@@ -39,9 +39,9 @@ impl ClickApi for Partnac {
 
     /// Where the click ID is in the answer is documented nowhere: `click_id`, `id` and `session_id`
     /// are tried, at the top and under `data`.
-    fn read_click(&self, answer: &Answer) -> Result<CreatedClick, Error> {
+    fn read_click(&self, answer: &Answer) -> Result<Click, Error> {
         answer.accepted()?;
-        CreatedClick::read(answer, ["click_id", "id", "session_id"])
+        answer.click(["click_id", "id", "session_id"])
     }
 }
 
@@ -65,7 +65,7 @@ impl ClickApi for Partnac {
 /// ) -> Result<Credit, Error> {
 ///     let landing = Landing::new(key.clone(), url).screen_width(screen_width).ip(ip);
 ///     let click = partnac.create_landing_click(&landing).await?;
-///     Ok(Credit::new(key).with_click_id(click.id)) // to be kept with the visitor
+///     Ok(Credit::new(key).with_click(&click)) // to be kept with the visitor
 /// }
 /// ```
 #[derive(Clone)]
@@ -124,7 +124,7 @@ impl<T: Transport> Client<Partnac, T> {
     /// # Errors
     ///
     /// The platform couldn't be told, or refused.
-    pub async fn create_landing_click(&self, landing: &Landing) -> Result<CreatedClick, Error> {
+    pub async fn create_landing_click(&self, landing: &Landing) -> Result<Click, Error> {
         let body = ClickBody {
             partnership_code: landing.key.as_str(),
             click_url: &landing.url,
@@ -140,9 +140,7 @@ impl<T: Transport> Client<Partnac, T> {
         ];
         let texts = texts.into_iter().flatten().map(str::to_owned);
         let secrets = texts.chain(landing.ip.map(|ip| ip.to_string()));
-        let result = self.send_click(request, secrets).await;
-        telemetry::note_click(&result);
-        result
+        self.send_click(request, secrets).await
     }
 }
 

@@ -7,7 +7,7 @@ mod links;
 mod program;
 mod refunds;
 mod settings;
-mod webhooks;
+mod webhook;
 mod wire;
 
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use tower_referral::ReferralKey;
 
 pub use self::friends::Friend;
 pub use self::settings::PartneroFriends;
-pub use self::webhooks::{Event, InvalidWebhook, Webhooks};
+pub use self::webhook::Webhook;
 use self::wire::{
     Customer, MADE, NewCustomer, Options, Person, TRANSACTIONS, Transaction, Transactions,
     credited, done, is_duplicate, is_unknown_customer, is_unknown_referrer, tags,

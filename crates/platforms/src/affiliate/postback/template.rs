@@ -13,7 +13,7 @@ use super::macros::{Kind, Macro};
 use super::problem::Problem;
 use crate::base_url::is_platform_url;
 use crate::endpoint::encoded;
-use crate::redact::Secrets;
+use crate::redact::HiddenTexts;
 use crate::{Error, PlatformIds, Repeat, Report, Unsupported};
 
 /// A template that was checked.
@@ -121,7 +121,7 @@ impl Template {
         }
         let extensions = request.extensions_mut();
         extensions.insert(Repeat::Unsafe);
-        extensions.insert(Secrets(Arc::clone(&self.secrets)));
+        extensions.insert(HiddenTexts(Arc::clone(&self.secrets)));
         Ok(request)
     }
 }

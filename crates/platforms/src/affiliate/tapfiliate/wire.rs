@@ -9,13 +9,13 @@ use serde::Serialize;
 use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use tower_referral::click::ClickRequest;
+use tower_referral::click::{Click, ClickRequest};
 use tower_referral::{ClickId, ReferralKey};
 
 use super::Tapfiliate;
 use crate::endpoint::encoded;
 use crate::json::Number;
-use crate::{Answer, ClickApi, CreatedClick, Error, ListedConversion, Money, Report, Unsupported};
+use crate::{Answer, ClickApi, Error, ListedConversion, Money, Report, Unsupported};
 
 #[derive(Serialize)]
 struct ClickBody<'a> {
@@ -41,9 +41,9 @@ impl ClickApi for Tapfiliate {
         self.endpoint.post("/clicks/", &body)
     }
 
-    fn read_click(&self, answer: &Answer) -> Result<CreatedClick, Error> {
+    fn read_click(&self, answer: &Answer) -> Result<Click, Error> {
         answer.accepted()?;
-        CreatedClick::read(answer, ["id"])
+        answer.click(["id"])
     }
 }
 

@@ -1,7 +1,7 @@
 //! Tolt, by version 2 of its API. A sign-up needs the partner's ID, which a click's answer has, and
 //! a sale needs the customer's ID, which a sign-up's answer has.
 
-mod webhooks;
+mod webhook;
 
 use std::borrow::Cow;
 
@@ -12,14 +12,14 @@ use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tower_referral::ClickId;
-use tower_referral::click::ClickRequest;
+use tower_referral::click::{Click, ClickRequest};
 
-pub use self::webhooks::{Event, InvalidWebhook, Webhooks};
+pub use self::webhook::Webhook;
 use crate::endpoint::{Endpoint, encoded};
 use crate::json::{self, pick};
 use crate::{
-    Answer, BaseUrl, ClickApi, ConfigError, CreatedClick, Error, InvalidMoney, Money, PlatformId,
-    PlatformIds, Receipt, Refund, Repeat, Report, ReportApi, Sale, Step, Unsupported,
+    Answer, BaseUrl, ClickApi, ConfigError, Error, InvalidMoney, Money, PlatformId, PlatformIds,
+    Receipt, Refund, Repeat, Report, ReportApi, Sale, Step, Unsupported,
 };
 
 /// The landing parameters with the referral key. Which one a partner's links have is a setting at Tolt.
@@ -159,13 +159,13 @@ impl ClickApi for Tolt {
         self.click(click.key().as_str(), Some(click.landing_url()), referrer)
     }
 
-    /// A click's answer has the partner's ID too, which the sign-up needs.
-    fn read_click(&self, answer: &Answer) -> Result<CreatedClick, Error> {
+    /// A click's answer has the partner's ID too, which the sign-up needs. Where it is longer than a
+    /// click can have, the sign-up asks for it.
+    fn read_click(&self, answer: &Answer) -> Result<Click, Error> {
         answer.accepted()?;
-        let id = id_in_data(answer, "id");
-        let id = id.and_then(|id| id.as_str().parse::<ClickId>().ok());
-        let click = CreatedClick::from(id.ok_or_else(|| answer.unreadable())?);
-        Ok(click.with_partner_id(id_in_data(answer, "partner_id")))
+        let id = |name| id_in_data(answer, name)?.as_str().parse::<ClickId>().ok();
+        let click = Click::new(id("id").ok_or_else(|| answer.unreadable())?);
+        Ok(click.with_partner_id(id("partner_id")))
     }
 }
 
@@ -300,9 +300,9 @@ impl Tolt {
             return Ok(Receipt::not_attributed().into());
         }
         let click = self.read_click(answer)?;
-        let partner = click.partner_id.ok_or_else(|| answer.unreadable())?;
+        let partner = id_in_data(answer, "partner_id").ok_or_else(|| answer.unreadable())?;
         let new = PlatformIds {
-            click: PlatformId::new(click.id.as_str()),
+            click: PlatformId::new(click.id().as_str()),
             partner: Some(partner),
             ..PlatformIds::default()
         };

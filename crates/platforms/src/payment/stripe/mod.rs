@@ -10,14 +10,21 @@ use http::HeaderMap;
 use time::OffsetDateTime;
 
 use self::links::{charge_link, customer, invoice, payment_intent, session, subscription};
-use self::objects::{Envelope, Line, PaidBy, Stuff, Tax};
-use crate::ConfigError;
+use self::objects::{Envelope, Line, PaidBy, StripeObject, Tax};
 use crate::payment::event::{Event, Link, MoneyBack, Payment, PaymentKind, PaymentLink};
-use crate::payment::fields::{Fields, Own, amounts, money, share_of};
+use crate::payment::fields::{Fields, ShopFields, amounts, money, share_of};
 use crate::payment::json::{Lenient, List, Object};
 use crate::payment::reason::Reason;
-use crate::payment::signature::{
-    Verifier, WebhookError, check_len, common_settings, only, read_envelope, read_pairs,
+use crate::payment::settings::{common_settings, read_envelope};
+use crate::signature::{PairScheme, Secrets, Verifier};
+use crate::{ConfigError, WebhookError};
+
+const SIGNATURE: PairScheme = PairScheme {
+    header: "stripe-signature",
+    separator: ',',
+    timestamp: "t",
+    signature: "v1",
+    joint: b".",
 };
 
 /// Checks and reads Stripe's webhooks.
@@ -65,7 +72,7 @@ impl Webhook {
     /// The secret is empty.
     pub fn new(secret: impl AsRef<[u8]>) -> Result<Self, ConfigError> {
         Ok(Self {
-            verifier: Verifier::new(secret.as_ref())?,
+            verifier: Verifier::new(Secrets::new(secret.as_ref())?),
             fields: Fields::default(),
             accounts: BTreeSet::new(),
             is_test: false,
@@ -110,13 +117,10 @@ impl Webhook {
     ///
     /// # Errors
     ///
-    /// The webhook isn't signed by one of the secrets, not recently, or isn't an event.
+    /// The webhook isn't signed by one of the secrets, isn't recent, is longer than 1 MiB, or isn't an
+    /// event.
     pub fn read(&self, headers: &HeaderMap, body: &[u8]) -> Result<Event, WebhookError> {
-        check_len(body)?;
-        let header = only(headers, "stripe-signature")?;
-        let signed = read_pairs(header, ',', "t", "v1")?;
-        let content = [signed.timestamp.as_bytes(), b".", body];
-        self.verifier.verify(&signed, &content)?;
+        self.verifier.verify_pairs(&SIGNATURE, headers, body)?;
         self.parse(body)
     }
 
@@ -124,7 +128,7 @@ impl Webhook {
     ///
     /// # Errors
     ///
-    /// The body isn't an event.
+    /// The body is longer than 1 MiB, or isn't an event.
     pub fn parse(&self, body: &[u8]) -> Result<Event, WebhookError> {
         let envelope: Envelope = read_envelope(body)?;
         let Some(name) = envelope.name.text() else {
@@ -133,11 +137,11 @@ impl Webhook {
         if let Some(reason) = self.is_foreign(&envelope) {
             return Ok(Event::Ignored(reason));
         }
-        let nothing = Stuff::default();
+        let nothing = StripeObject::default();
         let data = envelope.data.get();
-        let stuff = data.and_then(|data| data.object.get()).unwrap_or(&nothing);
+        let object = data.and_then(|data| data.object.get()).unwrap_or(&nothing);
         let at = envelope.created.0.and_then(at);
-        Ok(self.event(name, stuff, at).unwrap_or_else(Event::Ignored))
+        Ok(self.event(name, object, at).unwrap_or_else(Event::Ignored))
     }
 
     fn is_foreign(&self, envelope: &Envelope) -> Option<Reason> {
@@ -150,163 +154,188 @@ impl Webhook {
         }
     }
 
-    fn event(&self, name: &str, it: &Stuff, at: Option<OffsetDateTime>) -> Result<Event, Reason> {
+    fn event(
+        &self,
+        name: &str,
+        object: &StripeObject,
+        at: Option<OffsetDateTime>,
+    ) -> Result<Event, Reason> {
         match name {
             "checkout.session.completed" | "checkout.session.async_payment_succeeded" => {
-                self.session(it, at)
+                self.session(object, at)
             }
             "checkout.session.async_payment_failed" | "checkout.session.expired" => {
                 Err(Reason::NotPaid)
             }
-            "invoice.paid" | "invoice.payment_succeeded" => self.invoice(it, at),
-            "invoice_payment.paid" => invoice_payment(it),
-            "payment_intent.succeeded" if self.with_payment_intents => self.payment_intent(it, at),
+            "invoice.paid" | "invoice.payment_succeeded" => self.invoice(object, at),
+            "invoice_payment.paid" => invoice_payment(object),
+            "payment_intent.succeeded" if self.with_payment_intents => {
+                self.payment_intent(object, at)
+            }
             "payment_intent.succeeded" => Err(Reason::PaymentIntentsOff),
             "refund.created" | "refund.updated" | "refund.failed" | "charge.refund.updated" => {
-                refund(it, at)
+                refund(object, at)
             }
-            "charge.refunded" => charge(it, at),
+            "charge.refunded" => charge(object, at),
             "charge.dispute.created"
             | "charge.dispute.updated"
             | "charge.dispute.closed"
-            | "charge.dispute.funds_reinstated" => dispute(it, at),
+            | "charge.dispute.funds_reinstated" => dispute(object, at),
             // Whatever the status, the money is gone.
-            "charge.dispute.funds_withdrawn" => disputed(it, at).map(Event::Disputed),
+            "charge.dispute.funds_withdrawn" => disputed(object, at).map(Event::Disputed),
             _ => Err(Reason::OtherType),
         }
     }
 
-    fn session(&self, it: &Stuff, at: Option<OffsetDateTime>) -> Result<Event, Reason> {
-        let mut own = self.fields.read([it.metadata.pairs()])?;
-        let token = it.client_reference_id.text().map(str::to_owned);
-        own.referral = own.referral.or(token);
-        match it.mode.text() {
+    fn session(&self, object: &StripeObject, at: Option<OffsetDateTime>) -> Result<Event, Reason> {
+        let mut fields = self.fields.read([object.metadata.pairs()])?;
+        let token = object.client_reference_id.text().map(str::to_owned);
+        fields.referral = fields.referral.or(token);
+        match object.mode.text() {
             Some("payment") => {}
             Some("subscription") => {
                 // The invoice is the payment; the session says whose it is.
                 let mut link = PaymentLink::default()
-                    .with_subscription(it.subscription.text().map(subscription))
-                    .with_payer(it.customer.text().map(customer));
-                link.customer = own.customer;
-                link.referral_token = own.referral;
+                    .with_subscription(object.subscription.text().map(subscription))
+                    .with_payer(object.customer.text().map(customer));
+                link.customer = fields.customer;
+                link.referral_token = fields.referral;
                 return Ok(link.into());
             }
             Some(_) => return Err(Reason::NoMoneyMoves),
             None => return Err(Reason::Incomplete),
         }
-        match it.payment_status.text() {
+        match object.payment_status.text() {
             Some("paid") => {}
             Some("no_payment_required") => return Err(Reason::NothingPaid),
             Some("unpaid") => return Err(Reason::NotPaid),
             Some(_) => return Err(Reason::UnknownState),
             None => return Err(Reason::Incomplete),
         }
-        let gross = it.amount_total.0.ok_or(Reason::Incomplete)?;
-        let details = it.total_details.get();
+        let gross = object.amount_total.0.ok_or(Reason::Incomplete)?;
+        let details = object.total_details.get();
         let tax = details.map_or(0, |details| details.amount_tax.or_zero());
-        let net = gross - tax - self.shipping(it);
-        let id = it.id.text().ok_or(Reason::Incomplete)?;
+        let net = gross - tax - self.shipping(object);
+        let id = object.id.text().ok_or(Reason::Incomplete)?;
         let mut links = vec![session(id)];
-        links.extend(it.payment_intent.text().map(payment_intent));
-        links.extend(it.invoice.text().map(invoice));
+        links.extend(object.payment_intent.text().map(payment_intent));
+        links.extend(object.invoice.text().map(invoice));
         // Without an order of the shop's, what the other events about this payment name, too.
-        let invoice = it.invoice.text();
-        let fallback = invoice.or(it.payment_intent.text()).unwrap_or(id);
-        Self::payment(it, own, fallback, links, (gross, net), at, None)
+        let invoice = object.invoice.text();
+        let fallback = invoice.or(object.payment_intent.text()).unwrap_or(id);
+        Self::payment(object, fields, fallback, links, (gross, net), at, None)
     }
 
     /// The shipping that doesn't count, without its tax.
-    fn shipping(&self, it: &Stuff) -> i64 {
+    fn shipping(&self, object: &StripeObject) -> i64 {
         if self.with_shipping {
             return 0;
         }
-        match (it.shipping_cost.get(), it.total_details.get()) {
+        match (object.shipping_cost.get(), object.total_details.get()) {
             (Some(cost), _) => cost.amount_total.or_zero() - cost.amount_tax.or_zero(),
             (None, Some(details)) => details.amount_shipping.or_zero(),
             (None, None) => 0,
         }
     }
 
-    fn invoice(&self, it: &Stuff, at: Option<OffsetDateTime>) -> Result<Event, Reason> {
-        let parent = it.parent.get();
+    fn invoice(&self, object: &StripeObject, at: Option<OffsetDateTime>) -> Result<Event, Reason> {
+        let parent = object.parent.get();
         let details = parent.and_then(|parent| parent.subscription_details.get());
-        let details = details.or_else(|| it.subscription_details.get());
-        let line = it.lines.get().and_then(|lines| {
+        let details = details.or_else(|| object.subscription_details.get());
+        let line = object.lines.get().and_then(|lines| {
             let mut lines = lines.data.iter().map(|Object(line)| line);
             lines.find(|line| line.subscription().is_some())
         });
         let of = details.and_then(|details| details.subscription.text());
-        let of = of.or(it.subscription.text());
+        let of = of.or(object.subscription.text());
         let of = of.or_else(|| line.and_then(Line::subscription));
-        let own = self.fields.read([
+        let fields = self.fields.read([
             details.and_then(|details| details.metadata.pairs()),
-            it.metadata.pairs(),
+            object.metadata.pairs(),
             line.and_then(|line| line.metadata.pairs()),
         ])?;
-        if of.is_none() && own.is_empty() {
+        if of.is_none() && fields.is_empty() {
             return Err(Reason::NotOurs);
         }
-        let id = it.id.text().ok_or(Reason::Incomplete)?;
-        let total = it.total.0.or(it.amount_paid.0).ok_or(Reason::Incomplete)?;
-        let paid = match it.amount_paid.0 {
-            Some(0) if it.paid_out_of_band.0 == Some(true) => it.amount_due.0.unwrap_or(total),
+        let id = object.id.text().ok_or(Reason::Incomplete)?;
+        let total = object
+            .total
+            .0
+            .or(object.amount_paid.0)
+            .ok_or(Reason::Incomplete)?;
+        let paid = match object.amount_paid.0 {
+            Some(0) if object.paid_out_of_band.0 == Some(true) => {
+                object.amount_due.0.unwrap_or(total)
+            }
             paid => paid.unwrap_or(total),
         };
         let taxes = |list: &Lenient<List<Object<Tax>>>| -> Option<i64> {
             let taxes = list.0.as_ref()?;
             Some(taxes.0.iter().map(|Object(tax)| tax.amount.or_zero()).sum())
         };
-        let tax = taxes(&it.total_taxes)
-            .or_else(|| taxes(&it.total_tax_amounts))
-            .unwrap_or_else(|| it.tax.or_zero());
-        let net = it.total_excluding_tax.0.unwrap_or(total - tax) - self.shipping(it);
+        let tax = taxes(&object.total_taxes)
+            .or_else(|| taxes(&object.total_tax_amounts))
+            .unwrap_or_else(|| object.tax.or_zero());
+        let net = object.total_excluding_tax.0.unwrap_or(total - tax) - self.shipping(object);
         let mut links = vec![invoice(id)];
-        links.extend(it.payment_intent.text().map(payment_intent));
-        links.extend(it.charge.text().map(charge_link));
-        for Object(paid) in it.payments.get().iter().flat_map(|list| list.data.iter()) {
+        links.extend(object.payment_intent.text().map(payment_intent));
+        links.extend(object.charge.text().map(charge_link));
+        for Object(paid) in object
+            .payments
+            .get()
+            .iter()
+            .flat_map(|list| list.data.iter())
+        {
             links.extend(paid.payment.get().into_iter().flat_map(PaidBy::links));
         }
-        let kind = match (of, it.billing_reason.text()) {
+        let kind = match (of, object.billing_reason.text()) {
             (None, _) => PaymentKind::OneTime,
             (_, Some("subscription_create")) => PaymentKind::First,
             (_, Some("subscription_cycle")) => PaymentKind::Renewal,
             _ => PaymentKind::Change,
         };
         let amounts = (paid, share_of(net, paid, total));
-        let paid_at = it.status_transitions.get();
+        let paid_at = object.status_transitions.get();
         let paid_at = paid_at.and_then(|moments| moments.paid_at.0.and_then(self::at));
-        let own = if of.is_some() {
-            Own { order: None, ..own }
+        let fields = if of.is_some() {
+            ShopFields {
+                order: None,
+                ..fields
+            }
         } else {
-            own
+            fields
         };
         let of = of.map(subscription);
-        let event = Self::payment(it, own, id, links, amounts, paid_at.or(at), of)?;
+        let event = Self::payment(object, fields, id, links, amounts, paid_at.or(at), of)?;
         Ok(match event {
             Event::Payment(payment) => payment.with_kind(kind).into(),
             event => event,
         })
     }
 
-    fn payment_intent(&self, it: &Stuff, at: Option<OffsetDateTime>) -> Result<Event, Reason> {
-        let own = self.fields.read([it.metadata.pairs()])?;
-        if it.invoice.text().is_some() {
+    fn payment_intent(
+        &self,
+        object: &StripeObject,
+        at: Option<OffsetDateTime>,
+    ) -> Result<Event, Reason> {
+        let fields = self.fields.read([object.metadata.pairs()])?;
+        if object.invoice.text().is_some() {
             return Err(Reason::ReportedElsewhere);
         }
-        if own.is_empty() {
+        if fields.is_empty() {
             return Err(Reason::NotOurs);
         }
-        let id = it.id.text().ok_or(Reason::Incomplete)?;
-        let gross = it.amount_received.0.or(it.amount.0);
+        let id = object.id.text().ok_or(Reason::Incomplete)?;
+        let gross = object.amount_received.0.or(object.amount.0);
         let gross = gross.ok_or(Reason::Incomplete)?;
-        let details = it.amount_details.get();
+        let details = object.amount_details.get();
         let tax = details.and_then(|details| details.tax.get()?.total_tax_amount.0);
         let shipping = details.and_then(|details| details.shipping.get()?.amount.0);
         let shipping = shipping.filter(|_| !self.with_shipping);
         let net = gross - tax.unwrap_or(0) - shipping.unwrap_or(0);
         let mut links = vec![payment_intent(id)];
-        links.extend(it.latest_charge.text().map(charge_link));
-        let event = Self::payment(it, own, id, links, (gross, net), at, None)?;
+        links.extend(object.latest_charge.text().map(charge_link));
+        let event = Self::payment(object, fields, id, links, (gross, net), at, None)?;
         Ok(match event {
             Event::Payment(mut payment) => {
                 payment.is_weak = true;
@@ -317,33 +346,33 @@ impl Webhook {
     }
 
     fn payment(
-        it: &Stuff,
-        own: Own,
+        object: &StripeObject,
+        fields: ShopFields,
         fallback: &str,
         links: Vec<Link>,
         (gross, net): (i64, i64),
         at: Option<OffsetDateTime>,
         subscription: Option<Link>,
     ) -> Result<Event, Reason> {
-        let decimals = it.currency.text().map(decimals);
-        let payer = it.customer.text().map(customer);
-        let amounts = amounts(gross, net, decimals, it.currency.text());
+        let decimals = object.currency.text().map(decimals);
+        let payer = object.customer.text().map(customer);
+        let amounts = amounts(gross, net, decimals, object.currency.text());
         if amounts == Err(Reason::NothingPaid) {
-            return own.unpaid(subscription, payer);
+            return fields.unpaid(subscription, payer);
         }
         let (gross, net) = amounts?;
         let mut links = links.into_iter();
         let first = links.next().ok_or(Reason::Incomplete)?;
-        let order = own.order.as_deref().unwrap_or(fallback);
+        let order = fields.order.as_deref().unwrap_or(fallback);
         let payment = Payment::new(order, first, gross, net);
         let mut payment = payment.map_err(|_| Reason::InvalidId)?;
         payment.links.extend(links);
         payment.decimals = decimals.unwrap_or(payment.decimals);
-        payment.is_own_order = own.order.is_some();
+        payment.is_own_order = fields.order.is_some();
         payment.paid_at = at;
         payment.subscription = subscription;
         payment.payer = payer;
-        own.put_into(&mut payment);
+        fields.put_into(&mut payment);
         Ok(payment.into())
     }
 }
@@ -362,12 +391,12 @@ fn decimals(currency: &str) -> u8 {
     }
 }
 
-fn invoice_payment(it: &Stuff) -> Result<Event, Reason> {
-    let id = it.invoice.text().ok_or(Reason::Incomplete)?;
+fn invoice_payment(object: &StripeObject) -> Result<Event, Reason> {
+    let id = object.invoice.text().ok_or(Reason::Incomplete)?;
     let mut links = vec![invoice(id)];
-    links.extend(it.payment.get().into_iter().flat_map(PaidBy::links));
-    links.extend(it.payment_intent.text().map(payment_intent));
-    links.extend(it.charge.text().map(charge_link));
+    links.extend(object.payment.get().into_iter().flat_map(PaidBy::links));
+    links.extend(object.payment_intent.text().map(payment_intent));
+    links.extend(object.charge.text().map(charge_link));
     if links.len() < 2 {
         // Paid by something that no refund comes from.
         return Err(Reason::NoMoneyMoves);
@@ -375,24 +404,26 @@ fn invoice_payment(it: &Stuff) -> Result<Event, Reason> {
     Ok(PaymentLink::of_payment(links).into())
 }
 
-fn money_back(it: &Stuff, amount: i64, id: &str) -> Result<MoneyBack, Reason> {
-    let currency = it.currency.text();
+fn money_back(object: &StripeObject, amount: i64, id: &str) -> Result<MoneyBack, Reason> {
+    let currency = object.currency.text();
     let gross = money(amount, currency.map(decimals), currency)?;
-    let intent = it.payment_intent.text().map(payment_intent);
-    let links = intent.into_iter().chain(it.charge.text().map(charge_link));
-    let mut links = links.chain(it.invoice.text().map(invoice));
+    let intent = object.payment_intent.text().map(payment_intent);
+    let links = intent
+        .into_iter()
+        .chain(object.charge.text().map(charge_link));
+    let mut links = links.chain(object.invoice.text().map(invoice));
     let first = links.next().ok_or(Reason::Incomplete)?;
     let mut back = MoneyBack::new(id, first, gross).map_err(|_| Reason::InvalidId)?;
     back.links.extend(links);
     Ok(back)
 }
 
-fn refund(it: &Stuff, at: Option<OffsetDateTime>) -> Result<Event, Reason> {
-    let id = it.id.text().ok_or(Reason::Incomplete)?;
-    let amount = it.amount.0.ok_or(Reason::Incomplete)?;
-    let mut back = money_back(it, amount, id)?.with_time(at);
-    back.total = it.charge.text().map(str::to_owned);
-    match it.status.text() {
+fn refund(object: &StripeObject, at: Option<OffsetDateTime>) -> Result<Event, Reason> {
+    let id = object.id.text().ok_or(Reason::Incomplete)?;
+    let amount = object.amount.0.ok_or(Reason::Incomplete)?;
+    let mut back = money_back(object, amount, id)?.with_time(at);
+    back.total = object.charge.text().map(str::to_owned);
+    match object.status.text() {
         // Old refunds have no status, and are made.
         Some("pending") => Ok(Event::Refunded(back.with_stage(1))),
         Some("succeeded") | None => Ok(Event::Refunded(back.with_stage(2))),
@@ -403,28 +434,28 @@ fn refund(it: &Stuff, at: Option<OffsetDateTime>) -> Result<Event, Reason> {
 }
 
 /// All that was refunded of a charge so far.
-fn charge(it: &Stuff, at: Option<OffsetDateTime>) -> Result<Event, Reason> {
-    let id = it.id.text().ok_or(Reason::Incomplete)?;
-    let amount = it.amount_refunded.0.ok_or(Reason::Incomplete)?;
-    let currency = it.currency.text();
+fn charge(object: &StripeObject, at: Option<OffsetDateTime>) -> Result<Event, Reason> {
+    let id = object.id.text().ok_or(Reason::Incomplete)?;
+    let amount = object.amount_refunded.0.ok_or(Reason::Incomplete)?;
+    let currency = object.currency.text();
     let gross = money(amount, currency.map(decimals), currency)?;
     let back = MoneyBack::new(id, charge_link(id), gross).map_err(|_| Reason::InvalidId)?;
     let mut back = back.with_time(at).into_total();
     back.links
-        .extend(it.payment_intent.text().map(payment_intent));
-    back.links.extend(it.invoice.text().map(invoice));
+        .extend(object.payment_intent.text().map(payment_intent));
+    back.links.extend(object.invoice.text().map(invoice));
     Ok(Event::Refunded(back))
 }
 
-fn disputed(it: &Stuff, at: Option<OffsetDateTime>) -> Result<MoneyBack, Reason> {
-    let id = it.id.text().ok_or(Reason::Incomplete)?;
-    let amount = it.amount.0.ok_or(Reason::Incomplete)?;
-    Ok(money_back(it, amount, id)?.with_time(at))
+fn disputed(object: &StripeObject, at: Option<OffsetDateTime>) -> Result<MoneyBack, Reason> {
+    let id = object.id.text().ok_or(Reason::Incomplete)?;
+    let amount = object.amount.0.ok_or(Reason::Incomplete)?;
+    Ok(money_back(object, amount, id)?.with_time(at))
 }
 
-fn dispute(it: &Stuff, at: Option<OffsetDateTime>) -> Result<Event, Reason> {
-    let back = disputed(it, at)?;
-    match it.status.text() {
+fn dispute(object: &StripeObject, at: Option<OffsetDateTime>) -> Result<Event, Reason> {
+    let back = disputed(object, at)?;
+    match object.status.text() {
         Some("needs_response" | "under_review") => Ok(Event::Disputed(back)),
         Some("won") => Ok(Event::DisputeWon(back)),
         Some("lost") => Ok(Event::DisputeLost(back)),

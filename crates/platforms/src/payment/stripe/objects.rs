@@ -23,14 +23,14 @@ pub(super) struct Envelope {
 #[derive(Deserialize)]
 pub(super) struct Data {
     #[serde(default)]
-    pub(super) object: Lenient<Object<Stuff>>,
+    pub(super) object: Lenient<Object<StripeObject>>,
 }
 
 /// Every field of every object that is read. An event says what it is about after the object, and
 /// where two objects have a field of one name they mean the same by it.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Stuff {
+pub(super) struct StripeObject {
     pub(super) amount: Lenient<i64>,
     pub(super) amount_details: Lenient<Object<AmountDetails>>,
     pub(super) amount_due: Lenient<i64>,
