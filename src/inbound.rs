@@ -179,7 +179,7 @@ fn read_script_touches(
         .map(|(index, found)| {
             let program = &config.programs[index];
             let mut referral = referral_of(program, found, Source::Script, None, now);
-            referral.rank = Rank::Own;
+            referral.rank = Rank::Script;
             Touch {
                 fills_only: stands_down.then_some(Reason::KeptStandDown),
                 ..Touch::new(index, referral)

@@ -14,7 +14,7 @@ use crate::cookie::FoundCookies;
 use crate::inbound::Inbound;
 use crate::reason::{Decisions, Reason};
 use crate::record::{Loaded, OnServer, RecordSlot};
-use crate::referral::{ClickState, Referral, Source, TouchId};
+use crate::referral::{ClickState, Rank, Referral, TouchId};
 use crate::refused_keys::RefusedKeys;
 use crate::window::if_counting;
 
@@ -160,8 +160,11 @@ impl RequestState {
             let index = script.program;
             if !inbound.is_page_visit {
                 self.show(index, &script.referral);
-            } else if self.yields_to_script(index, &script.referral) {
-                self.touch(config, script.clone(), permissions.of(index));
+            } else if self.yields_to_script(index, &script.referral)
+                && let Some(win) = self.touch(config, script.clone(), permissions.of(index))
+            {
+                // The link of the own site that this request followed, if any, has given way.
+                wins.retain(|earlier: &mut Win| earlier.program != win.program);
             }
         }
         wins
@@ -246,14 +249,16 @@ impl RequestState {
     /// because such a key comes with every request and is worth a note only if it changes something.
     fn yields_to_script(&self, index: usize, script: &Referral) -> bool {
         self.shown(index)
-            .is_none_or(|shown| shown.source == Source::Script && shown.key != script.key)
+            .is_none_or(|shown| shown.rank <= Rank::Script && shown.key != script.key)
     }
 
-    /// Shows a referral to the handler where nothing better is known, without keeping it.
-    fn show(&mut self, index: usize, referral: &Arc<Referral>) {
-        let slot = &mut self.slots[index];
-        if slot.kept.is_none() && slot.shown.is_none() {
-            slot.shown = Some(Arc::clone(referral));
+    /// Shows another script's key to the handler where nothing of its rank is known, without keeping it.
+    fn show(&mut self, index: usize, script: &Arc<Referral>) {
+        let is_better = self
+            .shown(index)
+            .is_none_or(|shown| shown.rank < Rank::Script && shown.key != script.key);
+        if is_better {
+            self.slots[index].shown = Some(Arc::clone(script));
         }
     }
 
