@@ -15,7 +15,6 @@ use crate::inbound::Inbound;
 use crate::reason::{Decisions, Reason};
 use crate::record::{Loaded, OnServer, RecordSlot};
 use crate::referral::{ClickState, Rank, Referral, TouchId};
-use crate::refused_keys::RefusedKeys;
 use crate::window::if_counting;
 
 /// What is known of one visitor.
@@ -153,8 +152,8 @@ impl RequestState {
                 }
             }
         }
-        for (index, key) in &inbound.own_fetches {
-            self.remember_refused(*index, *key, permissions.of(*index));
+        for (index, fetched) in &inbound.own_fetches {
+            self.remember_refused(*index, fetched, permissions.of(*index));
         }
         for script in &inbound.scripts {
             let index = script.program;
@@ -194,7 +193,7 @@ impl RequestState {
         let reason = match decision {
             Err(reason) => {
                 if reason == Reason::KeptOwnLink {
-                    self.remember_refused(index, as_refused(&touch.referral), permission);
+                    self.remember_refused(index, &touch.referral, permission);
                 }
                 reason
             }
@@ -213,12 +212,13 @@ impl RequestState {
         None
     }
 
-    /// Remembers that a key was refused as a link of the own site: if the page leads to itself, it is one
-    /// again.
-    fn remember_refused(&mut self, index: usize, key: RefusedKeys, permission: Permission) {
+    /// Remembers that a key came by a link of the own site: if the page leads to itself, it is one again. Not
+    /// of the key that a touch from outside has brought.
+    fn remember_refused(&mut self, index: usize, link: &Referral, permission: Permission) {
         let slot = &mut self.slots[index];
         if let Some(kept) = &mut slot.kept
-            && let refused = kept.refused.unwrap_or_default().and(key)
+            && (kept.rank < Rank::Outside || !kept.credits_same(link))
+            && let refused = kept.refused.unwrap_or_default().and(as_refused(link))
             && kept.refused != Some(refused)
             && permission == Permission::Granted
         {
