@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::consent::{Permission, Permissions};
 use crate::cookie::FoundCookies;
 use crate::inbound::Inbound;
+use crate::program::Program;
 use crate::reason::{Decisions, Reason};
 use crate::record::{Loaded, OnServer, RecordSlot};
 use crate::referral::{ClickState, Rank, Referral, TouchId};
@@ -279,12 +280,12 @@ impl RequestState {
         };
         let undone = matches!(result, ClickResult::Undo(_));
         let (kept, reason) = result.apply(referral);
-        slot.kept = match kept {
-            // What had been replaced may have expired meanwhile.
-            Some(kept) if undone => if_counting(kept, &config.programs[index], self.now).ok(),
-            kept => kept,
-        };
-        slot.changed = true;
+        if undone {
+            slot.put_back(&config.programs[index], kept, self.now);
+        } else {
+            slot.kept = kept;
+            slot.changed = true;
+        }
         if let Some(reason) = reason {
             self.note(config, index, reason);
         }
@@ -339,5 +340,20 @@ impl Slot {
             click: touch.click,
             replaced,
         }
+    }
+
+    /// Keeps what a capture that is taken back had replaced: in an earlier request, or on the server when the
+    /// cookie that had carried it met what the server has.
+    fn put_back(&mut self, program: &Program, replaced: Option<Arc<Referral>>, now: UnixMillis) {
+        // It may have expired meanwhile.
+        let replaced = replaced.and_then(|replaced| if_counting(replaced, program, now).ok());
+        let mut record = self.record.as_mut();
+        let displaced = record.as_mut().and_then(|record| record.displaced.take());
+        let earlier = displaced.into_iter().chain(replaced).collect();
+        self.kept = program.attribution.pick(earlier, |it| it);
+        // What the server has can't be told: it stays, and so does the cookie that names it. What that
+        // carries is taken back again once the server can be asked.
+        let is_unknown = record.is_some_and(|record| record.on_server == OnServer::Unknown);
+        self.changed = self.kept.is_some() || !is_unknown;
     }
 }

@@ -516,6 +516,7 @@ impl Loaded {
                     record.follows = record.current.as_ref().map(|current| current.visitor);
                     record.discarded.extend(record.current.take());
                     record.on_server = OnServer::Nothing;
+                    record.displaced = self.kept.take();
                 }
                 OnServer::Nothing => {
                     let own = stored.record.as_ref();

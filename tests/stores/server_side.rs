@@ -8,7 +8,7 @@ use http::header::{COOKIE, SET_COOKIE};
 use http::{Request, Response};
 use tokio::time::Instant;
 use tower::{Layer as _, ServiceExt as _, service_fn};
-use tower_referral::click::{ClickRequest, Clicks};
+use tower_referral::click::{ClickRequest, Clicks, UnknownKey};
 use tower_referral::testing::Clock;
 use tower_referral::{
     Attribution, Capture, ClickId, ConfigError, Consent, Forget, KeyRule, Keyring, Program,
@@ -971,6 +971,87 @@ async fn a_page_fetched_ahead_creates_its_click_at_the_first_real_view() {
     site.store.calls();
     site.send(&mut browser, page_visit("/"), DoesNotAsk).await;
     assert_eq!(site.store.calls(), [""; 0], "nothing is due any more");
+}
+
+/// As [`clicks`], of a platform that doesn't know the key `TYPO`.
+fn undoing(delay: u64) -> Clicks {
+    Clicks::from_fn(move |request: ClickRequest| async move {
+        tokio::time::sleep(Duration::from_millis(delay)).await;
+        if *request.key() == "TYPO" {
+            return Err(UnknownKey);
+        }
+        Ok("click".parse::<ClickId>().unwrap())
+    })
+    .exclude(|_| false)
+    .undo_unknown_keys()
+}
+
+/// A visitor of `PARTNER_1`, whose click is known.
+async fn of_partner_1(site: &Site) -> (Browser, VisitorId) {
+    let mut browser = Browser::default();
+    let visitor = site.lands(&mut browser, "PARTNER_1").await.visitors[0];
+    pass(1_000).await;
+    site.returns(&mut browser).await;
+    site.clock.advance(DAY);
+    (browser, visitor)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_key_takes_nothing_from_a_server_that_could_not_be_asked() {
+    for trouble in TROUBLES.into_iter().chain([Mood::WriteOnly]) {
+        // The answer comes before the response.
+        let site = Site::new(|b| b.clicks(undoing(10).wait(Duration::from_millis(500))));
+        let (mut browser, visitor) = of_partner_1(&site).await;
+        site.store.is(trouble);
+        let page = site.lands(&mut browser, "TYPO").await;
+        assert!(page.reasons.contains(&"default: unknown_key".to_owned()));
+        let is_unknown = trouble != Mood::ReadOnly;
+        assert_eq!(page.set_cookie.is_none(), is_unknown, "{trouble:?}");
+        site.store.is(Mood::Well);
+        let page = site.returns(&mut browser).await;
+        assert_eq!(page.key.as_deref(), Some("PARTNER_1"), "{trouble:?}");
+        assert_eq!(page.click_id.as_deref(), Some("click"), "{trouble:?}");
+        assert_eq!(page.visitors == [visitor], is_unknown, "{trouble:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_key_that_was_carried_gives_back_what_the_server_has() {
+    for trouble in TROUBLES.into_iter().chain([Mood::WriteOnly]) {
+        for earlier in [None, Some("PARTNER_2")] {
+            let case = format!("{trouble:?}, {earlier:?}");
+            let site = Site::new(|b| b.clicks(undoing(100)));
+            let (mut browser, visitor) = of_partner_1(&site).await;
+            site.store.is(trouble);
+            if let Some(earlier) = earlier {
+                site.lands(&mut browser, earlier).await;
+                site.clock.advance(Duration::from_secs(1));
+            }
+            site.lands(&mut browser, "TYPO").await;
+            assert!(browser.carries("TYPO"), "{case}");
+            pass(2_000).await;
+            let kept = earlier.unwrap_or("PARTNER_1");
+            if trouble != Mood::ReadOnly {
+                let page = site.returns(&mut browser).await;
+                assert_eq!(page.key.as_deref(), earlier, "{case}: while it is down");
+            }
+            site.store.is(Mood::Well);
+            let page = site.returns(&mut browser).await;
+            assert_eq!(page.key.as_deref(), Some(kept), "{case}");
+            assert_eq!(
+                site.key(&mut browser).await.as_deref(),
+                Some(kept),
+                "{case}"
+            );
+            for key in ["TYPO", kept] {
+                assert!(!browser.carries(key), "{case}");
+            }
+            if trouble != Mood::ReadOnly {
+                let found = site.layer.look_up(visitor).await.unwrap().unwrap();
+                assert_eq!(found.key().unwrap().as_str(), kept, "{case}");
+            }
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
