@@ -309,12 +309,10 @@ impl RequestState {
         }
     }
 
-    /// Forgets what there is to forget.
-    pub(crate) fn forget_kept(&mut self, config: &Config, reason: Reason) {
-        for index in 0..self.slots.len() {
-            if self.slots[index].kept.is_some() {
-                self.forget(config, index, reason);
-            }
+    /// Forgets what is kept for the program, if anything is.
+    pub(crate) fn forget_kept(&mut self, config: &Config, index: usize, reason: Reason) {
+        if self.slots[index].kept.is_some() {
+            self.forget(config, index, reason);
         }
     }
 }

@@ -95,8 +95,8 @@ enum Jar {
 struct Says {
     forget: bool,
     forget_program: Option<&'static str>,
-    captures: Vec<Captures>,
-    consent: Option<Consent>,
+    /// Each with the consent that it has of its own.
+    captures: Vec<(Captures, Option<Consent>)>,
 }
 
 #[derive(Clone, Debug)]
@@ -194,13 +194,14 @@ fn visit(random: &mut Random) -> Visit {
             None
         };
         for _ in 0..random.below(3) {
-            says.captures.push(match random.below(2) {
+            let captured = match random.below(2) {
                 0 => Captures::Key(program(random), random.one_of(&["A", "B", "D"])),
                 _ => Captures::Token(random.below(8)),
-            });
+            };
+            let consents = [Consent::Granted, Consent::Denied, Consent::Unknown];
+            let consent = random.once_in(3).then(|| random.one_of(&consents));
+            says.captures.push((captured, consent));
         }
-        let consents = [Consent::Granted, Consent::Denied, Consent::Unknown];
-        says.consent = random.once_in(3).then(|| random.one_of(&consents));
     }
     use How::{CrossSite, SameOrigin};
     Visit {
@@ -560,33 +561,31 @@ fn answer(
     }
     // A token that doesn't open is nothing to capture.
     let mut captures = Vec::new();
-    for capture in &says.captures {
+    for (capture, consent) in &says.captures {
         match capture {
-            Captures::Key(name, key) => captures.push((name.unwrap_or(configured[0]), Err(*key))),
+            Captures::Key(name, key) => {
+                captures.push((name.unwrap_or(configured[0]), Err(*key), *consent));
+            }
             Captures::Token(at) => {
                 if let Some(referral) = token_at(tokens, *at) {
-                    captures.push((referral.program, Ok(referral)));
+                    captures.push((referral.program, Ok(referral), *consent));
                 }
             }
         }
     }
-    let mut may_out = may_in;
-    if let (false, Some(consent)) = (captures.is_empty(), says.consent) {
-        if !signals {
-            may_out = may(consent);
-        }
-        if consent == Consent::Denied {
-            for name in std::mem::take(&mut kept).into_keys() {
-                count("denied by a handler");
-                answer.set.insert(name, None);
-            }
-        }
-    }
-    for (name, captured) in captures {
+    for (name, captured, consent) in captures {
         let Some(rules) = setup.programs.iter().find(|rules| rules.name == name) else {
             count("an unknown program");
             continue;
         };
+        let may_out = match consent {
+            Some(consent) if !signals => may(consent),
+            _ => may_in,
+        };
+        if consent == Some(Consent::Denied) && kept.remove(name).is_some() {
+            count("denied by a handler");
+            answer.set.insert(rules.name, None);
+        }
         let carried = captured.is_ok();
         let new = match captured {
             Ok(mut referral) => {
@@ -1027,15 +1026,18 @@ impl World {
 
 /// Puts what the handler is to say into the request.
 fn speak(says: &Says, tokens: &[Option<(Referral, Plain)>], request: &mut Request<String>) {
-    let captures = says.captures.iter().filter_map(|capture| match capture {
-        Captures::Key(None, key) => Some(Capture::key(key.parse().unwrap())),
-        Captures::Key(Some(name), key) => Some(Capture::key_for(*name, key.parse().unwrap())),
-        Captures::Token(at) => Some(Capture::referral(token_at(tokens, *at)?.0)),
+    let captures = says.captures.iter().filter_map(|(capture, consent)| {
+        let capture = match capture {
+            Captures::Key(None, key) => Capture::key(key.parse().unwrap()),
+            Captures::Key(Some(name), key) => Capture::key_for(*name, key.parse().unwrap()),
+            Captures::Token(at) => Capture::referral(token_at(tokens, *at)?.0),
+        };
+        Some(match consent {
+            None => capture,
+            Some(consent) => capture.consent(*consent),
+        })
     });
-    let all = captures.reduce(Capture::and).map(|all| match says.consent {
-        None => all,
-        Some(consent) => all.consent(consent),
-    });
+    let all = captures.reduce(Capture::and);
     let extensions = request.extensions_mut();
     all.map(|all| extensions.insert(all));
     says.forget.then(|| extensions.insert(Forget));
