@@ -131,6 +131,18 @@ impl Touch {
             click: ClickDue::Never,
         }
     }
+
+    /// Returns `true` if the touch holds against others whatever came before: it doesn't only fill a slot,
+    /// nor is it what the first visit of its page was.
+    fn stands_alone(&self) -> bool {
+        self.fills_only.is_none() && !self.inherits
+    }
+
+    /// Returns `true` if this is a touch of this moment that may replace others, so that the same key, kept
+    /// from one that only fills an empty slot, may replace them too.
+    pub(crate) fn proves_same_key(&self) -> bool {
+        self.stands_alone() && !self.is_carried && self.referral.rank == Rank::Outside
+    }
 }
 
 impl Attribution {
@@ -142,8 +154,7 @@ impl Attribution {
         };
         if kept.credits_same(new) {
             // A script writes its cookie for the key of an own link, too.
-            let is_proof = !touch.inherits && touch.fills_only.is_none();
-            return if is_proof && new.rank == Rank::Outside && kept.rank < new.rank {
+            return if touch.stands_alone() && new.rank == Rank::Outside && kept.rank < new.rank {
                 Ok(Reason::Captured)
             } else {
                 Err(Reason::SameKey)

@@ -193,8 +193,14 @@ impl RequestState {
         let decision = config.programs[index].attribution.decide(kept, &touch);
         let reason = match decision {
             Err(reason) => {
-                if reason == Reason::KeptOwnLink {
-                    self.remember_refused(index, &touch.referral, permission);
+                match reason {
+                    Reason::KeptOwnLink => {
+                        self.remember_refused(index, &touch.referral, permission);
+                    }
+                    Reason::SameKey if touch.proves_same_key() => {
+                        self.slots[index].hold_against_server(permission);
+                    }
+                    _ => {}
                 }
                 reason
             }
@@ -337,6 +343,19 @@ impl Slot {
             program: touch.program,
             click: touch.click,
             replaced,
+        }
+    }
+
+    /// Lets what the cookie carries while the server can't be asked replace what the server has, as a touch
+    /// of the same key would that came first.
+    fn hold_against_server(&mut self, permission: Permission) {
+        if let Some(record) = &mut self.record
+            && record.fills_only
+            && record.on_server == OnServer::Unknown
+            && permission == Permission::Granted
+        {
+            record.fills_only = false;
+            self.changed = true;
         }
     }
 

@@ -453,6 +453,57 @@ async fn a_link_within_the_site_replaces_nothing_even_if_nothing_could_be_read()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_landing_of_a_key_that_only_filled_a_slot_counts_once_the_store_is_back() {
+    let own_link = || {
+        let headers = [("sec-fetch-site", "same-origin")];
+        with_headers(page_visit("/?aff=LATER"), &headers)
+    };
+    let stand_down = || page_visit("/checkout?aff=LATER");
+    // (the requests while the store is down, the key that is kept afterwards)
+    let cases = [
+        (vec![stand_down()], "FIRST"),
+        (vec![stand_down(), page_visit("/?aff=LATER")], "LATER"),
+        (vec![page_visit("/?aff=LATER"), stand_down()], "LATER"),
+        (vec![own_link(), page_visit("/?aff=LATER")], "LATER"),
+        (vec![stand_down(), own_link(), stand_down()], "FIRST"),
+    ];
+    for (requests, kept) in cases {
+        let case = requests.iter().map(|it| it.uri().to_string());
+        let case = case.collect::<Vec<_>>().join(", ");
+        let site = Site::new(|b| b.stand_down("/checkout"));
+        let mut browser = Browser::default();
+        site.lands(&mut browser, "FIRST").await;
+        site.clock.advance(DAY);
+        site.store.is(Mood::Down);
+        for request in requests {
+            let page = site.send(&mut browser, request, Asks).await;
+            assert_eq!(page.key.as_deref(), Some("LATER"), "{case}");
+        }
+        site.store.is(Mood::Well);
+        assert_eq!(
+            site.key(&mut browser).await.as_deref(),
+            Some(kept),
+            "{case}"
+        );
+        assert_eq!(
+            site.key(&mut browser).await.as_deref(),
+            Some(kept),
+            "{case}"
+        );
+    }
+    // A handler's capture is such a touch, too.
+    let site = Site::new(|b| b.stand_down("/checkout"));
+    let mut browser = Browser::default();
+    site.lands(&mut browser, "FIRST").await;
+    site.store.is(Mood::Down);
+    site.send(&mut browser, stand_down(), Asks).await;
+    site.send(&mut browser, page_visit("/"), Captures("LATER"))
+        .await;
+    site.store.is(Mood::Well);
+    assert_eq!(site.key(&mut browser).await.as_deref(), Some("LATER"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_page_waits_for_250_milliseconds_at_most_over_all_its_calls() {
     let limit = Duration::from_millis(250);
     let cases = [
