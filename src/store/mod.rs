@@ -2,6 +2,7 @@
 //! session.
 
 pub(crate) mod backend;
+mod carried;
 mod deletion;
 pub(crate) mod records;
 pub(crate) mod server_side;
