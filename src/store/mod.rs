@@ -4,6 +4,7 @@
 pub(crate) mod backend;
 mod carried;
 mod deletion;
+mod joins;
 pub(crate) mod records;
 pub(crate) mod server_side;
 pub(crate) mod session;

@@ -7,6 +7,7 @@ use tokio::sync::OnceCell;
 
 use super::backend::{Budget, RecordStore, StoreError};
 use super::deletion::Deletion;
+use super::joins::{Joins, Underway};
 use super::text::{as_text, of_text};
 use crate::click::dispatcher::{ClickCall, ClickDispatcher};
 use crate::click::late::ClickResult;
@@ -40,6 +41,7 @@ struct Inner {
     seal: Seal,
     runtime: Runtime,
     deletion: Option<Deletion>,
+    joins: Joins,
 }
 
 /// What has to be loaded for one request.
@@ -70,6 +72,7 @@ impl Records {
             seal,
             runtime,
             deletion,
+            joins: Joins::default(),
         }))
     }
 
@@ -285,8 +288,13 @@ impl Records {
     async fn delete(&self, record: &RecordRef, budget: &Budget) -> Result<(), StoreError> {
         match self.record_id(record) {
             None => Ok(()),
-            Some(id) => budget.run(self.0.store.delete(id)).await,
+            Some(id) => self.delete_id(id, budget).await,
         }
+    }
+
+    async fn delete_id(&self, id: i128, budget: &Budget) -> Result<(), StoreError> {
+        let _underway = self.0.joins.delete(id);
+        budget.run(self.0.store.delete(id)).await
     }
 
     /// `Some(Err(_))` says why the record that is there doesn't count.
@@ -325,6 +333,10 @@ impl Records {
                 if matches!(result, ClickResult::None) {
                     return;
                 }
+                let Some(id) = records.record_id(&record) else {
+                    return;
+                };
+                let underway = records.0.joins.join(id);
                 for pause in LATE_PAUSES {
                     if !pause.is_zero() {
                         match records.0.runtime.sleep(pause) {
@@ -332,8 +344,8 @@ impl Records {
                             None => return,
                         }
                     }
-                    let joined = records.join(&record, touch, &result, &program, now).await;
-                    match joined {
+                    let joined = records.join(&record, touch, &result, &program, now, &underway);
+                    match joined.await {
                         Ok(()) => return,
                         Err(error) => error.log("write a late click ID to"),
                     }
@@ -349,12 +361,16 @@ impl Records {
         result: &ClickResult,
         program: &Program,
         now: UnixMillis,
+        underway: &Underway,
     ) -> Result<(), StoreError> {
         let budget = self.new_budget();
         let loaded = self.load_record(record, program, now, &budget).await?;
         let Some(Ok(referral)) = loaded else {
             return Ok(());
         };
+        if underway.is_deleted() {
+            return self.delete(record, &budget).await;
+        }
         if referral.touch != Some(touch) || referral.click != ClickState::Started {
             return Ok(());
         }
@@ -363,7 +379,11 @@ impl Records {
         match (kept, self.record_id(record)) {
             (Some(kept), Some(id)) => {
                 let (text, expiry) = as_text(&kept, now);
-                budget.run(self.0.store.save(id, text, expiry)).await
+                let saved = budget.run(self.0.store.save(id, text, expiry)).await;
+                if underway.is_deleted() {
+                    return self.delete(record, &budget).await;
+                }
+                saved
             }
             _ => self.delete(record, &budget).await,
         }
@@ -389,7 +409,7 @@ impl Records {
     pub(crate) async fn erase(&self, visitor: VisitorId) -> Result<(), StoreError> {
         let budget = self.new_budget();
         for id in self.all_ids(visitor) {
-            budget.run(self.0.store.delete(id)).await?;
+            self.delete_id(id, &budget).await?;
         }
         Ok(())
     }

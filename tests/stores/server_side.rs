@@ -1024,6 +1024,28 @@ async fn a_page_fetched_ahead_creates_its_click_at_the_first_real_view() {
     assert_eq!(site.store.calls(), [""; 0], "nothing is due any more");
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_is_deleted_while_its_click_id_is_written_stays_deleted() {
+    // From a first time on: the click ID comes at 100 ms, the record is read at 150 and written at 200.
+    for after in [60, 90, 110, 140, 160, 190] {
+        for erases in [true, false] {
+            let site = Site::new(|b| b.clicks(clicks(100)));
+            site.store.upserts();
+            let mut browser = Browser::default();
+            let visitor = site.lands(&mut browser, "A").await.visitors[0];
+            site.store.is(Mood::Slow(50));
+            pass(after).await;
+            if erases {
+                site.layer.erase(visitor).await.unwrap();
+            } else {
+                site.send(&mut browser, page_visit("/"), Forgets).await;
+            }
+            pass(1_000).await;
+            assert_eq!(site.store.records(), [], "{after} ms, {erases}");
+        }
+    }
+}
+
 /// As [`clicks`], of a platform that doesn't know the key `TYPO`.
 fn undoing(delay: u64) -> Clicks {
     Clicks::from_fn(move |request: ClickRequest| async move {
