@@ -3,7 +3,8 @@
 //! # The rules, in the order in which they are applied
 //!
 //! 1. An empty slot takes any touch.
-//! 2. The same key again changes nothing, unless it comes at a higher rank: then it is captured anew.
+//! 2. The same key again changes nothing, unless a touch from outside follows one of a lower rank: then it is
+//!    captured anew.
 //! 3. A touch that only fills an empty slot replaces nothing.
 //! 4. A referral from a carry token replaces nothing that was captured later.
 //! 5. The higher rank keeps the credit.
@@ -15,13 +16,15 @@
 //! | the same at a stand-down path, as a prefetch, or as a reload | outside | yes |
 //! | a landing through a service worker that may be a frame (`same-site`) | outside | yes |
 //! | a handler's `Capture` | outside | no |
+//! | another script's cookie | script | no |
 //! | a link of the own site | own | yes |
-//! | another script's cookie | own | no |
+//!
+//! Outside ranks above script, and script above own.
 
 use std::{cmp::Ordering, fmt, sync::Arc};
 
 use crate::reason::Reason;
-use crate::referral::Referral;
+use crate::referral::{Rank, Referral};
 use crate::refused_keys::RefusedKeys;
 
 /// The rule that decides between the referral that is kept and a new one with another key and of the
@@ -128,6 +131,18 @@ impl Touch {
             click: ClickDue::Never,
         }
     }
+
+    /// Returns `true` if the touch holds against others whatever came before: it doesn't only fill a slot,
+    /// nor is it what the first visit of its page was.
+    fn stands_alone(&self) -> bool {
+        self.fills_only.is_none() && !self.inherits
+    }
+
+    /// Returns `true` if this is a touch of this moment that may replace others, so that the same key, kept
+    /// from one that only fills an empty slot, may replace them too.
+    pub(crate) fn proves_same_key(&self) -> bool {
+        self.stands_alone() && !self.is_carried && self.referral.rank == Rank::Outside
+    }
 }
 
 impl Attribution {
@@ -138,8 +153,8 @@ impl Attribution {
             return Ok(Reason::Captured);
         };
         if kept.credits_same(new) {
-            let is_proof = !touch.inherits && touch.fills_only.is_none();
-            return if is_proof && new.rank > kept.rank {
+            // A script writes its cookie for the key of an own link, too.
+            return if touch.stands_alone() && new.rank == Rank::Outside && kept.rank < new.rank {
                 Ok(Reason::Captured)
             } else {
                 Err(Reason::SameKey)
@@ -195,7 +210,7 @@ pub(crate) fn as_refused(referral: &Referral) -> RefusedKeys {
 /// Returns what is remembered as refused once a touch is kept: what was before, and a link of the own site
 /// that gives way, as if it had come later.
 pub(crate) fn refused_with(kept: &Referral, new: &Referral) -> Option<RefusedKeys> {
-    let gives_way = kept.rank < new.rank && !kept.credits_same(new);
+    let gives_way = kept.rank == Rank::Own && kept.rank < new.rank && !kept.credits_same(new);
     let all = [
         kept.refused,
         new.refused,

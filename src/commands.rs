@@ -93,10 +93,7 @@ impl ForgetProgram {
 /// their response: [`Referrals::capture`](crate::Referrals::capture).
 #[derive(Clone)]
 #[must_use = "`Capture` does nothing unless it is part of a response"]
-pub struct Capture {
-    captured: Vec<Captured>,
-    consent: Option<Consent>,
-}
+pub struct Capture(Vec<(Captured, Option<Consent>)>);
 
 #[derive(Clone)]
 enum Captured {
@@ -142,6 +139,12 @@ impl Capture {
     /// Sets the consent that the visitor has given or denied in this very request, whose headers can't
     /// say so yet. For the handler that takes the consent banner's answer.
     ///
+    /// It holds in this response for what is captured here, everything that was [added](Self::and) before
+    /// included, in place of what the consent hooks say; it doesn't override a privacy signal that the layer
+    /// honours. With [`Consent::Denied`] nothing is captured, and what is kept for the same programs is
+    /// forgotten. Other programs go by their own consent: for a refusal of all of them answer with
+    /// [`Forget`].
+    ///
     /// ```
     /// # #[cfg(feature = "axum")] {
     /// use axum::response::IntoResponse;
@@ -156,11 +159,14 @@ impl Capture {
     /// # }
     /// ```
     pub fn consent(mut self, consent: Consent) -> Self {
-        self.consent = Some(consent);
+        for (_, own) in &mut self.0 {
+            *own = Some(consent);
+        }
         self
     }
 
-    /// Adds another one, for services with several programs.
+    /// Adds another one, for services with several programs. Each keeps the [`consent`](Self::consent) that
+    /// it has.
     ///
     /// ```
     /// use tower_referral::{Capture, ReferralKey};
@@ -170,8 +176,7 @@ impl Capture {
     /// # }
     /// ```
     pub fn and(mut self, other: Self) -> Self {
-        self.captured.extend(other.captured);
-        self.consent = other.consent.or(self.consent);
+        self.0.extend(other.0);
         self
     }
 
@@ -181,17 +186,15 @@ impl Capture {
     }
 
     fn of(captured: Captured) -> Self {
-        Self {
-            captured: vec![captured],
-            consent: None,
-        }
+        Self(vec![(captured, None)])
     }
 }
 
 impl fmt::Debug for Capture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let consents: Vec<_> = self.0.iter().map(|(_, consent)| consent).collect();
         f.debug_struct("Capture")
-            .field("consent", &self.consent)
+            .field("consents", &consents)
             .finish_non_exhaustive()
     }
 }
@@ -260,8 +263,8 @@ impl HandlerCommands {
 
     /// Returns what the platform would be told of a landing that only the page's script saw.
     pub(crate) fn click_context(&self) -> Option<&ClickContext> {
-        let mut captured = self.capture.iter().flat_map(|capture| &capture.captured);
-        captured.find_map(|captured| match captured {
+        let mut captured = self.capture.iter().flat_map(|capture| &capture.0);
+        captured.find_map(|(captured, _)| match captured {
             Captured::Landing(_, context) => context.as_ref(),
             Captured::Key(..) | Captured::Referral(_) => None,
         })
@@ -282,19 +285,9 @@ impl HandlerCommands {
                 state.forget(config, index, Reason::Forgotten);
             }
         }
-        let Some(capture) = self.capture else {
-            return Vec::new();
-        };
-        let consented = capture
-            .consent
-            .map(|consent| permissions.or_consent(consent));
-        let permissions = consented.as_ref().unwrap_or(permissions);
-        if capture.consent == Some(Consent::Denied) {
-            state.forget_kept(config, Reason::NoConsent);
-        }
-        let captured = capture.captured.into_iter();
+        let captured = self.capture.into_iter().flat_map(|capture| capture.0);
         captured
-            .filter_map(|captured| captured.apply(config, permissions, state))
+            .filter_map(|(captured, consent)| captured.apply(config, permissions, consent, state))
             .collect()
     }
 }
@@ -304,25 +297,24 @@ impl Captured {
         self,
         config: &Config,
         permissions: &Permissions,
+        consent: Option<Consent>,
         state: &mut RequestState,
     ) -> Option<(Win, Option<ClickContext>)> {
-        let (index, touch, context) = match self {
-            Self::Landing(touch, context) => (touch.program, Ok(*touch), context),
-            Self::Key(name, key) => {
-                let index = match name {
-                    None => 0,
-                    Some(name) => find(config, &name, state)?,
-                };
-                (index, touch_of_key(config, index, &key, state), None)
-            }
-            Self::Referral(referral) => {
-                let index = find(config, &referral.program.clone(), state)?;
-                (
-                    index,
-                    touch_of_referral(config, index, referral, state),
-                    None,
-                )
-            }
+        let index = match &self {
+            Self::Landing(touch, _) => touch.program,
+            Self::Key(None, _) => 0,
+            Self::Key(Some(name), _) => find(config, name, state)?,
+            Self::Referral(referral) => find(config, &referral.program, state)?,
+        };
+        let permission = permissions.of(index);
+        let permission = consent.map_or(permission, |consent| permission.or_consent(consent));
+        if consent == Some(Consent::Denied) {
+            state.forget_kept(config, index, Reason::NoConsent);
+        }
+        let (touch, context) = match self {
+            Self::Landing(touch, context) => (Ok(*touch), context),
+            Self::Key(_, key) => (touch_of_key(config, index, &key, state), None),
+            Self::Referral(referral) => (touch_of_referral(config, index, referral, state), None),
         };
         match touch {
             Err(reason) => {
@@ -330,7 +322,7 @@ impl Captured {
                 None
             }
             Ok(touch) => {
-                let win = state.touch(config, touch, permissions.of(index))?;
+                let win = state.touch(config, touch, permission)?;
                 Some((win, context))
             }
         }

@@ -114,19 +114,6 @@ impl Permissions {
         let denies = |permission| matches!(permission, Permission::Denied(_));
         denies(self.all) || self.own.iter().any(|(_, permission)| denies(*permission))
     }
-
-    /// Replaces what the request said by what a handler knows of the visitor's consent.
-    pub(crate) fn or_consent(&self, consent: Consent) -> Self {
-        let or = |permission: Permission| permission.or_consent(consent);
-        Self {
-            all: or(self.all),
-            own: self
-                .own
-                .iter()
-                .map(|(index, own)| (*index, or(*own)))
-                .collect(),
-        }
-    }
 }
 
 impl ConsentRules {
@@ -151,7 +138,7 @@ impl ConsentRules {
 impl Permission {
     /// Replaces what the request said by what a handler knows of the visitor's consent. A privacy signal
     /// stays.
-    fn or_consent(self, consent: Consent) -> Self {
+    pub(crate) fn or_consent(self, consent: Consent) -> Self {
         match self {
             Self::Denied(Refusal::GlobalPrivacyControl | Refusal::DoNotTrack) => self,
             _ => consent.into(),

@@ -14,7 +14,6 @@ use crate::program::Program;
 use crate::query::{Found, Query, read_scripts};
 use crate::reason::Reason;
 use crate::referral::{ClickState, Rank, Referral, Source, is_landing_path};
-use crate::refused_keys::RefusedKeys;
 use crate::request::RequestRef;
 
 /// What one request says.
@@ -22,9 +21,9 @@ use crate::request::RequestRef;
 pub(crate) struct Inbound {
     /// The landing of each program whose parameter is there, or why it is none.
     pub(crate) landings: SmallVec<[(usize, Result<Touch, Reason>); 1]>,
-    /// What a page of the own site fetched to show it in its place: if that page leads to itself later, it
-    /// was a link of the own site.
-    pub(crate) own_fetches: SmallVec<[(usize, RefusedKeys); 1]>,
+    /// What the landings would be of a page that one of the own site fetched to show it in its place: if that
+    /// page leads to itself later, it was a link of the own site.
+    pub(crate) own_fetches: Vec<(usize, Referral)>,
     /// The keys that other scripts keep.
     pub(crate) scripts: Vec<Touch>,
     /// Script's keys are kept by page visits only, and shown on any other request.
@@ -63,7 +62,7 @@ impl Inbound {
         let is_fetched = visit.is_none() && is_own_fetch(request, page, domain);
         let own_fetches = query
             .filter(|_| is_fetched)
-            .map_or_else(SmallVec::new, |query| read_keys(config, query));
+            .map_or_else(Vec::new, |query| read_fetches(config, query, now));
         let scripts = if config.has_fallback {
             read_script_touches(config, request, page, permissions, now)
         } else {
@@ -86,15 +85,15 @@ impl Inbound {
     }
 }
 
-/// Reads what the query would credit, program by program, as a cookie remembers it once it was refused.
-fn read_keys(config: &Config, query: Query<'_>) -> SmallVec<[(usize, RefusedKeys); 1]> {
+/// Reads what the query of a fetched page would credit, program by program.
+fn read_fetches(config: &Config, query: Query<'_>, now: UnixMillis) -> Vec<(usize, Referral)> {
     let programs = config.programs.iter().enumerate();
-    let keys = programs.filter_map(|(index, program)| {
+    let fetches = programs.filter_map(|(index, program)| {
         let found = query.read(program)?.ok()?;
-        let key = RefusedKeys::one(found.key.as_ref(), found.click_id.as_ref());
-        Some((index, key))
+        let referral = referral_of(program, found, Source::Landing, None, now);
+        Some((index, referral))
     });
-    keys.collect()
+    fetches.collect()
 }
 
 /// Reads the landings in the query, program by program.
@@ -179,7 +178,7 @@ fn read_script_touches(
         .map(|(index, found)| {
             let program = &config.programs[index];
             let mut referral = referral_of(program, found, Source::Script, None, now);
-            referral.rank = Rank::Own;
+            referral.rank = Rank::Script;
             Touch {
                 fills_only: stands_down.then_some(Reason::KeptStandDown),
                 ..Touch::new(index, referral)

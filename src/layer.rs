@@ -111,6 +111,11 @@ impl ReferralLayer {
     /// Deletes what is kept under a visitor's ID, for requests for erasure that come without the
     /// visitor's browser. An unknown ID is not an error.
     ///
+    /// A late click ID that this process is writing doesn't bring the record back. A request of the visitor's
+    /// that is being answered at the same moment can, and so can another server's late click ID, in a store
+    /// that creates what it is to save. They are over within the click's and the store's timeouts: erasing once
+    /// more after that is certain.
+    ///
     /// Store the ID with the sign-up:
     ///
     /// ```

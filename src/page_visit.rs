@@ -14,7 +14,7 @@
 //!
 //! [Fetch Metadata]: https://www.w3.org/TR/fetch-metadata/
 
-use http::header::{CACHE_CONTROL, HOST, REFERER, UPGRADE};
+use http::header::{ACCEPT, CACHE_CONTROL, HOST, REFERER, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use smol_str::{SmolStr, StrExt as _};
 
@@ -31,6 +31,8 @@ static PURPOSE: HeaderName = HeaderName::from_static("purpose");
 static X_PURPOSE: HeaderName = HeaderName::from_static("x-purpose");
 static X_MOZ: HeaderName = HeaderName::from_static("x-moz");
 static SEC_CH_UA: HeaderName = HeaderName::from_static("sec-ch-ua");
+static HX_REQUEST: HeaderName = HeaderName::from_static("hx-request");
+static TURBO_FRAME: HeaderName = HeaderName::from_static("turbo-frame");
 
 /// What kind of link led to a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,8 +170,8 @@ impl<'r> Metadata<'r> {
     }
 }
 
-/// Returns `true` if a page of the own site fetches this one, as scripts do that show it in the place of
-/// their own page.
+/// Returns `true` if a page of the own site fetches this one to show it in the place of its own, as scripts
+/// like htmx and Turbo do. A call of an API isn't one: `fetch` asks for `*/*` where it isn't told otherwise.
 pub(crate) fn is_own_fetch(request: RequestRef<'_>, page: &Uri, domain: Option<&str>) -> bool {
     let headers = request.headers();
     let says = |name: &HeaderName, texts: &[&[u8]]| {
@@ -179,10 +181,18 @@ pub(crate) fn is_own_fetch(request: RequestRef<'_>, page: &Uri, domain: Option<&
     let is_fetch = says(&SEC_FETCH_DEST, &[b"empty"])
         && says(&SEC_FETCH_MODE, &[b"cors", b"same-origin"])
         && says(&SEC_FETCH_SITE, &[b"same-origin"]);
+    let asks_for_html = |accept: &HeaderValue| {
+        let types = accept.as_bytes().split(|byte| matches!(byte, b',' | b';'));
+        let mut types = types.map(<[u8]>::trim_ascii);
+        types.any(|text| text.eq_ignore_ascii_case(b"text/html"))
+    };
+    let is_shown = headers.contains_key(&HX_REQUEST)
+        || headers.contains_key(&TURBO_FRAME)
+        || headers.get_all(ACCEPT).iter().any(asks_for_html);
     let referer = headers.get(REFERER).map(HeaderValue::as_bytes);
     let link = referer.and_then(|referer| own_link_of(request, referer, page, domain));
     // An interstitial may fetch the page that it stands in front of.
-    request.method() == Method::GET && is_fetch && link == Some(Link::OwnSite)
+    request.method() == Method::GET && is_fetch && is_shown && link == Some(Link::OwnSite)
 }
 
 /// Returns what kind of link of the own site the referrer of a request tells of.

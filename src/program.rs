@@ -128,8 +128,8 @@ impl Program {
     /// Sets the cookies in which another script keeps a key, URL-encoded and unsigned, as `PartneroJS`
     /// does in `partnero_partner` and `partnero_referral`; at most 16.
     ///
-    /// Such a key ranks below a landing: it fills an empty slot, gives way to any landing from outside
-    /// whatever the attribution rule, and never replaces one. Anyone can write such a cookie, so it is
+    /// Such a key ranks between a landing from outside and a link of the own site: whatever the attribution
+    /// rule, it replaces such a link, gives way to any landing from outside and never replaces one. Anyone can write such a cookie, so it is
     /// worth as much as the script's own attribution. The layer doesn't delete it: after a
     /// [`Forget`](crate::Forget) the next page visit reads it again, unless the page's script removes it.
     pub fn fallback_cookies<N: AsRef<str>>(mut self, names: impl IntoIterator<Item = N>) -> Self {

@@ -38,8 +38,8 @@ pub enum Reason {
     KeptReload,
     /// Another key is kept, and what may be a hidden frame replaces nothing.
     KeptPossibleFrame,
-    /// A touch of a higher rank is kept: a landing from outside, against a link of the own site or
-    /// another script's cookie.
+    /// A touch of a higher rank is kept: a landing from outside, against another script's cookie or a
+    /// link of the own site, or a script's cookie, against such a link.
     KeptHigherRank,
     /// A later referral is kept than the one that a carry token brought back.
     KeptNewer,

@@ -26,6 +26,9 @@ pub(crate) struct RecordSlot {
     pub(crate) follows: Option<VisitorId>,
     /// What the cookie carries meanwhile replaces nothing that the server has.
     pub(crate) fills_only: bool,
+    /// What the server has and a carried referral takes the place of: if that one's platform doesn't know
+    /// its key, this is put back.
+    pub(crate) displaced: Option<Arc<Referral>>,
     /// Records of no use any more.
     pub(crate) discarded: Vec<RecordRef>,
 }

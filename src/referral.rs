@@ -80,10 +80,25 @@ impl fmt::Display for Source {
 /// How much a touch is worth. It is compared first: see `attribution`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Rank {
-    /// A link of the own site, or another script's cookie.
+    /// A link of the own site.
     Own,
+    /// Another script's cookie.
+    Script,
     /// Anything that somebody outside the site, the visitor or a handler did.
     Outside,
+}
+
+impl Rank {
+    /// Returns the rank of a referral by how it came to be known; `is_own_link` says that a link of the own
+    /// site led to its landing. `None` for a link that led to no landing.
+    pub(crate) fn of(source: Source, is_own_link: bool) -> Option<Self> {
+        match (source, is_own_link) {
+            (Source::Landing, true) => Some(Self::Own),
+            (Source::Script, false) => Some(Self::Script),
+            (Source::Landing | Source::Handler, false) => Some(Self::Outside),
+            (Source::Handler | Source::Script, true) => None,
+        }
+    }
 }
 
 /// Names one touch at random, so that a late click ID finds the referral it belongs to and no other.
@@ -363,7 +378,7 @@ mod json {
                 partner_id: self.partner_id.clone(),
                 program: Cow::Borrowed(self.program()),
                 source: self.source,
-                own_link: self.source == Source::Landing && self.rank == Rank::Own,
+                own_link: self.rank == Rank::Own,
                 parameter: self.parameter().map(Cow::Borrowed),
                 captured_at: captured_at.map_err(S::Error::custom)?,
                 window: self.window,
@@ -399,19 +414,17 @@ mod json {
                     .extra
                     .iter()
                     .all(|(name, value)| is_param_name(name.as_bytes()) && is_extra_value(value));
-            if !is_valid {
-                return Err(D::Error::custom(
-                    "not a referral as this crate writes it: hand it back unaltered",
-                ));
-            }
-            let is_own = json.own_link || json.source == Source::Script;
+            let rank = Rank::of(json.source, json.own_link).filter(|_| is_valid);
+            let rank = rank.ok_or_else(|| {
+                D::Error::custom("not a referral as this crate writes it: hand it back unaltered")
+            })?;
             Ok(Self {
                 key: json.key,
                 click_id: json.click_id,
                 partner_id: json.partner_id,
                 program: json.program.as_ref().into(),
                 source: json.source,
-                rank: if is_own { Rank::Own } else { Rank::Outside },
+                rank,
                 touch: touch.flatten(),
                 click: ClickState::Settled,
                 captured_at: to_unix_millis(captured_at.map_err(D::Error::custom)?),

@@ -12,10 +12,10 @@ use crate::config::Config;
 use crate::consent::{Permission, Permissions};
 use crate::cookie::FoundCookies;
 use crate::inbound::Inbound;
+use crate::program::Program;
 use crate::reason::{Decisions, Reason};
 use crate::record::{Loaded, OnServer, RecordSlot};
-use crate::referral::{ClickState, Referral, Source, TouchId};
-use crate::refused_keys::RefusedKeys;
+use crate::referral::{ClickState, Rank, Referral, TouchId};
 use crate::window::if_counting;
 
 /// What is known of one visitor.
@@ -153,15 +153,18 @@ impl RequestState {
                 }
             }
         }
-        for (index, key) in &inbound.own_fetches {
-            self.remember_refused(*index, *key, permissions.of(*index));
+        for (index, fetched) in &inbound.own_fetches {
+            self.remember_refused(*index, fetched, permissions.of(*index));
         }
         for script in &inbound.scripts {
             let index = script.program;
             if !inbound.is_page_visit {
                 self.show(index, &script.referral);
-            } else if self.yields_to_script(index, &script.referral) {
-                self.touch(config, script.clone(), permissions.of(index));
+            } else if self.yields_to_script(index, &script.referral)
+                && let Some(win) = self.touch(config, script.clone(), permissions.of(index))
+            {
+                // The link of the own site that this request followed, if any, has given way.
+                wins.retain(|earlier: &mut Win| earlier.program != win.program);
             }
         }
         wins
@@ -190,8 +193,14 @@ impl RequestState {
         let decision = config.programs[index].attribution.decide(kept, &touch);
         let reason = match decision {
             Err(reason) => {
-                if reason == Reason::KeptOwnLink {
-                    self.remember_refused(index, as_refused(&touch.referral), permission);
+                match reason {
+                    Reason::KeptOwnLink => {
+                        self.remember_refused(index, &touch.referral, permission);
+                    }
+                    Reason::SameKey if touch.proves_same_key() => {
+                        self.slots[index].hold_against_server(permission);
+                    }
+                    _ => {}
                 }
                 reason
             }
@@ -210,12 +219,13 @@ impl RequestState {
         None
     }
 
-    /// Remembers that a key was refused as a link of the own site: if the page leads to itself, it is one
-    /// again.
-    fn remember_refused(&mut self, index: usize, key: RefusedKeys, permission: Permission) {
+    /// Remembers that a key came by a link of the own site: if the page leads to itself, it is one again. Not
+    /// of the key that a touch from outside has brought.
+    fn remember_refused(&mut self, index: usize, link: &Referral, permission: Permission) {
         let slot = &mut self.slots[index];
         if let Some(kept) = &mut slot.kept
-            && let refused = kept.refused.unwrap_or_default().and(key)
+            && (kept.rank < Rank::Outside || !kept.credits_same(link))
+            && let refused = kept.refused.unwrap_or_default().and(as_refused(link))
             && kept.refused != Some(refused)
             && permission == Permission::Granted
         {
@@ -246,14 +256,16 @@ impl RequestState {
     /// because such a key comes with every request and is worth a note only if it changes something.
     fn yields_to_script(&self, index: usize, script: &Referral) -> bool {
         self.shown(index)
-            .is_none_or(|shown| shown.source == Source::Script && shown.key != script.key)
+            .is_none_or(|shown| shown.rank <= Rank::Script && shown.key != script.key)
     }
 
-    /// Shows a referral to the handler where nothing better is known, without keeping it.
-    fn show(&mut self, index: usize, referral: &Arc<Referral>) {
-        let slot = &mut self.slots[index];
-        if slot.kept.is_none() && slot.shown.is_none() {
-            slot.shown = Some(Arc::clone(referral));
+    /// Shows another script's key to the handler where nothing of its rank is known, without keeping it.
+    fn show(&mut self, index: usize, script: &Arc<Referral>) {
+        let is_better = self
+            .shown(index)
+            .is_none_or(|shown| shown.rank < Rank::Script && shown.key != script.key);
+        if is_better {
+            self.slots[index].shown = Some(Arc::clone(script));
         }
     }
 
@@ -274,12 +286,12 @@ impl RequestState {
         };
         let undone = matches!(result, ClickResult::Undo(_));
         let (kept, reason) = result.apply(referral);
-        slot.kept = match kept {
-            // What had been replaced may have expired meanwhile.
-            Some(kept) if undone => if_counting(kept, &config.programs[index], self.now).ok(),
-            kept => kept,
-        };
-        slot.changed = true;
+        if undone {
+            slot.put_back(&config.programs[index], kept, self.now);
+        } else {
+            slot.kept = kept;
+            slot.changed = true;
+        }
         if let Some(reason) = reason {
             self.note(config, index, reason);
         }
@@ -303,12 +315,10 @@ impl RequestState {
         }
     }
 
-    /// Forgets what there is to forget.
-    pub(crate) fn forget_kept(&mut self, config: &Config, reason: Reason) {
-        for index in 0..self.slots.len() {
-            if self.slots[index].kept.is_some() {
-                self.forget(config, index, reason);
-            }
+    /// Forgets what is kept for the program, if anything is.
+    pub(crate) fn forget_kept(&mut self, config: &Config, index: usize, reason: Reason) {
+        if self.slots[index].kept.is_some() {
+            self.forget(config, index, reason);
         }
     }
 }
@@ -334,5 +344,33 @@ impl Slot {
             click: touch.click,
             replaced,
         }
+    }
+
+    /// Lets what the cookie carries while the server can't be asked replace what the server has, as a touch
+    /// of the same key would that came first.
+    fn hold_against_server(&mut self, permission: Permission) {
+        if let Some(record) = &mut self.record
+            && record.fills_only
+            && record.on_server == OnServer::Unknown
+            && permission == Permission::Granted
+        {
+            record.fills_only = false;
+            self.changed = true;
+        }
+    }
+
+    /// Keeps what a capture that is taken back had replaced: in an earlier request, or on the server when the
+    /// cookie that had carried it met what the server has.
+    fn put_back(&mut self, program: &Program, replaced: Option<Arc<Referral>>, now: UnixMillis) {
+        // It may have expired meanwhile.
+        let replaced = replaced.and_then(|replaced| if_counting(replaced, program, now).ok());
+        let mut record = self.record.as_mut();
+        let displaced = record.as_mut().and_then(|record| record.displaced.take());
+        let earlier = displaced.into_iter().chain(replaced).collect();
+        self.kept = program.attribution.pick(earlier, |it| it);
+        // What the server has can't be told: it stays, and so does the cookie that names it. What that
+        // carries is taken back again once the server can be asked.
+        let is_unknown = record.is_some_and(|record| record.on_server == OnServer::Unknown);
+        self.changed = self.kept.is_some() || !is_unknown;
     }
 }

@@ -211,7 +211,7 @@ fuzz_target!(|input: &[u8]| {
             values.iter().map(|value| program.open(value)).collect()
         })
         .collect();
-    let refused;
+    let (refused, beside_script);
     let mut decisions = Vec::new();
     let mut shown: Vec<Option<Plain<'_>>> = Vec::new();
     for (at, program) in programs.iter().enumerate() {
@@ -259,17 +259,24 @@ fuzz_target!(|input: &[u8]| {
         .iter()
         .find_map(|value| query::repaired(value, |text| message::is_key(text, Keys::Ascii)));
     if let Some(key) = &script_key {
-        let new = Plain {
+        let mut new = Plain {
             captured_at: now,
             window: programs[1].window,
             source: 3,
             ..Plain::landing(key, SCRIPTS)
         };
-        let gives_way = |kept: &Plain<'_>| kept.source == 3 && kept.key != new.key;
+        let gives_way = |kept: &Plain<'_>| kept.rank() <= 1 && kept.key != new.key;
+        let is_lower = |kept: &Plain<'_>| kept.rank() == 0 && kept.key != new.key;
         if posts {
-            // Shown, if nothing else is, and not kept.
-            shown[1].get_or_insert(new);
+            // Shown in the place of what ranks lower, and not kept.
+            if shown[1].as_ref().is_none_or(is_lower) {
+                shown[1] = Some(new);
+            }
         } else if shown[1].as_ref().is_none_or(gives_way) {
+            if let Some(kept) = &shown[1] {
+                beside_script = kept.refused_beside(&new);
+                new.refused = &beside_script;
+            }
             decisions.push((PROGRAMS[1], Reason::Captured));
             written.push(programs[1].set_cookie(new.clone(), now));
             shown[1] = Some(new);

@@ -100,15 +100,14 @@ impl Program {
 
     /// Does a new referral take the place of the one that is kept?
     pub fn replaces(&self, kept: &Plain<'_>, new: &Plain<'_>) -> bool {
-        let rank = |plain: &Plain<'_>| u8::from(plain.source != 3 && !plain.is_own_link);
         let credited = |plain: &Plain<'_>| match plain.key {
             "" => (true, plain.click_id.to_owned()),
             key => (false, key.to_owned()),
         };
-        match rank(new).cmp(&rank(kept)) {
-            Ordering::Greater => true,
-            _ if credited(kept) == credited(new) => false,
+        match new.rank().cmp(&kept.rank()) {
             Ordering::Less => false,
+            _ if credited(kept) == credited(new) => kept.rank() < 2 && new.rank() == 2,
+            Ordering::Greater => true,
             Ordering::Equal => self.credit == Credit::Last,
         }
     }

@@ -89,6 +89,15 @@ impl<'m> Plain<'m> {
         sum.to_be_bytes()
     }
 
+    /// How much the touch is worth: 0 a link of the own site, 1 another script's cookie, 2 anything else.
+    pub fn rank(&self) -> u8 {
+        match (self.is_own_link, self.source) {
+            (true, _) => 0,
+            (false, 3) => 1,
+            (false, _) => 2,
+        }
+    }
+
     /// What is remembered beside a new referral that takes this one's place: what was, and this one's own
     /// key where it is a link of the own site that gives way.
     pub fn refused_beside(&self, new: &Self) -> Vec<u8> {
@@ -99,6 +108,11 @@ impl<'m> Plain<'m> {
         let mut all = self.as_refused();
         for (byte, before) in all.iter_mut().zip(self.refused) {
             *byte |= before;
+        }
+        // Four keys fit; the next one begins anew.
+        let set: u32 = all.iter().map(|byte| byte.count_ones()).sum();
+        if set > 12 {
+            return self.as_refused().to_vec();
         }
         all.to_vec()
     }

@@ -150,7 +150,7 @@ fn encode_referral(referral: &Referral, program: &str, max_len: usize, out: &mut
         Source::Handler => 2,
         Source::Script => 3,
     };
-    let own_link = if referral.rank == Rank::Own && referral.source != Source::Script {
+    let own_link = if referral.rank == Rank::Own {
         OWN_LINK
     } else {
         0
@@ -259,13 +259,13 @@ fn decode_referral(
     let window = u32::from_be_bytes(reader.array()?);
     let [kind, present] = reader.array()?;
     let is_present = |bit: u8| present & (1 << bit) != 0;
-    let (source, rank) = match kind & 7 {
-        1 => (Source::Landing, Rank::Outside),
-        2 => (Source::Handler, Rank::Outside),
-        3 => (Source::Script, Rank::Own),
-        5 => (Source::Landing, Rank::Own),
+    let source = match kind & 3 {
+        1 => Source::Landing,
+        2 => Source::Handler,
+        3 => Source::Script,
         _ => return None,
     };
+    let rank = Rank::of(source, kind & OWN_LINK != 0)?;
     let touch = reader.array_if(is_present(0))?;
     let refused = reader.array_if(is_present(1))?.map(RefusedKeys::from_bytes);
     let click = match (kind & !7, touch) {
@@ -404,7 +404,7 @@ mod tests {
         let mut own = whole();
         own.rank = Rank::Own;
         let mut script = referral();
-        (script.source, script.rank, script.touch) = (Source::Script, Rank::Own, None);
+        (script.source, script.rank, script.touch) = (Source::Script, Rank::Script, None);
         script.click = ClickState::Settled;
         let mut keyless = whole();
         keyless.key = None;

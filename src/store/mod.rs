@@ -2,7 +2,9 @@
 //! session.
 
 pub(crate) mod backend;
+mod carried;
 mod deletion;
+mod joins;
 pub(crate) mod records;
 pub(crate) mod server_side;
 pub(crate) mod session;

@@ -7,8 +7,8 @@ use tokio::sync::OnceCell;
 
 use super::backend::{Budget, RecordStore, StoreError};
 use super::deletion::Deletion;
+use super::joins::{Joins, Underway};
 use super::text::{as_text, of_text};
-use crate::attribution::Touch;
 use crate::click::dispatcher::{ClickCall, ClickDispatcher};
 use crate::click::late::ClickResult;
 use crate::clock::UnixMillis;
@@ -41,6 +41,7 @@ struct Inner {
     seal: Seal,
     runtime: Runtime,
     deletion: Option<Deletion>,
+    joins: Joins,
 }
 
 /// What has to be loaded for one request.
@@ -71,6 +72,7 @@ impl Records {
             seal,
             runtime,
             deletion,
+            joins: Joins::default(),
         }))
     }
 
@@ -286,8 +288,13 @@ impl Records {
     async fn delete(&self, record: &RecordRef, budget: &Budget) -> Result<(), StoreError> {
         match self.record_id(record) {
             None => Ok(()),
-            Some(id) => budget.run(self.0.store.delete(id)).await,
+            Some(id) => self.delete_id(id, budget).await,
         }
+    }
+
+    async fn delete_id(&self, id: i128, budget: &Budget) -> Result<(), StoreError> {
+        let _underway = self.0.joins.delete(id);
+        budget.run(self.0.store.delete(id)).await
     }
 
     /// `Some(Err(_))` says why the record that is there doesn't count.
@@ -326,6 +333,10 @@ impl Records {
                 if matches!(result, ClickResult::None) {
                     return;
                 }
+                let Some(id) = records.record_id(&record) else {
+                    return;
+                };
+                let underway = records.0.joins.join(id);
                 for pause in LATE_PAUSES {
                     if !pause.is_zero() {
                         match records.0.runtime.sleep(pause) {
@@ -333,8 +344,8 @@ impl Records {
                             None => return,
                         }
                     }
-                    let joined = records.join(&record, touch, &result, &program, now).await;
-                    match joined {
+                    let joined = records.join(&record, touch, &result, &program, now, &underway);
+                    match joined.await {
                         Ok(()) => return,
                         Err(error) => error.log("write a late click ID to"),
                     }
@@ -350,12 +361,16 @@ impl Records {
         result: &ClickResult,
         program: &Program,
         now: UnixMillis,
+        underway: &Underway,
     ) -> Result<(), StoreError> {
         let budget = self.new_budget();
         let loaded = self.load_record(record, program, now, &budget).await?;
         let Some(Ok(referral)) = loaded else {
             return Ok(());
         };
+        if underway.is_deleted() {
+            return self.delete(record, &budget).await;
+        }
         if referral.touch != Some(touch) || referral.click != ClickState::Started {
             return Ok(());
         }
@@ -364,7 +379,11 @@ impl Records {
         match (kept, self.record_id(record)) {
             (Some(kept), Some(id)) => {
                 let (text, expiry) = as_text(&kept, now);
-                budget.run(self.0.store.save(id, text, expiry)).await
+                let saved = budget.run(self.0.store.save(id, text, expiry)).await;
+                if underway.is_deleted() {
+                    return self.delete(record, &budget).await;
+                }
+                saved
             }
             _ => self.delete(record, &budget).await,
         }
@@ -390,7 +409,7 @@ impl Records {
     pub(crate) async fn erase(&self, visitor: VisitorId) -> Result<(), StoreError> {
         let budget = self.new_budget();
         for id in self.all_ids(visitor) {
-            budget.run(self.0.store.delete(id)).await?;
+            self.delete_id(id, &budget).await?;
         }
         Ok(())
     }
@@ -491,41 +510,5 @@ fn unread(stored: &[StoredCookie]) -> Loaded {
             ..RecordSlot::default()
         },
         ..Loaded::default()
-    }
-}
-
-impl Loaded {
-    /// Lets what the cookie carried join what the server has, under the visitor's ID that handlers have
-    /// seen with it wherever that is free.
-    fn join(&mut self, program: &Program, referral: Arc<Referral>, stored: &StoredCookie) {
-        let fills_only = stored.fills_only;
-        let is_later_version = self.kept.as_ref().is_some_and(|kept| {
-            kept.credits_same(&referral) && kept.captured_at == referral.captured_at
-        });
-        let touch = Touch {
-            fills_only: fills_only.then_some(Reason::KeptOwnLink),
-            is_carried: true,
-            ..Touch::new(0, referral)
-        };
-        let decision = program.attribution.decide(self.kept.as_deref(), &touch);
-        if is_later_version || decision.is_ok() {
-            let record = &mut self.record;
-            match record.on_server {
-                OnServer::Referral(_) if !is_later_version => {
-                    // As with any replacement: a new record, so that an old cookie shows nothing of it.
-                    record.follows = record.current.as_ref().map(|current| current.visitor);
-                    record.discarded.extend(record.current.take());
-                    record.on_server = OnServer::Nothing;
-                }
-                OnServer::Nothing => {
-                    let own = stored.record.as_ref();
-                    let own = own.filter(|own| !record.discarded.contains(own));
-                    record.current = own.cloned().or_else(|| record.current.take());
-                }
-                OnServer::Referral(_) | OnServer::Unknown => {}
-            }
-            record.fills_only = fills_only;
-            self.kept = Some(touch.referral);
-        }
     }
 }

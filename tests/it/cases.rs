@@ -21,6 +21,9 @@ in_every_way! {
     c2_what_was_refused_as_an_own_link_stays_refused,
     c2_every_refused_key_is_remembered,
     c2_what_an_own_page_fetched_is_an_own_link,
+    c2_what_a_script_asks_of_an_api_is_no_link,
+    c2_what_an_own_page_fetched_for_the_visitors_partner_is_no_link,
+    c2_however_many_keys_are_refused_few_others_are,
     c2_the_referrer_tells_an_own_link_too,
     c2_behind_a_proxy_that_changes_the_host_the_original_uri_tells_an_own_link,
     c3_an_own_link_locks_no_partner_out,
@@ -293,10 +296,84 @@ fn c2_every_refused_key_is_remembered() {
     assert_eq!(page.key(), Some("P2"), "behind an interstitial");
 }
 
+/// What a script asks of the shop.
+fn fetched(uri: &str, mode: &str, site: &str, more: Headers<'_>) -> Request<String> {
+    let kind = [("sec-fetch-dest", "empty"), ("sec-fetch-mode", mode)];
+    get(uri, kind, site, more)
+}
+
+fn c2_what_a_script_asks_of_an_api_is_no_link() {
+    let forum = ("referer", "https://shop.example/forum");
+    let itself = [("referer", "https://shop.example/x?aff=E")];
+    // (header, is a page shown)
+    let cases = [
+        (("accept", "*/*"), false),
+        (("accept", "application/json, text/plain, */*"), false),
+        (("accept", "text/htmlx"), false),
+        (("x-requested-with", "XMLHttpRequest"), false),
+        (("accept", "text/html, */*; q=0.01"), true),
+        (("accept", "application/xhtml+xml,Text/HTML;q=0.9"), true),
+        (("hx-request", "true"), true),
+        (("turbo-frame", "main"), true),
+    ];
+    for (header, is_shown) in cases {
+        let mut visitor = of_p1(&Shop::new());
+        let page = visitor.send(fetched("/x?aff=E", "cors", "same-origin", &[forum, header]));
+        assert_lost(&page, "not_a_page_visit", header.1);
+        assert_eq!(page.changed(), is_shown, "{header:?}");
+        let page = visitor.send(document("/x?aff=E", "same-origin", &itself));
+        let key = if is_shown { "P1" } else { "E" };
+        assert_eq!(page.key(), Some(key), "{header:?}");
+    }
+}
+
+fn c2_what_an_own_page_fetched_for_the_visitors_partner_is_no_link() {
+    let headers = [
+        ("referer", "https://shop.example/pricing"),
+        ("accept", "text/html"),
+    ];
+    let mut visitor = of_p1(&Shop::new());
+    let page = visitor.send(fetched("/x?aff=P1", "cors", "same-origin", &headers));
+    assert!(!page.changed());
+    visitor.visit("/?aff=P2");
+    // P1's own landing, behind an interstitial.
+    let itself = [("referer", "https://shop.example/x?aff=P1")];
+    let page = visitor.send(document("/x?aff=P1", "same-origin", &itself));
+    assert_eq!((page.key(), page.reason()), (Some("P1"), "captured"));
+}
+
+fn c2_however_many_keys_are_refused_few_others_are() {
+    let forum = [("referer", "https://shop.example/forum")];
+    let link = |key: &str| document(&format!("/x?aff={key}"), "same-origin", &forum);
+    let itself = |key: &str| {
+        let url = format!("https://shop.example/x?aff={key}");
+        let referrer = [("referer", url.as_str())];
+        document(&format!("/x?aff={key}"), "same-origin", &referrer)
+    };
+    let mut visitor = of_p1(&Shop::new());
+    for n in 0..40 {
+        let label = format!("footer-{n}");
+        assert_lost(&visitor.send(link(&label)), "kept_own_link", &label);
+        assert_lost(&visitor.send(itself(&label)), "kept_own_link", &label);
+    }
+    // Partners, behind an interstitial.
+    let is_refused = |n: &u32| {
+        let page = visitor.clone().send(itself(&format!("PARTNER_{n}")));
+        page.key() == Some("P1")
+    };
+    let refused = (0..200).filter(is_refused).count();
+    assert!(refused <= 200 / 10, "{refused} of 200");
+}
+
 fn c2_what_an_own_page_fetched_is_an_own_link() {
     let fetch = |mode: &str, site: &str, referrer: &str| {
-        let kind = [("sec-fetch-dest", "empty"), ("sec-fetch-mode", mode)];
-        get("/x?aff=E", kind, site, &[("referer", referrer)])
+        let turbo = "text/html, application/xhtml+xml";
+        fetched(
+            "/x?aff=E",
+            mode,
+            site,
+            &[("referer", referrer), ("accept", turbo)],
+        )
     };
     let itself = [("referer", "https://shop.example/x?aff=E")];
     let forum = "https://shop.example/forum";

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::common::{COOKIE_NAME, Shop, bare_get, page_visit, with_cookie_line, with_headers};
 use http::{Request, Response};
-use tower_referral::{Capture, Consent, ReferralLayerBuilder, RequestRef};
+use tower_referral::{Capture, Consent, Program, ReferralLayerBuilder, RequestRef};
 
 in_every_way! {
     denied_consent_captures_nothing_and_forgets_what_is_kept,
@@ -16,6 +16,8 @@ in_every_way! {
     a_privacy_signal_weighs_more_than_any_consent,
     a_handler_that_takes_the_banners_answer_speaks_for_this_very_request,
     consent_that_a_handler_says_is_denied_forgets_what_is_kept,
+    consent_that_a_handler_says_holds_for_what_it_captures_with_it,
+    consent_for_all_captures_is_said_after_the_last,
     the_hook_is_asked_once_a_request_and_sees_all_of_it_but_the_body,
     unknown_consent_hides_nothing_that_is_kept_from_the_handler,
 }
@@ -210,6 +212,98 @@ fn consent_that_a_handler_says_is_denied_forgets_what_is_kept() {
         visitor.holds_nothing(),
         "a refusal forgets, whoever says it"
     );
+}
+
+/// Cookies that bill partners need consent by the header; the visitor asked for a friend's reward.
+fn two_programs() -> Shop {
+    Shop::with(|builder| {
+        builder
+            .program(Program::new("partners").params(["aff"]).consent(banner))
+            .program(Program::new("friends").params(["via"]))
+    })
+}
+
+fn consent_that_a_handler_says_holds_for_what_it_captures_with_it() {
+    use Consent::{Denied, Granted};
+    let code = |program, consent: Option<Consent>| {
+        let capture = Capture::key_for(program, "CODE".parse().unwrap());
+        match consent {
+            None => capture,
+            Some(consent) => capture.consent(consent),
+        }
+    };
+    // (the banner, what the handler says of friends and of partners, what is kept of both then)
+    let cases = [
+        ("no", Some(Granted), None, [Some("CODE"), None]),
+        (
+            "no",
+            Some(Granted),
+            Some(Granted),
+            [Some("CODE"), Some("CODE")],
+        ),
+        ("no", None, Some(Granted), [Some("CODE"), Some("CODE")]),
+        ("yes", Some(Denied), None, [None, Some("CODE")]),
+        ("yes", None, Some(Denied), [Some("CODE"), None]),
+        ("yes", Some(Denied), Some(Granted), [None, Some("CODE")]),
+    ];
+    for (header, friends, partners, kept) in cases {
+        for turned in [false, true] {
+            let shop = two_programs().answering(move |request| {
+                let mut response = Response::new(String::new());
+                if request.uri().path() == "/codes" {
+                    let mut both = [code("friends", friends), code("partners", partners)];
+                    if turned {
+                        both.reverse();
+                    }
+                    let [one, other] = both;
+                    response.extensions_mut().insert(one.and(other));
+                }
+                response
+            });
+            let mut visitor = shop.visitor();
+            visitor.send(saying("yes", "/?aff=EARLIER&via=EARLIER"));
+            visitor.send(saying(header, "/codes"));
+            let page = visitor.send(saying("yes", "/"));
+            let keys = [page.key_of("friends"), page.key_of("partners")];
+            assert_eq!(keys, kept, "{header}, {friends:?}, {partners:?}");
+        }
+    }
+    // A refusal of one program says nothing of the other.
+    let shop = two_programs().answering(move |request| {
+        let mut response = Response::new(String::new());
+        if request.uri().path() == "/refuse" {
+            response
+                .extensions_mut()
+                .insert(code("partners", Some(Denied)));
+        }
+        response
+    });
+    let mut visitor = shop.visitor();
+    visitor.send(saying("yes", "/?aff=P&via=F"));
+    let page = visitor.send(saying("yes", "/refuse"));
+    assert_eq!(
+        page.reasons(),
+        ["partners: no_consent", "partners: no_consent"]
+    );
+    let page = visitor.send(saying("yes", "/"));
+    assert_eq!(
+        (page.key_of("partners"), page.key_of("friends")),
+        (None, Some("F"))
+    );
+}
+
+fn consent_for_all_captures_is_said_after_the_last() {
+    let shop = two_programs().answering(|_| {
+        let mut response = Response::new(String::new());
+        let key = || "CODE".parse().unwrap();
+        let both = Capture::key_for("friends", key()).and(Capture::key_for("partners", key()));
+        response
+            .extensions_mut()
+            .insert(both.consent(Consent::Granted));
+        response
+    });
+    let page = shop.send(saying("no", "/"));
+    assert_eq!(page.set_cookies().len(), 2);
 }
 
 fn the_hook_is_asked_once_a_request_and_sees_all_of_it_but_the_body() {

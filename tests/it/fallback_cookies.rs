@@ -1,14 +1,19 @@
 //! Keys that another script keeps in a cookie of its own: a touch of a lower claim.
 
-use crate::common::{COOKIE_NAME, DAY, Shop, bare_get, page_visit, with_headers};
+use crate::common::{BROWSER, COOKIE_NAME, DAY, Shop, bare_get, page_visit, with_headers};
 use http::{Request, Response};
-use tower_referral::{Attribution, Consent, Forget, Program, Source};
+use tower_referral::click::{ClickRequest, Clicks};
+use tower_referral::{Attribution, ClickId, Consent, Forget, Program, Source};
 
 in_every_way! {
     a_scripts_cookie_fills_an_empty_slot,
     it_is_read_by_the_rules_of_a_parameters_value,
     it_gives_way_to_any_landing_and_never_replaces_one,
     a_landing_beats_the_scripts_cookie_of_the_same_request,
+    it_takes_the_place_of_a_link_of_the_own_site,
+    an_own_link_of_the_same_request_gives_way_and_creates_no_click,
+    a_script_that_keeps_an_own_links_key_proves_nothing_new,
+    a_key_that_was_known_by_a_script_is_no_refused_own_link,
     between_two_scripts_keys_attribution_decides,
     only_a_page_visit_captures_it_and_any_handler_sees_it,
     consent_and_forgetting_count_for_it_too,
@@ -114,6 +119,104 @@ fn a_landing_beats_the_scripts_cookie_of_the_same_request() {
     assert_eq!(page.key(), Some("LANDING"));
     assert_eq!(page.reasons(), ["default: captured"]);
     assert_eq!(page.set_cookies().len(), 1);
+}
+
+/// A page of the own site that a link of it led to.
+fn own_link(uri: &str) -> Request<String> {
+    let headers = [
+        ("host", "shop.example"),
+        ("user-agent", BROWSER),
+        ("sec-fetch-site", "same-origin"),
+        ("sec-fetch-mode", "navigate"),
+        ("sec-fetch-dest", "document"),
+        ("referer", "https://shop.example/"),
+    ];
+    with_headers(bare_get(uri), &headers)
+}
+
+/// The partner's landing was answered by a cache, so that only the script knows of it.
+fn it_takes_the_place_of_a_link_of_the_own_site() {
+    for attribution in [
+        Attribution::FirstTouch,
+        Attribution::LastTouch,
+        Attribution::rule(|_, _| panic!("the ranks differ, so there is nothing to ask")),
+    ] {
+        let case = format!("{attribution:?}");
+        let shop = Shop::program(program().attribution(attribution));
+        // The own link is the first request that isn't answered by the cache.
+        let mut visitor = shop.visitor();
+        visitor.hold("partnero_partner", "P1");
+        let page = visitor.send(own_link("/pricing?ref=footer"));
+        assert_eq!(page.key(), Some("P1"), "{case}");
+        assert_eq!(page.set_cookies().len(), 1, "{case}");
+        assert_eq!(visitor.visit("/").key(), Some("P1"), "{case}");
+        let page = visitor.send(own_link("/pricing?ref=header"));
+        assert_eq!(page.key(), Some("P1"), "{case}");
+        assert_eq!(page.reason(), "kept_own_link", "{case}");
+
+        // The own link came days before.
+        let mut visitor = shop.visitor();
+        visitor.send(own_link("/pricing?ref=footer"));
+        shop.clock.pass(DAY);
+        visitor.hold("partnero_partner", "P1");
+        let post = || Request::post("/sign-up").body(String::new()).unwrap();
+        let page = visitor.send(post());
+        assert_eq!((page.key(), page.changed()), (Some("P1"), false), "{case}");
+        let page = visitor.visit("/");
+        assert_eq!(
+            (page.key(), page.reason()),
+            (Some("P1"), "captured"),
+            "{case}"
+        );
+        assert_eq!(page.referral().unwrap().source(), Source::Script, "{case}");
+        assert_eq!(visitor.visit("/?aff=P2").key(), Some("P2"), "{case}");
+        assert_eq!(visitor.send(post()).key(), Some("P2"), "{case}");
+    }
+}
+
+fn an_own_link_of_the_same_request_gives_way_and_creates_no_click() {
+    let clicks = || {
+        Clicks::from_fn(async |_: ClickRequest| "click".parse::<ClickId>())
+            .base_url("https://shop.example")
+    };
+    let shop = || {
+        Shop::with(|builder| {
+            let builder = builder.program(program()).clicks(clicks());
+            builder.spawner(std::mem::forget)
+        })
+    };
+    for (script, started) in [(None, 1), (Some("P1"), 0), (Some("footer"), 1)] {
+        let shop = shop();
+        let mut visitor = shop.visitor();
+        if let Some(script) = script {
+            visitor.hold("partnero_partner", script);
+        }
+        visitor.send(own_link("/pricing?ref=footer"));
+        assert_eq!(shop.layer.click_counts().started, started, "{script:?}");
+    }
+}
+
+/// A script reads the URL of an own link as it reads any other.
+fn a_script_that_keeps_an_own_links_key_proves_nothing_new() {
+    let mut visitor = shop().visitor();
+    visitor.send(own_link("/pricing?ref=footer"));
+    visitor.hold("partnero_partner", "footer");
+    let page = visitor.visit("/");
+    assert_eq!((page.key(), page.changed()), (Some("footer"), false));
+    assert_eq!(page.referral().unwrap().source(), Source::Landing);
+}
+
+fn a_key_that_was_known_by_a_script_is_no_refused_own_link() {
+    let mut visitor = shop().visitor();
+    visitor.hold("partnero_partner", "P1");
+    visitor.visit("/");
+    visitor.visit("/?aff=P2");
+    // P1's own landing, behind an interstitial.
+    let itself = [("referer", "https://shop.example/?aff=P1")];
+    let mut request = own_link("/?aff=P1");
+    request.headers_mut().remove("referer");
+    let page = visitor.send(with_headers(request, &itself));
+    assert_eq!((page.key(), page.reason()), (Some("P1"), "captured"));
 }
 
 fn between_two_scripts_keys_attribution_decides() {

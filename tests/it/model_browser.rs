@@ -33,6 +33,8 @@ const MINUTE: i64 = 60_000;
 const DAY: i64 = 1440 * MINUTE;
 const PAGE: &str = "public, max-age=600";
 const TOKEN_TTL: i64 = 10 * DAY;
+/// The cookie in which another script keeps a key of the default program.
+const SCRIPTS: &str = "shop_script";
 
 // ===== What can happen =====
 
@@ -58,6 +60,8 @@ struct Visit {
     consent: Consent,
     signal: bool,
     jar: Jar,
+    /// The key that another script's cookie has.
+    script: Option<&'static str>,
     held_back: bool,
     says: Says,
     /// The page makes a carry token of what it sees.
@@ -91,8 +95,8 @@ enum Jar {
 struct Says {
     forget: bool,
     forget_program: Option<&'static str>,
-    captures: Vec<Captures>,
-    consent: Option<Consent>,
+    /// Each with the consent that it has of its own.
+    captures: Vec<(Captures, Option<Consent>)>,
 }
 
 #[derive(Clone, Debug)]
@@ -106,6 +110,7 @@ struct Setup {
     programs: Vec<Rules>,
     stands_down: bool,
     honours_signal: bool,
+    reads_scripts: bool,
     /// The first one signs.
     keys: Vec<Key>,
 }
@@ -162,6 +167,7 @@ fn setup(random: &mut Random) -> Setup {
         programs,
         stands_down: random.once_in(2),
         honours_signal: random.once_in(2),
+        reads_scripts: random.once_in(2),
         keys,
     }
 }
@@ -188,13 +194,14 @@ fn visit(random: &mut Random) -> Visit {
             None
         };
         for _ in 0..random.below(3) {
-            says.captures.push(match random.below(2) {
+            let captured = match random.below(2) {
                 0 => Captures::Key(program(random), random.one_of(&["A", "B", "D"])),
                 _ => Captures::Token(random.below(8)),
-            });
+            };
+            let consents = [Consent::Granted, Consent::Denied, Consent::Unknown];
+            let consent = random.once_in(3).then(|| random.one_of(&consents));
+            says.captures.push((captured, consent));
         }
-        let consents = [Consent::Granted, Consent::Denied, Consent::Unknown];
-        says.consent = random.once_in(3).then(|| random.one_of(&consents));
     }
     use How::{CrossSite, SameOrigin};
     Visit {
@@ -239,6 +246,7 @@ fn visit(random: &mut Random) -> Visit {
             Jar::Stale,
             Jar::Both,
         ]),
+        script: random.one_of(&[None, None, None, Some("A"), Some("B"), Some("S")]),
         held_back: random.once_in(6),
         says,
         mints: random.once_in(4),
@@ -281,13 +289,21 @@ struct Plain {
     key: &'static str,
     captured_at: i64,
     window: i64,
-    from_landing: bool,
+    source: Source,
     parameter: Option<&'static str>,
-    /// By a link of the own site, which ranks below everything else here. No public method shows this.
-    is_own: bool,
+    /// No public method shows this.
+    rank: Rank,
     /// The keys that were refused as links of the own site. No public method shows this either, but the
     /// cookie changes with it.
     refused: BTreeSet<&'static str>,
+}
+
+/// From the lowest to the highest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    OwnLink,
+    Script,
+    Outside,
 }
 
 /// By what the public methods show.
@@ -295,24 +311,24 @@ impl PartialEq for Plain {
     fn eq(&self, other: &Self) -> bool {
         (self.program, self.key) == (other.program, other.key)
             && (self.captured_at, self.window) == (other.captured_at, other.window)
-            && (self.from_landing, self.parameter) == (other.from_landing, other.parameter)
+            && (self.source, self.parameter) == (other.source, other.parameter)
     }
 }
 
 /// Does the new referral take the place of the one that is kept?
 fn wins_over(rules: &Rules, kept: &Plain, new: &Plain) -> bool {
-    let is_higher = kept.is_own && !new.is_own;
+    let is_higher = new.rank > kept.rank;
     if kept.key == new.key {
-        return is_higher;
+        return is_higher && new.rank == Rank::Outside;
     }
-    is_higher || (kept.is_own == new.is_own && !rules.first_touch)
+    is_higher || (kept.rank == new.rank && !rules.first_touch)
 }
 
 /// The new referral, once it has taken the place of the other.
 fn in_place_of(kept: Option<&Plain>, mut new: Plain) -> Plain {
     if let Some(kept) = kept {
         new.refused.extend(&kept.refused);
-        if kept.is_own && !new.is_own && kept.key != new.key {
+        if kept.rank == Rank::OwnLink && new.rank > kept.rank && kept.key != new.key {
             new.refused.insert(kept.key);
         }
     }
@@ -450,9 +466,9 @@ fn answer(
                     key,
                     captured_at: now,
                     window: rules.window,
-                    from_landing: true,
+                    source: Source::Landing,
                     parameter: Some(param),
-                    is_own,
+                    rank: if is_own { Rank::OwnLink } else { Rank::Outside },
                     refused: BTreeSet::new(),
                 };
                 let wins = match &mut holds {
@@ -487,6 +503,46 @@ fn answer(
                 }
             }
         }
+        let reads_script = setup.reads_scripts && rules.name == "default";
+        let script = visit
+            .script
+            .filter(|_| reads_script && may_in != May::Nothing);
+        if let Some(key) = script
+            && shows.as_ref().is_none_or(|shown| shown.key != key)
+        {
+            let new = Plain {
+                program: rules.name,
+                key,
+                captured_at: now,
+                window: rules.window,
+                source: Source::Script,
+                parameter: Some(SCRIPTS),
+                rank: Rank::Script,
+                refused: BTreeSet::new(),
+            };
+            let shown = shows.as_ref().map(|shown| shown.rank);
+            let wins = match &holds {
+                None => true,
+                Some(_) if stands_down => false,
+                Some(old) => wins_over(rules, old, &new),
+            };
+            if !is_page_visit {
+                if shown.is_none_or(|rank| rank < Rank::Script) {
+                    count("a script's key shown beside no page visit");
+                    shows = Some(new);
+                }
+            } else if shown.is_none_or(|rank| rank <= Rank::Script) && wins {
+                if holds.as_ref().is_some_and(|old| old.rank == Rank::OwnLink) {
+                    count("a script's key in the place of an own link");
+                }
+                let new = in_place_of(holds.as_ref(), new);
+                shows = Some(new.clone());
+                if may_in == May::Keep {
+                    holds = Some(new.clone());
+                    answer.set.insert(rules.name, Some(new));
+                }
+            }
+        }
         answer.seen.extend(shows);
         if let Some(holds) = holds {
             kept.insert(rules.name, holds);
@@ -505,33 +561,31 @@ fn answer(
     }
     // A token that doesn't open is nothing to capture.
     let mut captures = Vec::new();
-    for capture in &says.captures {
+    for (capture, consent) in &says.captures {
         match capture {
-            Captures::Key(name, key) => captures.push((name.unwrap_or(configured[0]), Err(*key))),
+            Captures::Key(name, key) => {
+                captures.push((name.unwrap_or(configured[0]), Err(*key), *consent));
+            }
             Captures::Token(at) => {
                 if let Some(referral) = token_at(tokens, *at) {
-                    captures.push((referral.program, Ok(referral)));
+                    captures.push((referral.program, Ok(referral), *consent));
                 }
             }
         }
     }
-    let mut may_out = may_in;
-    if let (false, Some(consent)) = (captures.is_empty(), says.consent) {
-        if !signals {
-            may_out = may(consent);
-        }
-        if consent == Consent::Denied {
-            for name in std::mem::take(&mut kept).into_keys() {
-                count("denied by a handler");
-                answer.set.insert(name, None);
-            }
-        }
-    }
-    for (name, captured) in captures {
+    for (name, captured, consent) in captures {
         let Some(rules) = setup.programs.iter().find(|rules| rules.name == name) else {
             count("an unknown program");
             continue;
         };
+        let may_out = match consent {
+            Some(consent) if !signals => may(consent),
+            _ => may_in,
+        };
+        if consent == Some(Consent::Denied) && kept.remove(name).is_some() {
+            count("denied by a handler");
+            answer.set.insert(rules.name, None);
+        }
         let carried = captured.is_ok();
         let new = match captured {
             Ok(mut referral) => {
@@ -543,9 +597,9 @@ fn answer(
                 key,
                 captured_at: now,
                 window: rules.window,
-                from_landing: false,
+                source: Source::Handler,
                 parameter: None,
-                is_own: false,
+                rank: Rank::Outside,
                 refused: BTreeSet::new(),
             },
         };
@@ -663,16 +717,18 @@ fn open(setup: &Setup, clock: &Clock) -> (Shop, Carry) {
         SignedCookie::new(keyring.clone()),
         |mut builder| {
             for rules in &setup.programs {
-                builder = builder.program(
-                    Program::new(rules.name)
-                        .params(rules.params.clone())
-                        .window(millis(rules.window))
-                        .attribution(if rules.first_touch {
-                            Attribution::FirstTouch
-                        } else {
-                            Attribution::LastTouch
-                        }),
-                );
+                let mut program = Program::new(rules.name)
+                    .params(rules.params.clone())
+                    .window(millis(rules.window))
+                    .attribution(if rules.first_touch {
+                        Attribution::FirstTouch
+                    } else {
+                        Attribution::LastTouch
+                    });
+                if setup.reads_scripts && rules.name == "default" {
+                    program = program.fallback_cookies([SCRIPTS]);
+                }
+                builder = builder.program(program);
             }
             if setup.stands_down {
                 builder = builder.stand_down("/checkout");
@@ -740,7 +796,7 @@ fn request(visit: &Visit) -> Request<String> {
 fn plain(referral: &Referral) -> Result<Plain, String> {
     let known = |text: &str| {
         let known = [
-            "A", "B", "C", "D", "aff", "ref", "via", "default", "friends",
+            "A", "B", "C", "D", "S", "aff", "ref", "via", SCRIPTS, "default", "friends",
         ];
         known
             .into_iter()
@@ -753,9 +809,9 @@ fn plain(referral: &Referral) -> Result<Plain, String> {
         key: known(referral.key().unwrap().as_str())?,
         captured_at: captured_at.whole_milliseconds() as i64,
         window: referral.window().as_millis() as i64,
-        from_landing: referral.source() == Source::Landing,
+        source: referral.source(),
         parameter: referral.parameter().map(known).transpose()?,
-        is_own: false,
+        rank: Rank::Outside,
         refused: BTreeSet::new(),
     })
 }
@@ -837,15 +893,16 @@ impl World {
         }
 
         let mut request = request(visit);
-        if !sent.is_empty() {
-            let pairs = sent.iter().map(|held| {
-                format!(
-                    "{}={}",
-                    cookie_name(held.sealed.referral.program),
-                    held.value
-                )
-            });
-            let line = pairs.collect::<Vec<_>>().join("; ");
+        let mut pairs: Vec<_> = sent
+            .iter()
+            .map(|held| {
+                let name = cookie_name(held.sealed.referral.program);
+                format!("{name}={}", held.value)
+            })
+            .collect();
+        pairs.extend(visit.script.map(|key| format!("{SCRIPTS}={key}")));
+        if !pairs.is_empty() {
+            let line = pairs.join("; ");
             request.headers_mut().insert(COOKIE, line.parse().unwrap());
         }
         let tokens = self.open_tokens()?;
@@ -969,15 +1026,18 @@ impl World {
 
 /// Puts what the handler is to say into the request.
 fn speak(says: &Says, tokens: &[Option<(Referral, Plain)>], request: &mut Request<String>) {
-    let captures = says.captures.iter().filter_map(|capture| match capture {
-        Captures::Key(None, key) => Some(Capture::key(key.parse().unwrap())),
-        Captures::Key(Some(name), key) => Some(Capture::key_for(*name, key.parse().unwrap())),
-        Captures::Token(at) => Some(Capture::referral(token_at(tokens, *at)?.0)),
+    let captures = says.captures.iter().filter_map(|(capture, consent)| {
+        let capture = match capture {
+            Captures::Key(None, key) => Capture::key(key.parse().unwrap()),
+            Captures::Key(Some(name), key) => Capture::key_for(*name, key.parse().unwrap()),
+            Captures::Token(at) => Capture::referral(token_at(tokens, *at)?.0),
+        };
+        Some(match consent {
+            None => capture,
+            Some(consent) => capture.consent(*consent),
+        })
     });
-    let all = captures.reduce(Capture::and).map(|all| match says.consent {
-        None => all,
-        Some(consent) => all.consent(consent),
-    });
+    let all = captures.reduce(Capture::and);
     let extensions = request.extensions_mut();
     all.map(|all| extensions.insert(all));
     says.forget.then(|| extensions.insert(Forget));
@@ -1087,7 +1147,7 @@ fn the_layer_does_what_the_model_does() {
     let counts = totals.into_inner().unwrap();
     println!("{runs} runs from {START}: {counts:#?}");
     // A model that nothing happens in proves nothing.
-    assert_eq!(counts.len(), 20, "something never happened: {counts:#?}");
+    assert_eq!(counts.len(), 22, "something never happened: {counts:#?}");
     for (what, count) in &counts {
         assert!(*count >= runs / 100, "{what}: only {count} times");
     }

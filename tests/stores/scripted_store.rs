@@ -35,11 +35,17 @@ struct State {
     records: HashMap<Id, Record>,
     calls: Vec<&'static str>,
     deletions: u32,
+    upserts: bool,
 }
 
 impl Scripted {
     pub(crate) fn is(&self, mood: Mood) {
         self.0.lock().unwrap().mood = mood;
+    }
+
+    /// From now on, a save creates the record that isn't there, as with SQL stores.
+    pub(crate) fn upserts(&self) {
+        self.0.lock().unwrap().upserts = true;
     }
 
     pub(crate) fn forget_everything(&self) {
@@ -99,12 +105,12 @@ impl SessionStore for Scripted {
         Ok(())
     }
 
-    /// As with Redis: nothing happens to a record that isn't there.
+    /// As with Redis: nothing happens to a record that isn't there, unless it is to be created.
     async fn save(&self, record: &Record) -> Result<()> {
         self.call("save", true).await?;
         let mut state = self.0.lock().unwrap();
-        if let Some(present) = state.records.get_mut(&record.id) {
-            *present = record.clone();
+        if state.upserts || state.records.contains_key(&record.id) {
+            state.records.insert(record.id, record.clone());
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use http::header::{COOKIE, SET_COOKIE};
 use http::{Request, Response};
 use tokio::time::Instant;
 use tower::{Layer as _, ServiceExt as _, service_fn};
-use tower_referral::click::{ClickRequest, Clicks};
+use tower_referral::click::{ClickRequest, Clicks, UnknownKey};
 use tower_referral::testing::Clock;
 use tower_referral::{
     Attribution, Capture, ClickId, ConfigError, Consent, Forget, KeyRule, Keyring, Program,
@@ -450,6 +450,57 @@ async fn a_link_within_the_site_replaces_nothing_even_if_nothing_could_be_read()
     assert_eq!(site.key(&mut browser).await.as_deref(), Some("PARTNER"));
     assert_eq!(site.key(&mut browser).await.as_deref(), Some("PARTNER"));
     assert_eq!(site.key(&mut empty).await.as_deref(), Some("FOOTER"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_landing_of_a_key_that_only_filled_a_slot_counts_once_the_store_is_back() {
+    let own_link = || {
+        let headers = [("sec-fetch-site", "same-origin")];
+        with_headers(page_visit("/?aff=LATER"), &headers)
+    };
+    let stand_down = || page_visit("/checkout?aff=LATER");
+    // (the requests while the store is down, the key that is kept afterwards)
+    let cases = [
+        (vec![stand_down()], "FIRST"),
+        (vec![stand_down(), page_visit("/?aff=LATER")], "LATER"),
+        (vec![page_visit("/?aff=LATER"), stand_down()], "LATER"),
+        (vec![own_link(), page_visit("/?aff=LATER")], "LATER"),
+        (vec![stand_down(), own_link(), stand_down()], "FIRST"),
+    ];
+    for (requests, kept) in cases {
+        let case = requests.iter().map(|it| it.uri().to_string());
+        let case = case.collect::<Vec<_>>().join(", ");
+        let site = Site::new(|b| b.stand_down("/checkout"));
+        let mut browser = Browser::default();
+        site.lands(&mut browser, "FIRST").await;
+        site.clock.advance(DAY);
+        site.store.is(Mood::Down);
+        for request in requests {
+            let page = site.send(&mut browser, request, Asks).await;
+            assert_eq!(page.key.as_deref(), Some("LATER"), "{case}");
+        }
+        site.store.is(Mood::Well);
+        assert_eq!(
+            site.key(&mut browser).await.as_deref(),
+            Some(kept),
+            "{case}"
+        );
+        assert_eq!(
+            site.key(&mut browser).await.as_deref(),
+            Some(kept),
+            "{case}"
+        );
+    }
+    // A handler's capture is such a touch, too.
+    let site = Site::new(|b| b.stand_down("/checkout"));
+    let mut browser = Browser::default();
+    site.lands(&mut browser, "FIRST").await;
+    site.store.is(Mood::Down);
+    site.send(&mut browser, stand_down(), Asks).await;
+    site.send(&mut browser, page_visit("/"), Captures("LATER"))
+        .await;
+    site.store.is(Mood::Well);
+    assert_eq!(site.key(&mut browser).await.as_deref(), Some("LATER"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -971,6 +1022,109 @@ async fn a_page_fetched_ahead_creates_its_click_at_the_first_real_view() {
     site.store.calls();
     site.send(&mut browser, page_visit("/"), DoesNotAsk).await;
     assert_eq!(site.store.calls(), [""; 0], "nothing is due any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_deleted_while_its_click_id_is_written_stays_deleted() {
+    // From a first time on: the click ID comes at 100 ms, the record is read at 150 and written at 200.
+    for after in [60, 90, 110, 140, 160, 190] {
+        for erases in [true, false] {
+            let site = Site::new(|b| b.clicks(clicks(100)));
+            site.store.upserts();
+            let mut browser = Browser::default();
+            let visitor = site.lands(&mut browser, "A").await.visitors[0];
+            site.store.is(Mood::Slow(50));
+            pass(after).await;
+            if erases {
+                site.layer.erase(visitor).await.unwrap();
+            } else {
+                site.send(&mut browser, page_visit("/"), Forgets).await;
+            }
+            pass(1_000).await;
+            assert_eq!(site.store.records(), [], "{after} ms, {erases}");
+        }
+    }
+}
+
+/// As [`clicks`], of a platform that doesn't know the key `TYPO`.
+fn undoing(delay: u64) -> Clicks {
+    Clicks::from_fn(move |request: ClickRequest| async move {
+        tokio::time::sleep(Duration::from_millis(delay)).await;
+        if *request.key() == "TYPO" {
+            return Err(UnknownKey);
+        }
+        Ok("click".parse::<ClickId>().unwrap())
+    })
+    .exclude(|_| false)
+    .undo_unknown_keys()
+}
+
+/// A visitor of `PARTNER_1`, whose click is known.
+async fn of_partner_1(site: &Site) -> (Browser, VisitorId) {
+    let mut browser = Browser::default();
+    let visitor = site.lands(&mut browser, "PARTNER_1").await.visitors[0];
+    pass(1_000).await;
+    site.returns(&mut browser).await;
+    site.clock.advance(DAY);
+    (browser, visitor)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_key_takes_nothing_from_a_server_that_could_not_be_asked() {
+    for trouble in TROUBLES.into_iter().chain([Mood::WriteOnly]) {
+        // The answer comes before the response.
+        let site = Site::new(|b| b.clicks(undoing(10).wait(Duration::from_millis(500))));
+        let (mut browser, visitor) = of_partner_1(&site).await;
+        site.store.is(trouble);
+        let page = site.lands(&mut browser, "TYPO").await;
+        assert!(page.reasons.contains(&"default: unknown_key".to_owned()));
+        let is_unknown = trouble != Mood::ReadOnly;
+        assert_eq!(page.set_cookie.is_none(), is_unknown, "{trouble:?}");
+        site.store.is(Mood::Well);
+        let page = site.returns(&mut browser).await;
+        assert_eq!(page.key.as_deref(), Some("PARTNER_1"), "{trouble:?}");
+        assert_eq!(page.click_id.as_deref(), Some("click"), "{trouble:?}");
+        assert_eq!(page.visitors == [visitor], is_unknown, "{trouble:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_key_that_was_carried_gives_back_what_the_server_has() {
+    for trouble in TROUBLES.into_iter().chain([Mood::WriteOnly]) {
+        for earlier in [None, Some("PARTNER_2")] {
+            let case = format!("{trouble:?}, {earlier:?}");
+            let site = Site::new(|b| b.clicks(undoing(100)));
+            let (mut browser, visitor) = of_partner_1(&site).await;
+            site.store.is(trouble);
+            if let Some(earlier) = earlier {
+                site.lands(&mut browser, earlier).await;
+                site.clock.advance(Duration::from_secs(1));
+            }
+            site.lands(&mut browser, "TYPO").await;
+            assert!(browser.carries("TYPO"), "{case}");
+            pass(2_000).await;
+            let kept = earlier.unwrap_or("PARTNER_1");
+            if trouble != Mood::ReadOnly {
+                let page = site.returns(&mut browser).await;
+                assert_eq!(page.key.as_deref(), earlier, "{case}: while it is down");
+            }
+            site.store.is(Mood::Well);
+            let page = site.returns(&mut browser).await;
+            assert_eq!(page.key.as_deref(), Some(kept), "{case}");
+            assert_eq!(
+                site.key(&mut browser).await.as_deref(),
+                Some(kept),
+                "{case}"
+            );
+            for key in ["TYPO", kept] {
+                assert!(!browser.carries(key), "{case}");
+            }
+            if trouble != Mood::ReadOnly {
+                let found = site.layer.look_up(visitor).await.unwrap().unwrap();
+                assert_eq!(found.key().unwrap().as_str(), kept, "{case}");
+            }
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

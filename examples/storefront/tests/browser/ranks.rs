@@ -213,7 +213,8 @@ fn c2_an_own_link_by_way_of_a_shortener_is_one() {
 const BOOSTED: &str = "const link = document.querySelector('a');
     link.addEventListener('click', async click => {
         click.preventDefault();
-        document.body.innerHTML = await (await fetch(link.href)).text();
+        const headers = {Accept: 'text/html'};
+        document.body.innerHTML = await (await fetch(link.href, {headers})).text();
         history.pushState({}, '', link.href);
     });";
 
