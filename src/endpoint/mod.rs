@@ -52,9 +52,9 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// ```
 ///
 /// It works under a strict Content-Security-Policy, does nothing in a frame or without one of the
-/// program's parameters in the page's URL, waits while the page is prerendered, and posts the landing's
-/// query with the page's path (`_path`), `document.referrer` (`_referrer`) and the kind of navigation
-/// (`_navigation`).
+/// program's parameters in the page's URL, waits while the page is prerendered, and posts the page's path
+/// (`_path`), `document.referrer` (`_referrer`), the kind of navigation (`_navigation`), and behind them the
+/// page's query as it stands.
 ///
 /// A `POST` takes the landing's parameters, as a form or as a JSON object of strings, from pages of the
 /// same origin, and of origins that [`allow_origins`](Self::allow_origins) names. It is answered
@@ -65,7 +65,12 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// that the landing only fills an empty slot. `_referrer` tells a link of the own site, and `_navigation` a page
 /// that the visitor reloaded or went back to (`reload`, `back_forward`): that only fills an empty slot, too. A
 /// `_referrer` that can't be read counts as one of the own site, and a `_navigation` other than `navigate` and
-/// `prerender` as a reload. In a form these names stand as they are, without percent-encoding.
+/// `prerender` as a reload.
+///
+/// In a form these names stand as they are, without percent-encoding, and of several fields of one name the first
+/// counts: put them in front of what comes from the URL. The parameters are read as in a URL, where a `+` is a `+`
+/// and a blank is `%20`: post `location.search` as it stands, because `URLSearchParams` would write a blank as `+`.
+/// A body has at most 32 KiB.
 ///
 /// A `POST` from a frame in a foreign page is refused where the browser tells, which Chromium does for
 /// `fetch` with `credentials: "include"`: a script of your own should ask for that, or do nothing in a frame.
@@ -276,7 +281,7 @@ impl Page {
             Some(Referrer::Url(url)) => url.as_bytes(),
         };
         let is_page = || {
-            // The query was encoded anew by the script, so it is compared by what it says.
+            // A script of one's own may have encoded the query anew, so it is compared by what it says.
             let query = Origin::query_of(referrer).unwrap_or_default();
             let says = |query| {
                 let query = Query::of(&config.programs, &config.first_bytes, query);

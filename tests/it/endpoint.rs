@@ -206,7 +206,7 @@ fn anything_else_is_refused_with_a_reason_and_nothing_is_captured() {
         *request.method_mut() = method;
         request
     };
-    let large = format!("x={}&aff=K", "y".repeat(9000));
+    let large = format!("x={}&aff=K", "y".repeat(32 * 1024));
     #[rustfmt::skip]
     let cases = [
         ("DELETE", method(Method::DELETE), 405, "POST"),
@@ -215,7 +215,7 @@ fn anything_else_is_refused_with_a_reason_and_nothing_is_captured() {
         ("no media type", request(&[SAME_ORIGIN], "aff=K"), 415, "Content-Type"),
         ("text", request(&[("content-type", "text/plain"), SAME_ORIGIN], "aff=K"), 415, "Content-Type"),
         ("multipart", request(&[("content-type", "multipart/form-data"), SAME_ORIGIN], "aff=K"), 415, "Content-Type"),
-        ("too large", request(&[FORM, SAME_ORIGIN], &large), 413, "8192"),
+        ("too large", request(&[FORM, SAME_ORIGIN], &large), 413, "32768"),
         ("broken JSON", request(&[JSON, SAME_ORIGIN], "{\"aff\":"), 400, "complete"),
         ("a JSON array", request(&[JSON, SAME_ORIGIN], "[\"aff\"]"), 400, "complete"),
         ("a number", request(&[JSON, SAME_ORIGIN], "{\"aff\":7}"), 422, "string"),
@@ -379,6 +379,21 @@ fn what_the_script_says_counts_behind_any_number_of_parameters() {
         let body = format!("{query}&_path=%2Fpricing&_referrer=&_navigation=navigate");
         let answer = posted_after_another_partner(&layer, &body);
         assert_eq!(answer.reasons, ["default: captured"], "{others}");
+    }
+    // A link can't speak for the script by fields of its own, be they alone or after many others.
+    let own = "_path=%2Fforum&_referrer=https%3A%2F%2Fshop.example%2Fforum&_navigation=navigate";
+    let elsewhere = "_referrer=https%3A%2F%2Fblog.example%2F&_path=%2F&_navigation=navigate";
+    for link in [
+        format!("aff=EVIL&{elsewhere}"),
+        format!("{elsewhere}&aff=EVIL"),
+        format!("aff=EVIL{}&{elsewhere}", "&a=".repeat(64)),
+    ] {
+        let answer = posted_after_another_partner(&layer, &format!("{own}&{link}"));
+        assert_eq!(answer.reasons, ["default: kept_own_link"], "{link}");
+        let reloaded = own.replace("=https%3A%2F%2Fshop.example%2Fforum", "=");
+        let reloaded = reloaded.replace("=navigate", "=reload");
+        let answer = posted_after_another_partner(&layer, &format!("{reloaded}&{link}"));
+        assert_eq!(answer.reasons, ["default: kept_reload"], "{link}");
     }
     // A link can't speak for the script by a name that only reads like its own.
     for name in [
