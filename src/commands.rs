@@ -307,7 +307,11 @@ impl Captured {
         state: &mut RequestState,
     ) -> Option<(Win, Option<ClickContext>)> {
         let (index, touch, context) = match self {
-            Self::Landing(touch, context) => (touch.program, Ok(*touch), context),
+            Self::Landing(touch, context) => {
+                // By its name: what it was read for may have come from behind another layer.
+                let program = find(config, &touch.referral.program.clone(), state)?;
+                (program, Ok(Touch { program, ..*touch }), context)
+            }
             Self::Key(name, key) => {
                 let index = match name {
                     None => 0,

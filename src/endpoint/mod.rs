@@ -38,6 +38,7 @@ use crate::page_visit::{Host, Link, Origin, own_link};
 use crate::query::Query;
 use crate::reason::Reason;
 use crate::request::RequestRef;
+use crate::telemetry;
 
 /// How long the body of one request may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -75,7 +76,8 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// A `POST` from a frame in a foreign page is refused where the browser tells, which Chromium does for
 /// `fetch` with `credentials: "include"`: a script of your own should ask for that, or do nothing in a frame.
 ///
-/// It belongs behind the layer:
+/// It belongs behind the layer that made it. Behind several layers, one inside the other, the outermost captures, by
+/// its own programs: make the endpoint by that one, whose parameters the script then knows.
 ///
 /// ```
 /// # #[cfg(feature = "axum")] {
@@ -99,7 +101,7 @@ pub struct CaptureEndpoint {
 
 impl ReferralLayer {
     /// Returns the endpoint that captures, by this layer's parameters and rules, landings which only the
-    /// page's script saw.
+    /// page's script saw. It belongs behind this layer.
     #[must_use]
     pub fn capture_endpoint(&self) -> CaptureEndpoint {
         CaptureEndpoint {
@@ -186,15 +188,29 @@ impl CaptureEndpoint {
         response
     }
 
+    /// Logs a mistake: the script tells other parameters than those of the layer that captures.
+    fn check_script(&self, config: &Config) {
+        let is_same = |one: &Config| script::of(&one.programs) == self.script;
+        if !std::ptr::eq(config, &*self.config) && !is_same(config) {
+            telemetry::misplaced(
+                "a `CaptureEndpoint` of one `ReferralLayer` is behind another one, whose parameters its \
+                 script doesn't know: make it by `capture_endpoint` of the outermost layer",
+            );
+        }
+    }
+
     async fn capture<B>(&self, request: Request<B>) -> Result<Capture, Refusal>
     where
         B: http_body::Body,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let config = &*self.config;
         let exchange = Exchange::of(request.extensions()).map_err(Refusal::MissingLayer)?;
         let missing = Refusal::MissingLayer(MissingLayer::REFERRALS);
-        let now = exchange.ok_or(missing)?.now;
+        let exchange = exchange.ok_or(missing)?;
+        // Not by the endpoint's own layer: of several, one inside the other, the outermost does the work.
+        let (config, now) = (Arc::clone(&exchange.config), exchange.now);
+        let config = &*config;
+        self.check_script(config);
         let (view, headers) = (RequestRef::from(&request), request.headers());
         if headers.contains_key("sec-fetch-storage-access") {
             return Err(Refusal::ForeignFrame);

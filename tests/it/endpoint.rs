@@ -16,7 +16,8 @@ use tower::{Layer as _, Service as _, ServiceExt as _, service_fn};
 use tower_referral::click::{ClickRequest, ClickTiming, Clicks};
 use tower_referral::testing::Visitor;
 use tower_referral::{
-    Attribution, ClickId, Decisions, Program, ReferralLayer, ReferralLayerBuilder, Referrals,
+    Attribution, ClickId, Decisions, Program, Referral, ReferralLayer, ReferralLayerBuilder,
+    Referrals,
 };
 
 in_every_way! {
@@ -28,6 +29,7 @@ in_every_way! {
     what_the_script_says_and_nobody_can_read_is_the_worst_that_it_could_be,
     attribution_and_consent_decide_as_over_a_landing,
     several_programs_are_told_in_one_go,
+    behind_two_layers_the_outer_one_captures_by_its_own_programs,
     a_body_that_breaks_off_is_a_client_error,
     a_parameter_that_is_no_string_does_not_disturb_the_key,
     a_long_invalid_value_does_not_hide_the_key_behind_it,
@@ -575,6 +577,43 @@ fn several_programs_are_told_in_one_go() {
         204,
         "one broken key doesn't take the other with it"
     );
+}
+
+/// The outer one of two layers does the work, whichever the endpoint was made by.
+fn behind_two_layers_the_outer_one_captures_by_its_own_programs() {
+    let one = layer(|b| b);
+    let two = layer(|b| {
+        b.program(Program::new("partners").params(["aff"]))
+            .program(Program::new("friends").params(["ref", "friend"]))
+    });
+    // (outer, inner, body, what is kept)
+    let cases: [(_, _, _, &[_]); 6] = [
+        (&one, &two, "aff=P&ref=F", &["default: P"]),
+        (&one, &two, "ref=F", &["default: F"]),
+        (&one, &two, "friend=F", &[]),
+        (&two, &one, "aff=P&ref=F", &["partners: P", "friends: F"]),
+        (&two, &one, "friend=F", &["friends: F"]),
+        (&two, &two, "aff=P&ref=F", &["partners: P", "friends: F"]),
+    ];
+    for (outer, inner, body, expected) in cases {
+        let mut visitor = Visitor::new();
+        let post = visitor.sends(request(&[FORM, SAME_ORIGIN], body));
+        let service = outer.layer(inner.layer(inner.capture_endpoint()));
+        let Ok(response) = run(service.oneshot(arriving(post)));
+        visitor.receives(&response);
+        let status = if expected.is_empty() { 422 } else { 204 };
+        assert_eq!(response.status(), status, "{body}");
+
+        let page = service_fn(async |request: Request<String>| {
+            let referrals = Referrals::from_extensions(request.extensions()).await;
+            let text = |it: &Referral| format!("{}: {}", it.program(), it.key().unwrap());
+            let kept = referrals.unwrap().iter().map(text).collect::<Vec<_>>();
+            Ok::<_, Infallible>(Response::new(kept))
+        });
+        let request = arriving(visitor.sends(page_visit("/")));
+        let Ok(response) = run(outer.layer(page).oneshot(request));
+        assert_eq!(response.into_body(), expected, "{body}");
+    }
 }
 
 fn a_body_that_breaks_off_is_a_client_error() {
