@@ -78,8 +78,8 @@ impl ReferralLayer {
             .unwrap_or_default()
     }
 
-    /// Waits for the clicks in flight, at most for `limit`: for a graceful shutdown, after the
-    /// server has stopped taking requests. Returns `true` if all of them were over by then.
+    /// Waits for the clicks in flight and for what is done with late ones, at most for `limit`: for a graceful
+    /// shutdown, after the server has stopped taking requests. Returns `true` if all of it was over by then.
     ///
     /// ```
     /// use std::time::Duration;

@@ -164,6 +164,11 @@ impl Clicks {
     /// off to a later page view is handed on also if its ID comes in time: another tab, which doesn't know
     /// it, may be at another server.
     ///
+    /// The ID is in memory before `store` is called, so that one that is slow or panics takes nothing from the
+    /// visitor. At most [`max_in_flight`](Self::max_in_flight) run at once; while that many do, a click whose ID
+    /// is late keeps its place among those in flight.
+    /// [`drain_clicks`](crate::ReferralLayer::drain_clicks) waits for them.
+    ///
     /// ```
     /// use tower_referral::ClickId;
     /// use tower_referral::click::{ClickRequest, Clicks, LateClick};

@@ -1198,6 +1198,76 @@ async fn a_click_that_was_put_off_is_handed_on_even_if_it_comes_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_hook_that_hangs_or_panics_takes_no_late_id_from_the_visitor() {
+    for panics in [false, true] {
+        let (clicks, _) = counting(Duration::from_secs(1));
+        let layer = layer(clicks.on_late_result(move |_| {
+            assert!(!panics, "the hook has a bug");
+            std::future::pending()
+        }));
+        let mut browser = Browser::new(&layer, service_fn(page));
+        browser.open("/?aff=K1").await;
+        settle().await;
+        assert_eq!(browser.open("/").await.0, "K1/c1", "panics: {panics}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn hooks_that_hang_hold_up_no_click_and_do_not_pile_up() {
+    let hooks = Arc::new(AtomicU64::new(0));
+    let running = Arc::clone(&hooks);
+    let (clicks, _) = counting(Duration::from_secs(1));
+    let clicks = clicks.on_late_result(move |_| {
+        running.fetch_add(1, Ordering::SeqCst);
+        std::future::pending()
+    });
+    let layer = layer(clicks.max_in_flight(2));
+    let site = service_fn(page);
+    for (visitor, started, hooks_running) in [
+        (1, 1, 1),
+        (2, 2, 2),
+        // They have their place still while they wait for room to be handed on.
+        (3, 3, 2),
+        (4, 4, 2),
+        (5, 4, 2),
+    ] {
+        let mut browser = Browser::new(&layer, site);
+        browser.open(&format!("/?aff=K{visitor}")).await;
+        settle().await;
+        assert_eq!(layer.click_counts().started, started, "{visitor}");
+        assert_eq!(hooks.load(Ordering::SeqCst), hooks_running, "{visitor}");
+        let seen = browser.open("/").await.0;
+        let is_created = started == visitor;
+        let id = if is_created {
+            format!("c{visitor}")
+        } else {
+            "?".into()
+        };
+        assert_eq!(seen, format!("K{visitor}/{id}"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_waits_for_hooks() {
+    let (clicks, _) = counting(Duration::from_secs(1));
+    let stored = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&stored);
+    let layer = layer(clicks.on_late_result(move |_| {
+        let count = Arc::clone(&count);
+        async move {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+    }));
+    Browser::new(&layer, service_fn(page)).open("/?aff=K").await;
+    let before = Instant::now();
+    assert!(!layer.drain_clicks(Duration::from_secs(2)).await);
+    assert!(layer.drain_clicks(Duration::from_secs(10)).await);
+    assert_eq!(before.elapsed(), Duration::from_secs(4) - PAGE);
+    assert_eq!(stored.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_second_id_of_the_click_is_kept_with_it() {
     let clicks = Clicks::from_fn(|_: ClickRequest| async {
         let click = Click::new("clk".parse().unwrap());
