@@ -124,6 +124,9 @@ impl Capture {
     /// Captures a referral that a [`CarryToken`](crate::carry::CarryToken) brought back, with the moment
     /// of its first capture. It never displaces one that was captured later.
     ///
+    /// If no click was started for it, for want of consent, one is created at the visitor's next page view. A
+    /// click that was started, whatever became of it, isn't repeated.
+    ///
     /// ```
     /// # #[cfg(feature = "axum")] {
     /// use axum::extract::State;
@@ -377,10 +380,9 @@ fn touch_of_referral(
     if let Some(key) = &referral.key {
         valid_key(program, key)?;
     }
-    let click = if referral.lacks_click() {
-        ClickDue::AtNextPageView
-    } else {
-        ClickDue::Never
+    let click = match referral.click {
+        ClickState::Due => ClickDue::AtNextPageView,
+        ClickState::Started | ClickState::Settled => ClickDue::Never,
     };
     Ok(Touch {
         is_carried: true,

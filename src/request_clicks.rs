@@ -47,7 +47,7 @@ pub(crate) fn start(
     let index = win.program;
     let clicks = config.clicks.as_ref()?;
     let referral = Arc::make_mut(state.slots[index].kept.as_mut()?);
-    if win.click == ClickDue::Never || referral.click_id.is_some() || referral.key.is_none() {
+    if win.click == ClickDue::Never || !referral.can_click() {
         return None;
     }
     referral.touch = referral.touch.or_else(|| config.draw_touch());
