@@ -48,7 +48,7 @@ pub(crate) struct Exchange {
     resolved: OnceLock<Resolved>,
 }
 
-/// What was decided, and the clicks that were started for it, with the program's index.
+/// What was decided, and the clicks that were started for it.
 struct Resolved {
     state: RequestState,
     calls: StartedClicks,
@@ -373,8 +373,8 @@ impl Exchange {
             *timer = clicks.wait_timer().map(Box::pin);
         }
         let all_over = async {
-            for (_, call) in calls {
-                call.wait().await;
+            for started in calls {
+                started.call.wait().await;
             }
         };
         if let Some(timer) = timer {
@@ -430,15 +430,13 @@ impl Exchange {
 
     /// Takes in the results of clicks that are there by now. Returns those that are late.
     fn take_in(&self, state: &mut RequestState, mut calls: StartedClicks) -> StartedClicks {
-        calls.retain(|(index, call)| {
-            let kept = state.slots[*index].kept.as_ref();
-            match (call.close(), kept.and_then(|kept| kept.touch)) {
-                (Some(result), Some(touch)) => {
-                    state.apply_click(&self.config, *index, touch, result);
-                    false
-                }
-                (result, _) => result.is_none(),
+        calls.retain(|started| {
+            let result = started.call.close();
+            let is_late = result.is_none();
+            if let Some(result) = result {
+                state.apply_click(&self.config, started.program, started.touch, result);
             }
+            is_late
         });
         calls
     }
@@ -466,14 +464,20 @@ impl Exchange {
                 state.note(&self.config, index, Reason::StoreUnavailable);
             }
         }
-        for (index, call) in late {
-            let slot = &state.slots[index];
+        for StartedClick {
+            program,
+            touch,
+            call,
+        } in late
+        {
+            let slot = &state.slots[program];
             if let (Some(kept), Some(record), Some(clicks)) =
                 (&slot.kept, &slot.record, &self.config.clicks)
                 && record.holds(kept)
-                && let (Some(touch), Some(current)) = (kept.touch, record.current.clone())
+                && kept.touch == Some(touch)
+                && let Some(current) = record.current.clone()
             {
-                let program = self.config.programs[index].clone();
+                let program = self.config.programs[program].clone();
                 records.join_later(clicks, call, current, touch, program, self.now);
             }
         }

@@ -9,11 +9,18 @@ use crate::click::context::ClickContext;
 use crate::click::dispatcher::ClickCall;
 use crate::config::Config;
 use crate::consent::{Permission, Permissions};
-use crate::referral::ClickState;
+use crate::referral::{ClickState, TouchId};
 use crate::state::{RequestState, Win};
 
-/// A click that was started in this request, with the program's index.
-pub(crate) type StartedClick = (usize, Arc<ClickCall>);
+/// A click that was started in this request.
+#[derive(Clone)]
+pub(crate) struct StartedClick {
+    /// The program's index.
+    pub(crate) program: usize,
+    /// What it was started for. Something else may have come into its place meanwhile.
+    pub(crate) touch: TouchId,
+    pub(crate) call: Arc<ClickCall>,
+}
 
 /// The clicks that were started in a request.
 pub(crate) type StartedClicks = SmallVec<[StartedClick; 1]>;
@@ -61,7 +68,11 @@ pub(crate) fn start(
     };
     let call = clicks.start(referral, touch, context, win.replaced)?;
     referral.click = ClickState::Started;
-    Some((index, call))
+    Some(StartedClick {
+        program: index,
+        touch,
+        call,
+    })
 }
 
 /// Starts a click that waited for a page view. Of several views at once, in as many tabs, the first one
@@ -78,8 +89,13 @@ pub(crate) fn start_due(
     if referral.click != ClickState::Due {
         return None;
     }
-    let started = clicks.start_due(referral, referral.touch?, context).ok()?;
+    let touch = referral.touch?;
+    let started = clicks.start_due(referral, touch, context).ok()?;
     Arc::make_mut(referral).click = ClickState::Started;
     slot.changed = true;
-    Some((index, started?))
+    Some(StartedClick {
+        program: index,
+        touch,
+        call: started?,
+    })
 }

@@ -20,8 +20,8 @@ use tower_referral::click::{
 };
 use tower_referral::testing::Clock;
 use tower_referral::{
-    Attribution, Capture, ClickId, Consent, Decisions, Program, Reason, Referral, ReferralLayer,
-    ReferralService, Referrals,
+    Attribution, Capture, ClickId, Consent, Decisions, Forget, Program, Reason, Referral,
+    ReferralLayer, ReferralService, Referrals, ServerSide,
 };
 use tracing::Level;
 
@@ -587,6 +587,8 @@ async fn a_landing_that_waited_for_consent_clicks_at_the_next_page_view() {
 struct Tokens {
     carry: Carry,
     back: Arc<Mutex<Option<Capture>>>,
+    /// What was kept before is to be forgotten first.
+    forget: Arc<Mutex<Option<Forget>>>,
 }
 
 impl Tokens {
@@ -594,6 +596,7 @@ impl Tokens {
         Self {
             carry: Carry::builder(keyring()).build().unwrap(),
             back: Arc::default(),
+            forget: Arc::default(),
         }
     }
 
@@ -612,6 +615,9 @@ impl Tokens {
                 let mut response = Response::new(token.unwrap_or_default());
                 if let Some(capture) = tokens.back.lock().unwrap().take() {
                     response.extensions_mut().insert(capture);
+                }
+                if let Some(forget) = tokens.forget.lock().unwrap().take() {
+                    response.extensions_mut().insert(forget);
                 }
                 Ok::<_, Infallible>(response)
             }
@@ -891,6 +897,36 @@ async fn a_late_answer_never_lands_on_a_later_touch() {
     browser.open("/?aff=K2").await;
     settle().await;
     assert_eq!(browser.open("/").await.0, "K2/c2");
+}
+
+/// The call of one landing is under way while a handler puts another referral in its place, whose own call
+/// isn't over either.
+#[tokio::test(start_paused = true)]
+async fn a_late_answer_never_lands_on_what_a_handler_puts_in_its_place() {
+    let clicks = Clicks::from_fn(|request: ClickRequest| async move {
+        if *request.key() == "P1" {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        format!("c-of-{}", request.key()).parse::<ClickId>()
+    });
+    let store = tower_sessions::MemoryStore::default();
+    let layer = ReferralLayer::builder(ServerSide::new(store, keyring()).store_expires_records())
+        .clicks(clicks)
+        .build()
+        .unwrap();
+    let tokens = Tokens::new();
+    let mut browser = Browser::new(&layer, tokens.site());
+    let token = browser.open("/?aff=P1").await.0;
+    settle().await;
+    let referral = tokens.carry.open(&token).unwrap();
+    *tokens.back.lock().unwrap() = Some(Capture::referral(referral));
+    *tokens.forget.lock().unwrap() = Some(Forget);
+    browser.open("/cb?aff=E").await;
+    settle().await;
+    let mut seen = Browser::new(&layer, service_fn(page));
+    seen.cookie = browser.cookie;
+    assert_eq!(seen.open("/").await.0, "P1/?");
 }
 
 #[tokio::test(start_paused = true)]
