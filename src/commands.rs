@@ -124,8 +124,9 @@ impl Capture {
     /// Captures a referral that a [`CarryToken`](crate::carry::CarryToken) brought back, with the moment
     /// of its first capture. It never displaces one that was captured later.
     ///
-    /// If no click was started for it, for want of consent, one is created at the visitor's next page view. A
-    /// click that was started, whatever became of it, isn't repeated.
+    /// If no click was started for it, for want of consent, one is created at the visitor's next page view, or with
+    /// `ClickTiming::AtEndpoint` in this very request where that is a `POST`. A click that was started, whatever
+    /// became of it, isn't repeated.
     ///
     /// ```
     /// # #[cfg(feature = "axum")] {

@@ -55,7 +55,8 @@ impl ReferralLayer {
 
     /// Returns this layer with a redirect of every captured landing to the same URL without our
     /// parameters, so that visitors don't bookmark and share a partner's link: see [`CleanUrlLayer`],
-    /// which can also stand in another position.
+    /// which can also stand in another position. It isn't for clicks at the capture endpoint, which need the
+    /// parameter.
     ///
     /// ```
     /// # use tower_referral::{Keyring, ReferralLayer, SigningKey};

@@ -7,10 +7,12 @@ use smallvec::SmallVec;
 use crate::attribution::ClickDue;
 use crate::click::context::ClickContext;
 use crate::click::dispatcher::ClickCall;
+use crate::clock::UnixMillis;
 use crate::config::Config;
 use crate::consent::{Permission, Permissions};
+use crate::inbound::Inbound;
 use crate::referral::{ClickState, TouchId};
-use crate::state::{RequestState, Win};
+use crate::state::{RequestState, Slot, Win};
 
 /// A click that was started in this request.
 #[derive(Clone)]
@@ -73,6 +75,24 @@ pub(crate) fn start(
         touch,
         call,
     })
+}
+
+/// How long after a landing the script of its page is waited for, in milliseconds. Most pages are loaded by then, and
+/// most visitors still look at them.
+const SCRIPT_TIME: UnixMillis = 10_000;
+
+/// Returns `true` if this page view is to create the click that is due. Where clicks are created at the endpoint, it
+/// is if the script of the landing's page hasn't done so in its time, and this page isn't another one whose script
+/// will: so that no two servers create it.
+pub(crate) fn may_start_due(
+    config: &Config,
+    inbound: &Inbound,
+    slot: &Slot,
+    now: UnixMillis,
+) -> bool {
+    let landed_at = slot.kept.as_ref().map_or(now, |kept| kept.captured_at);
+    let is_left = inbound.landings.is_empty() && now - landed_at >= SCRIPT_TIME;
+    slot.due_click().is_some() && inbound.is_page_view && (is_left || !config.clicks_at_endpoint())
 }
 
 /// Starts a click that waited for a page view. Of several views at once, in as many tabs, the first one

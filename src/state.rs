@@ -325,6 +325,12 @@ fn until_consent(touch: Touch) -> Arc<Referral> {
 }
 
 impl Slot {
+    /// Returns the touch that is kept, if its click is due.
+    pub(crate) fn due_click(&self) -> Option<TouchId> {
+        let kept = self.kept.as_ref()?;
+        kept.touch.filter(|_| kept.click == ClickState::Due)
+    }
+
     /// Keeps a touch in the place of what is kept. With the new referral the server gets a new record, so
     /// that an old cookie shows nothing of it.
     fn replace(&mut self, touch: Touch) -> Win {

@@ -28,7 +28,8 @@ use crate::runtime::Runtime;
 /// ([`is_crawler`](crate::click::is_crawler)), nor do visitors without consent. Where the landing alone
 /// doesn't prove that the visitor saw the page, its click is created at the next page view: a prefetch, a
 /// navigation through a service worker, a landing that waited for consent, and one that the bounds of
-/// number and rate turned away.
+/// number and rate turned away. [`ClickTiming`] says which of them differ where clicks are created at the capture
+/// endpoint.
 ///
 /// With `ServerSide`, a late click ID is written to the visitor's record, whichever web server the
 /// visitor's next request reaches. Otherwise it waits in this process's memory: with several web servers,

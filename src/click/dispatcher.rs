@@ -128,7 +128,7 @@ impl ClickDispatcher {
         self.0.settings.runtime.sleep(self.wait())
     }
 
-    /// Returns `true` if the capture endpoint creates all clicks.
+    /// Returns `true` if a landing's click is created at the capture endpoint.
     pub(crate) fn is_at_endpoint(&self) -> bool {
         match self.0.settings.timing {
             ClickTiming::BesideResponse | ClickTiming::BeforeResponse => false,
