@@ -36,6 +36,10 @@ use crate::telemetry;
 /// There is no redirect for crawlers and programs that only fetch links, which may hand on the last URL that
 /// they saw; for a query of over 8 KiB; and where the visitor's consent is missing. Where the browser refuses
 /// cookies there is no loop, because the new URL has no parameter left to capture.
+///
+/// Nor is there one, but a warning in the log, where clicks are created at the capture endpoint
+/// (`ClickTiming::AtEndpoint`): its script needs the parameter in the page's URL. Let the page clean its URL there,
+/// once the script is loaded: `history.replaceState(null, "", url)`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CleanUrlLayer(());
 
@@ -168,6 +172,14 @@ fn redirect(request: RequestRef<'_>) -> Option<HeaderValue> {
         return None;
     };
     let exchange = exchange.filter(|exchange| exchange.is_captured_landing())?;
+    if exchange.config.clicks_at_endpoint() {
+        telemetry::misplaced(
+            "`CleanUrlLayer` doesn't redirect where clicks are created at the capture endpoint, whose script \
+             needs the parameter: choose another `ClickTiming`, or remove the layer and let the page clean its \
+             URL once the script is loaded (`history.replaceState`)",
+        );
+        return None;
+    }
     let user_agent = request.headers().get(USER_AGENT);
     let user_agent = user_agent.map_or(&[][..], HeaderValue::as_bytes);
     if is_crawler(user_agent) || fetches_links(user_agent) {

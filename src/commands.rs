@@ -121,6 +121,10 @@ impl Capture {
     /// Captures a referral that a [`CarryToken`](crate::carry::CarryToken) brought back, with the moment
     /// of its first capture. It never displaces one that was captured later.
     ///
+    /// If no click was started for it, for want of consent, one is created at the visitor's next page view, or with
+    /// `ClickTiming::AtEndpoint` in this very request where that is a `POST`. A click that was started, whatever
+    /// became of it, isn't repeated.
+    ///
     /// ```
     /// # #[cfg(feature = "axum")] {
     /// use axum::extract::State;
@@ -301,7 +305,8 @@ impl Captured {
         state: &mut RequestState,
     ) -> Option<(Win, Option<ClickContext>)> {
         let index = match &self {
-            Self::Landing(touch, _) => touch.program,
+            // By its name: what it was read for may have come from behind another layer.
+            Self::Landing(touch, _) => find(config, &touch.referral.program, state)?,
             Self::Key(None, _) => 0,
             Self::Key(Some(name), _) => find(config, name, state)?,
             Self::Referral(referral) => find(config, &referral.program, state)?,
@@ -312,7 +317,10 @@ impl Captured {
             state.forget_kept(config, index, Reason::NoConsent);
         }
         let (touch, context) = match self {
-            Self::Landing(touch, context) => (Ok(*touch), context),
+            Self::Landing(touch, context) => {
+                let program = index;
+                (Ok(Touch { program, ..*touch }), context)
+            }
             Self::Key(_, key) => (touch_of_key(config, index, &key, state), None),
             Self::Referral(referral) => (touch_of_referral(config, index, referral, state), None),
         };
@@ -365,10 +373,9 @@ fn touch_of_referral(
     if let Some(key) = &referral.key {
         valid_key(program, key)?;
     }
-    let click = if referral.lacks_click() {
-        ClickDue::AtNextPageView
-    } else {
-        ClickDue::Never
+    let click = match referral.click {
+        ClickState::Due => ClickDue::AtNextPageView,
+        ClickState::Started | ClickState::Settled => ClickDue::Never,
     };
     Ok(Touch {
         is_carried: true,

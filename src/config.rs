@@ -57,11 +57,11 @@ impl Config {
         self.runtime.draw()
     }
 
-    /// Returns `true` if a page view creates the click of a landing; otherwise the capture endpoint does.
-    pub(crate) fn creates_due_clicks(&self) -> bool {
+    /// Returns `true` if a landing leaves its click to the script of its page, which asks the capture endpoint.
+    pub(crate) fn clicks_at_endpoint(&self) -> bool {
         self.clicks
             .as_ref()
-            .is_none_or(|clicks| !clicks.is_at_endpoint())
+            .is_some_and(ClickDispatcher::is_at_endpoint)
     }
 
     pub(crate) fn is_skipped(&self, request: RequestRef<'_>) -> bool {

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use http::{Extensions, StatusCode};
 use smallvec::SmallVec;
 
+use crate::attribution::ClickDue;
+use crate::click::context::ClickContext;
 use crate::click::dispatcher::ClickDispatcher;
 use crate::click::request::BoxFuture;
 use crate::clock::UnixMillis;
@@ -21,7 +23,6 @@ use crate::outgoing::{Outgoing, set_cookies};
 use crate::query::Query;
 use crate::reason::Reason;
 use crate::record::Loaded;
-use crate::referral::ClickState;
 use crate::request::RequestRef;
 use crate::request_clicks::{self, StartedClick, StartedClicks};
 use crate::runtime::{Sleep, until};
@@ -36,6 +37,9 @@ pub(crate) struct Exchange {
     permissions: Permissions,
     /// What the request says, where something must be decided.
     inbound: Option<Inbound>,
+    /// What the platform would be told of a click that a carry token brings along to a `POST`, whose page has
+    /// no script to create it. Only where clicks are created at the endpoint.
+    post_context: Option<Box<ClickContext>>,
     has_parameter: bool,
     is_skipped: bool,
     /// What has to be loaded from the server first.
@@ -48,7 +52,7 @@ pub(crate) struct Exchange {
     resolved: OnceLock<Resolved>,
 }
 
-/// What was decided, and the clicks that were started for it, with the program's index.
+/// What was decided, and the clicks that were started for it.
 struct Resolved {
     state: RequestState,
     calls: StartedClicks,
@@ -110,6 +114,7 @@ impl Exchange {
             cookies: FoundCookies::None,
             permissions,
             inbound: None,
+            post_context: None,
             has_parameter: false,
             is_skipped: false,
             loading: None,
@@ -141,28 +146,27 @@ impl Exchange {
             .filter(|_| has_cookies)
             .map(|records| records.begin(config.open_stored(&cookies)));
         let is_skipped = config.is_skipped(request);
-        let creates_due = config.creates_due_clicks();
-        let must_load = loading
-            .as_ref()
-            .is_some_and(|loading| loading.must_load(creates_due));
+        let must_load = loading.as_ref().is_some_and(Loading::must_load);
         let must_open = permissions.denies_any() || config.clicks.is_some();
         let must_read = query.is_some() || config.has_fallback || must_load;
         let (mut inbound, mut opened) = (None, None);
         if !is_skipped && (must_read || (must_open && has_cookies)) {
             // Where the referral is in the cookie, everything is known by now, and handlers see the result.
             opened = loading.is_none().then(|| open(config, &cookies, now));
-            let has_due_clicks = match (&opened, &loading) {
-                _ if !creates_due => false,
-                (Some(state), _) => state.has_due_clicks(),
-                (None, Some(loading)) => loading.has_due_clicks(),
-                (None, None) => false,
-            };
+            // A click may be due in whatever has to be loaded.
+            let has_due_clicks = opened
+                .as_ref()
+                .map_or(must_load, RequestState::has_due_clicks);
             let said = Inbound::read(config, request, query, &permissions, has_due_clicks, now);
             // Where it must be loaded and nothing is to be decided, a handler's extractor asks the store, if
             // it asks at all.
             let is_left = loading.is_some() && !must_load && !said.must_decide(&permissions);
             inbound = (!is_left).then_some(said);
         }
+        let may_post = !is_skipped && config.clicks_at_endpoint() && !request.method().is_safe();
+        let clicks = config.clicks.as_ref().filter(|_| may_post);
+        let post_context = clicks.and_then(|clicks| clicks.context(request));
+        let post_context = post_context.map(Box::new);
         // Made where it stays: it is too large to be moved about.
         let exchange = Arc::new(Self {
             config: Arc::clone(config),
@@ -170,6 +174,7 @@ impl Exchange {
             cookies,
             permissions,
             inbound,
+            post_context,
             has_parameter: query.is_some() && !is_skipped,
             is_skipped,
             lacks_session: config.session_copies.is_some() && session.is_none(),
@@ -239,23 +244,21 @@ impl Exchange {
                 }
             }
             request_clicks::join_late(config, &self.permissions, state);
-            let was_due: SmallVec<[bool; 1]> = state.slots.iter().map(Slot::is_due).collect();
+            let may_start =
+                |slot: &Slot| request_clicks::may_start_due(config, inbound, slot, self.now);
+            let may_start: SmallVec<[bool; 1]> = state.slots.iter().map(may_start).collect();
             let wins = state.decide(config, &self.permissions, inbound);
-            for (index, was_due) in was_due.into_iter().enumerate() {
+            for (index, may_start) in may_start.into_iter().enumerate() {
                 let is_granted = self.permissions.of(index) == Permission::Granted;
-                if let (true, true, true, Some(context)) = (
-                    was_due,
-                    is_granted,
-                    inbound.is_page_view && config.creates_due_clicks(),
-                    &inbound.click_context,
-                ) {
+                if let (true, true, Some(context)) = (may_start, is_granted, &inbound.click_context)
+                {
                     let context = context.clone();
                     calls.extend(request_clicks::start_due(config, state, index, context));
                 }
             }
             for win in wins {
                 let context = inbound.click_context.clone();
-                let context = context.filter(|_| config.creates_due_clicks());
+                let context = context.filter(|_| !config.clicks_at_endpoint());
                 calls.extend(request_clicks::start(config, state, win, context));
             }
         } else {
@@ -314,10 +317,11 @@ impl Exchange {
     /// Returns `true` if something must be waited for, within its budget, before it is known what to say.
     pub(crate) fn must_wait(&self, commands: &HandlerCommands) -> bool {
         let waits = |clicks: &ClickDispatcher| !clicks.wait().is_zero();
+        let may_start = commands.click_context().is_some()
+            || (commands.captures() && self.post_context.is_some());
         self.config.records.is_some()
             || (self.config.clicks.as_ref().is_some_and(waits)
-                && (commands.click_context().is_some()
-                    || self.resolved.get().is_none_or(|it| !it.calls.is_empty())))
+                && (may_start || self.resolved.get().is_none_or(|it| !it.calls.is_empty())))
     }
 
     /// Finishes a response at once.
@@ -373,8 +377,8 @@ impl Exchange {
             *timer = clicks.wait_timer().map(Box::pin);
         }
         let all_over = async {
-            for (_, call) in calls {
-                call.wait().await;
+            for started in calls {
+                started.call.wait().await;
             }
         };
         if let Some(timer) = timer {
@@ -408,17 +412,24 @@ impl Exchange {
         let late = self.take_in(&mut state, resolved.calls.clone());
         // The endpoint's script proves that the page was seen.
         let view = commands.click_context().cloned();
-        let view = view.filter(|_| !config.creates_due_clicks());
-        let touch_due = |slot: &Slot| slot.kept.as_ref()?.touch.filter(|_| slot.is_due());
-        let due: SmallVec<[_; 1]> = state.slots.iter().map(touch_due).collect();
+        let view = view.filter(|_| config.clicks_at_endpoint());
+        let due: SmallVec<[_; 1]> = state.slots.iter().map(Slot::due_click).collect();
         let mut started = StartedClicks::new();
         for (win, context) in commands.apply(config, &self.permissions, &mut state) {
+            let (index, is_due) = (win.program, win.click == ClickDue::AtNextPageView);
             started.extend(request_clicks::start(config, &mut state, win, context));
+            // By its name, as that of any page view: the visitor may have answered twice.
+            if let (true, Some(context)) = (is_due, self.post_context.as_deref()) {
+                let context = context.clone();
+                started.extend(request_clicks::start_due(
+                    config, &mut state, index, context,
+                ));
+            }
         }
         for (index, touch) in due.into_iter().enumerate() {
             if let Some(view) = &view
                 && touch.is_some()
-                && touch == touch_due(&state.slots[index])
+                && touch == state.slots[index].due_click()
                 && self.permissions.of(index) == Permission::Granted
             {
                 let view = view.clone();
@@ -430,15 +441,13 @@ impl Exchange {
 
     /// Takes in the results of clicks that are there by now. Returns those that are late.
     fn take_in(&self, state: &mut RequestState, mut calls: StartedClicks) -> StartedClicks {
-        calls.retain(|(index, call)| {
-            let kept = state.slots[*index].kept.as_ref();
-            match (call.close(), kept.and_then(|kept| kept.touch)) {
-                (Some(result), Some(touch)) => {
-                    state.apply_click(&self.config, *index, touch, result);
-                    false
-                }
-                (result, _) => result.is_none(),
+        calls.retain(|started| {
+            let result = started.call.close();
+            let is_late = result.is_none();
+            if let Some(result) = result {
+                state.apply_click(&self.config, started.program, started.touch, result);
             }
+            is_late
         });
         calls
     }
@@ -466,14 +475,20 @@ impl Exchange {
                 state.note(&self.config, index, Reason::StoreUnavailable);
             }
         }
-        for (index, call) in late {
-            let slot = &state.slots[index];
+        for StartedClick {
+            program,
+            touch,
+            call,
+        } in late
+        {
+            let slot = &state.slots[program];
             if let (Some(kept), Some(record), Some(clicks)) =
                 (&slot.kept, &slot.record, &self.config.clicks)
                 && record.holds(kept)
-                && let (Some(touch), Some(current)) = (kept.touch, record.current.clone())
+                && kept.touch == Some(touch)
+                && let Some(current) = record.current.clone()
             {
-                let program = self.config.programs[index].clone();
+                let program = self.config.programs[program].clone();
                 records.join_later(clicks, call, current, touch, program, self.now);
             }
         }
@@ -512,12 +527,4 @@ fn open(config: &Config, cookies: &FoundCookies, now: UnixMillis) -> RequestStat
         return RequestState::load(config, cookies, empty.collect(), now);
     }
     RequestState::open(config, cookies, now)
-}
-
-impl Slot {
-    fn is_due(&self) -> bool {
-        self.kept
-            .as_ref()
-            .is_some_and(|kept| kept.click == ClickState::Due)
-    }
 }

@@ -55,7 +55,8 @@ impl ReferralLayer {
 
     /// Returns this layer with a redirect of every captured landing to the same URL without our
     /// parameters, so that visitors don't bookmark and share a partner's link: see [`CleanUrlLayer`],
-    /// which can also stand in another position.
+    /// which can also stand in another position. It isn't for clicks at the capture endpoint, which need the
+    /// parameter.
     ///
     /// ```
     /// # use tower_referral::{Keyring, ReferralLayer, SigningKey};
@@ -78,8 +79,8 @@ impl ReferralLayer {
             .unwrap_or_default()
     }
 
-    /// Waits for the clicks in flight, at most for `limit`: for a graceful shutdown, after the
-    /// server has stopped taking requests. Returns `true` if all of them were over by then.
+    /// Waits for the clicks in flight and for what is done with late ones, at most for `limit`: for a graceful
+    /// shutdown, after the server has stopped taking requests. Returns `true` if all of it was over by then.
     ///
     /// ```
     /// use std::time::Duration;

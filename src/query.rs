@@ -279,6 +279,18 @@ pub(crate) fn pair_value<'q>(form: &'q [u8], name: &str) -> Option<&'q [u8]> {
         .map(|pair| pair.value)
 }
 
+/// Returns what is behind the first pair of a form, if that is the field of this name, else the whole form.
+#[cfg(feature = "endpoint")]
+pub(crate) fn behind_field<'q>(form: &'q [u8], name: &str) -> &'q [u8] {
+    let (pair, behind) = split(form, end_of_pair(form));
+    let (found, _) = split(pair, memchr(b'=', pair));
+    if found == name.as_bytes() {
+        behind
+    } else {
+        form
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Pair<'q> {
     name: &'q [u8],

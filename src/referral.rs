@@ -267,13 +267,9 @@ impl Referral {
         }
     }
 
-    /// Returns `true` if a click is to be created for this landing and none was started, for want of
-    /// consent.
-    pub(crate) fn lacks_click(&self) -> bool {
-        self.source == Source::Landing
-            && self.key.is_some()
-            && self.click_id.is_none()
-            && self.click == ClickState::Settled
+    /// Returns `true` if a click can be created for it: it has a key to tell the platform, and no click ID.
+    pub(crate) fn can_click(&self) -> bool {
+        self.key.is_some() && self.click_id.is_none()
     }
 }
 
@@ -299,7 +295,7 @@ mod json {
     //! A referral as JSON: `{"key", "click_id", "partner_id", "program", "source", "own_link",
     //! "parameter", "captured_at", "window", "landing_page", "extra", "click_reference"}`, with
     //! `captured_at` in RFC 3339, `window` in seconds and `extra` as a map. Absent fields are read
-    //! as their defaults.
+    //! as their defaults. Whether a click is to be created isn't part of it: none is for what is read back.
 
     use std::borrow::Cow;
     use std::collections::BTreeMap;

@@ -7,13 +7,22 @@ use smallvec::SmallVec;
 use crate::attribution::ClickDue;
 use crate::click::context::ClickContext;
 use crate::click::dispatcher::ClickCall;
+use crate::clock::UnixMillis;
 use crate::config::Config;
 use crate::consent::{Permission, Permissions};
-use crate::referral::ClickState;
-use crate::state::{RequestState, Win};
+use crate::inbound::Inbound;
+use crate::referral::{ClickState, TouchId};
+use crate::state::{RequestState, Slot, Win};
 
-/// A click that was started in this request, with the program's index.
-pub(crate) type StartedClick = (usize, Arc<ClickCall>);
+/// A click that was started in this request.
+#[derive(Clone)]
+pub(crate) struct StartedClick {
+    /// The program's index.
+    pub(crate) program: usize,
+    /// What it was started for. Something else may have come into its place meanwhile.
+    pub(crate) touch: TouchId,
+    pub(crate) call: Arc<ClickCall>,
+}
 
 /// The clicks that were started in a request.
 pub(crate) type StartedClicks = SmallVec<[StartedClick; 1]>;
@@ -47,7 +56,7 @@ pub(crate) fn start(
     let index = win.program;
     let clicks = config.clicks.as_ref()?;
     let referral = Arc::make_mut(state.slots[index].kept.as_mut()?);
-    if win.click == ClickDue::Never || referral.click_id.is_some() || referral.key.is_none() {
+    if win.click == ClickDue::Never || !referral.can_click() {
         return None;
     }
     referral.touch = referral.touch.or_else(|| config.draw_touch());
@@ -61,7 +70,29 @@ pub(crate) fn start(
     };
     let call = clicks.start(referral, touch, context, win.replaced)?;
     referral.click = ClickState::Started;
-    Some((index, call))
+    Some(StartedClick {
+        program: index,
+        touch,
+        call,
+    })
+}
+
+/// How long after a landing the script of its page is waited for, in milliseconds. Most pages are loaded by then, and
+/// most visitors still look at them.
+const SCRIPT_TIME: UnixMillis = 10_000;
+
+/// Returns `true` if this page view is to create the click that is due. Where clicks are created at the endpoint, it
+/// is if the script of the landing's page hasn't done so in its time, and this page isn't another one whose script
+/// will: so that no two servers create it.
+pub(crate) fn may_start_due(
+    config: &Config,
+    inbound: &Inbound,
+    slot: &Slot,
+    now: UnixMillis,
+) -> bool {
+    let landed_at = slot.kept.as_ref().map_or(now, |kept| kept.captured_at);
+    let is_left = inbound.landings.is_empty() && now - landed_at >= SCRIPT_TIME;
+    slot.due_click().is_some() && inbound.is_page_view && (is_left || !config.clicks_at_endpoint())
 }
 
 /// Starts a click that waited for a page view. Of several views at once, in as many tabs, the first one
@@ -78,8 +109,13 @@ pub(crate) fn start_due(
     if referral.click != ClickState::Due {
         return None;
     }
-    let started = clicks.start_due(referral, referral.touch?, context).ok()?;
+    let touch = referral.touch?;
+    let started = clicks.start_due(referral, touch, context).ok()?;
     Arc::make_mut(referral).click = ClickState::Started;
     slot.changed = true;
-    Some((index, started?))
+    Some(StartedClick {
+        program: index,
+        touch,
+        call: started?,
+    })
 }

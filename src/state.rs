@@ -205,7 +205,7 @@ impl RequestState {
                 reason
             }
             Ok(_) if permission == Permission::NotYet => {
-                self.slots[index].shown = Some(touch.referral);
+                self.slots[index].shown = Some(until_consent(touch));
                 Reason::NoConsent
             }
             Ok(_) if !self.has_room(config, index, &touch.referral) => Reason::NoRoom,
@@ -323,7 +323,24 @@ impl RequestState {
     }
 }
 
+/// Returns what a handler sees of a touch that isn't kept for want of consent. It says that its click is to be
+/// created, and so does a carry token of it.
+fn until_consent(touch: Touch) -> Arc<Referral> {
+    let mut referral = touch.referral;
+    // A click without a name couldn't be told from another.
+    if touch.click != ClickDue::Never && referral.can_click() && referral.touch.is_some() {
+        Arc::make_mut(&mut referral).click = ClickState::Due;
+    }
+    referral
+}
+
 impl Slot {
+    /// Returns the touch that is kept, if its click is due.
+    pub(crate) fn due_click(&self) -> Option<TouchId> {
+        let kept = self.kept.as_ref()?;
+        kept.touch.filter(|_| kept.click == ClickState::Due)
+    }
+
     /// Keeps a touch in the place of what is kept. With the new referral the server gets a new record, so
     /// that an old cookie shows nothing of it.
     fn replace(&mut self, touch: Touch) -> Win {

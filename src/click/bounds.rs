@@ -76,12 +76,6 @@ impl Bounds {
             _permit: permit,
         })
     }
-
-    pub(super) async fn drain(&self) {
-        let all = u32::try_from(self.max_in_flight).unwrap_or(u32::MAX);
-        // The semaphore is never closed.
-        let _ = self.permits.acquire_many(all).await;
-    }
 }
 
 impl Drop for Permit {

@@ -28,7 +28,8 @@ use crate::runtime::Runtime;
 /// ([`is_crawler`](crate::click::is_crawler)), nor do visitors without consent. Where the landing alone
 /// doesn't prove that the visitor saw the page, its click is created at the next page view: a prefetch, a
 /// navigation through a service worker, a landing that waited for consent, and one that the bounds of
-/// number and rate turned away.
+/// number and rate turned away. [`ClickTiming`] says which of them differ where clicks are created at the capture
+/// endpoint.
 ///
 /// With `ServerSide`, a late click ID is written to the visitor's record, whichever web server the
 /// visitor's next request reaches. Otherwise it waits in this process's memory: with several web servers,
@@ -163,6 +164,11 @@ impl Clicks {
     /// worker that reports sales can find it, for instance in the outbox's database. A click that was put
     /// off to a later page view is handed on also if its ID comes in time: another tab, which doesn't know
     /// it, may be at another server.
+    ///
+    /// The ID is in memory before `store` is called, so that one that is slow or panics takes nothing from the
+    /// visitor. At most [`max_in_flight`](Self::max_in_flight) run at once; while that many do, a click whose ID
+    /// is late keeps its place among those in flight.
+    /// [`drain_clicks`](crate::ReferralLayer::drain_clicks) waits for them.
     ///
     /// ```
     /// use tower_referral::ClickId;

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::sync::SetOnce;
+use tokio::sync::{Semaphore, SetOnce, watch};
 
 use super::bounds::{Bounds, KeyHash, Permit};
 use super::cause;
@@ -43,9 +43,9 @@ struct Inner {
     counters: Counters,
     /// Makes the hashes of keys differ from process to process.
     hash_secret: [u8; 16],
-    /// Held for reading by every other task of a click.
-    #[cfg(feature = "_store")]
-    tasks: Arc<tokio::sync::RwLock<()>>,
+    /// Where the hooks of late results find room, as many as calls do.
+    hooks: Semaphore,
+    tasks: Arc<Tasks>,
 }
 
 /// How clicks are sent: what [`Clicks`](super::Clicks) was told, checked.
@@ -106,7 +106,7 @@ impl ClickDispatcher {
             counters: Counters::default(),
             // Without randomness a busy key could be made up that shares another's bounds, and no more.
             hash_secret: settings.runtime.draw().unwrap_or_default(),
-            #[cfg(feature = "_store")]
+            hooks: Semaphore::new(settings.max_in_flight.min(Semaphore::MAX_PERMITS)),
             tasks: Arc::default(),
             settings,
         }))
@@ -128,7 +128,7 @@ impl ClickDispatcher {
         self.0.settings.runtime.sleep(self.wait())
     }
 
-    /// Returns `true` if the capture endpoint creates all clicks.
+    /// Returns `true` if a landing's click is created at the capture endpoint.
     pub(crate) fn is_at_endpoint(&self) -> bool {
         match self.0.settings.timing {
             ClickTiming::BesideResponse | ClickTiming::BeforeResponse => false,
@@ -237,7 +237,8 @@ impl ClickDispatcher {
             claim,
             is_begun: false,
             is_over: false,
-            _permit: permit,
+            permit: Some(permit),
+            _task: inner.tasks.begin(),
         };
         spawner.spawn(Box::pin(async move {
             // Whole: a block takes no more than the fields that it names.
@@ -256,11 +257,20 @@ impl ClickDispatcher {
             // Only this task sets it, once.
             let _ = running.call.result.set(result.clone());
             let is_late = running.call.is_late.load(Ordering::SeqCst);
-            if is_late || was_due {
-                inner.hand_on(touch, &result).await;
-            }
             if is_late && !was_due && !matches!(result, ClickResult::None) {
-                inner.late.keep(touch, key, result, now, dropped);
+                inner.late.keep(touch, key, result.clone(), now, dropped);
+            }
+            // Last, because it may take its time or fail: the visitor has the result without it.
+            if (is_late || was_due)
+                && let ClickResult::Created(click) = result
+                && let Some(on_late) = &inner.settings.on_late_result
+            {
+                // As long as there is no room for another hook, the call keeps its place: so neither calls
+                // nor hooks pile up. The semaphore is never closed.
+                let _room = inner.hooks.acquire().await;
+                running.permit = None;
+                let reference = click_reference(touch);
+                on_late(LateClick { reference, click }).await;
             }
             running.is_over = true;
         }));
@@ -270,8 +280,7 @@ impl ClickDispatcher {
     /// Runs a task where a call runs.
     #[cfg(feature = "_store")]
     pub(crate) fn spawn(&self, call: &ClickCall, task: BoxFuture<'static, ()>) {
-        // Nobody starts one while the last are waited for.
-        let running = Arc::clone(&self.0.tasks).try_read_owned();
+        let running = self.0.tasks.begin();
         call.spawner.spawn(Box::pin(async move {
             task.await;
             drop(running);
@@ -287,11 +296,9 @@ impl ClickDispatcher {
         self.0.counters.read()
     }
 
-    /// Waits until no call is in flight, and what came late is written.
+    /// Waits until no call is in flight, and what came late is written and handed on.
     pub(crate) async fn drain(&self) {
-        self.0.bounds.drain().await;
-        #[cfg(feature = "_store")]
-        drop(self.0.tasks.write().await);
+        self.0.tasks.wait_for_all().await;
     }
 }
 
@@ -336,17 +343,6 @@ impl Inner {
             }
         }
     }
-
-    /// Hands a click to whoever keeps those that this response may not bring to the visitor.
-    async fn hand_on(&self, touch: TouchId, result: &ClickResult) {
-        if let (ClickResult::Created(click), Some(on_late)) =
-            (result, &self.settings.on_late_result)
-        {
-            let reference = click_reference(touch);
-            let click = click.clone();
-            on_late(LateClick { reference, click }).await;
-        }
-    }
 }
 
 fn is_unknown_key(error: &(dyn std::error::Error + 'static)) -> bool {
@@ -371,7 +367,9 @@ struct Running {
     claim: Option<Place>,
     is_begun: bool,
     is_over: bool,
-    _permit: Permit,
+    /// Given back before the hook of a late result runs.
+    permit: Option<Permit>,
+    _task: Task,
 }
 
 impl Drop for Running {
@@ -391,6 +389,36 @@ impl Drop for Running {
         // Where the answer was there already, what followed it was ended.
         let _ = self.call.result.set(result);
         telemetry::click_dropped(&inner.counters.dropped, why);
+    }
+}
+
+/// How many tasks of clicks aren't over.
+struct Tasks(watch::Sender<usize>);
+
+/// One of them.
+struct Task(Arc<Tasks>);
+
+impl Default for Tasks {
+    fn default() -> Self {
+        Self(watch::Sender::new(0))
+    }
+}
+
+impl Tasks {
+    fn begin(self: &Arc<Self>) -> Task {
+        self.0.send_modify(|count| *count += 1);
+        Task(Arc::clone(self))
+    }
+
+    async fn wait_for_all(&self) {
+        // Its sender is here.
+        let _ = self.0.subscribe().wait_for(|count| *count == 0).await;
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.0.send_modify(|count| *count -= 1);
     }
 }
 

@@ -12,12 +12,15 @@ use serde_json::{Map, Value};
 use super::refusal::{MAX_BODY_LEN, Refusal};
 use crate::config::Config;
 use crate::page_visit::Origin;
-use crate::query::{decode, pair_value};
+use crate::query::{behind_field, decode, pair_value};
 
 /// No key and no extra parameter is longer, in bytes.
 const MAX_VALUE_LEN: usize = 255;
 /// No path and no referrer is longer, in bytes.
 const MAX_URL_LEN: usize = 4096;
+
+/// The fields that the ready-made script writes in front of the page's query, in its order.
+const FIELDS: [&str; 3] = ["_path", "_referrer", "_navigation"];
 
 /// What a page's script posted.
 pub(super) struct Posted {
@@ -91,9 +94,10 @@ impl Posted {
         }
     }
 
-    fn of_form(query: &Bytes) -> Self {
+    /// Reads a form, in which the first field of a name counts.
+    fn of_form(form: &Bytes) -> Self {
         let said = |name: &str| {
-            let value = pair_value(query, name)?;
+            let value = pair_value(form, name)?;
             // A form writes a blank as `+`.
             let value = value
                 .iter()
@@ -101,7 +105,9 @@ impl Posted {
             let value: Vec<_> = value.collect();
             Some(readable(decode(&value).as_deref()))
         };
-        Self::new(query.clone(), said)
+        // What the ready-made script says takes nothing of the bounds within which the page's query is read.
+        let query = FIELDS.into_iter().fold(&form[..], behind_field);
+        Self::new(form.slice_ref(query), said)
     }
 
     /// Reads the members of a JSON object that mean something to us.

@@ -38,6 +38,7 @@ use crate::page_visit::{Host, Link, Origin, own_link};
 use crate::query::Query;
 use crate::reason::Reason;
 use crate::request::RequestRef;
+use crate::telemetry;
 
 /// How long the body of one request may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -52,9 +53,9 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// ```
 ///
 /// It works under a strict Content-Security-Policy, does nothing in a frame or without one of the
-/// program's parameters in the page's URL, waits while the page is prerendered, and posts the landing's
-/// query with the page's path (`_path`), `document.referrer` (`_referrer`) and the kind of navigation
-/// (`_navigation`).
+/// program's parameters in the page's URL, waits while the page is prerendered, and posts the page's path
+/// (`_path`), `document.referrer` (`_referrer`), the kind of navigation (`_navigation`), and behind them the
+/// page's query as it stands.
 ///
 /// A `POST` takes the landing's parameters, as a form or as a JSON object of strings, from pages of the
 /// same origin, and of origins that [`allow_origins`](Self::allow_origins) names. It is answered
@@ -65,12 +66,18 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// that the landing only fills an empty slot. `_referrer` tells a link of the own site, and `_navigation` a page
 /// that the visitor reloaded or went back to (`reload`, `back_forward`): that only fills an empty slot, too. A
 /// `_referrer` that can't be read counts as one of the own site, and a `_navigation` other than `navigate` and
-/// `prerender` as a reload. In a form these names stand as they are, without percent-encoding.
+/// `prerender` as a reload.
+///
+/// In a form these names stand as they are, without percent-encoding, and of several fields of one name the first
+/// counts: put them in front of what comes from the URL. The parameters are read as in a URL, where a `+` is a `+`
+/// and a blank is `%20`: post `location.search` as it stands, because `URLSearchParams` would write a blank as `+`.
+/// A body has at most 32 KiB.
 ///
 /// A `POST` from a frame in a foreign page is refused where the browser tells, which Chromium does for
 /// `fetch` with `credentials: "include"`: a script of your own should ask for that, or do nothing in a frame.
 ///
-/// It belongs behind the layer:
+/// It belongs behind the layer that made it. Behind several layers, one inside the other, the outermost captures, by
+/// its own programs: make the endpoint by that one, whose parameters the script then knows.
 ///
 /// ```
 /// # #[cfg(feature = "axum")] {
@@ -94,7 +101,7 @@ pub struct CaptureEndpoint {
 
 impl ReferralLayer {
     /// Returns the endpoint that captures, by this layer's parameters and rules, landings which only the
-    /// page's script saw.
+    /// page's script saw. It belongs behind this layer.
     #[must_use]
     pub fn capture_endpoint(&self) -> CaptureEndpoint {
         CaptureEndpoint {
@@ -181,15 +188,29 @@ impl CaptureEndpoint {
         response
     }
 
+    /// Logs a mistake: the script tells other parameters than those of the layer that captures.
+    fn check_script(&self, config: &Config) {
+        let is_same = |one: &Config| script::of(&one.programs) == self.script;
+        if !std::ptr::eq(config, &*self.config) && !is_same(config) {
+            telemetry::misplaced(
+                "a `CaptureEndpoint` of one `ReferralLayer` is behind another one, whose parameters its \
+                 script doesn't know: make it by `capture_endpoint` of the outermost layer",
+            );
+        }
+    }
+
     async fn capture<B>(&self, request: Request<B>) -> Result<Capture, Refusal>
     where
         B: http_body::Body,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let config = &*self.config;
         let exchange = Exchange::of(request.extensions()).map_err(Refusal::MissingLayer)?;
         let missing = Refusal::MissingLayer(MissingLayer::REFERRALS);
-        let now = exchange.ok_or(missing)?.now;
+        let exchange = exchange.ok_or(missing)?;
+        // Not by the endpoint's own layer: of several, one inside the other, the outermost does the work.
+        let (config, now) = (Arc::clone(&exchange.config), exchange.now);
+        let config = &*config;
+        self.check_script(config);
         let (view, headers) = (RequestRef::from(&request), request.headers());
         if headers.contains_key("sec-fetch-storage-access") {
             return Err(Refusal::ForeignFrame);
@@ -276,7 +297,7 @@ impl Page {
             Some(Referrer::Url(url)) => url.as_bytes(),
         };
         let is_page = || {
-            // The query was encoded anew by the script, so it is compared by what it says.
+            // A script of one's own may have encoded the query anew, so it is compared by what it says.
             let query = Origin::query_of(referrer).unwrap_or_default();
             let says = |query| {
                 let query = Query::of(&config.programs, &config.first_bytes, query);

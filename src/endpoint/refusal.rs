@@ -11,8 +11,9 @@ use smol_str::SmolStr;
 use crate::missing_layer::MissingLayer;
 use crate::program::Program;
 
-/// The longest body that is read, in bytes.
-pub(super) const MAX_BODY_LEN: usize = 8 * 1024;
+/// The longest body that is read, in bytes: a query of 8 KiB, as much as is read of a landing's, and a path and a
+/// referrer of 4 KiB each, percent-encoded.
+pub(super) const MAX_BODY_LEN: usize = 32 * 1024;
 
 /// Why nothing was captured.
 pub(super) enum Refusal {

@@ -8,7 +8,12 @@ use smol_str::SmolStr;
 
 use crate::program::Program;
 
-/// Writes the script for the programs' parameters. It posts to the URL that it was loaded from.
+/// Writes the script for the programs' parameters. It posts to the URL that it was loaded from: its own fields
+/// first, so that a link's fields of the same names count for nothing, and behind them the page's query as it
+/// stands, because encoding it anew would write a blank as `+`, which is another key.
+///
+/// It posts wherever a name in the query, decoded and without what mangled links have in front of it, is one of
+/// the programs' parameters. These are more queries than the layer reads, and the endpoint decides.
 ///
 /// It asks the document by the getters of its prototype: an `<img name="referrer">` in the page, which a visitor
 /// may have written, would stand in the place of `document.referrer`.
@@ -24,13 +29,15 @@ pub(super) fn of(programs: &[Program]) -> Bytes {
         "(()=>{{\
          const d=document,\
          of=n=>Object.getOwnPropertyDescriptor(Document.prototype,n)?.get.call(d),\
-         s=of('currentScript'),q=new URLSearchParams(location.search);\
-         if(self!==top||!s||!{names}.some(n=>q.has(n)))return;\
+         s=of('currentScript'),q=location.search,\
+         is=n=>{names}.includes(n.replace(/^([?]|amp;)+/,''));\
+         if(self!==top||!s||![...new URLSearchParams(q).keys()].some(is))return;\
          const send=()=>{{\
-         const n=performance.getEntriesByType('navigation')[0];\
-         q.set('_path',location.pathname);q.set('_referrer',of('referrer'));\
-         n&&q.set('_navigation',n.type);\
-         fetch(s.src,{{method:'POST',body:q,credentials:'include',keepalive:true}}).catch(()=>{{}})\
+         const said=new URLSearchParams({{_path:location.pathname,_referrer:of('referrer'),\
+         _navigation:performance.getEntriesByType('navigation')[0]?.type??''}});\
+         fetch(s.src,{{method:'POST',body:said+'&'+q.slice(1),\
+         headers:{{'content-type':'application/x-www-form-urlencoded'}},\
+         credentials:'include',keepalive:true}}).catch(()=>{{}})\
          }};\
          of('prerendering')\
          ?EventTarget.prototype.addEventListener.call(d,'prerenderingchange',send,{{once:true}})\

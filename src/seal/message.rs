@@ -68,10 +68,9 @@ pub(crate) struct StoredCookie {
 }
 
 impl StoredCookie {
-    /// Returns `true` if the record must be loaded even if no handler asks; `creates_due` says that a page
-    /// view creates the click that is due.
-    pub(crate) fn must_load(&self, creates_due: bool) -> bool {
-        (creates_due && self.click_is_due) || self.carried.is_some()
+    /// Returns `true` if the record must be loaded even if no handler asks.
+    pub(crate) fn must_load(&self) -> bool {
+        self.click_is_due || self.carried.is_some()
     }
 }
 

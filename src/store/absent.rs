@@ -74,11 +74,7 @@ impl Records {
 }
 
 impl Loading {
-    pub(crate) fn must_load(&self, _: bool) -> bool {
-        match *self {}
-    }
-
-    pub(crate) fn has_due_clicks(&self) -> bool {
+    pub(crate) fn must_load(&self) -> bool {
         match *self {}
     }
 

@@ -472,11 +472,10 @@ impl Records {
 }
 
 impl Loading {
-    /// Returns `true` if the records must be loaded even if no handler asks; `creates_due` says that a page
-    /// view creates the click that is due.
-    pub(crate) fn must_load(&self, creates_due: bool) -> bool {
+    /// Returns `true` if the records must be loaded even if no handler asks.
+    pub(crate) fn must_load(&self) -> bool {
         let mut stored = self.stored.iter().flatten().flatten();
-        stored.any(|stored| stored.must_load(creates_due))
+        stored.any(StoredCookie::must_load)
     }
 
     fn cookies(&self, index: usize) -> &[StoredCookie] {
@@ -484,11 +483,6 @@ impl Loading {
             Some(Ok(stored)) => stored,
             Some(Err(_)) | None => &[],
         }
-    }
-
-    pub(crate) fn has_due_clicks(&self) -> bool {
-        let mut stored = self.stored.iter().flatten().flatten();
-        stored.any(|stored| stored.click_is_due || stored.carried.is_some())
     }
 
     /// Returns what is known without asking the store.

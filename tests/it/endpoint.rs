@@ -13,10 +13,12 @@ use http::{Method, Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tower::{Layer as _, Service as _, ServiceExt as _, service_fn};
+use tower_referral::carry::Carry;
 use tower_referral::click::{ClickRequest, ClickTiming, Clicks};
 use tower_referral::testing::Visitor;
 use tower_referral::{
-    Attribution, ClickId, Decisions, Program, ReferralLayer, ReferralLayerBuilder, Referrals,
+    Attribution, Capture, ClickId, Consent, Decisions, Program, Referral, ReferralLayer,
+    ReferralLayerBuilder, Referrals,
 };
 
 in_every_way! {
@@ -28,11 +30,15 @@ in_every_way! {
     what_the_script_says_and_nobody_can_read_is_the_worst_that_it_could_be,
     attribution_and_consent_decide_as_over_a_landing,
     several_programs_are_told_in_one_go,
+    behind_two_layers_the_outer_one_captures_by_its_own_programs,
     a_body_that_breaks_off_is_a_client_error,
     a_parameter_that_is_no_string_does_not_disturb_the_key,
     a_long_invalid_value_does_not_hide_the_key_behind_it,
     the_script_creates_the_click_within_its_own_request,
     a_click_at_the_endpoint_never_holds_the_script_up_for_longer_than_the_timeout,
+    what_the_script_did_not_create_a_later_page_view_does,
+    where_the_script_creates_clicks_the_url_keeps_its_parameter,
+    a_token_that_a_post_captures_brings_its_click_along,
 }
 
 pub(crate) type Body = Full<bytes::Bytes>;
@@ -206,7 +212,7 @@ fn anything_else_is_refused_with_a_reason_and_nothing_is_captured() {
         *request.method_mut() = method;
         request
     };
-    let large = format!("x={}&aff=K", "y".repeat(9000));
+    let large = format!("x={}&aff=K", "y".repeat(32 * 1024));
     #[rustfmt::skip]
     let cases = [
         ("DELETE", method(Method::DELETE), 405, "POST"),
@@ -215,7 +221,7 @@ fn anything_else_is_refused_with_a_reason_and_nothing_is_captured() {
         ("no media type", request(&[SAME_ORIGIN], "aff=K"), 415, "Content-Type"),
         ("text", request(&[("content-type", "text/plain"), SAME_ORIGIN], "aff=K"), 415, "Content-Type"),
         ("multipart", request(&[("content-type", "multipart/form-data"), SAME_ORIGIN], "aff=K"), 415, "Content-Type"),
-        ("too large", request(&[FORM, SAME_ORIGIN], &large), 413, "8192"),
+        ("too large", request(&[FORM, SAME_ORIGIN], &large), 413, "32768"),
         ("broken JSON", request(&[JSON, SAME_ORIGIN], "{\"aff\":"), 400, "complete"),
         ("a JSON array", request(&[JSON, SAME_ORIGIN], "[\"aff\"]"), 400, "complete"),
         ("a number", request(&[JSON, SAME_ORIGIN], "{\"aff\":7}"), 422, "string"),
@@ -379,6 +385,21 @@ fn what_the_script_says_counts_behind_any_number_of_parameters() {
         let body = format!("{query}&_path=%2Fpricing&_referrer=&_navigation=navigate");
         let answer = posted_after_another_partner(&layer, &body);
         assert_eq!(answer.reasons, ["default: captured"], "{others}");
+    }
+    // A link can't speak for the script by fields of its own, be they alone or after many others.
+    let own = "_path=%2Fforum&_referrer=https%3A%2F%2Fshop.example%2Fforum&_navigation=navigate";
+    let elsewhere = "_referrer=https%3A%2F%2Fblog.example%2F&_path=%2F&_navigation=navigate";
+    for link in [
+        format!("aff=EVIL&{elsewhere}"),
+        format!("{elsewhere}&aff=EVIL"),
+        format!("aff=EVIL{}&{elsewhere}", "&a=".repeat(64)),
+    ] {
+        let answer = posted_after_another_partner(&layer, &format!("{own}&{link}"));
+        assert_eq!(answer.reasons, ["default: kept_own_link"], "{link}");
+        let reloaded = own.replace("=https%3A%2F%2Fshop.example%2Fforum", "=");
+        let reloaded = reloaded.replace("=navigate", "=reload");
+        let answer = posted_after_another_partner(&layer, &format!("{reloaded}&{link}"));
+        assert_eq!(answer.reasons, ["default: kept_reload"], "{link}");
     }
     // A link can't speak for the script by a name that only reads like its own.
     for name in [
@@ -562,6 +583,43 @@ fn several_programs_are_told_in_one_go() {
     );
 }
 
+/// The outer one of two layers does the work, whichever the endpoint was made by.
+fn behind_two_layers_the_outer_one_captures_by_its_own_programs() {
+    let one = layer(|b| b);
+    let two = layer(|b| {
+        b.program(Program::new("partners").params(["aff"]))
+            .program(Program::new("friends").params(["ref", "friend"]))
+    });
+    // (outer, inner, body, what is kept)
+    let cases: [(_, _, _, &[_]); 6] = [
+        (&one, &two, "aff=P&ref=F", &["default: P"]),
+        (&one, &two, "ref=F", &["default: F"]),
+        (&one, &two, "friend=F", &[]),
+        (&two, &one, "aff=P&ref=F", &["partners: P", "friends: F"]),
+        (&two, &one, "friend=F", &["friends: F"]),
+        (&two, &two, "aff=P&ref=F", &["partners: P", "friends: F"]),
+    ];
+    for (outer, inner, body, expected) in cases {
+        let mut visitor = Visitor::new();
+        let post = visitor.sends(request(&[FORM, SAME_ORIGIN], body));
+        let service = outer.layer(inner.layer(inner.capture_endpoint()));
+        let Ok(response) = run(service.oneshot(arriving(post)));
+        visitor.receives(&response);
+        let status = if expected.is_empty() { 422 } else { 204 };
+        assert_eq!(response.status(), status, "{body}");
+
+        let page = service_fn(async |request: Request<String>| {
+            let referrals = Referrals::from_extensions(request.extensions()).await;
+            let text = |it: &Referral| format!("{}: {}", it.program(), it.key().unwrap());
+            let kept = referrals.unwrap().iter().map(text).collect::<Vec<_>>();
+            Ok::<_, Infallible>(Response::new(kept))
+        });
+        let request = arriving(visitor.sends(page_visit("/")));
+        let Ok(response) = run(outer.layer(page).oneshot(request));
+        assert_eq!(response.into_body(), expected, "{body}");
+    }
+}
+
 fn a_body_that_breaks_off_is_a_client_error() {
     use std::pin::Pin;
     use std::task::{Context, Poll};
@@ -630,6 +688,13 @@ fn timed<F: Future>(request: impl FnOnce() -> F) -> (F::Output, Duration) {
 
 /// A layer whose platform answers after `answer`, and how often it was called.
 fn clicking(answer: Duration) -> (ReferralLayer, Arc<AtomicU32>) {
+    clicking_with(answer, ReferralLayerBuilder::clicks)
+}
+
+fn clicking_with(
+    answer: Duration,
+    configure: impl FnOnce(ReferralLayerBuilder, Clicks) -> ReferralLayerBuilder,
+) -> (ReferralLayer, Arc<AtomicU32>) {
     let calls = Arc::new(AtomicU32::new(0));
     let called = Arc::clone(&calls);
     let clicks = Clicks::from_fn(move |request: ClickRequest| {
@@ -640,7 +705,7 @@ fn clicking(answer: Duration) -> (ReferralLayer, Arc<AtomicU32>) {
         }
     });
     let clicks = clicks.timing(ClickTiming::AtEndpoint);
-    (layer(|builder| builder.clicks(clicks)), calls)
+    (layer(|builder| configure(builder, clicks)), calls)
 }
 
 fn opens(layer: &ReferralLayer, visitor: &mut Visitor, uri: &str) -> Duration {
@@ -737,4 +802,123 @@ fn a_click_at_the_endpoint_never_holds_the_script_up_for_longer_than_the_timeout
         (calls.load(Ordering::SeqCst), click_id_elsewhere(&visitor)),
         (1, None)
     );
+}
+
+fn what_the_script_did_not_create_a_later_page_view_does() {
+    let (second, clock) = (Duration::from_secs(1), Clock::new());
+    let (layer, calls) = clicking_with(second, |builder, clicks| {
+        let clicks = clicks.max_per_second(2);
+        builder.clock(clock.reader()).clicks(clicks)
+    });
+    let called = || calls.load(Ordering::SeqCst);
+
+    // Without JavaScript. Within ten seconds the script may still be on its way, maybe to another server.
+    let mut visitor = Visitor::new();
+    opens(&layer, &mut visitor, "/pricing?aff=K");
+    clock.pass(Duration::from_millis(9_999));
+    assert_eq!(opens(&layer, &mut visitor, "/other"), Duration::ZERO);
+    // On a landing there is a script again.
+    clock.pass(Duration::from_millis(1));
+    let took = opens(&layer, &mut visitor, "/pricing?aff=K");
+    assert_eq!((took, called()), (Duration::ZERO, 0));
+    assert_eq!(opens(&layer, &mut visitor, "/other"), second);
+    assert_eq!(click_id_elsewhere(&visitor).as_deref(), Some("click-of-K"));
+    assert_eq!(opens(&layer, &mut visitor, "/other"), Duration::ZERO);
+    assert_eq!(posts(&layer, &mut visitor, "aff=K"), Duration::ZERO);
+    assert_eq!(called(), 1);
+
+    // One key may start one call in a second.
+    clock.pass(second);
+    let [mut first, mut turned_away] = [Visitor::new(), Visitor::new()];
+    assert_eq!(posts(&layer, &mut first, "aff=K"), second);
+    assert_eq!(posts(&layer, &mut turned_away, "aff=K"), Duration::ZERO);
+    assert_eq!((called(), layer.click_counts().dropped), (2, 1));
+    clock.pass(Duration::from_secs(10));
+    assert_eq!(opens(&layer, &mut turned_away, "/other"), second);
+    assert_eq!(
+        click_id_elsewhere(&turned_away).as_deref(),
+        Some("click-of-K")
+    );
+    assert_eq!(called(), 3);
+}
+
+fn where_the_script_creates_clicks_the_url_keeps_its_parameter() {
+    let (layer, calls) = clicking(Duration::ZERO);
+    let page = service_fn(async |_: Request<String>| Ok::<_, Infallible>(Response::new(7)));
+    let mut visitor = Visitor::new();
+    let request = arriving(visitor.sends(page_visit("/pricing?aff=K")));
+    let service = layer.clone().with_clean_url().layer(page);
+    let (response, _) = timed(|| service.oneshot(request));
+    let response = response.unwrap();
+    assert_eq!((response.status().as_u16(), response.body()), (200, &7));
+    assert!(!response.headers().contains_key("location"));
+    visitor.receives(&response);
+    posts(&layer, &mut visitor, "aff=K&_path=/pricing");
+    assert_eq!(click_id_elsewhere(&visitor).as_deref(), Some("click-of-K"));
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+}
+
+/// The page of the landing, whose script was told that there is no consent, is gone by then.
+fn a_token_that_a_post_captures_brings_its_click_along() {
+    let (second, clock) = (Duration::from_secs(1), Clock::new());
+    let (layer, calls) = clicking_with(second, |builder, clicks| {
+        let builder = builder.clock(clock.reader()).clicks(clicks);
+        builder.consent(|request| {
+            if request.headers().contains_key("x-agreed") {
+                Consent::Granted
+            } else {
+                Consent::Unknown
+            }
+        })
+    });
+    let carry = Carry::builder(crate::common::keyring()).clock(clock.reader());
+    let carry = carry.build().unwrap();
+    let sends = |visitor: &mut Visitor, request: Request<String>| {
+        let page = service_fn(async |request: Request<String>| {
+            let referrals = Referrals::from_extensions(request.extensions()).await;
+            let token = referrals.unwrap().first().map(|it| it.carry_token(&carry));
+            let token = token.map(|token| token.unwrap().to_string());
+            let mut response = Response::new(token.unwrap_or_default());
+            if let Ok(referral) = carry.open(request.body()) {
+                let capture = Capture::referral(referral).consent(Consent::Granted);
+                response.extensions_mut().insert(capture);
+            }
+            Ok::<_, Infallible>(response)
+        });
+        let request = arriving(visitor.sends(request));
+        let (response, took) = timed(|| layer.layer(page).oneshot(request));
+        let response = response.unwrap();
+        visitor.receives(&response);
+        (response.into_body(), took)
+    };
+    let with_token = |method: Method, token: &str| {
+        let request = Request::builder().method(method).uri("/agree");
+        let request = request.header("user-agent", BROWSER);
+        request.body(token.to_owned()).unwrap()
+    };
+    let called = || calls.load(Ordering::SeqCst);
+    let mut visitor = Visitor::new();
+    let (token, _) = sends(&mut visitor, page_visit("/pricing?aff=K"));
+    posts(&layer, &mut visitor, "aff=K&_path=/pricing");
+    assert_eq!((visitor.cookies().count(), called()), (0, 0));
+
+    let (_, took) = sends(&mut visitor, with_token(Method::POST, &token));
+    assert_eq!((took, called()), (second, 1));
+    assert_eq!(click_id_elsewhere(&visitor).as_deref(), Some("click-of-K"));
+    // The same answer once more, from before it had the cookie.
+    let (_, took) = sends(&mut Visitor::new(), with_token(Method::POST, &token));
+    assert_eq!((took, called()), (Duration::ZERO, 1));
+
+    // A page waits for nothing: a later one creates it.
+    let mut visitor = Visitor::new();
+    let (token, _) = sends(&mut visitor, page_visit("/pricing?aff=L"));
+    let (_, took) = sends(&mut visitor, with_token(Method::GET, &token));
+    assert_eq!(
+        (visitor.cookies().count(), took, called()),
+        (1, Duration::ZERO, 1)
+    );
+    clock.pass(Duration::from_secs(10));
+    let agreed = with_headers(page_visit("/"), &[("x-agreed", "1")]);
+    assert_eq!(sends(&mut visitor, agreed).1, second);
+    assert_eq!(click_id_elsewhere(&visitor).as_deref(), Some("click-of-L"));
 }

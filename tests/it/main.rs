@@ -8,6 +8,8 @@
 mod common;
 #[path = "../mutator/mod.rs"]
 mod mutator;
+#[path = "../servers/mod.rs"]
+mod servers;
 #[macro_use]
 mod ways;
 
@@ -20,6 +22,7 @@ mod config;
 mod consent;
 mod cookie;
 mod endpoint;
+mod endpoint_script;
 mod extract;
 mod fallback_cookies;
 mod golden;

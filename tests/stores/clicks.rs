@@ -15,11 +15,13 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_referral::carry::Carry;
-use tower_referral::click::{Click, ClickRequest, Clicks, LateClick, UnknownKey, trusted_header};
+use tower_referral::click::{
+    Click, ClickRequest, ClickTiming, Clicks, LateClick, UnknownKey, trusted_header,
+};
 use tower_referral::testing::Clock;
 use tower_referral::{
-    Attribution, Capture, ClickId, Consent, Decisions, Program, Reason, ReferralLayer,
-    ReferralService, Referrals,
+    Attribution, Capture, ClickId, Consent, Decisions, Forget, Program, Reason, Referral,
+    ReferralLayer, ReferralService, Referrals, ServerSide,
 };
 use tracing::Level;
 
@@ -580,6 +582,150 @@ async fn a_landing_that_waited_for_consent_clicks_at_the_next_page_view() {
     assert_eq!(calls.load(Ordering::SeqCst), 1);
 }
 
+/// A shop whose pages are a token of the referral, and which captures what it is to hand back.
+#[derive(Clone)]
+struct Tokens {
+    carry: Carry,
+    back: Arc<Mutex<Option<Capture>>>,
+    /// What was kept before is to be forgotten first.
+    forget: Arc<Mutex<Option<Forget>>>,
+}
+
+impl Tokens {
+    fn new() -> Self {
+        Self {
+            carry: Carry::builder(keyring()).build().unwrap(),
+            back: Arc::default(),
+            forget: Arc::default(),
+        }
+    }
+
+    fn site(
+        &self,
+    ) -> impl Service<Request<()>, Response = Reply, Error = Infallible> + Clone + use<> {
+        let tokens = self.clone();
+        service_fn(move |request: Request<()>| {
+            let tokens = tokens.clone();
+            async move {
+                let referrals = Referrals::from_extensions(request.extensions()).await;
+                let token = referrals.unwrap().first().map(|it| {
+                    let token = it.carry_token(&tokens.carry).unwrap();
+                    token.to_string()
+                });
+                let mut response = Response::new(token.unwrap_or_default());
+                if let Some(capture) = tokens.back.lock().unwrap().take() {
+                    response.extensions_mut().insert(capture);
+                }
+                if let Some(forget) = tokens.forget.lock().unwrap().take() {
+                    response.extensions_mut().insert(forget);
+                }
+                Ok::<_, Infallible>(response)
+            }
+        })
+    }
+}
+
+/// A referral as the application's own table gives it back.
+fn through_json(referral: &Referral) -> Referral {
+    let json = serde_json::to_string(referral).unwrap();
+    serde_json::from_str(&json).unwrap()
+}
+
+/// What is known of a click goes along with a token. In JSON it doesn't, and none is created.
+#[tokio::test(start_paused = true)]
+async fn a_click_that_failed_is_not_repeated_for_a_referral_that_is_handed_back() {
+    for platform in [Platform::Failing, Platform::Silent] {
+        let calls = Arc::new(AtomicU64::new(0));
+        let clicks = Clicks::new(Scripted(platform, Arc::clone(&calls)));
+        let layer = layer(clicks.timing(ClickTiming::BeforeResponse));
+        let tokens = Tokens::new();
+        let mut browser = Browser::new(&layer, tokens.site());
+        let started = browser.open("/?aff=K1").await.0;
+        settle().await;
+        let failed = browser.open("/").await.0;
+        assert_ne!(started, failed, "{platform:?}");
+        let referral = tokens.carry.open(&failed).unwrap();
+        let of_json = through_json(&referral);
+        for referral in [tokens.carry.open(&started).unwrap(), referral, of_json] {
+            let mut other = Browser::new(&layer, tokens.site());
+            *tokens.back.lock().unwrap() = Some(Capture::referral(referral));
+            other.open("/back").await;
+            assert!(other.cookie.is_some());
+            for _ in 0..2 {
+                other.open("/").await;
+                settle().await;
+            }
+        }
+        assert_eq!(calls.load(Ordering::SeqCst), 1, "{platform:?}");
+    }
+}
+
+/// The page is all that holds it until the visitor agrees, and so says what is to be done.
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_consent_says_in_a_token_that_its_click_is_due() {
+    for (by_json, created) in [(false, 1), (true, 0)] {
+        let (clicks, calls) = counting(Duration::ZERO);
+        let layer = ReferralLayer::builder(keyring())
+            .clicks(clicks)
+            .consent(|request| {
+                if request.headers().contains_key("x-agreed") {
+                    Consent::Granted
+                } else {
+                    Consent::Unknown
+                }
+            })
+            .build()
+            .unwrap();
+        let tokens = Tokens::new();
+        let mut browser = Browser::new(&layer, tokens.site());
+        let token = browser.open("/?aff=K1").await.0;
+        let mut referral = tokens.carry.open(&token).unwrap();
+        if by_json {
+            referral = through_json(&referral);
+        }
+        let capture = Capture::referral(referral).consent(Consent::Granted);
+        *tokens.back.lock().unwrap() = Some(capture);
+        browser.open("/agreed").await;
+        settle().await;
+        assert_eq!(calls.load(Ordering::SeqCst), 0, "no page view");
+        browser.headers.insert("x-agreed", "1".parse().unwrap());
+        for _ in 0..2 {
+            browser.open("/").await;
+            settle().await;
+        }
+        assert_eq!(calls.load(Ordering::SeqCst), created, "JSON: {by_json}");
+    }
+}
+
+/// A tool's landing creates no click, and its token none later.
+#[tokio::test(start_paused = true)]
+async fn what_an_excluded_request_brought_is_never_due() {
+    let (clicks, calls) = counting(Duration::ZERO);
+    let layer = ReferralLayer::builder(keyring())
+        .clicks(clicks.exclude(|request| request.headers().contains_key("x-excluded")))
+        .consent(|request| {
+            if request.headers().contains_key("x-excluded") {
+                Consent::Unknown
+            } else {
+                Consent::Granted
+            }
+        })
+        .build()
+        .unwrap();
+    let tokens = Tokens::new();
+    let mut browser = Browser::new(&layer, tokens.site());
+    browser.headers.insert("x-excluded", "1".parse().unwrap());
+    let token = browser.open("/?aff=K1").await.0;
+    browser.headers.remove("x-excluded");
+    let referral = tokens.carry.open(&token).unwrap();
+    *tokens.back.lock().unwrap() = Some(Capture::referral(referral));
+    browser.open("/back").await;
+    assert!(browser.cookie.is_some());
+    browser.open("/").await;
+    settle().await;
+    assert_eq!(calls.load(Ordering::SeqCst), 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn beyond_the_bound_the_newest_click_is_dropped_and_the_key_is_kept() {
     let clicks = Clicks::from_fn(|_| std::future::pending::<Result<ClickId, Infallible>>());
@@ -751,6 +897,36 @@ async fn a_late_answer_never_lands_on_a_later_touch() {
     browser.open("/?aff=K2").await;
     settle().await;
     assert_eq!(browser.open("/").await.0, "K2/c2");
+}
+
+/// The call of one landing is under way while a handler puts another referral in its place, whose own call
+/// isn't over either.
+#[tokio::test(start_paused = true)]
+async fn a_late_answer_never_lands_on_what_a_handler_puts_in_its_place() {
+    let clicks = Clicks::from_fn(|request: ClickRequest| async move {
+        if *request.key() == "P1" {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        format!("c-of-{}", request.key()).parse::<ClickId>()
+    });
+    let store = tower_sessions::MemoryStore::default();
+    let layer = ReferralLayer::builder(ServerSide::new(store, keyring()).store_expires_records())
+        .clicks(clicks)
+        .build()
+        .unwrap();
+    let tokens = Tokens::new();
+    let mut browser = Browser::new(&layer, tokens.site());
+    let token = browser.open("/?aff=P1").await.0;
+    settle().await;
+    let referral = tokens.carry.open(&token).unwrap();
+    *tokens.back.lock().unwrap() = Some(Capture::referral(referral));
+    *tokens.forget.lock().unwrap() = Some(Forget);
+    browser.open("/cb?aff=E").await;
+    settle().await;
+    let mut seen = Browser::new(&layer, service_fn(page));
+    seen.cookie = browser.cookie;
+    assert_eq!(seen.open("/").await.0, "P1/?");
 }
 
 #[tokio::test(start_paused = true)]
@@ -1009,9 +1185,7 @@ async fn l4_a_hook_shortens_the_path_that_the_platform_is_told() {
         let referrals = Referrals::from_extensions(request.extensions())
             .await
             .unwrap();
-        let page = referrals
-            .first()
-            .and_then(tower_referral::Referral::landing_page);
+        let page = referrals.first().and_then(Referral::landing_page);
         Ok::<_, Infallible>(Response::new(page.unwrap_or_default().clone()))
     });
     let mut browser = Browser::new(&layer, kept);
@@ -1154,9 +1328,7 @@ async fn a_late_result_is_handed_on_under_its_reference() {
         let referrals = Referrals::from_extensions(request.extensions())
             .await
             .unwrap();
-        let reference = referrals
-            .first()
-            .and_then(tower_referral::Referral::click_reference);
+        let reference = referrals.first().and_then(Referral::click_reference);
         Ok::<_, Infallible>(Response::new(reference.unwrap_or_default()))
     });
     let (reference, _) = Browser::new(&late_layer, reference).open("/?aff=K1").await;
@@ -1195,6 +1367,76 @@ async fn a_click_that_was_put_off_is_handed_on_even_if_it_comes_in_time() {
     assert_eq!(browser.decisions, [Reason::ClickJoined], "it is in time");
     settle().await;
     assert_eq!(*stored.lock().unwrap(), ["c1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_that_hangs_or_panics_takes_no_late_id_from_the_visitor() {
+    for panics in [false, true] {
+        let (clicks, _) = counting(Duration::from_secs(1));
+        let layer = layer(clicks.on_late_result(move |_| {
+            assert!(!panics, "the hook has a bug");
+            std::future::pending()
+        }));
+        let mut browser = Browser::new(&layer, service_fn(page));
+        browser.open("/?aff=K1").await;
+        settle().await;
+        assert_eq!(browser.open("/").await.0, "K1/c1", "panics: {panics}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn hooks_that_hang_hold_up_no_click_and_do_not_pile_up() {
+    let hooks = Arc::new(AtomicU64::new(0));
+    let running = Arc::clone(&hooks);
+    let (clicks, _) = counting(Duration::from_secs(1));
+    let clicks = clicks.on_late_result(move |_| {
+        running.fetch_add(1, Ordering::SeqCst);
+        std::future::pending()
+    });
+    let layer = layer(clicks.max_in_flight(2));
+    let site = service_fn(page);
+    for (visitor, started, hooks_running) in [
+        (1, 1, 1),
+        (2, 2, 2),
+        // They have their place still while they wait for room to be handed on.
+        (3, 3, 2),
+        (4, 4, 2),
+        (5, 4, 2),
+    ] {
+        let mut browser = Browser::new(&layer, site);
+        browser.open(&format!("/?aff=K{visitor}")).await;
+        settle().await;
+        assert_eq!(layer.click_counts().started, started, "{visitor}");
+        assert_eq!(hooks.load(Ordering::SeqCst), hooks_running, "{visitor}");
+        let seen = browser.open("/").await.0;
+        let is_created = started == visitor;
+        let id = if is_created {
+            format!("c{visitor}")
+        } else {
+            "?".into()
+        };
+        assert_eq!(seen, format!("K{visitor}/{id}"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_waits_for_hooks() {
+    let (clicks, _) = counting(Duration::from_secs(1));
+    let stored = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&stored);
+    let layer = layer(clicks.on_late_result(move |_| {
+        let count = Arc::clone(&count);
+        async move {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+    }));
+    Browser::new(&layer, service_fn(page)).open("/?aff=K").await;
+    let before = Instant::now();
+    assert!(!layer.drain_clicks(Duration::from_secs(2)).await);
+    assert!(layer.drain_clicks(Duration::from_secs(10)).await);
+    assert_eq!(before.elapsed(), Duration::from_secs(4) - PAGE);
+    assert_eq!(stored.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,6 +2,7 @@
 //! of all that.
 #![cfg(all(
     feature = "metrics",
+    feature = "serde",
     feature = "testing",
     feature = "tower-sessions-0_14",
     feature = "tower-sessions-0_15",

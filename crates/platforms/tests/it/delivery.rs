@@ -13,6 +13,8 @@ use http::{Method, Request, Response};
 use http_body_util::Full;
 use serde_json::{Value, json};
 use tower::service_fn;
+use tower_referral::ClickId;
+use tower_referral::click::Click;
 use tower_referral_platforms::{
     Advice, Answer, Client, Delivery, DeliveryOutcome, DeliveryState, DeliveryStore, Error, Money,
     NotSent, Outcome, PlatformId, PlatformIds, Receipt, Refund, Report, ReportApi, ReportError,
