@@ -35,8 +35,12 @@ impl ReferralKey {
     ///
     /// # Errors
     ///
-    /// The request didn't pass a [`ReferralLayer`](crate::ReferralLayer). Where the extensions are empty,
-    /// nobody knows, and there is no key.
+    /// The request didn't pass a [`ReferralLayer`](crate::ReferralLayer), or, with `AppSession`, it has no
+    /// session of tower-sessions.
+    ///
+    /// Where it can't be known whether the request passed, there is no error and no key: where the
+    /// extensions are empty, and from the moment on that a layer of this process has let a request with
+    /// empty extensions pass, as one around an axum `Router` does.
     pub async fn from_extensions(extensions: &Extensions) -> Result<Option<Self>, MissingLayer> {
         let Some(exchange) = Exchange::of(extensions)? else {
             return Ok(None);
@@ -53,7 +57,7 @@ impl Referral {
     ///
     /// # Errors
     ///
-    /// The request didn't pass a [`ReferralLayer`](crate::ReferralLayer).
+    /// As [`ReferralKey::from_extensions`].
     pub async fn from_extensions(extensions: &Extensions) -> Result<Option<Self>, MissingLayer> {
         let Some(exchange) = Exchange::of(extensions)? else {
             return Ok(None);
@@ -65,8 +69,8 @@ impl Referral {
 
 /// The referrals of one visitor, of each program that holds one.
 ///
-/// An axum extractor that never fails behind the layer. Without axum, read it from the request's
-/// extensions with [`from_extensions`](Self::from_extensions).
+/// An axum extractor, which fails only where a layer is missing: see [`MissingLayer`]. Without axum, read
+/// it from the request's extensions with [`from_extensions`](Self::from_extensions).
 ///
 /// ```
 /// # #[cfg(feature = "axum")] {
@@ -102,7 +106,7 @@ impl Referrals {
     ///
     /// # Errors
     ///
-    /// The request didn't pass a [`ReferralLayer`](crate::ReferralLayer).
+    /// As [`ReferralKey::from_extensions`].
     pub async fn from_extensions(extensions: &Extensions) -> Result<Self, MissingLayer> {
         let Some(exchange) = Exchange::of(extensions)? else {
             return Ok(Self::default());
@@ -298,7 +302,7 @@ pub(crate) mod axum {
     pub enum ReferralRejection {
         /// The visitor wasn't referred: `400 Bad Request`. Take an `Option` where that is fine.
         NoReferral,
-        /// The route isn't behind the layer: `500 Internal Server Error`.
+        /// A layer is missing around the route: `500 Internal Server Error`.
         MissingLayer(MissingLayer),
     }
 
