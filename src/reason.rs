@@ -57,7 +57,7 @@ pub enum Reason {
     GlobalPrivacyControl,
     /// The browser sent `DNT: 1`, and the layer honours it.
     DoNotTrack,
-    /// A handler's `Capture` named a program that isn't configured.
+    /// A handler's `Capture` or `ForgetProgram` named a program that isn't configured.
     UnknownProgram,
 
     // Forgotten.
