@@ -202,3 +202,8 @@ pub use crate::store::{
     tower_sessions::{AnyExpiredDeletion, AnySessionStore},
 };
 pub use crate::visitor::{InvalidVisitorId, VisitorId};
+
+/// Compiles the README's examples.
+#[cfg(all(doctest, feature = "axum"))]
+#[doc = include_str!("../README.md")]
+struct ReadmeDoctests;
