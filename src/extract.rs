@@ -175,8 +175,8 @@ impl Referrals {
     ///
     /// # Errors
     ///
-    /// The request is a `GET` with nothing of the layer's, and commands are for requests that change
-    /// something.
+    /// The request's method is safe (`GET`, `HEAD`, `OPTIONS`, `TRACE`), and it has neither a cookie nor a
+    /// parameter of the layer.
     pub fn forget(&self) -> Result<(), ReadOnlyRequest> {
         self.command(Forget.into())
     }
@@ -185,8 +185,8 @@ impl Referrals {
     ///
     /// # Errors
     ///
-    /// The request is a `GET` with nothing of the layer's, and commands are for requests that change
-    /// something.
+    /// The request's method is safe (`GET`, `HEAD`, `OPTIONS`, `TRACE`), and it has neither a cookie nor a
+    /// parameter of the layer.
     ///
     /// ```
     /// use tower_referral::{Capture, Referrals};
@@ -222,7 +222,7 @@ impl fmt::Debug for Referrals {
     }
 }
 
-/// The request only reads, so nothing can be captured or forgotten through it: answer with
+/// The request only reads, so nothing can be captured or forgotten through [`Referrals`]: answer with
 /// [`Capture`] or [`Forget`] as a part of the response, or use `POST`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -231,8 +231,9 @@ pub struct ReadOnlyRequest;
 impl fmt::Display for ReadOnlyRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
-            "a `GET` can't capture or forget a referral through `Referrals`: use `POST`, or answer \
-             with `Capture` or `Forget` as a part of the response",
+            "a request with a safe method (`GET`, `HEAD`, `OPTIONS`, `TRACE`) can't capture or forget a \
+             referral through `Referrals`: use `POST`, or answer with `Capture` or `Forget` as a part \
+             of the response",
         )
     }
 }

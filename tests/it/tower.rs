@@ -274,7 +274,26 @@ async fn asked<B>(request: Request<B>) -> Option<Referrals> {
     Referrals::from_extensions(request.extensions()).await.ok()
 }
 
-/// A request that has nothing of ours, and nothing of others' in its extensions.
+#[test]
+fn a_command_on_the_request_needs_an_unsafe_method_and_the_error_names_the_safe_ones() {
+    let forget = service_fn(|request: Request<()>| {
+        let referrals = at_once(asked(request)).unwrap();
+        ready(Ok::<_, Infallible>(Response::new(referrals.forget())))
+    });
+    for method in ["GET", "HEAD", "OPTIONS", "TRACE", "POST", "PUT"] {
+        let request = Request::builder().method(method).uri("/p").body(());
+        let response = at_once(layer().layer(forget).call(request.unwrap())).unwrap();
+        match response.into_body() {
+            Ok(()) => assert!(matches!(method, "POST" | "PUT"), "{method}"),
+            Err(error) => assert!(
+                error.to_string().contains(&format!("`{method}`")),
+                "{error}"
+            ),
+        }
+    }
+}
+
+/// A request without the layer's cookie or parameter, and without anything in its extensions.
 fn unmarked() -> Request<()> {
     Request::get("/p").body(()).unwrap()
 }
