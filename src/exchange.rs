@@ -21,7 +21,6 @@ use crate::outgoing::{Outgoing, set_cookies};
 use crate::query::Query;
 use crate::reason::Reason;
 use crate::record::Loaded;
-use crate::referral::ClickState;
 use crate::request::RequestRef;
 use crate::request_clicks::{self, StartedClick, StartedClicks};
 use crate::runtime::{Sleep, until};
@@ -151,17 +150,14 @@ impl Exchange {
         if !is_skipped && (must_read || (must_open && has_cookies)) {
             // Where the referral is in the cookie, everything is known by now, and handlers see the result.
             opened = loading.is_none().then(|| open(config, &cookies, now));
-            let has_due_clicks = match (&opened, &loading) {
-                _ if !creates_due => false,
-                (Some(state), _) => state.has_due_clicks(),
-                (None, Some(loading)) => loading.has_due_clicks(),
-                (None, None) => false,
-            };
-            let said = Inbound::read(config, request, query, &permissions, has_due_clicks, now);
+            let has_due_clicks = creates_due
+                && (opened.as_ref().is_some_and(RequestState::has_due_clicks)
+                    || loading.as_ref().is_some_and(Loading::has_due_clicks));
+            let read = Inbound::read(config, request, query, &permissions, has_due_clicks, now);
             // Where it must be loaded and nothing is to be decided, a handler's extractor asks the store, if
             // it asks at all.
-            let is_left = loading.is_some() && !must_load && !said.must_decide(&permissions);
-            inbound = (!is_left).then_some(said);
+            let is_left = loading.is_some() && !must_load && !read.must_decide(&permissions);
+            inbound = (!is_left).then_some(read);
         }
         // Made where it stays: it is too large to be moved about.
         let exchange = Arc::new(Self {
@@ -186,15 +182,16 @@ impl Exchange {
 
     /// Returns what is known of the visitor, asking the store if it must be asked.
     pub(crate) async fn resolve(&self) -> &RequestState {
+        &self.resolved().await.state
+    }
+
+    async fn resolved(&self) -> &Resolved {
         if let Some(resolved) = self.resolved.get() {
-            return &resolved.state;
+            return resolved;
         }
         let Some((records, loading)) = self.config.records.as_ref().zip(self.loading.as_ref())
         else {
-            return &self
-                .resolved
-                .get_or_init(|| self.decide(open(&self.config, &self.cookies, self.now)))
-                .state;
+            return self.resolved_at_once();
         };
         let programs = &self.config.programs;
         let loaded = records
@@ -208,7 +205,13 @@ impl Exchange {
                 self.now,
             ))
         };
-        &self.resolved.get_or_init(resolve).state
+        self.resolved.get_or_init(resolve)
+    }
+
+    /// Returns what is known of the visitor without the store.
+    fn resolved_at_once(&self) -> &Resolved {
+        self.resolved
+            .get_or_init(|| self.decide(open(&self.config, &self.cookies, self.now)))
     }
 
     /// Loads and decides in the background of the handler, where the layer itself must know.
@@ -239,17 +242,16 @@ impl Exchange {
                 }
             }
             request_clicks::join_late(config, &self.permissions, state);
-            let was_due: SmallVec<[bool; 1]> = state.slots.iter().map(Slot::is_due).collect();
+            let was_due: SmallVec<[bool; 1]> =
+                state.slots.iter().map(Slot::has_due_click).collect();
             let wins = state.decide(config, &self.permissions, inbound);
             for (index, was_due) in was_due.into_iter().enumerate() {
-                let is_granted = self.permissions.of(index) == Permission::Granted;
-                if let (true, true, true, Some(context)) = (
-                    was_due,
-                    is_granted,
-                    inbound.is_page_view && config.creates_due_clicks(),
-                    &inbound.click_context,
-                ) {
-                    let context = context.clone();
+                if was_due
+                    && self.permissions.of(index) == Permission::Granted
+                    && inbound.is_page_view
+                    && config.creates_due_clicks()
+                    && let Some(context) = inbound.click_context.clone()
+                {
                     calls.extend(request_clicks::start_due(config, state, index, context));
                 }
             }
@@ -322,10 +324,7 @@ impl Exchange {
 
     /// Finishes a response at once.
     pub(crate) fn finish_now(&self, commands: HandlerCommands, status: StatusCode) -> Outgoing {
-        let resolved = self
-            .resolved
-            .get_or_init(|| self.decide(open(&self.config, &self.cookies, self.now)));
-        let (mut state, _, started) = self.settle(resolved, commands);
+        let (mut state, _, started) = self.settle(self.resolved_at_once(), commands);
         self.take_in(&mut state, started);
         self.outgoing(state, status)
     }
@@ -337,13 +336,12 @@ impl Exchange {
         status: StatusCode,
     ) -> Outgoing {
         let must_know = self.inbound.is_some() || commands.captures();
-        if !must_know && self.resolved.get().is_none() && self.loading.is_some() {
+        if !must_know
+            && self.resolved.get().is_none()
+            && let Some(loading) = &self.loading
+        {
             // Only to be forgotten: the store need not be asked what it has.
-            let loaded = self
-                .loading
-                .as_ref()
-                .map(Loading::unread)
-                .unwrap_or_default();
+            let loaded = loading.unread();
             let state = RequestState::load(&self.config, &self.cookies, loaded, self.now);
             let calls = SmallVec::new();
             let resolved = Resolved { state, calls };
@@ -351,10 +349,7 @@ impl Exchange {
                 .finish_resolved(&resolved, commands, status, &mut None)
                 .await;
         }
-        self.resolve().await;
-        let Some(resolved) = self.resolved.get() else {
-            return self.finish_now(commands, status);
-        };
+        let resolved = self.resolved().await;
         let mut timer = None;
         self.wait_for(&resolved.calls, &mut timer).await;
         self.finish_resolved(resolved, commands, status, &mut timer)
@@ -409,7 +404,7 @@ impl Exchange {
         // The endpoint's script proves that the page was seen.
         let view = commands.click_context().cloned();
         let view = view.filter(|_| !config.creates_due_clicks());
-        let touch_due = |slot: &Slot| slot.kept.as_ref()?.touch.filter(|_| slot.is_due());
+        let touch_due = |slot: &Slot| slot.kept.as_ref()?.touch.filter(|_| slot.has_due_click());
         let due: SmallVec<[_; 1]> = state.slots.iter().map(touch_due).collect();
         let mut started = StartedClicks::new();
         for (win, context) in commands.apply(config, &self.permissions, &mut state) {
@@ -512,12 +507,4 @@ fn open(config: &Config, cookies: &FoundCookies, now: UnixMillis) -> RequestStat
         return RequestState::load(config, cookies, empty.collect(), now);
     }
     RequestState::open(config, cookies, now)
-}
-
-impl Slot {
-    fn is_due(&self) -> bool {
-        self.kept
-            .as_ref()
-            .is_some_and(|kept| kept.click == ClickState::Due)
-    }
 }

@@ -128,7 +128,7 @@ impl RequestState {
     }
 
     pub(crate) fn has_due_clicks(&self) -> bool {
-        self.all_kept().any(|kept| kept.click == ClickState::Due)
+        self.slots.iter().any(Slot::has_due_click)
     }
 
     /// Notes a reason for a program.
@@ -314,6 +314,13 @@ impl RequestState {
 }
 
 impl Slot {
+    /// Returns `true` if the click of what is kept waits for a page view.
+    pub(crate) fn has_due_click(&self) -> bool {
+        self.kept
+            .as_ref()
+            .is_some_and(|kept| kept.click == ClickState::Due)
+    }
+
     /// Keeps a touch in the place of what is kept. With the new referral the server gets a new record, so
     /// that an old cookie shows nothing of it.
     fn replace(&mut self, touch: Touch) -> Win {
