@@ -443,6 +443,7 @@ impl Exchange {
         let Some(records) = &self.config.records else {
             return;
         };
+        records.start_deletion();
         let budget = records.budget(self.loading.as_ref());
         for index in 0..state.slots.len() {
             let slot = &mut state.slots[index];
