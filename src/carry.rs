@@ -9,6 +9,7 @@ use crate::clock::{HAS_SYSTEM_CLOCK, UnixMillis, system_now, to_unix_millis};
 use crate::error::ConfigError;
 use crate::names::MAX_WINDOW_SECONDS;
 use crate::referral::Referral;
+use crate::runtime::Now;
 use crate::seal::keyring::Keyring;
 use crate::seal::{MAX_SEALED_LEN, Purpose, Seal, SealError, message};
 
@@ -46,7 +47,7 @@ pub struct Carry {
     seal: Seal,
     ttl: UnixMillis,
     max_len: usize,
-    clock: Option<Arc<dyn Fn() -> OffsetDateTime + Send + Sync>>,
+    clock: Option<Now>,
 }
 
 impl Carry {
@@ -111,10 +112,7 @@ impl Carry {
     }
 
     fn now(&self) -> UnixMillis {
-        match &self.clock {
-            None => system_now(),
-            Some(clock) => to_unix_millis(clock()),
-        }
+        self.clock.as_ref().map_or_else(system_now, |now| now())
     }
 }
 
@@ -151,7 +149,7 @@ pub struct CarryBuilder {
     audience: SmolStr,
     ttl: Duration,
     max_len: usize,
-    clock: Option<Arc<dyn Fn() -> OffsetDateTime + Send + Sync>>,
+    clock: Option<Now>,
 }
 
 impl CarryBuilder {
@@ -182,7 +180,7 @@ impl CarryBuilder {
 
     /// Sets the clock, for tests and for targets without one. The system's by default.
     pub fn clock(mut self, now: impl Fn() -> OffsetDateTime + Send + Sync + 'static) -> Self {
-        self.clock = Some(Arc::new(now));
+        self.clock = Some(Arc::new(move || to_unix_millis(now())));
         self
     }
 
