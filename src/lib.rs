@@ -172,7 +172,7 @@ mod window;
 pub use time;
 
 pub use crate::attribution::{Attribution, Rule, Verdict};
-pub use crate::clean_url::{CleanUrlLayer, CleanUrlService};
+pub use crate::clean_url::{CleanUrlFuture, CleanUrlLayer, CleanUrlService};
 pub use crate::commands::{Capture, Forget, ForgetProgram};
 pub use crate::consent::Consent;
 pub use crate::cookie::SignedCookie;

@@ -13,8 +13,8 @@ use crate::common::{COOKIE_NAME, Clock, at_once, keyring};
 use http::{Request, Response, Uri};
 use tower::{Layer as _, Service, ServiceBuilder, ServiceExt as _, service_fn};
 use tower_referral::{
-    Decisions, Program, Referral, ReferralLayer, ReferralLayerBuilder, ReferralService, Referrals,
-    ResponseFuture, SignedCookie,
+    CleanUrlFuture, CleanUrlLayer, Decisions, Program, Referral, ReferralLayer,
+    ReferralLayerBuilder, ReferralService, Referrals, ResponseFuture, SignedCookie,
 };
 
 fn layer_with(
@@ -83,6 +83,12 @@ fn what_can_be_sent_and_shared_still_can() {
         }))
         .call(landing(()));
     check_future::<ResponseFuture<Ready<Result<Response<()>, Infallible>>>>(&future);
+    let future = CleanUrlLayer::new()
+        .layer(service_fn(|_: Request<()>| {
+            ready(Ok::<_, Infallible>(Response::new(())))
+        }))
+        .call(landing(()));
+    check_future::<CleanUrlFuture<Ready<Result<Response<()>, Infallible>>, ()>>(&future);
 }
 
 /// Must be polled ready before every call; the first time it isn't. Counts on one very instance.
