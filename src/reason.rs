@@ -85,7 +85,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// The reason's name in snake case, or your own rule's reason.
+    /// Returns the reason's name in snake case, or your own rule's reason.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

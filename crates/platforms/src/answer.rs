@@ -389,7 +389,7 @@ impl Envelope<'_> {
     }
 }
 
-/// Is it more than `null`, `false`, or an empty text, list or object?
+/// Returns `true` if it is more than `null`, `false`, or an empty text, list or object.
 pub(crate) fn is_something(json: &str) -> bool {
     match json {
         "null" | "false" | "\"\"" => false,
