@@ -1,4 +1,4 @@
-//! Redirects a captured landing to the same URL without our parameters, before the handler runs.
+//! Redirects a captured landing to the same URL without landing parameters, before the handler runs.
 
 use std::{
     fmt,
@@ -20,7 +20,7 @@ use crate::query::{MAX_QUERY_LEN, without_parameters};
 use crate::request::RequestRef;
 use crate::telemetry;
 
-/// Redirects a captured landing (`303 See Other`) to the same URL without our parameters, so that
+/// Redirects a captured landing (`303 See Other`) to the same URL without landing parameters, so that
 /// visitors don't bookmark and share a partner's link.
 ///
 /// [`ReferralLayer::with_clean_url`](crate::ReferralLayer::with_clean_url) puts it where most services

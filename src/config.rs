@@ -38,7 +38,7 @@ pub(crate) struct Config {
     pub(crate) runtime: Runtime,
     /// Some program reads another script's cookie.
     pub(crate) has_fallback: bool,
-    /// There is something to do about a request without a parameter or a cookie of ours.
+    /// There is something to do about a request without the layer's cookie or parameter.
     pub(crate) looks_at_all: bool,
     /// A request is asked for the visitor's consent.
     pub(crate) asks_consent: bool,
@@ -75,7 +75,7 @@ impl Config {
         Permissions::read(&self.consent, own, request)
     }
 
-    /// Returns the query, if it has a parameter of ours.
+    /// Returns the query, if it has a landing parameter.
     #[inline]
     pub(crate) fn query<'r>(&self, request: RequestRef<'r>) -> Option<Query<'r>> {
         let query = request.uri().query()?;

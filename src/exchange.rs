@@ -53,10 +53,10 @@ struct Resolved {
     calls: StartedClicks,
 }
 
-/// The mark on a request that passed the layer and has nothing of ours. It has no size, so it allocates
-/// nothing.
+/// The mark on a request that passed the layer and has neither its cookie nor its parameter. It has no
+/// size, so it allocates nothing.
 #[derive(Clone, Copy)]
-struct NothingOfOurs;
+struct NothingFound;
 
 /// Some layer of this process has passed on a request that it didn't mark, for example because it is
 /// around an axum `Router` and not inside. From then on a missing mark proves nothing, and reads as "no
@@ -68,16 +68,16 @@ impl Exchange {
     #[inline]
     pub(crate) fn is_marked(extensions: &Extensions) -> bool {
         !extensions.is_empty()
-            && (extensions.get::<NothingOfOurs>().is_some()
+            && (extensions.get::<NothingFound>().is_some()
                 || extensions.get::<Arc<Self>>().is_some())
     }
 
-    /// Marks a request that has nothing of ours. An empty map of extensions stays empty: its first entry
-    /// takes longer than all the rest. Behind axum's `Router` it never is.
+    /// Marks a request without the layer's cookie or parameter. An empty map of extensions stays empty: its
+    /// first entry takes longer than all the rest. Behind axum's `Router` it never is.
     #[inline]
     pub(crate) fn mark_nothing(extensions: &mut Extensions) {
         if !extensions.is_empty() {
-            extensions.insert(NothingOfOurs);
+            extensions.insert(NothingFound);
         } else if !Self::may_be_unmarked() {
             PASSED_UNMARKED.store(true, Ordering::Relaxed);
         }
@@ -88,20 +88,20 @@ impl Exchange {
         PASSED_UNMARKED.load(Ordering::Relaxed)
     }
 
-    /// Returns what the layer left in the extensions of a request. `Ok(None)` if there is nothing of ours,
-    /// and where the extensions are empty, so that nobody knows.
+    /// Returns what the layer left in the extensions of a request. `Ok(None)` if there is neither its cookie
+    /// nor its parameter, and where it can't be known whether the request passed.
     pub(crate) fn of(extensions: &Extensions) -> Result<Option<&Arc<Self>>, MissingLayer> {
         match extensions.get::<Arc<Self>>() {
             Some(exchange) if exchange.lacks_session => Err(MissingLayer::SESSIONS),
             Some(exchange) => Ok(Some(exchange)),
             None if extensions.is_empty() => Ok(None),
-            None if extensions.get::<NothingOfOurs>().is_some() => Ok(None),
+            None if extensions.get::<NothingFound>().is_some() => Ok(None),
             None if Self::may_be_unmarked() => Ok(None),
             None => Err(MissingLayer::REFERRALS),
         }
     }
 
-    /// Creates the exchange of a request that has nothing of ours.
+    /// Creates the exchange of a request without the layer's cookie or parameter.
     pub(crate) fn empty(config: Arc<Config>, permissions: Permissions) -> Self {
         Self {
             now: config.now(),

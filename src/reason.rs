@@ -66,8 +66,8 @@ pub enum Reason {
     /// The platform doesn't know the key, and the capture is taken back.
     UnknownKey,
 
-    // A cookie of ours that is ignored.
-    /// The cookie isn't of our format: damaged, truncated or of another version.
+    // A cookie of the layer that is ignored.
+    /// The cookie isn't of the layer's format: damaged, truncated or of another version.
     Malformed,
     /// The cookie was signed by a key that isn't on the keyring.
     UnknownSigningKey,

@@ -252,8 +252,8 @@ impl Referral {
         }
     }
 
-    /// Returns `true` if a click is to be created for this landing and none was started, for want of
-    /// consent.
+    /// Returns `true` if a click is to be created for this landing and none was started, because consent
+    /// was missing.
     pub(crate) fn lacks_click(&self) -> bool {
         self.source == Source::Landing
             && self.key.is_some()

@@ -21,8 +21,8 @@ const DELETION_INTERVAL: Duration = Duration::from_secs(60);
 ///
 /// Each referral is a record of its own in any [`SessionStore`] of tower-sessions; the application's
 /// sessions may be in the same store. The cookie is as [`SignedCookie`] describes it. A record's ID is
-/// derived from the visitor's ID by the signing key, so that no cookie of ours is a session of the
-/// application. A referral that replaces another gets a new record and a new visitor ID, so that a copied
+/// derived from the visitor's ID by the signing key, so that no cookie of the layer is a session of
+/// the application. A referral that replaces another gets a new record and a new visitor ID, so that a copied
 /// cookie shows nothing of what came later.
 ///
 /// # Who deletes records

@@ -28,7 +28,7 @@ pub enum Event {
     DisputeWon(MoneyBack),
     /// The dispute ended, and the money is gone.
     DisputeLost(MoneyBack),
-    /// IDs that belong together, or whose they are.
+    /// IDs of one payment that belong together, or the customer that an ID belongs to.
     PaymentLink(PaymentLink),
     /// Nothing to report.
     Ignored(Reason),
