@@ -9,6 +9,7 @@ use crate::clock::{HAS_SYSTEM_CLOCK, UnixMillis, system_now, to_unix_millis};
 use crate::error::ConfigError;
 use crate::names::MAX_WINDOW_SECONDS;
 use crate::referral::Referral;
+use crate::runtime::Now;
 use crate::seal::keyring::Keyring;
 use crate::seal::{MAX_SEALED_LEN, Purpose, Seal, SealError, message};
 
@@ -46,7 +47,7 @@ pub struct Carry {
     seal: Seal,
     ttl: UnixMillis,
     max_len: usize,
-    clock: Option<Arc<dyn Fn() -> OffsetDateTime + Send + Sync>>,
+    clock: Option<Now>,
 }
 
 impl Carry {
@@ -111,10 +112,7 @@ impl Carry {
     }
 
     fn now(&self) -> UnixMillis {
-        match &self.clock {
-            None => system_now(),
-            Some(clock) => to_unix_millis(clock()),
-        }
+        self.clock.as_ref().map_or_else(system_now, |now| now())
     }
 }
 
@@ -130,13 +128,13 @@ impl fmt::Debug for Carry {
 impl Referral {
     /// Seals the referral into a carry token.
     ///
-    /// If need be, the extra parameters, then the landing page, then the parameter's name are left
-    /// out to fit; the key and the click ID never.
+    /// If it doesn't fit, the extra parameters are left out first, then the landing page, then the
+    /// parameter's name; the key, the click ID and the platform's partner ID never.
     ///
     /// # Errors
     ///
-    /// Key and click ID are too long for [`CarryBuilder::max_len`]. With the default of 200 characters a
-    /// token fits if the key, the click ID, the program's name and the signing key's ID have 76 bytes
+    /// The key, the click ID and the partner ID are too long for [`CarryBuilder::max_len`]. With the default
+    /// of 200 characters a token fits if they, the program's name and the signing key's ID have 76 bytes
     /// together.
     pub fn carry_token(&self, carry: &Carry) -> Result<CarryToken, CarryError> {
         carry.seal(self)
@@ -151,7 +149,7 @@ pub struct CarryBuilder {
     audience: SmolStr,
     ttl: Duration,
     max_len: usize,
-    clock: Option<Arc<dyn Fn() -> OffsetDateTime + Send + Sync>>,
+    clock: Option<Now>,
 }
 
 impl CarryBuilder {
@@ -182,7 +180,7 @@ impl CarryBuilder {
 
     /// Sets the clock, for tests and for targets without one. The system's by default.
     pub fn clock(mut self, now: impl Fn() -> OffsetDateTime + Send + Sync + 'static) -> Self {
-        self.clock = Some(Arc::new(now));
+        self.clock = Some(Arc::new(move || to_unix_millis(now())));
         self
     }
 
@@ -190,7 +188,8 @@ impl CarryBuilder {
     ///
     /// # Errors
     ///
-    /// The purpose, the audience or the `ttl` is out of bounds.
+    /// [`ConfigError::InvalidCarry`]: the purpose, the audience or the `ttl` is out of bounds.
+    /// [`ConfigError::NoClock`]: this target has no clock, and none was given.
     pub fn build(self) -> Result<Carry, ConfigError> {
         let seconds = self.ttl.as_secs();
         let is_valid = (1..=MAX_PURPOSE_LEN).contains(&self.purpose.len())
@@ -265,7 +264,7 @@ impl fmt::Debug for CarryToken {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CarryError {
-    /// The referral's key and click ID don't fit the longest token.
+    /// The referral's key, click ID and partner ID don't fit the longest token.
     TooLong {
         /// The length that the token would have, in characters.
         len: usize,

@@ -1,4 +1,4 @@
-//! Redirects a captured landing to the same URL without our parameters, before the handler runs.
+//! Redirects a captured landing to the same URL without landing parameters, before the handler runs.
 
 use std::{
     fmt,
@@ -20,7 +20,7 @@ use crate::query::{MAX_QUERY_LEN, without_parameters};
 use crate::request::RequestRef;
 use crate::telemetry;
 
-/// Redirects a captured landing (`303 See Other`) to the same URL without our parameters, so that
+/// Redirects a captured landing (`303 See Other`) to the same URL without landing parameters, so that
 /// visitors don't bookmark and share a partner's link.
 ///
 /// [`ReferralLayer::with_clean_url`](crate::ReferralLayer::with_clean_url) puts it where most services
@@ -97,15 +97,19 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         match redirect((&request).into()) {
-            None => CleanUrlFuture::Inner {
-                future: self.inner.call(request),
+            None => CleanUrlFuture {
+                state: State::Inner {
+                    future: self.inner.call(request),
+                },
             },
             Some(location) => {
                 let mut response = Response::new(R::default());
                 *response.status_mut() = StatusCode::SEE_OTHER;
                 response.headers_mut().insert(LOCATION, location);
-                CleanUrlFuture::Redirect {
-                    response: Some(response),
+                CleanUrlFuture {
+                    state: State::Redirect {
+                        response: Some(response),
+                    },
                 }
             }
         }
@@ -122,17 +126,22 @@ impl<S: fmt::Debug> fmt::Debug for CleanUrlService<S> {
 
 pin_project! {
     /// The future of [`CleanUrlService`].
-    #[project = Projected]
     #[must_use = "futures do nothing unless polled"]
-    pub enum CleanUrlFuture<F, R> {
-        /// The handler's response.
-        #[doc(hidden)]
+    pub struct CleanUrlFuture<F, R> {
+        #[pin]
+        state: State<F, R>,
+    }
+}
+
+pin_project! {
+    #[project = Projected]
+    enum State<F, R> {
+        // The handler's response.
         Inner {
             #[pin]
             future: F,
         },
-        /// A redirect, ready.
-        #[doc(hidden)]
+        // A redirect, ready.
         Redirect {
             response: Option<Response<R>>,
         },
@@ -146,7 +155,7 @@ where
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        match self.project() {
+        match self.project().state.project() {
             Projected::Inner { future } => future.poll(cx),
             Projected::Redirect { response } => match response.take() {
                 Some(response) => Poll::Ready(Ok(response)),

@@ -1,12 +1,9 @@
 //! The configuration of a layer, checked and prepared: what every request reads and none changes.
 
-use std::sync::Arc;
-
 use http::Uri;
-use time::OffsetDateTime;
 
 use crate::click::dispatcher::ClickDispatcher;
-use crate::clock::{UnixMillis, to_unix_millis};
+use crate::clock::UnixMillis;
 use crate::consent::{ConsentRules, Permissions};
 use crate::cookie::{CookieCodec, FoundCookies};
 use crate::program::Program;
@@ -14,7 +11,7 @@ use crate::query::{FirstBytes, Query};
 use crate::reason::Reason;
 use crate::referral::TouchId;
 use crate::request::RequestRef;
-use crate::runtime::{Now, Runtime};
+use crate::runtime::Runtime;
 use crate::seal::message::StoredCookie;
 use crate::stand_down::{PathPrefix, is_below};
 use crate::store::{Records, SessionCopies};
@@ -41,7 +38,7 @@ pub(crate) struct Config {
     pub(crate) runtime: Runtime,
     /// Some program reads another script's cookie.
     pub(crate) has_fallback: bool,
-    /// There is something to do about a request without a parameter or a cookie of ours.
+    /// There is something to do about a request without the layer's cookie or parameter.
     pub(crate) looks_at_all: bool,
     /// A request is asked for the visitor's consent.
     pub(crate) asks_consent: bool,
@@ -78,7 +75,7 @@ impl Config {
         Permissions::read(&self.consent, own, request)
     }
 
-    /// Returns the query, if it has a parameter of ours.
+    /// Returns the query, if it has a landing parameter.
     #[inline]
     pub(crate) fn query<'r>(&self, request: RequestRef<'r>) -> Option<Query<'r>> {
         let query = request.uri().query()?;
@@ -116,9 +113,4 @@ impl Config {
     pub(crate) fn stands_down(&self, path: Option<&str>) -> bool {
         !self.stand_down.is_empty() && path.is_none_or(|path| is_below(path, &self.stand_down))
     }
-}
-
-/// Wraps a clock of the user's.
-pub(crate) fn clock_of(now: impl Fn() -> OffsetDateTime + Send + Sync + 'static) -> Now {
-    Arc::new(move || to_unix_millis(now()))
 }

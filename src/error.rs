@@ -1,8 +1,10 @@
-//! What can be wrong with a configuration. It is found when the layer is built, never in a request.
+//! What can be wrong with a configuration. It is found when something is built, never in a request.
 
 use std::fmt;
 
-/// Why [`ReferralLayerBuilder::build`](crate::ReferralLayerBuilder::build) refused a configuration.
+/// Why a configuration was refused: by
+/// [`ReferralLayerBuilder::build`](crate::ReferralLayerBuilder::build),
+/// [`CarryBuilder::build`](crate::carry::CarryBuilder::build) or `CaptureEndpoint::allow_origins`.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConfigError {
@@ -29,7 +31,8 @@ pub enum ConfigError {
         /// The parameter's name.
         name: String,
     },
-    /// A parameter is named twice, in one program or in two.
+    /// A landing parameter is named twice, in one program or in two, or a program names an extra parameter
+    /// or a fallback cookie twice.
     DuplicateParam {
         /// The name given twice.
         name: String,
@@ -117,8 +120,7 @@ impl fmt::Display for ConfigError {
             ),
             Self::DuplicateParam { name } => write!(
                 f,
-                "parameter `{name}` is named twice, and one key can't be two referrals: remove \
-                 one of them"
+                "`{name}` is named twice: remove one of them"
             ),
             Self::TooManyNames { program } => write!(
                 f,

@@ -58,10 +58,10 @@ struct Resolved {
     calls: StartedClicks,
 }
 
-/// The mark on a request that passed the layer and has nothing of ours. It has no size, so it allocates
-/// nothing.
+/// The mark on a request that passed the layer and has neither its cookie nor its parameter. It has no
+/// size, so it allocates nothing.
 #[derive(Clone, Copy)]
-struct NothingOfOurs;
+struct NothingFound;
 
 /// Some layer of this process has passed on a request that it didn't mark, for example because it is
 /// around an axum `Router` and not inside. From then on a missing mark proves nothing, and reads as "no
@@ -73,16 +73,16 @@ impl Exchange {
     #[inline]
     pub(crate) fn is_marked(extensions: &Extensions) -> bool {
         !extensions.is_empty()
-            && (extensions.get::<NothingOfOurs>().is_some()
+            && (extensions.get::<NothingFound>().is_some()
                 || extensions.get::<Arc<Self>>().is_some())
     }
 
-    /// Marks a request that has nothing of ours. An empty map of extensions stays empty: its first entry
-    /// takes longer than all the rest. Behind axum's `Router` it never is.
+    /// Marks a request without the layer's cookie or parameter. An empty map of extensions stays empty: its
+    /// first entry takes longer than all the rest. Behind axum's `Router` it never is.
     #[inline]
     pub(crate) fn mark_nothing(extensions: &mut Extensions) {
         if !extensions.is_empty() {
-            extensions.insert(NothingOfOurs);
+            extensions.insert(NothingFound);
         } else if !Self::may_be_unmarked() {
             PASSED_UNMARKED.store(true, Ordering::Relaxed);
         }
@@ -93,20 +93,20 @@ impl Exchange {
         PASSED_UNMARKED.load(Ordering::Relaxed)
     }
 
-    /// Returns what the layer left in the extensions of a request. `Ok(None)` if there is nothing of ours,
-    /// and where the extensions are empty, so that nobody knows.
+    /// Returns what the layer left in the extensions of a request. `Ok(None)` if there is neither its cookie
+    /// nor its parameter, and where it can't be known whether the request passed.
     pub(crate) fn of(extensions: &Extensions) -> Result<Option<&Arc<Self>>, MissingLayer> {
         match extensions.get::<Arc<Self>>() {
             Some(exchange) if exchange.lacks_session => Err(MissingLayer::SESSIONS),
             Some(exchange) => Ok(Some(exchange)),
             None if extensions.is_empty() => Ok(None),
-            None if extensions.get::<NothingOfOurs>().is_some() => Ok(None),
+            None if extensions.get::<NothingFound>().is_some() => Ok(None),
             None if Self::may_be_unmarked() => Ok(None),
             None => Err(MissingLayer::REFERRALS),
         }
     }
 
-    /// Creates the exchange of a request that has nothing of ours.
+    /// Creates the exchange of a request without the layer's cookie or parameter.
     pub(crate) fn empty(config: Arc<Config>, permissions: Permissions) -> Self {
         Self {
             now: config.now(),
@@ -157,11 +157,11 @@ impl Exchange {
             let has_due_clicks = opened
                 .as_ref()
                 .map_or(must_load, RequestState::has_due_clicks);
-            let said = Inbound::read(config, request, query, &permissions, has_due_clicks, now);
+            let read = Inbound::read(config, request, query, &permissions, has_due_clicks, now);
             // Where it must be loaded and nothing is to be decided, a handler's extractor asks the store, if
             // it asks at all.
-            let is_left = loading.is_some() && !must_load && !said.must_decide(&permissions);
-            inbound = (!is_left).then_some(said);
+            let is_left = loading.is_some() && !must_load && !read.must_decide(&permissions);
+            inbound = (!is_left).then_some(read);
         }
         let may_post = !is_skipped && config.clicks_at_endpoint() && !request.method().is_safe();
         let clicks = config.clicks.as_ref().filter(|_| may_post);
@@ -191,15 +191,16 @@ impl Exchange {
 
     /// Returns what is known of the visitor, asking the store if it must be asked.
     pub(crate) async fn resolve(&self) -> &RequestState {
+        &self.resolved().await.state
+    }
+
+    async fn resolved(&self) -> &Resolved {
         if let Some(resolved) = self.resolved.get() {
-            return &resolved.state;
+            return resolved;
         }
         let Some((records, loading)) = self.config.records.as_ref().zip(self.loading.as_ref())
         else {
-            return &self
-                .resolved
-                .get_or_init(|| self.decide(open(&self.config, &self.cookies, self.now)))
-                .state;
+            return self.resolved_at_once();
         };
         let programs = &self.config.programs;
         let loaded = records
@@ -213,7 +214,13 @@ impl Exchange {
                 self.now,
             ))
         };
-        &self.resolved.get_or_init(resolve).state
+        self.resolved.get_or_init(resolve)
+    }
+
+    /// Returns what is known of the visitor without the store.
+    fn resolved_at_once(&self) -> &Resolved {
+        self.resolved
+            .get_or_init(|| self.decide(open(&self.config, &self.cookies, self.now)))
     }
 
     /// Loads and decides in the background of the handler, where the layer itself must know.
@@ -249,10 +256,10 @@ impl Exchange {
             let may_start: SmallVec<[bool; 1]> = state.slots.iter().map(may_start).collect();
             let wins = state.decide(config, &self.permissions, inbound);
             for (index, may_start) in may_start.into_iter().enumerate() {
-                let is_granted = self.permissions.of(index) == Permission::Granted;
-                if let (true, true, Some(context)) = (may_start, is_granted, &inbound.click_context)
+                if may_start
+                    && self.permissions.of(index) == Permission::Granted
+                    && let Some(context) = inbound.click_context.clone()
                 {
-                    let context = context.clone();
                     calls.extend(request_clicks::start_due(config, state, index, context));
                 }
             }
@@ -326,10 +333,7 @@ impl Exchange {
 
     /// Finishes a response at once.
     pub(crate) fn finish_now(&self, commands: HandlerCommands, status: StatusCode) -> Outgoing {
-        let resolved = self
-            .resolved
-            .get_or_init(|| self.decide(open(&self.config, &self.cookies, self.now)));
-        let (mut state, _, started) = self.settle(resolved, commands);
+        let (mut state, _, started) = self.settle(self.resolved_at_once(), commands);
         self.take_in(&mut state, started);
         self.outgoing(state, status)
     }
@@ -341,13 +345,12 @@ impl Exchange {
         status: StatusCode,
     ) -> Outgoing {
         let must_know = self.inbound.is_some() || commands.captures();
-        if !must_know && self.resolved.get().is_none() && self.loading.is_some() {
+        if !must_know
+            && self.resolved.get().is_none()
+            && let Some(loading) = &self.loading
+        {
             // Only to be forgotten: the store need not be asked what it has.
-            let loaded = self
-                .loading
-                .as_ref()
-                .map(Loading::unread)
-                .unwrap_or_default();
+            let loaded = loading.unread();
             let state = RequestState::load(&self.config, &self.cookies, loaded, self.now);
             let calls = SmallVec::new();
             let resolved = Resolved { state, calls };
@@ -355,10 +358,7 @@ impl Exchange {
                 .finish_resolved(&resolved, commands, status, &mut None)
                 .await;
         }
-        self.resolve().await;
-        let Some(resolved) = self.resolved.get() else {
-            return self.finish_now(commands, status);
-        };
+        let resolved = self.resolved().await;
         let mut timer = None;
         self.wait_for(&resolved.calls, &mut timer).await;
         self.finish_resolved(resolved, commands, status, &mut timer)
@@ -419,8 +419,7 @@ impl Exchange {
             let (index, is_due) = (win.program, win.click == ClickDue::AtNextPageView);
             started.extend(request_clicks::start(config, &mut state, win, context));
             // By its name, as that of any page view: the visitor may have answered twice.
-            if let (true, Some(context)) = (is_due, self.post_context.as_deref()) {
-                let context = context.clone();
+            if is_due && let Some(context) = self.post_context.as_deref().cloned() {
                 started.extend(request_clicks::start_due(
                     config, &mut state, index, context,
                 ));
@@ -457,6 +456,7 @@ impl Exchange {
         let Some(records) = &self.config.records else {
             return;
         };
+        records.start_deletion();
         let budget = records.budget(self.loading.as_ref());
         for index in 0..state.slots.len() {
             let slot = &mut state.slots[index];

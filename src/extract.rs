@@ -35,8 +35,12 @@ impl ReferralKey {
     ///
     /// # Errors
     ///
-    /// The request didn't pass a [`ReferralLayer`](crate::ReferralLayer). Where the extensions are empty,
-    /// nobody knows, and there is no key.
+    /// The request didn't pass a [`ReferralLayer`](crate::ReferralLayer), or, with `AppSession`, it has no
+    /// session of tower-sessions.
+    ///
+    /// Where it can't be known whether the request passed, there is no error and no key: where the
+    /// extensions are empty, and from the moment on that a layer of this process has let a request with
+    /// empty extensions pass, as one around an axum `Router` does.
     pub async fn from_extensions(extensions: &Extensions) -> Result<Option<Self>, MissingLayer> {
         let Some(exchange) = Exchange::of(extensions)? else {
             return Ok(None);
@@ -53,7 +57,7 @@ impl Referral {
     ///
     /// # Errors
     ///
-    /// The request didn't pass a [`ReferralLayer`](crate::ReferralLayer).
+    /// As [`ReferralKey::from_extensions`].
     pub async fn from_extensions(extensions: &Extensions) -> Result<Option<Self>, MissingLayer> {
         let Some(exchange) = Exchange::of(extensions)? else {
             return Ok(None);
@@ -65,8 +69,8 @@ impl Referral {
 
 /// The referrals of one visitor, of each program that holds one.
 ///
-/// An axum extractor that never fails behind the layer. Without axum, read it from the request's
-/// extensions with [`from_extensions`](Self::from_extensions).
+/// An axum extractor, which fails only where a layer is missing: see [`MissingLayer`]. Without axum, read
+/// it from the request's extensions with [`from_extensions`](Self::from_extensions).
 ///
 /// ```
 /// # #[cfg(feature = "axum")] {
@@ -102,7 +106,7 @@ impl Referrals {
     ///
     /// # Errors
     ///
-    /// The request didn't pass a [`ReferralLayer`](crate::ReferralLayer).
+    /// As [`ReferralKey::from_extensions`].
     pub async fn from_extensions(extensions: &Extensions) -> Result<Self, MissingLayer> {
         let Some(exchange) = Exchange::of(extensions)? else {
             return Ok(Self::default());
@@ -171,8 +175,8 @@ impl Referrals {
     ///
     /// # Errors
     ///
-    /// The request is a `GET` with nothing of the layer's, and commands are for requests that change
-    /// something.
+    /// The request's method is safe (`GET`, `HEAD`, `OPTIONS`, `TRACE`), and it has neither a cookie nor a
+    /// parameter of the layer.
     pub fn forget(&self) -> Result<(), ReadOnlyRequest> {
         self.command(Forget.into())
     }
@@ -181,8 +185,8 @@ impl Referrals {
     ///
     /// # Errors
     ///
-    /// The request is a `GET` with nothing of the layer's, and commands are for requests that change
-    /// something.
+    /// The request's method is safe (`GET`, `HEAD`, `OPTIONS`, `TRACE`), and it has neither a cookie nor a
+    /// parameter of the layer.
     ///
     /// ```
     /// use tower_referral::{Capture, Referrals};
@@ -218,7 +222,7 @@ impl fmt::Debug for Referrals {
     }
 }
 
-/// The request only reads, so nothing can be captured or forgotten through it: answer with
+/// The request only reads, so nothing can be captured or forgotten through [`Referrals`]: answer with
 /// [`Capture`] or [`Forget`] as a part of the response, or use `POST`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -227,8 +231,9 @@ pub struct ReadOnlyRequest;
 impl fmt::Display for ReadOnlyRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
-            "a `GET` can't capture or forget a referral through `Referrals`: use `POST`, or answer \
-             with `Capture` or `Forget` as a part of the response",
+            "a request with a safe method (`GET`, `HEAD`, `OPTIONS`, `TRACE`) can't capture or forget a \
+             referral through `Referrals`: use `POST`, or answer with `Capture` or `Forget` as a part \
+             of the response",
         )
     }
 }
@@ -298,7 +303,7 @@ pub(crate) mod axum {
     pub enum ReferralRejection {
         /// The visitor wasn't referred: `400 Bad Request`. Take an `Option` where that is fine.
         NoReferral,
-        /// The route isn't behind the layer: `500 Internal Server Error`.
+        /// A layer is missing around the route: `500 Internal Server Error`.
         MissingLayer(MissingLayer),
     }
 

@@ -114,8 +114,8 @@ fn read_landings(
             (Some(Err(_)), Some(_)) => Err(Reason::InvalidKey),
             (Some(Ok(found)), Some(visit)) => {
                 let path = Some(page.path());
-                let way = (visit.link, visit.fills_only);
-                let mut touch = landing_touch(config, index, found, path, way, now);
+                let (link, fills_only) = (visit.link, visit.fills_only);
+                let mut touch = landing_touch(config, index, found, path, link, fills_only, now);
                 touch.click = match (can_click, visit.is_seen) {
                     (false, _) => ClickDue::Never,
                     (true, false) => ClickDue::AtNextPageView,
@@ -129,14 +129,15 @@ fn read_landings(
     landings
 }
 
-/// Creates the touch of a landing, by the path, where that is known, and by the way that led to it: the
-/// kind of link, and why it only fills an empty slot whatever its link.
+/// Creates the touch of a landing: by its path, where that is known, by the kind of link that led to it, and
+/// by why it only fills an empty slot whatever its link.
 pub(crate) fn landing_touch(
     config: &Config,
     index: usize,
     found: Found,
     path: Option<&str>,
-    (link, fills_only): (Link, Option<Reason>),
+    link: Link,
+    fills_only: Option<Reason>,
     now: UnixMillis,
 ) -> Touch {
     let program = &config.programs[index];

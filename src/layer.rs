@@ -9,14 +9,14 @@ use tower_layer::{Layer, Stack};
 use crate::clean_url::CleanUrlLayer;
 use crate::click::dispatcher::ClickDispatcher;
 use crate::click::{ClickCounts, Clicks};
-use crate::clock::{HAS_SYSTEM_CLOCK, system_now};
-use crate::config::{Config, OriginalUri, Skip, clock_of};
+use crate::clock::{HAS_SYSTEM_CLOCK, system_now, to_unix_millis};
+use crate::config::{Config, OriginalUri, Skip};
 use crate::consent::{Consent, ConsentRules};
 use crate::error::ConfigError;
 use crate::program::Program;
 use crate::query::FirstBytes;
 use crate::request::RequestRef;
-use crate::runtime::{FillRandom, Runtime, Spawner, Timer};
+use crate::runtime::{FillRandom, Now, Runtime, Spawner, Timer};
 use crate::service::ReferralService;
 use crate::stand_down::PathPrefix;
 use crate::storage::Storage;
@@ -218,7 +218,7 @@ pub struct ReferralLayerBuilder {
     skip: Option<Skip>,
     stand_down: Vec<String>,
     original_uri: Option<OriginalUri>,
-    clock: Option<Arc<dyn Fn() -> OffsetDateTime + Send + Sync>>,
+    clock: Option<Now>,
     random: Option<FillRandom>,
     spawner: Option<Spawner>,
     timer: Option<Timer>,
@@ -322,7 +322,7 @@ impl ReferralLayerBuilder {
     /// A record on the server ends by this clock, while a store looks at the system's: with one that is far
     /// behind it, records end early.
     pub fn clock(mut self, now: impl Fn() -> OffsetDateTime + Send + Sync + 'static) -> Self {
-        self.clock = Some(Arc::new(now));
+        self.clock = Some(Arc::new(move || to_unix_millis(now())));
         self
     }
 
@@ -401,7 +401,7 @@ impl ReferralLayerBuilder {
             return Err(ConfigError::InvalidStandDown { path: path.clone() });
         }
         let now = match self.clock {
-            Some(clock) => clock_of(move || clock()),
+            Some(clock) => clock,
             None if HAS_SYSTEM_CLOCK => Arc::new(system_now),
             None => return Err(ConfigError::NoClock),
         };

@@ -40,7 +40,7 @@
 //! # What happens to a request
 //!
 //! 1. **Read.** The layer scans the `Cookie` headers for its cookie's name and the query for its
-//!    parameters. Where there is neither, as on nearly all requests, request and response pass unchanged.
+//!    parameters. Where there is neither, as on most requests, request and response pass unchanged.
 //! 2. **Load.** The cookie is verified, or the record on the server loaded, when a handler asks or a
 //!    landing must know.
 //! 3. **Decide.** A landing is a `GET` that a browser makes as a page visit and whose query has a key.
@@ -109,7 +109,7 @@
 //! | `testing` | no | [`testing`]: a clock to set and a visitor who keeps cookies, for your own tests. |
 //! | `tower-sessions-0_14`, `tower-sessions-0_15` | no | `ServerSide` and `AppSession` over the stores of that version of tower-sessions. |
 //! | `tracing` | no | An event for every decision, and a warning for every failed click. |
-//! | `wasm` | no | Clock and randomness of JavaScript on `wasm32-unknown-unknown`, by way of wasm-bindgen; nothing elsewhere. See [serverless](guide::serverless). |
+//! | `wasm` | no | Clock and randomness of JavaScript on `wasm32-unknown-unknown`, through wasm-bindgen; nothing elsewhere. See [serverless](guide::serverless). |
 //!
 //! [Tower]: https://docs.rs/tower
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -172,7 +172,7 @@ mod window;
 pub use time;
 
 pub use crate::attribution::{Attribution, Rule, Verdict};
-pub use crate::clean_url::{CleanUrlLayer, CleanUrlService};
+pub use crate::clean_url::{CleanUrlFuture, CleanUrlLayer, CleanUrlService};
 pub use crate::commands::{Capture, Forget, ForgetProgram};
 pub use crate::consent::Consent;
 pub use crate::cookie::SignedCookie;
@@ -202,3 +202,8 @@ pub use crate::store::{
     tower_sessions::{AnyExpiredDeletion, AnySessionStore},
 };
 pub use crate::visitor::{InvalidVisitorId, VisitorId};
+
+/// Compiles the README's examples.
+#[cfg(all(doctest, feature = "axum"))]
+#[doc = include_str!("../README.md")]
+struct ReadmeDoctests;

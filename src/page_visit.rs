@@ -93,7 +93,7 @@ impl PageVisit {
         }
         let referer = metadata.referer.map_or(&b""[..], HeaderValue::as_bytes);
         // Before what the browser says of the site: a worker's request is always `same-origin`, and a link of
-        // the own site that went by way of another one, for instance a shortener, always `cross-site`.
+        // the own site that went through another one, for instance a shortener, always `cross-site`.
         let link = match own_link_of(request, referer, page, domain) {
             Some(link) => link,
             None if is_worker => Link::Outside,

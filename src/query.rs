@@ -1,4 +1,4 @@
-//! Bounded, strict reading of a query: which parameters of ours it has, and their keys and click IDs.
+//! Bounded, strict reading of a query: which landing parameters it has, and their keys and click IDs.
 //!
 //! The reading rules, in one place:
 //!
@@ -40,8 +40,8 @@ pub(crate) struct Found {
     pub(crate) extra: Vec<(SmolStr, SmolStr)>,
 }
 
-/// The bytes that the name of one of our parameters can begin with, as it stands in a query. Nearly
-/// every pair of nearly every query is told from ours by its first byte.
+/// The bytes that a landing parameter's name can begin with, as it stands in a query. The first byte is
+/// enough to tell most pairs from one.
 pub(crate) struct FirstBytes([bool; 256]);
 
 impl FirstBytes {
@@ -58,12 +58,12 @@ impl FirstBytes {
     }
 }
 
-/// A query that has a parameter of ours, whatever its value.
+/// A query that has a landing parameter, whatever its value.
 #[derive(Clone, Copy)]
 pub(crate) struct Query<'q> {
     /// As far as it is read.
     text: &'q [u8],
-    /// Where the first parameter of ours begins.
+    /// Where the first landing parameter begins.
     ours: usize,
     /// How many pairs are before it.
     before: usize,
@@ -97,7 +97,7 @@ impl<'q> Query<'q> {
         None
     }
 
-    /// Returns its pairs from the first of ours on.
+    /// Returns its pairs from the first landing parameter on.
     fn pairs_from_ours(self) -> impl Iterator<Item = Pair<'q>> {
         pairs(&self.text[self.ours..], MAX_PAIRS - self.before).map(Pair::unmangled)
     }
@@ -248,8 +248,8 @@ fn is_landing_param(programs: &[Program], raw_name: &[u8]) -> bool {
         .any(|name| name_is(raw_name, name))
 }
 
-/// Returns the query without our parameters, every other pair byte for byte; `None` if there are none
-/// of ours.
+/// Returns the query without landing parameters, every other pair byte for byte; `None` if there are
+/// none.
 pub(crate) fn without_parameters(programs: &[Program], query: &str) -> Option<String> {
     let is_ours = |pair: &str| {
         let name = pair.split('=').next().unwrap_or(pair);
@@ -436,11 +436,11 @@ mod tests {
             assert_eq!(read.unwrap(), Some(Ok("aff=K".into())), "{mark}");
         }
 
-        // The bound is of all pairs, wherever the first of ours is.
+        // The bound is of all pairs, wherever the first landing parameter is.
         let apart = |pairs| found(&format!("a&ref=&{}aff=K", "a&".repeat(pairs)));
         assert_eq!(apart(61), Some(Ok("aff=K".into())));
         assert_eq!(apart(62), Some(Err(InvalidValue)));
-        // Behind it there is nothing of ours, not even a parameter.
+        // Behind it there is no landing parameter.
         let programs = [Program::default()];
         let first_bytes = FirstBytes::of(&programs);
         let is_ours = |query: &str| Query::of(&programs, &first_bytes, query.as_bytes()).is_some();

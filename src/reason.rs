@@ -57,7 +57,7 @@ pub enum Reason {
     GlobalPrivacyControl,
     /// The browser sent `DNT: 1`, and the layer honours it.
     DoNotTrack,
-    /// A handler's `Capture` named a program that isn't configured.
+    /// A handler's `Capture` or `ForgetProgram` named a program that isn't configured.
     UnknownProgram,
 
     // Forgotten.
@@ -66,8 +66,8 @@ pub enum Reason {
     /// The platform doesn't know the key, and the capture is taken back.
     UnknownKey,
 
-    // A cookie of ours that is ignored.
-    /// The cookie isn't of our format: damaged, truncated or of another version.
+    // A cookie of the layer that is ignored.
+    /// The cookie isn't of the layer's format: damaged, truncated or of another version.
     Malformed,
     /// The cookie was signed by a key that isn't on the keyring.
     UnknownSigningKey,
@@ -85,7 +85,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// The reason's name in snake case, or your own rule's reason.
+    /// Returns the reason's name in snake case, or your own rule's reason.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

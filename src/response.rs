@@ -35,12 +35,12 @@ pin_project! {
 enum Stage<T> {
     /// The response passes: an outer layer handles it.
     PassThrough,
-    /// The request had nothing of ours, but its handler may ask for something.
+    /// The request had neither the layer's cookie nor its parameter, but its handler may ask for something.
     Watching {
         config: Arc<Config>,
         permissions: Permissions,
     },
-    /// The request had something of ours.
+    /// The request had the layer's cookie or parameter.
     Exchanging {
         exchange: Arc<Exchange>,
         /// Loads and decides while the handler works.

@@ -69,7 +69,7 @@ where
         let query = config.query(view);
         let has_ours = query.is_some() || !cookies.is_empty();
         if !has_ours && !config.looks_at_all && view.method().is_safe() {
-            // Nearly all traffic.
+            // Most requests.
             let config = Arc::clone(config);
             let permissions = config.permissions(view);
             Exchange::mark_nothing(request.extensions_mut());

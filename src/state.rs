@@ -128,7 +128,7 @@ impl RequestState {
     }
 
     pub(crate) fn has_due_clicks(&self) -> bool {
-        self.all_kept().any(|kept| kept.click == ClickState::Due)
+        self.slots.iter().any(|slot| slot.due_click().is_some())
     }
 
     /// Notes a reason for a program.

@@ -150,9 +150,9 @@ impl Clicks {
 
     /// Sets how many late results are kept for their visitors, and for how long; 30,000 for 10 minutes
     /// by default, at most half of them for one key. The oldest is dropped beyond that, so memory is bounded
-    /// by `capacity` whatever visitors do. A click that was put off counts from the start of its call; a page
-    /// view whose click finds no room in [`max_in_flight`](Self::max_in_flight) and
-    /// [`max_per_second`](Self::max_per_second) doesn't count.
+    /// by `capacity` whatever visitors do. A put-off click takes an entry when its call starts; a page view
+    /// that the bounds [`max_in_flight`](Self::max_in_flight) and
+    /// [`max_per_second`](Self::max_per_second) turn away takes none.
     pub fn late_results(mut self, capacity: usize, ttl: Duration) -> Self {
         self.late_capacity = capacity;
         self.late_ttl = ttl;

@@ -6,11 +6,10 @@ use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
-/// Is this the `User-Agent` of a crawler, a link preview, a monitor or an HTTP tool?
+/// Returns `true` if this is the `User-Agent` of a crawler, a link preview, a monitor or an HTTP tool.
 ///
-/// Yes for an empty one; for one with a web address in it (`+http`), as well-behaved robots have;
-/// for one with a word that ends in `bot`, `crawler` or `spider`, phones by CUBOT apart; and for
-/// some dozens of products that are known by name.
+/// It is if it is empty; has a web address in it (`+http`), as well-behaved robots do; has a word that ends
+/// in `bot`, `crawler` or `spider`, phones by CUBOT apart; or names one of some dozens of known products.
 ///
 /// ```
 /// use tower_referral::click::is_crawler;

@@ -13,7 +13,7 @@ use crate::seal::keyring::Keyring;
 use crate::seal::message::MAX_RECORD_LEN;
 use crate::seal::{MAX_SEALED_LEN, Purpose, Seal};
 
-/// Every `Set-Cookie` of ours is shorter than this, name and attributes included.
+/// Every `Set-Cookie` of the layer is shorter than this, name and attributes included.
 pub(crate) const MAX_SET_COOKIE_LEN: usize = 1024;
 /// The names and values of all programs together are at most this long: what browsers send in one
 /// header without trouble.

@@ -25,7 +25,7 @@ const MAX_VERIFIED: usize = 8;
 pub(crate) enum FoundCookies {
     #[default]
     None,
-    /// The only line that has any, and the first of ours in it.
+    /// The only line that has any, and the first cookie of the layer in it.
     Line {
         line: HeaderValue,
         first: CookieSpan,
@@ -34,17 +34,17 @@ pub(crate) enum FoundCookies {
     Lines(Vec<HeaderValue>),
 }
 
-/// Where a cookie of ours is in its line, and of which program.
+/// Where a cookie of the layer is in its line, and of which program.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CookieSpan {
     program: u16,
     /// Where its value begins.
     start: u32,
-    /// The value's length. A longer one than this can say is none of ours.
+    /// The value's length. A longer one than this can say is none of the layer's.
     len: u16,
 }
 
-/// A cookie of ours, unverified: the program's index and the value.
+/// A cookie of the layer, unverified: the program's index and the value.
 type Unverified<'c> = (usize, &'c [u8]);
 
 impl CookieSpan {
@@ -66,7 +66,7 @@ impl FoundCookies {
         matches!(self, Self::None)
     }
 
-    /// Adds a line whose first cookie of ours is there.
+    /// Adds a line whose first cookie of the layer is there.
     #[inline]
     fn push(&mut self, line: HeaderValue, first: CookieSpan) {
         *self = match std::mem::take(self) {
@@ -210,7 +210,7 @@ impl CookieCodec {
         }
     }
 
-    /// Finds the first cookie of ours in a line, from a place on. Looks for the name first and only then
+    /// Finds the first cookie of the layer in a line, from a place on. Looks for the name first and only then
     /// at its surroundings.
     fn first(&self, line: &[u8], mut from: usize) -> Option<CookieSpan> {
         // Not by `find_iter`, which copies the whole finder.

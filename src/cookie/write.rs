@@ -50,7 +50,7 @@ impl CookieCodec {
 
     /// Returns `true` if a referral can be kept while the other programs' cookies have that length.
     pub(crate) fn fits(&self, index: usize, referral: &Referral, others: usize) -> bool {
-        // Nearly all cookies are far below the bound.
+        // Most cookies are far below the bound.
         let max_len = self.programs[index].max_message_len(others);
         let max_len = max_len.saturating_sub(self.record_len);
         max_len > MAX_MESSAGE_LEN || message::encode(referral, max_len).len() <= max_len
@@ -63,7 +63,7 @@ impl CookieCodec {
         cookie.name.len() + 1 + cookie.seal.sealed_len(len)
     }
 
-    /// Returns the length of the name and value that a `Set-Cookie` of ours sets.
+    /// Returns the length of the name and value that a `Set-Cookie` of the layer sets.
     pub(crate) fn pair_len(line: &HeaderValue) -> usize {
         let line = line.as_bytes();
         line.iter()

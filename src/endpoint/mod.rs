@@ -232,7 +232,7 @@ impl CaptureEndpoint {
         let path = posted.path.clone().or_else(|| page.path.clone());
         let link = page.link(config, &posted, path.as_deref());
         let is_again = posted.is_again && link != Link::ThisPage;
-        let way = (link, is_again.then_some(Reason::KeptReload));
+        let fills_only = is_again.then_some(Reason::KeptReload);
         let mut captures = Vec::new();
         let mut is_invalid = false;
         let query = Query::of(&config.programs, &config.first_bytes, &posted.query);
@@ -241,7 +241,9 @@ impl CaptureEndpoint {
                 None => {}
                 Some(Err(_)) => is_invalid = true,
                 Some(Ok(found)) => {
-                    let mut touch = landing_touch(config, index, found, path.as_deref(), way, now);
+                    let path = path.as_deref();
+                    let mut touch =
+                        landing_touch(config, index, found, path, link, fills_only, now);
                     if context.is_some() {
                         touch.click = ClickDue::Now;
                     }

@@ -85,7 +85,7 @@ impl SigningKey {
         Self::new(id, secret)
     }
 
-    /// The written form, `ID:BASE64`, which holds the secret: for the tool that makes a key and hands
+    /// Returns the written form, `ID:BASE64`, which holds the secret: for the tool that makes a key and hands
     /// it to where secrets are kept. `cargo run --example generate_key` is such a tool.
     ///
     /// ```
@@ -101,7 +101,7 @@ impl SigningKey {
         format!("{}:{}", self.id, STANDARD.encode(&self.secret))
     }
 
-    /// The key's name.
+    /// Returns the key's name.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
@@ -194,7 +194,7 @@ pub struct Keyring {
 }
 
 impl Keyring {
-    /// A keyring whose `signing` key seals and verifies.
+    /// Creates a keyring whose `signing` key seals and verifies.
     #[must_use]
     pub fn new(signing: SigningKey) -> Self {
         Self {
@@ -257,7 +257,7 @@ impl Keyring {
             .map_err(|error| error.in_variable(OLD_VARIABLE))
     }
 
-    /// The key that signs.
+    /// Returns the key that signs.
     #[must_use]
     pub fn signing_key(&self) -> &SigningKey {
         &self.signing

@@ -45,6 +45,10 @@ impl Records {
         match *self {}
     }
 
+    pub(crate) fn start_deletion(&self) {
+        match *self {}
+    }
+
     pub(crate) fn budget(&self, _: Option<&Loading>) -> Budget {
         match *self {}
     }

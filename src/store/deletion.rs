@@ -41,7 +41,7 @@ impl Deletion {
         let Some(spawner) = runtime.spawner(None) else {
             if !self.is_missed.swap(true, Ordering::Relaxed) {
                 telemetry::misplaced(
-                    "expired records aren't deleted, for want of a Tokio runtime: give \
+                    "expired records aren't deleted, because there is no Tokio runtime: give \
                      `ReferralLayerBuilder::spawner`, or let the store expire them",
                 );
             }

@@ -100,11 +100,15 @@ impl Records {
         });
     }
 
-    /// Returns what is left of a request's budget for the store.
-    pub(crate) fn budget(&self, loading: Option<&Loading>) -> Arc<Budget> {
+    /// Starts the task that deletes expired records, if it isn't running and the layer is to delete them.
+    pub(crate) fn start_deletion(&self) {
         if let Some(deletion) = &self.0.deletion {
             deletion.run_while(&self.0, &self.0.runtime);
         }
+    }
+
+    /// Returns what is left of a request's budget for the store.
+    pub(crate) fn budget(&self, loading: Option<&Loading>) -> Arc<Budget> {
         match loading {
             Some(loading) => Arc::clone(&loading.budget),
             None => Arc::new(self.new_budget()),

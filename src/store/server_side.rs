@@ -21,8 +21,8 @@ const DELETION_INTERVAL: Duration = Duration::from_secs(60);
 ///
 /// Each referral is a record of its own in any [`SessionStore`] of tower-sessions; the application's
 /// sessions may be in the same store. The cookie is as [`SignedCookie`] describes it. A record's ID is
-/// derived from the visitor's ID by the signing key, so that no cookie of ours is a session of the
-/// application. A referral that replaces another gets a new record and a new visitor ID, so that a copied
+/// derived from the visitor's ID by the signing key, so that no cookie of the layer is a session of
+/// the application. A referral that replaces another gets a new record and a new visitor ID, so that a copied
 /// cookie shows nothing of what came later.
 ///
 /// # Who deletes records
@@ -108,11 +108,13 @@ impl ServerSide {
         }
     }
 
-    /// Deletes expired records of `store`, which is the one that the records are in, once a minute (more
-    /// often where a program's window is shorter than two): for SQL stores, which keep them otherwise. It
-    /// deletes expired sessions of the application too, where these are in the same store.
+    /// Deletes expired records of `store`, which is the one that the records are in: once a minute, or every
+    /// half window (at least one second) where a program's window is shorter than two minutes. It is for SQL
+    /// stores, which keep them otherwise, and deletes expired sessions of the application too, where these
+    /// are in the same store.
     ///
-    /// It runs on the Tokio runtime of the first request that uses the store, and ends with the layer.
+    /// It runs on the layer's [`spawner`](crate::ReferralLayerBuilder::spawner), or else on the Tokio runtime
+    /// of the first request that uses the store, and ends with the layer.
     pub fn delete_expired<Version>(mut self, store: impl AnyExpiredDeletion<Version>) -> Self {
         self.expiry = Expiry::Layer(store.into_deletion().0);
         self

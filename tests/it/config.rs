@@ -87,7 +87,7 @@ fn parameters_and_fallback_cookies() {
             assert_says(&text, &["`p`", "can't be the name", "1 to 32"]);
         }
         let text = refused(with(vec!["x".to_owned(), "y".to_owned(), "x".to_owned()]));
-        assert_says(&text, &["`x`", "twice", "remove"]);
+        assert_eq!(text, "`x` is named twice: remove one of them", "{set}");
         let names = |count| (0..count).map(|n| format!("n{n}")).collect();
         assert!(with(names(16)).is_ok(), "{set}");
         assert_says(&refused(with(names(17))), &["`p`", "16", "remove"]);

@@ -13,8 +13,8 @@ use crate::common::{COOKIE_NAME, Clock, at_once, keyring};
 use http::{Request, Response, Uri};
 use tower::{Layer as _, Service, ServiceBuilder, ServiceExt as _, service_fn};
 use tower_referral::{
-    Decisions, Program, Referral, ReferralLayer, ReferralLayerBuilder, ReferralService, Referrals,
-    ResponseFuture, SignedCookie,
+    CleanUrlFuture, CleanUrlLayer, Decisions, Program, Referral, ReferralLayer,
+    ReferralLayerBuilder, ReferralService, Referrals, ResponseFuture, SignedCookie,
 };
 
 fn layer_with(
@@ -83,6 +83,12 @@ fn what_can_be_sent_and_shared_still_can() {
         }))
         .call(landing(()));
     check_future::<ResponseFuture<Ready<Result<Response<()>, Infallible>>>>(&future);
+    let future = CleanUrlLayer::new()
+        .layer(service_fn(|_: Request<()>| {
+            ready(Ok::<_, Infallible>(Response::new(())))
+        }))
+        .call(landing(()));
+    check_future::<CleanUrlFuture<Ready<Result<Response<()>, Infallible>>, ()>>(&future);
 }
 
 /// Must be polled ready before every call; the first time it isn't. Counts on one very instance.
@@ -274,7 +280,26 @@ async fn asked<B>(request: Request<B>) -> Option<Referrals> {
     Referrals::from_extensions(request.extensions()).await.ok()
 }
 
-/// A request that has nothing of ours, and nothing of others' in its extensions.
+#[test]
+fn a_command_on_the_request_needs_an_unsafe_method_and_the_error_names_the_safe_ones() {
+    let forget = service_fn(|request: Request<()>| {
+        let referrals = at_once(asked(request)).unwrap();
+        ready(Ok::<_, Infallible>(Response::new(referrals.forget())))
+    });
+    for method in ["GET", "HEAD", "OPTIONS", "TRACE", "POST", "PUT"] {
+        let request = Request::builder().method(method).uri("/p").body(());
+        let response = at_once(layer().layer(forget).call(request.unwrap())).unwrap();
+        match response.into_body() {
+            Ok(()) => assert!(matches!(method, "POST" | "PUT"), "{method}"),
+            Err(error) => assert!(
+                error.to_string().contains(&format!("`{method}`")),
+                "{error}"
+            ),
+        }
+    }
+}
+
+/// A request without the layer's cookie or parameter, and without anything in its extensions.
 fn unmarked() -> Request<()> {
     Request::get("/p").body(()).unwrap()
 }

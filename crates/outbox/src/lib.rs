@@ -1,5 +1,6 @@
 //! Reports to affiliate platforms, in your own database: an order and its report are written in one
-//! transaction, and a worker delivers the report from there, once, whatever is killed when.
+//! transaction, and a worker delivers the report from there. A process that is killed at any moment loses
+//! no report, and none is recorded twice.
 //!
 //! ```no_run
 //! # #[cfg(feature = "postgres")]

@@ -10,7 +10,7 @@
 //! Partnero.
 //!
 //! The link comes with the answer to the sign-up and is stored in the customer's row, so the page shows
-//! it whether Partnero is there or not; the rest is asked for, together, with one time limit. What
+//! it whether Partnero is there or not; the rest is asked for, together, with one timeout. What
 //! doesn't come in time is left out of the page and the page is shown.
 
 use std::convert::Infallible;

@@ -144,19 +144,6 @@ impl Answer {
         serde_json::from_slice(&self.body).map_err(|_| self.unreadable())
     }
 
-    /// Reads the JSON of a success that may come without a body.
-    ///
-    /// # Errors
-    ///
-    /// As [`read`](Self::read).
-    pub fn read_or_default<T: DeserializeOwned + Default>(&self) -> Result<T, Error> {
-        self.accepted()?;
-        if self.body.trim_ascii().is_empty() {
-            return Ok(T::default());
-        }
-        self.read()
-    }
-
     /// Checks that it is a success with a JSON body.
     ///
     /// # Errors
@@ -401,7 +388,7 @@ impl Envelope<'_> {
     }
 }
 
-/// Is it more than `null`, `false`, or an empty text, list or object?
+/// Returns `true` if it is more than `null`, `false`, or an empty text, list or object.
 pub(crate) fn is_something(json: &str) -> bool {
     match json {
         "null" | "false" | "\"\"" => false,

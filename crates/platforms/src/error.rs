@@ -82,13 +82,6 @@ pub enum Error {
 }
 
 impl Error {
-    /// Returns `true` if it is safe to send the very same request again on any platform: it never
-    /// left, or the platform turned it away before it looked at it.
-    #[must_use]
-    pub fn is_safe_to_repeat(&self) -> bool {
-        matches!(self.advice(false), Advice::Retry { .. })
-    }
-
     /// Returns `true` if the failure is about the account or the way to the platform and would meet
     /// every other report as well (401, 402, 403, 3xx, 429, an HTML page): a queue should pause the
     /// platform. What becomes of this report is in its [advice](Self::advice).
@@ -135,12 +128,13 @@ impl Error {
         }
     }
 
-    /// Returns what to do about a report that failed like this. `deduplicates` says whether the
-    /// platform recognises a duplicate.
+    /// Returns what to do about a report that failed like this. `is_repeatable` says whether a second copy
+    /// does no harm, whether the first arrived or not: for instance because the platform recognises a
+    /// duplicate.
     #[must_use]
-    pub fn advice(&self, deduplicates: bool) -> Advice {
+    pub fn advice(&self, is_repeatable: bool) -> Advice {
         let unknown = |after| {
-            if deduplicates {
+            if is_repeatable {
                 Advice::Retry { after }
             } else {
                 Advice::Ambiguous

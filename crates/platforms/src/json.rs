@@ -106,7 +106,7 @@ impl Span {
     }
 }
 
-/// Is it an object with properties, whose names are all among these?
+/// Returns `true` if it is an object with properties, whose names are all among these.
 pub(crate) fn has_only(json: &str, names: &[&str]) -> bool {
     struct Only<'n>(&'n [&'n str]);
 

@@ -121,7 +121,7 @@ impl Answer {
     }
 }
 
-/// Is it something that a platform has made: an ID, or an object?
+/// Returns `true` if it is something that a platform has made: an ID, or an object.
 fn is_made(json: &str) -> bool {
     match json.as_bytes().first() {
         Some(b'"') => text_of(json).is_some_and(|text| !text.trim().is_empty()),

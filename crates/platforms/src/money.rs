@@ -67,7 +67,7 @@ impl Money {
         })
     }
 
-    /// An amount in the currency's minor unit by ISO 4217, as payment webhooks give it: 9999 is
+    /// Creates an amount in the currency's minor unit by ISO 4217, as payment webhooks give it: 9999 is
     /// 99.99 in `EUR`, 9999 in `JPY` and 9.999 in `KWD`. A currency that isn't in the standard has
     /// two decimals.
     ///
@@ -82,7 +82,7 @@ impl Money {
         Self::from_scaled(units, decimals, currency)
     }
 
-    /// An amount in units of which `10^decimals` are one of the currency's major unit, whatever ISO
+    /// Creates an amount in units of which `10^decimals` are one of the currency's major unit, whatever ISO
     /// 4217 says.
     ///
     /// # Errors
@@ -126,26 +126,26 @@ impl Money {
         self.digits.checked_mul(10_u64.checked_pow(factor.into())?)
     }
 
-    /// The ISO 4217 code of the currency, in capitals.
+    /// Returns the ISO 4217 code of the currency, in capitals.
     #[must_use]
     pub fn currency(&self) -> &str {
         // ASCII letters, by `read_currency`.
         std::str::from_utf8(&self.currency).unwrap_or_default()
     }
 
-    /// The amount as a decimal without superfluous zeros, for instance `99.9`: a JSON number.
+    /// Returns the amount as a decimal without superfluous zeros, for instance `99.9`: a JSON number.
     #[must_use]
     pub fn amount(&self) -> String {
         self.with_decimals(0)
     }
 
-    /// Is it nothing?
+    /// Returns `true` if the amount is zero.
     #[must_use]
     pub fn is_zero(&self) -> bool {
         self.digits == 0
     }
 
-    /// What is left when `other` is taken away; `None` if that is more, or of another currency.
+    /// Returns what is left when `other` is taken away; `None` if that is more, or of another currency.
     #[must_use]
     pub fn checked_sub(&self, other: &Self) -> Option<Self> {
         if self.currency != other.currency {
@@ -182,7 +182,7 @@ impl Money {
         })
     }
 
-    /// The amount with at least so many digits behind the point.
+    /// Returns the amount with at least so many digits behind the point.
     fn with_decimals(&self, decimals: usize) -> String {
         let scale = usize::from(self.scale);
         let digits = format!("{:0>width$}", self.digits, width = scale + 1);

@@ -32,7 +32,7 @@ pub struct ReportError {
 }
 
 impl ReportError {
-    /// `is_repeatable`: would a second copy do no harm, whether the first arrived or not?
+    /// Creates the error of a report; `is_repeatable` as for [`Error::advice`].
     pub(crate) fn new(error: Error, is_repeatable: bool) -> Self {
         Self {
             advice: error.advice(is_repeatable),
@@ -64,12 +64,6 @@ impl ReportError {
     #[must_use]
     pub fn advice(&self) -> Advice {
         self.advice
-    }
-
-    /// Returns `true` if the same report may be sent again.
-    #[must_use]
-    pub fn may_repeat(&self) -> bool {
-        matches!(self.advice, Advice::Retry { .. })
     }
 
     /// Returns `true` if the platform has a list that tells whether an ambiguous report arrived:

@@ -1,4 +1,4 @@
-//! Reports by way of a job engine that a service already has, here `graphile_worker`: `deliver` is
+//! Reports through a job engine that a service already has, here `graphile_worker`: `deliver` is
 //! the rule, the application's own table keeps each delivery, and the job is enqueued by SQL, in the
 //! transaction of the order, from any driver or ORM.
 //!

@@ -12,8 +12,8 @@ use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use sqlx::Pool;
 use tower_referral_platforms::{
-    Delivery, DeliveryState, DeliveryStore, Failure, Outcome, PlatformIds, Receipt,
-    Report, ReportError, ReportRequest, Retries, deliver,
+    Delivery, DeliveryState, DeliveryStore, Failure, Outcome, PlatformIds, Receipt, Report,
+    ReportError, ReportRequest, Retries, deliver,
 };
 use tower_service::Service;
 

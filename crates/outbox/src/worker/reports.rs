@@ -45,8 +45,8 @@ where
     }
 }
 
-/// Any Tower service, with the word of the platform's own service on what it deduplicates and gathers: for
-/// layers (timeouts, tracing) around [`ReportService`].
+/// A service with layers (timeouts, tracing) around a platform's, such as [`ReportService`]: reports go
+/// through `service`; `reports` says what is deduplicated and batched.
 #[derive(Clone, Debug)]
 pub struct Layered<S, R> {
     service: S,
@@ -54,7 +54,7 @@ pub struct Layered<S, R> {
 }
 
 impl<S, R> Layered<S, R> {
-    /// Sends by `service`, which ends in `reports`.
+    /// Creates a service that sends through `service`, which ends in `reports`.
     #[must_use]
     pub fn new(service: S, reports: R) -> Self {
         Self { service, reports }

@@ -49,7 +49,7 @@ pub const CLICK_PARAMS: [&str; 1] = ["awc"];
 ///   is refused, and in none of them, or on both sides, nobody knows. No other success is known: of an
 ///   answer without these lists that is no refusal nobody knows what it means for any of the orders.
 ///   Refused as a whole, several orders are sent again in smaller batches, and one alone has failed.
-/// - **Repeats.** Nothing is taken to be deduplicated: an order whose fate is unknown isn't repeated,
+/// - **Repeats.** Nothing is taken to be deduplicated: an order whose outcome is unknown isn't repeated,
 ///   for a person to look at.
 /// - **Refunds.** There is no call for them.
 #[derive(Clone, Debug)]

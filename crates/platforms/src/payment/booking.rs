@@ -15,7 +15,7 @@ use crate::{Credit, Report};
 /// The records of one payment, among those that have a link of it.
 pub(super) struct PaymentRecords {
     pub(super) ids: BTreeSet<String>,
-    /// Do others have such a link, too, that are of another invoice?
+    /// Others have such a link, too, that are of another invoice.
     pub(super) is_shared: bool,
 }
 
@@ -167,15 +167,15 @@ impl<'b, B: Books + ?Sized> Booking<'b, B> {
         }
     }
 
-    /// Is one of these a link of something whose customer was erased?
+    /// Returns `true` if one of these is a link of something whose customer was erased.
     pub(super) fn is_erased<'l>(&self, links: impl IntoIterator<Item = &'l Link>) -> bool {
         let mut erased = self.found.values().filter(|record| record.is_erased());
         let links: Vec<&Link> = links.into_iter().collect();
         erased.any(|record| links.iter().any(|link| record.links.contains(link)))
     }
 
-    /// Is it a payment that is news, of an order whose customer was erased? Where two customers paid one
-    /// order before, the erasure of one is none of the other.
+    /// Returns `true` if it is a payment that is news, of an order whose customer was erased. Where two
+    /// customers paid one order before, the erasure of one is none of the other.
     pub(super) fn is_order_erased(&self, payment: &Payment) -> bool {
         let is_known = self.found.values().any(|record| {
             record.payment().is_some() && payment.links.iter().any(|it| record.links.contains(it))
@@ -183,7 +183,7 @@ impl<'b, B: Books + ?Sized> Booking<'b, B> {
         !is_known && self.is_erased([&Link::order(&payment.order)])
     }
 
-    /// Is there another payment under the same order?
+    /// Returns `true` if there is another payment under the same order.
     pub(super) fn is_order_taken(&self, payment: &Payment, records: &PaymentRecords) -> bool {
         let order = Link::order(&payment.order);
         self.found.values().any(|record| {
@@ -192,7 +192,7 @@ impl<'b, B: Books + ?Sized> Booking<'b, B> {
         })
     }
 
-    /// Is there a payment with this link?
+    /// Returns `true` if there is a payment with this link.
     pub(super) fn has_payment(&self, link: Option<&Link>) -> bool {
         let mut payments = self.found.values().filter(|it| it.payment().is_some());
         payments.any(|record| link.is_some_and(|link| record.links.contains(link)))

@@ -28,7 +28,7 @@ pub enum Event {
     DisputeWon(MoneyBack),
     /// The dispute ended, and the money is gone.
     DisputeLost(MoneyBack),
-    /// IDs that belong together, or whose they are.
+    /// IDs of one payment that belong together, or the customer that an ID belongs to.
     PaymentLink(PaymentLink),
     /// Nothing to report.
     Ignored(Reason),
@@ -114,7 +114,7 @@ impl Link {
         Self(format!("customer:{customer}"))
     }
 
-    /// Is it what the shop itself calls a customer?
+    /// Returns `true` if it is what the shop itself calls a customer.
     pub(super) fn is_customer(&self) -> bool {
         self.0.starts_with("customer:")
     }
@@ -128,12 +128,13 @@ impl Link {
         self.0.starts_with("waiting:")
     }
 
-    /// May records of several payments have it?
+    /// Returns `true` if records of several payments may have it.
     pub(super) fn is_shared(&self) -> bool {
         self.is_waiting() || self.0.starts_with("order:")
     }
 
-    /// Is it an invoice? Each is a sale of its own: one payment may have other IDs twice, but never this.
+    /// Returns `true` if it is an invoice. Each is a sale of its own: one payment may have other IDs twice,
+    /// but never this.
     pub(super) fn is_invoice(&self) -> bool {
         let kind = self.0.split(':').nth(1);
         kind == Some("invoice") && !self.is_shared() && !self.is_customer()
@@ -242,9 +243,9 @@ pub struct Payment {
     pub(super) links: Vec<Link>,
     /// The decimals of the smallest amount that the provider knows.
     pub(super) decimals: u8,
-    /// Does `order` come from the shop?
+    /// `order` comes from the shop.
     pub(super) is_own_order: bool,
-    /// May another event tell more of the same payment?
+    /// Another event may tell more of the same payment.
     pub(super) is_weak: bool,
 }
 

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+#[cfg(any(feature = "paddle", feature = "polar"))]
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
 use super::event::{Event, Link, Payment, PaymentLink, checked};
 use super::reason::Reason;
 use crate::Money;
@@ -105,10 +108,21 @@ impl ShopFields {
         self.customer.is_none() && self.order.is_none() && self.referral.is_none()
     }
 
-    pub(super) fn put_into(self, payment: &mut Payment) {
+    /// Returns the payment with this link. `id` is its order where the shop gave none.
+    pub(super) fn payment(
+        self,
+        id: &str,
+        link: Link,
+        (gross, net): (Money, Money),
+    ) -> Result<Payment, Reason> {
+        let order = self.order.as_deref().unwrap_or(id);
+        let payment = Payment::new(order, link, gross, net);
+        let mut payment = payment.map_err(|_| Reason::InvalidId)?;
+        payment.is_own_order = self.order.is_some();
         payment.customer = self.customer;
         payment.referral_token = self.referral;
         payment.coupon = self.coupon;
+        Ok(payment)
     }
 
     /// Returns whose subscription it is of which nothing is paid yet: a token that came with a trial
@@ -156,6 +170,12 @@ pub(super) fn money(
         None => Money::from_minor(units, currency),
     };
     money.map_err(|_| Reason::Incomplete)
+}
+
+/// Reads a moment by RFC 3339.
+#[cfg(any(feature = "paddle", feature = "polar"))]
+pub(super) fn moment(text: &str) -> Option<OffsetDateTime> {
+    OffsetDateTime::parse(text, &Rfc3339).ok()
 }
 
 /// The part of the net that was paid: all of it, unless a credit paid the rest.

@@ -3,10 +3,9 @@
 use http::HeaderMap;
 use serde::Deserialize;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
-use super::event::{Event, Link, MoneyBack, Payment, PaymentKind, checked};
-use super::fields::{Fields, ShopFields, amounts, money, share_of};
+use super::event::{Event, Link, MoneyBack, PaymentKind, checked};
+use super::fields::{Fields, ShopFields, amounts, moment, money, share_of};
 use super::json::{Lenient, Object, Pairs, Text};
 use super::reason::Reason;
 use super::settings::{common_settings, read_envelope};
@@ -117,15 +116,11 @@ impl Webhook {
         if amounts == Err(Reason::NothingPaid) {
             return fields.unpaid(subscription.filter(|_| kind.is_subscription()), payer);
         }
-        let (gross, net) = amounts?;
-        let order = fields.order.as_deref().unwrap_or(id);
-        let payment = Payment::new(order, order_link(id), gross, net);
-        let mut payment = payment.map_err(|_| Reason::InvalidId)?.with_kind(kind);
-        payment.is_own_order = fields.order.is_some();
+        let payment = fields.payment(id, order_link(id), amounts?)?;
+        let mut payment = payment.with_kind(kind);
         payment.subscription = subscription;
         payment.payer = payer;
         payment.paid_at = at.or_else(|| it.created_at.text().and_then(moment));
-        fields.put_into(&mut payment);
         Ok(payment.into())
     }
 }
@@ -134,10 +129,6 @@ const POLAR: &str = "polar";
 
 fn order_link(id: &str) -> Link {
     Link::new(POLAR, "order", id)
-}
-
-fn moment(text: &str) -> Option<OffsetDateTime> {
-    OffsetDateTime::parse(text, &Rfc3339).ok()
 }
 
 fn refund(it: &Data, at: Option<OffsetDateTime>) -> Result<Event, Reason> {

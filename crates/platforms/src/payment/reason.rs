@@ -18,7 +18,7 @@ pub enum Reason {
     NotPaid,
     /// Nothing was paid: a trial, a full discount, a credit.
     NothingPaid,
-    /// A payment that the shop put nothing into.
+    /// The payment has none of the shop's metadata.
     NotOurs,
     /// Payments without Checkout weren't switched on.
     PaymentIntentsOff,
@@ -34,7 +34,7 @@ pub enum Reason {
     UnknownState,
     /// The event lacks an ID or an amount that it should have.
     Incomplete,
-    /// An ID that the shop put into the payment can't be one.
+    /// The order's or customer's ID in the metadata isn't a valid ID.
     InvalidId,
     /// All of it is booked already.
     AlreadyBooked,

@@ -129,7 +129,7 @@ pub(super) struct BackFacts {
     pub(super) gross: Money,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) net: Option<Money>,
-    /// Does it give back what another one took?
+    /// It gives back what another one took.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) is_contra: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -137,7 +137,7 @@ pub(super) struct BackFacts {
     /// Seconds of Unix time, and how far it got: the greatest pair counts.
     #[serde(default)]
     pub(super) state: (i64, u8),
-    /// Does the money go back, by that state?
+    /// The money goes back, by that state.
     pub(super) is_active: bool,
     /// The name of the total that it is part of, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -145,7 +145,7 @@ pub(super) struct BackFacts {
     /// When it was first known to have failed, in seconds of Unix time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) failed_at: Option<i64>,
-    /// Is it part of what was reported?
+    /// It is part of what was reported.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) is_applied: bool,
     #[serde(flatten)]
@@ -158,7 +158,7 @@ pub(super) struct TotalFacts {
     /// Seconds of Unix time.
     #[serde(default)]
     pub(super) at: i64,
-    /// Is it part of what was reported?
+    /// It is part of what was reported.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) is_applied: bool,
     #[serde(flatten)]
@@ -237,7 +237,7 @@ impl Record {
         }
     }
 
-    /// Was its customer erased?
+    /// Returns `true` if its customer was erased.
     pub(super) fn is_erased(&self) -> bool {
         match &self.facts {
             Facts::Payment(payment) => payment.is_erased,

@@ -431,7 +431,7 @@ impl SaleFacts {
 }
 
 impl BackFacts {
-    /// Are its amounts in this currency?
+    /// Returns `true` if its amounts are in this currency.
     fn is_in(&self, currency: &str) -> bool {
         let is_own = |money: &Money| money.currency() == currency;
         is_own(&self.gross) && self.net.as_ref().is_none_or(is_own)

@@ -48,19 +48,19 @@ pub struct Receipt {
 }
 
 impl Receipt {
-    /// The platform has it now, as something in its answer shows.
+    /// Creates the receipt of a report that the platform has now, as its answer shows by this mark.
     #[must_use]
     pub fn recorded(_: Mark) -> Self {
         Self::stored(Outcome::Recorded)
     }
 
-    /// The platform knew it already.
+    /// Creates the receipt of a report that the platform had already.
     #[must_use]
     pub fn duplicate() -> Self {
         Self::stored(Outcome::Duplicate)
     }
 
-    /// Nobody is credited.
+    /// Creates the receipt of a report that credits nobody.
     #[must_use]
     pub fn not_attributed() -> Self {
         Self::stored(Outcome::NotAttributed)

@@ -1,4 +1,4 @@
-//! A customer signed up, or gave notice.
+//! A customer signed up, or cancelled a subscription.
 
 use std::collections::BTreeMap;
 use std::fmt;

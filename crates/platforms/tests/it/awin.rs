@@ -383,7 +383,7 @@ async fn an_order_that_spoils_its_batch_fails_alone() {
             loop {
                 let request = ReportRequest::new(sale.clone());
                 match reports.call(request).await.map(|receipt| receipt.outcome()) {
-                    Err(error) if error.may_repeat() => {
+                    Err(error) if matches!(error.advice(), Advice::Retry { .. }) => {
                         assert_eq!(error.error().code(), "batch_refused");
                     }
                     result => return result.map_err(|error| error.error().code()),

@@ -1,5 +1,5 @@
-//! What is counted through the `metrics` facade: every outcome of a report under its own labels, and that
-//! the Grafana dashboard and the guide name just these.
+//! What is counted through the `metrics` facade: every outcome of a report and of a click under its own
+//! labels, and that the Grafana dashboard and the guide name just these.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,11 +10,13 @@ use metrics::{
     set_default_local_recorder,
 };
 use serde_json::Value;
+use tower_referral::click::ClickRequest;
 use tower_referral_platforms::{Money, Partnac, Refund, Report, Sale, SignUp};
 
 use crate::stand_in::{StandIn, credit};
 
 const REPORTS: &str = "tower_referral_reports_total";
+const CLICKS: &str = "tower_referral_platform_clicks_total";
 const KINDS: [&str; 6] = [
     "sign_up",
     "sale",
@@ -59,6 +61,17 @@ impl Recorder for Counters {
     }
 }
 
+impl Counters {
+    /// Returns each counter with its labels, and its count.
+    fn counted(&self) -> Vec<(String, u64)> {
+        let counters = self.0.lock().unwrap();
+        let read = |(name, count): (&Vec<String>, &Arc<AtomicU64>)| {
+            (name.join(" "), count.load(Ordering::Relaxed))
+        };
+        counters.iter().map(read).collect()
+    }
+}
+
 #[tokio::test]
 async fn reports_are_counted_by_kind_and_outcome() {
     let counters = Counters::default();
@@ -84,11 +97,6 @@ async fn reports_are_counted_by_kind_and_outcome() {
         let client = platform.client(Partnac::new("s3cret-key").unwrap());
         let _ = client.report(report).await;
     }
-    let counted = counters.0.lock().unwrap();
-    let counted: Vec<_> = counted
-        .iter()
-        .map(|(name, count)| (name.join(" "), count.load(Ordering::Relaxed)))
-        .collect();
     let expected = [
         ("kind=refund outcome=ambiguous", 1),
         ("kind=refund outcome=permanent", 1),
@@ -98,7 +106,49 @@ async fn reports_are_counted_by_kind_and_outcome() {
         ("kind=sign_up outcome=not_attributed", 1),
     ];
     let expected = expected.map(|(labels, count)| (format!("{REPORTS} {labels}"), count));
-    assert_eq!(counted, expected);
+    assert_eq!(counters.counted(), expected);
+}
+
+#[tokio::test]
+async fn clicks_are_counted_by_the_answer() {
+    let counters = Counters::default();
+    let _guard = set_default_local_recorder(&counters);
+    let click = ClickRequest::new("PARTNER_1".parse().unwrap(), "https://shop.example/");
+    for answer in [
+        (201, r#"{"click_id":"clk_1"}"#),
+        (422, r#"{"message":"no"}"#),
+        (401, r#"{"message":"no"}"#),
+    ] {
+        let platform = StandIn::new([answer]);
+        let client = platform.client(Partnac::new("s3cret-key").unwrap());
+        let _ = client.create_click(&click).await;
+    }
+    let expected = ["created", "rejected", "unauthorized"];
+    let expected = expected.map(|outcome| (format!("{CLICKS} outcome={outcome}"), 1));
+    assert_eq!(counters.counted(), expected);
+}
+
+/// The counters that the code names.
+fn counter_names() -> BTreeSet<String> {
+    let code = repository_file("crates/platforms/src/telemetry.rs");
+    let names = code
+        .split('"')
+        .filter(|text| text.starts_with("tower_referral_"));
+    names.map(str::to_owned).collect()
+}
+
+#[test]
+fn every_counter_is_in_the_guide_and_on_the_dashboard() {
+    let guide = repository_file("docs/guide/troubleshooting.md");
+    let dashboard = serde_json::from_str(&repository_file("docs/grafana.json")).unwrap();
+    let queries = queries(&dashboard);
+    let names = counter_names();
+    assert!(names.iter().eq([CLICKS, REPORTS]), "{names:?}");
+    for name in names {
+        let row = format!("| `{name}` |");
+        assert!(guide.lines().any(|line| line.starts_with(&row)), "{row}");
+        assert!(queries.iter().any(|query| query.contains(&name)), "{name}");
+    }
 }
 
 /// The queries of the dashboard's panels.

@@ -123,7 +123,8 @@ fn a_delivery_whose_parts_are_kept_goes_on_as_one_that_is_kept_whole() {
 fn a_click_that_comes_late_joins_the_credit() {
     let add = |report: &str| {
         let report: Report = serde_json::from_str(report).unwrap();
-        let click = Click::new("clk-1".parse().unwrap()).with_partner_id("part-1".parse::<ClickId>().unwrap());
+        let click = Click::new("clk-1".parse().unwrap())
+            .with_partner_id("part-1".parse::<ClickId>().unwrap());
         let told = report.clone().with_late_click(&click);
         (report, told)
     };

@@ -289,7 +289,7 @@ async fn a_part_is_a_smaller_sale_at_partnero_where_it_is_told_to() {
     let platform = StandIn::new([(200, r#"{"status":1}"#), (429, ""), DONE]);
     let client = platform.client(replaces());
     let error = client.report(part("30", "30")).await.unwrap_err();
-    assert!(error.may_repeat());
+    assert_eq!(error.advice(), Advice::Retry { after: None });
     let again = ReportRequest::new(part("30", "30")).with_ids(error.ids().clone());
     client.send_report(&again).await.unwrap();
     assert_eq!(platform.lines()[2], "POST /v1/transactions");

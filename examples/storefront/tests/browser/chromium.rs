@@ -1,4 +1,4 @@
-//! Chromium, driven by way of chromedriver: one browser with a profile of its own for each test, and
+//! Chromium, driven through chromedriver: one browser with a profile of its own for each test, and
 //! gone with the test, however that ends.
 //!
 //! Where there is no Chromium with its driver, what needs it is skipped, aloud; under `CI=true` that

@@ -168,7 +168,7 @@ impl Partnac {
                 }
                 None => Err(refusal),
             },
-            // The list is away: the same report may be sent again, and asked for again.
+            // The list is down: the same report may be sent again, and asked for again.
             Err(error) if error.advice(true) != crate::Advice::Permanent => match error {
                 Error::Unreadable { .. } => Err(refusal),
                 error => Err(error),

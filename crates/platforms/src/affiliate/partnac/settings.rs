@@ -12,7 +12,7 @@ use crate::{BaseUrl, ConfigError};
 /// `subscription` where it is a payment of one, under the order's ID. A report's
 /// [action](crate::Sale::with_action) is another type: `sale`, `lead`, `referral`, `subscription` or
 /// `custom`. Both are credited by the referral key together with the click ID; without a key, by the
-/// coupon ([`coupon_wins`](Self::coupon_wins) turns that round). E-mail addresses and names aren't
+/// coupon ([`coupon_wins`](Self::coupon_wins) reverses this). E-mail addresses and names aren't
 /// sent.
 ///
 /// *Documented nowhere:* the statuses and shapes of all answers. A JSON 409 is

@@ -65,25 +65,25 @@ impl Friend {
         })
     }
 
-    /// The customer's ID, which is ours.
+    /// Returns the customer's ID, which is the shop's own.
     #[must_use]
     pub fn id(&self) -> Option<&str> {
         self.id.as_deref()
     }
 
-    /// The link by which this customer refers others; the first one if there are several.
+    /// Returns the link by which this customer refers others; the first one if there are several.
     #[must_use]
     pub fn referral_link(&self) -> Option<&str> {
         self.referral_link.as_deref()
     }
 
-    /// How many others this customer has referred.
+    /// Returns how many others this customer has referred.
     #[must_use]
     pub fn referrals_count(&self) -> Option<u64> {
         self.json.get("referrals_count")?.as_u64()
     }
 
-    /// All that Partnero says of the customer, without links that would run a script.
+    /// Returns all that Partnero says of the customer, without links that would run a script.
     #[must_use]
     pub fn json(&self) -> &Value {
         &self.json
@@ -97,7 +97,7 @@ impl fmt::Debug for Friend {
 }
 
 impl<T: Transport> Client<PartneroFriends, T> {
-    /// A customer, with the link by which they refer others; `None` if Partnero has none of this
+    /// Returns a customer, with the link by which they refer others; `None` if Partnero has none of this
     /// ID.
     ///
     /// # Errors
@@ -113,8 +113,8 @@ impl<T: Transport> Client<PartneroFriends, T> {
             .ok_or(Error::Unreadable { status })
     }
 
-    /// How a customer's referrals do: Partnero's own JSON, whose fields it documents nowhere; `None`
-    /// if Partnero has no such customer.
+    /// Returns how a customer's referrals do: Partnero's own JSON, whose fields it documents nowhere;
+    /// `None` if Partnero has no such customer.
     ///
     /// # Errors
     ///
@@ -123,8 +123,8 @@ impl<T: Transport> Client<PartneroFriends, T> {
         self.page_of(customer, "/stats").await
     }
 
-    /// What a customer has earned: Partnero's own JSON, whose fields it documents nowhere; `None` if
-    /// Partnero has no such customer.
+    /// Returns what a customer has earned: Partnero's own JSON, whose fields it documents nowhere; `None`
+    /// if Partnero has no such customer.
     ///
     /// # Errors
     ///
@@ -191,7 +191,7 @@ impl<T: Transport> Client<PartneroFriends, T> {
         answer.value().map(without_script_links).map(Some)
     }
 
-    /// Whom a customer has referred. Partnero names the next page by its URL, which is followed on
+    /// Lists whom a customer has referred. Partnero names the next page by its URL, which is followed on
     /// the base URL's own origin only, so that the API key goes nowhere else: see
     /// [`Error::ForeignLink`].
     ///

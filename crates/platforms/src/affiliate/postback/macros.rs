@@ -91,7 +91,7 @@ impl Macro {
         macros.find_map(|(known, of)| (known == name).then_some(of))
     }
 
-    /// Does a report of this kind have it?
+    /// Returns `true` if a report of this kind has it.
     pub(super) fn is_in(&self, kind: Kind) -> bool {
         match self {
             Self::ClickId | Self::Customer | Self::Event | Self::Report | Self::Time => true,

@@ -30,19 +30,20 @@ enum Rule {
 }
 
 impl Body {
-    /// The body has this text in it. What was sent with the report, and comes back, doesn't count.
+    /// Holds where the body has this text in it. What was sent with the report, and comes back, doesn't
+    /// count.
     #[must_use]
     pub fn contains(text: impl Into<String>) -> Self {
         Self(Rule::Contains(text.into()))
     }
 
-    /// The body doesn't have this text in it.
+    /// Holds where the body doesn't have this text in it.
     #[must_use]
     pub fn lacks(text: impl Into<String>) -> Self {
         Self(Rule::Lacks(text.into()))
     }
 
-    /// The body is JSON whose value at this pointer (RFC 6901) equals `value`: text, number or
+    /// Holds where the body is JSON whose value at this pointer (RFC 6901) equals `value`: text, number or
     /// truth value.
     #[must_use]
     pub fn json(pointer: impl Into<String>, value: impl Into<Value>) -> Self {
@@ -85,7 +86,7 @@ struct Text<'a> {
 }
 
 impl Text<'_> {
-    /// Is this in it, and not merely in what was sent?
+    /// Returns `true` if this is in it, and not only in what was sent.
     fn has(&self, wanted: &str) -> bool {
         let body = String::from_utf8_lossy(self.body);
         // Most bodies don't have it, and to look for what was sent takes longer.

@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 
 use self::links::{charge_link, customer, invoice, payment_intent, session, subscription};
 use self::objects::{Envelope, Line, PaidBy, StripeObject, Tax};
-use crate::payment::event::{Event, Link, MoneyBack, Payment, PaymentKind, PaymentLink};
+use crate::payment::event::{Event, Link, MoneyBack, PaymentKind, PaymentLink};
 use crate::payment::fields::{Fields, ShopFields, amounts, money, share_of};
 use crate::payment::json::{Lenient, List, Object};
 use crate::payment::reason::Reason;
@@ -360,19 +360,14 @@ impl Webhook {
         if amounts == Err(Reason::NothingPaid) {
             return fields.unpaid(subscription, payer);
         }
-        let (gross, net) = amounts?;
         let mut links = links.into_iter();
         let first = links.next().ok_or(Reason::Incomplete)?;
-        let order = fields.order.as_deref().unwrap_or(fallback);
-        let payment = Payment::new(order, first, gross, net);
-        let mut payment = payment.map_err(|_| Reason::InvalidId)?;
+        let mut payment = fields.payment(fallback, first, amounts?)?;
         payment.links.extend(links);
         payment.decimals = decimals.unwrap_or(payment.decimals);
-        payment.is_own_order = fields.order.is_some();
         payment.paid_at = at;
         payment.subscription = subscription;
         payment.payer = payer;
-        fields.put_into(&mut payment);
         Ok(payment.into())
     }
 }
