@@ -6,7 +6,7 @@ use std::time::Duration;
 use tower_referral_outbox::State;
 use tower_referral_platforms::{Report, Retries};
 
-use crate::database::{on_both, start};
+use crate::database::{PATIENCE, on_both, start};
 use crate::platform::{Does, Platform, sale};
 
 const REPORTS: usize = 100;
@@ -87,6 +87,14 @@ on_both! {
             db.outbox.enqueue_all(&db.pool, sales).await.unwrap();
             let worker = start(db.outbox.worker(platform.reports()));
             platform.until_batches(2).await;
+            // What became of the first one is saved, which may take longer than the second one's turn.
+            let open = (REPORTS - platform.batches()[0]) as u64;
+            let saved = async {
+                while db.outbox.status().await.unwrap().open > open {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            tokio::time::timeout(PATIENCE, saved).await.unwrap();
             worker.kill().await;
             db.outbox.advance_clock(Duration::from_secs(60));
             let worker = start(db.outbox.worker(platform.reports()));
