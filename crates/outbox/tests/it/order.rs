@@ -2,14 +2,26 @@
 
 use std::time::Duration;
 
-use tower_referral_outbox::{Enqueued, Entry, State};
+use tower_referral_outbox::{Database, Enqueued, Entry, State};
 use tower_referral_platforms::{Money, Outcome, Sale, SaleUpdate, SignUp};
 
-use crate::database::{on_both, start};
+use crate::database::{Db, Running, on_both, start};
 use crate::platform::{Does, Platform, bare_sale, refund, sale, sign_up};
 
 fn is_recorded(entry: &Entry) -> bool {
     entry.outcome.as_deref() == Some("recorded")
+}
+
+/// Checks that the sale waits for the end of its refund's call, and lets both end.
+async fn sale_waits_for_its_refund<D: Database>(db: &Db<D>, platform: &Platform, worker: Running) {
+    let is_looked_at = |entry: &Entry| entry.waits_for.is_some() || entry.state != State::Waiting;
+    let waiting = db.until("sale:1", is_looked_at).await;
+    assert_eq!(waiting.waits_for.as_deref(), Some("refund:1"));
+    platform.let_answer(3);
+    db.until("refund:1", is_recorded).await;
+    worker.stop().await;
+    assert!(platform.overlapping().is_empty());
+    assert_eq!(platform.recorded(), ["sale:1", "refund:1"]);
 }
 
 on_both! {
@@ -162,14 +174,7 @@ on_both! {
         db.outbox.enqueue(&db.pool, refund(1)).await.unwrap();
         platform.until_calls(2).await;
         db.outbox.enqueue(&db.pool, sale(1, "C1")).await.unwrap();
-        let is_looked_at = |entry: &Entry| entry.waits_for.is_some() || entry.state != State::Waiting;
-        let waiting = db.until("sale:1", is_looked_at).await;
-        assert_eq!(waiting.waits_for.as_deref(), Some("refund:1"));
-        platform.let_answer(3);
-        db.until("refund:1", is_recorded).await;
-        worker.stop().await;
-        assert!(platform.overlapping().is_empty());
-        assert_eq!(platform.recorded(), ["sale:1", "refund:1"]);
+        sale_waits_for_its_refund(&db, &platform, worker).await;
     }
 
     async fn a_sale_that_comes_late_waits_for_its_refund_that_is_under_way(db) {
@@ -178,14 +183,7 @@ on_both! {
         let worker = start(db.outbox.worker(platform.reports()).refund_patience(Duration::ZERO));
         platform.until_calls(1).await;
         db.outbox.enqueue(&db.pool, sale(1, "C1")).await.unwrap();
-        let is_looked_at = |entry: &Entry| entry.waits_for.is_some() || entry.state != State::Waiting;
-        let waiting = db.until("sale:1", is_looked_at).await;
-        assert_eq!(waiting.waits_for.as_deref(), Some("refund:1"));
-        platform.let_answer(3);
-        db.until("refund:1", is_recorded).await;
-        worker.stop().await;
-        assert!(platform.overlapping().is_empty());
-        assert_eq!(platform.recorded(), ["sale:1", "refund:1"]);
+        sale_waits_for_its_refund(&db, &platform, worker).await;
     }
 
     async fn credit_that_comes_later_changes_nothing_that_is_recorded(db) {

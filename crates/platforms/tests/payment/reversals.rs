@@ -3,18 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::future::Ready;
+use std::future::ready;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use serde_json::{Value, json};
+use tower::service_fn;
 use tower_referral_platforms::{
-    Advice, Client, Error, Outcome, Report, ReportError, Tapfiliate, Unsupported,
+    Advice, Client, Error, Outcome, Report, ReportError, Tapfiliate, Transport, Unsupported,
 };
-use tower_service::Service;
 
 use crate::common::stripe_event;
 use crate::stripe_events::{Shape, session};
@@ -72,32 +71,26 @@ impl StandIn {
         }
     }
 
+    fn client(&self, platform: Tapfiliate) -> Client<Tapfiliate, impl Transport> {
+        let stand_in = self.clone();
+        let transport = service_fn(move |request: Request<Bytes>| {
+            let (status, json) = stand_in.answer(&request);
+            let body = if json.is_null() {
+                Bytes::new()
+            } else {
+                json.to_string().into()
+            };
+            let answer = Response::builder().status(status).body(Full::new(body));
+            ready(Ok::<_, Infallible>(answer.unwrap()))
+        });
+        Client::new(platform, transport)
+    }
+
     /// What is listed of the order: its amount, and whether its commission is approved.
     fn listed(&self) -> Option<(f64, bool)> {
         let conversions = self.0.lock().unwrap();
         let conversion = conversions.get("O1")?;
         Some((conversion.amount.as_f64()?, conversion.is_approved))
-    }
-}
-
-impl Service<Request<Bytes>> for StandIn {
-    type Response = Response<Full<Bytes>>;
-    type Error = Infallible;
-    type Future = Ready<Result<Self::Response, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Bytes>) -> Self::Future {
-        let (status, json) = self.answer(&request);
-        let body = if json.is_null() {
-            Bytes::new()
-        } else {
-            json.to_string().into()
-        };
-        let answer = Response::builder().status(status).body(body.into());
-        std::future::ready(Ok(answer.unwrap()))
     }
 }
 
@@ -133,7 +126,7 @@ fn won() -> [Value; 2] {
 /// Tells the platform of all these, of the last one twice, and returns what came of that.
 async fn told(
     reports: &[Report],
-    client: &Client<Tapfiliate, StandIn>,
+    client: &Client<Tapfiliate, impl Transport>,
 ) -> [Result<Outcome, ReportError>; 2] {
     let (last, before) = reports.split_last().unwrap();
     for report in before {
@@ -150,7 +143,7 @@ fn tapfiliate() -> Tapfiliate {
 /// Tells a Tapfiliate at which refunds are disapproved, and returns what it lists then.
 async fn disapproved(reports: &[Report]) -> Option<(f64, bool)> {
     let platform = StandIn::default();
-    let client = Client::new(tapfiliate().disapprove_refunds(), platform.clone());
+    let client = platform.client(tapfiliate().disapprove_refunds());
     let outcomes = told(reports, &client).await;
     assert_eq!(outcomes, [Ok(Outcome::Recorded), Ok(Outcome::Recorded)]);
     platform.listed()
@@ -169,7 +162,7 @@ async fn what_comes_back_is_approved_again_at_what_is_left() {
     // And then the other one as well.
     let events = [&events[..], &[failed("re_2", 4_760)]].concat();
     let (platform, both) = (StandIn::default(), reports(&events));
-    let client = Client::new(tapfiliate().disapprove_refunds(), platform.clone());
+    let client = platform.client(tapfiliate().disapprove_refunds());
     for result in told(&both, &client).await {
         result.unwrap();
     }
@@ -184,7 +177,7 @@ async fn a_part_that_comes_back_is_set_once() {
         failed("re_1", 3_570),
     ];
     let platform = StandIn::default();
-    let client = Client::new(tapfiliate(), platform.clone());
+    let client = platform.client(tapfiliate());
     let outcomes = told(&reports(&events), &client).await;
     assert_eq!(outcomes, [Ok(Outcome::Recorded), Ok(Outcome::Duplicate)]);
     assert_eq!(platform.listed(), Some((90.0, true)));
@@ -202,7 +195,7 @@ async fn what_was_deleted_is_for_a_person() {
         ],
     ] {
         let platform = StandIn::default();
-        let client = Client::new(tapfiliate(), platform.clone());
+        let client = platform.client(tapfiliate());
         let kind = Unsupported::Kind("refund_reversal");
         for result in told(&reports(events), &client).await {
             let error = result.unwrap_err();
@@ -231,7 +224,7 @@ async fn what_a_refund_that_never_arrived_took_is_not_added() {
             let mut reports = reports(events);
             reports.retain(|report| !matches!(report, Report::Refund(_)));
             let stand_in = StandIn::default();
-            let client = Client::new(platform, stand_in.clone());
+            let client = stand_in.client(platform);
             for result in told(&reports, &client).await {
                 result.unwrap();
             }
