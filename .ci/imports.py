@@ -84,7 +84,8 @@ def imports_of(src):
             path = aliases[path]
         while path not in modules and path:
             path = path[:-1]
-            if path in aliases:
+            # What leads on to another name is a module before it is a function of the same name.
+            if path in aliases and path not in modules:
                 return target(path)
         return path
 

@@ -35,8 +35,7 @@
 //! between two events is behind the trait [`Books`].
 
 mod amounts;
-mod booking;
-mod bookkeeping;
+mod book;
 mod books;
 mod entry;
 mod event;
@@ -56,8 +55,9 @@ mod settings;
 mod settle;
 #[cfg(feature = "stripe")]
 pub mod stripe;
+mod unit_of_work;
 
-pub use self::bookkeeping::{book, erase};
+pub use self::book::{book, erase};
 pub use self::books::{Booked, Books, Changes};
 pub use self::event::{Event, Link, MoneyBack, Payment, PaymentKind, PaymentLink};
 #[cfg(any(feature = "stripe", feature = "paddle", feature = "polar"))]

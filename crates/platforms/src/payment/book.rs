@@ -1,8 +1,8 @@
 //! The two ways into the books: an event is booked, and a customer is erased.
 
-use super::booking::Booking;
 use super::books::{Booked, Books};
 use super::event::{Event, Link, MoneyBack, Payment, PaymentKind, PaymentLink};
+use super::unit_of_work::UnitOfWork;
 
 /// Books an event: stores what is new of it, and returns what platforms are to be told.
 ///
@@ -42,50 +42,50 @@ async fn book_payment<B: Books + ?Sized>(
     books: &mut B,
     payment: &Payment,
 ) -> Result<Booked, B::Error> {
-    let mut booking = Booking::new(books);
-    booking.find(&payment.links, payment_links(payment)).await?;
+    let mut work = UnitOfWork::new(books);
+    work.find(&payment.links, payment_links(payment)).await?;
     // Not by the payer: an erased customer may buy again.
-    let is_same = booking.is_erased(payment.links.iter().chain(&payment.subscription));
-    let is_erased = is_same || booking.is_order_erased(payment);
+    let is_same = work.is_erased(payment.links.iter().chain(&payment.subscription));
+    let is_erased = is_same || work.is_order_erased(payment);
     if is_same {
-        booking.erase_accounts([&payment.subscription, &payment.payer]);
+        work.erase_accounts([&payment.subscription, &payment.payer]);
     } else if !is_erased {
-        booking.teach_by_payment(payment);
+        work.teach_by_payment(payment);
     }
     let name = payment.links.first().filter(|_| !payment.is_weak);
-    let records = booking.records_of(&payment.links, name);
+    let records = work.records_of(&payment.links, name);
     // Known already, as a part of several.
-    let is_known = records.ids.is_empty() && booking.has_payment(payment.links.first());
+    let is_known = records.ids.is_empty() && work.has_payment(payment.links.first());
     if records.is_shared && (payment.is_weak || is_known) {
-        return booking.finish(None, records.reason()).await;
+        return work.finish(None, records.reason()).await;
     }
-    let is_second = booking.is_order_taken(payment, &records);
-    let mut open = booking.open(&payment.links, &records, is_erased);
+    let is_second = work.is_order_taken(payment, &records);
+    let mut open = work.open(&payment.links, &records, is_erased);
     let reason = open.facts.add_sale(payment, is_second);
     let reason = reason.or_else(|| records.reason());
     if let Some(sale) = open.facts.sale.as_ref().filter(|sale| !sale.is_second) {
         open.links.insert(Link::order(&sale.order));
     }
-    booking.finish(Some(open), reason).await
+    work.finish(Some(open), reason).await
 }
 
 async fn book_link<B: Books + ?Sized>(
     books: &mut B,
     link: &PaymentLink,
 ) -> Result<Booked, B::Error> {
-    let mut booking = Booking::new(books);
-    booking.find(&link.links, account_links(link)).await?;
+    let mut work = UnitOfWork::new(books);
+    work.find(&link.links, account_links(link)).await?;
     let subject = link.subscription.as_ref().or(link.payer.as_ref());
-    let is_erased = booking.is_erased(link.links.iter().chain(subject));
+    let is_erased = work.is_erased(link.links.iter().chain(subject));
     if is_erased {
-        booking.erase_accounts([&link.subscription, &link.payer]);
+        work.erase_accounts([&link.subscription, &link.payer]);
     } else {
-        booking.teach_by_link(link);
+        work.teach_by_link(link);
     }
-    let records = booking.records_of(&link.links, None);
+    let records = work.records_of(&link.links, None);
     let has_payment = !link.links.is_empty();
-    let open = has_payment.then(|| booking.open(&link.links, &records, is_erased));
-    booking.finish(open, records.reason()).await
+    let open = has_payment.then(|| work.open(&link.links, &records, is_erased));
+    work.finish(open, records.reason()).await
 }
 
 async fn book_money_back<B: Books + ?Sized>(
@@ -93,17 +93,17 @@ async fn book_money_back<B: Books + ?Sized>(
     event: &Event,
     back: &MoneyBack,
 ) -> Result<Booked, B::Error> {
-    let mut booking = Booking::new(books);
-    booking.find(&back.links, Vec::new()).await?;
-    let is_erased = booking.is_erased(&back.links);
-    let records = booking.records_of(&back.links, None);
+    let mut work = UnitOfWork::new(books);
+    work.find(&back.links, Vec::new()).await?;
+    let is_erased = work.is_erased(&back.links);
+    let records = work.records_of(&back.links, None);
     if records.is_shared && !back.links.iter().any(Link::is_invoice) {
         // Nor is it kept: what joins one of the sales later isn't to bring it along.
-        return booking.finish(None, records.reason()).await;
+        return work.finish(None, records.reason()).await;
     }
-    let mut open = booking.open(&back.links, &records, is_erased);
+    let mut open = work.open(&back.links, &records, is_erased);
     open.facts.add_back(event, back);
-    booking.finish(Some(open), records.reason()).await
+    work.finish(Some(open), records.reason()).await
 }
 
 /// Erases a customer of the shop: removes customer and referral from every record that has them. What
@@ -127,7 +127,7 @@ async fn book_money_back<B: Books + ?Sized>(
 ///
 /// The books failed: roll back.
 pub async fn erase<B: Books + ?Sized>(books: &mut B, customer: &str) -> Result<(), B::Error> {
-    Booking::new(books).erase(customer).await
+    UnitOfWork::new(books).erase(customer).await
 }
 
 fn payment_links(payment: &Payment) -> Vec<Link> {

@@ -1,4 +1,4 @@
-//! One event on its way into the books: finds what is stored, lets the pure functions decide, and stores
+//! The work of one event on the books: finds what is stored, lets the pure functions decide, and stores
 //! what is new.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,8 +32,8 @@ pub(super) struct OpenPayment {
     pub(super) facts: PaymentFacts,
 }
 
-/// One event on its way into the books.
-pub(super) struct Booking<'b, B: ?Sized> {
+/// What one event found, and what is to be stored because of it, all at once at the end.
+pub(super) struct UnitOfWork<'b, B: ?Sized> {
     books: &'b mut B,
     /// All that was asked for.
     asked: BTreeSet<Link>,
@@ -48,7 +48,7 @@ pub(super) struct Booking<'b, B: ?Sized> {
     reports: Vec<Report>,
 }
 
-impl<'b, B: Books + ?Sized> Booking<'b, B> {
+impl<'b, B: Books + ?Sized> UnitOfWork<'b, B> {
     pub(super) fn new(books: &'b mut B) -> Self {
         Self {
             books,
