@@ -353,6 +353,34 @@ async fn a_lead_and_a_sale_say_this() {
 }
 
 #[tokio::test]
+async fn amounts_are_in_the_units_that_dub_takes() {
+    for (amount, currency, units) in [
+        ("9.99", "EUR", 999),
+        ("5000", "JPY", 5000),
+        // Its list isn't that of ISO 4217,
+        ("5000", "MGA", 5000),
+        ("5000", "ISK", 500_000),
+        // and it has no third decimal.
+        ("100", "KWD", 10_000),
+        ("1.25", "KWD", 125),
+    ] {
+        let sold = r#"{"eventName":"x","customer":{},"sale":{}}"#;
+        let listed = json!([{"id": "cm_1", "amount": units, "currency": currency}]).to_string();
+        let platform = StandIn::new([(200, sold), (200, &*listed), (500, "")]);
+        let client = platform.client(dub());
+        let sale = Sale::new("ORDER-1", "CUSTOMER-1", money(amount, currency)).unwrap();
+        assert_eq!(client.outcome(sale).await, Ok(Outcome::Recorded));
+        assert_eq!(platform.asked()[0].json()["amount"], units, "{currency}");
+        // What Dub lists is read back in the same units: 1 is taken off.
+        let part = Refund::part("ORDER-1", money("1", currency)).unwrap();
+        client.outcome(part).await.unwrap_err();
+        let one = if units == 5000 { 1 } else { 100 };
+        let left = platform.asked()[2].json()["saleAmount"].clone();
+        assert_eq!(left, units - one, "{currency}");
+    }
+}
+
+#[tokio::test]
 async fn errors_are_typed_and_nothing_is_a_success_by_guess() {
     let permanent = Advice::Permanent;
     let retry = Advice::Retry { after: None };
@@ -446,6 +474,7 @@ async fn what_dub_cannot_take_is_refused_by_name() {
     let long = "x".repeat(101);
     let of = |report: Sale| report.with_credit(of_click("clk_1"));
     let fraction = Sale::new("O", "C", money("1.005", "USD")).unwrap();
+    let fine = Sale::new("O", "C", money("1.255", "KWD")).unwrap();
     let customer = Sale::new("O", &long, money("1", "USD")).unwrap();
     let facts = sale("1").with_metadata("fact", "x".repeat(10_000));
     for (report, reason) in [
@@ -459,6 +488,7 @@ async fn what_dub_cannot_take_is_refused_by_name() {
             Unsupported::Field("campaign"),
         ),
         (of(fraction), Unsupported::Value("amount")),
+        (of(fine), Unsupported::Value("amount")),
         (of(customer), Unsupported::Value("customer")),
         (of(facts), Unsupported::Value("metadata")),
         (

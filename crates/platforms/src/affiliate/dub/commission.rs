@@ -5,6 +5,7 @@ use bytes::Bytes;
 use http::Request;
 use serde::Serialize;
 
+use super::minor;
 use crate::endpoint::{Endpoint, encoded};
 use crate::json::{self, list_in, pick};
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
 struct Commission {
     id: PlatformId,
     status: Option<String>,
-    /// In minor units.
+    /// In the units of [`minor`].
     amount: Option<i64>,
     currency: Option<String>,
 }
@@ -78,11 +79,10 @@ pub(super) fn change<S>(
     let path = format!("/commissions/{}", encoded(commission.id.as_str()));
     let request = match left.filter(|left| !left.is_zero()) {
         Some(left) => {
-            let value = Error::Unsupported(Unsupported::Value("amount"));
             let currency = left.currency().to_ascii_lowercase();
             let body = ChangeBody {
                 status: None,
-                sale_amount: Some(left.to_minor().ok_or(value)?),
+                sale_amount: Some(minor::units(&left)?),
                 currency: (currency != "usd").then_some(&*currency),
             };
             endpoint.patch(&path, &body)
@@ -107,7 +107,7 @@ fn left(refund: &Refund, listed: &Commission, answer: &Answer) -> Result<Option<
     }
     let unreadable = || answer.unreadable();
     let sale = listed.amount.ok_or_else(unreadable)?;
-    let sale = Money::from_minor(sale, amount.currency()).map_err(|_| unreadable())?;
+    let sale = minor::money(sale, amount.currency()).map_err(|_| unreadable())?;
     let over = Error::Unsupported(Unsupported::RefundOverSale);
     sale.checked_sub(&amount).ok_or(over).map(Some)
 }

@@ -2,6 +2,7 @@
 //! money that goes back changes a commission.
 
 mod commission;
+mod minor;
 mod webhook;
 
 use std::collections::BTreeMap;
@@ -53,8 +54,11 @@ const MAX_METADATA_CHARS: usize = 10_000;
 ///
 /// A sale is always sent, because Dub may know its customer: with the click ID where there is one,
 /// and once more without it if Dub doesn't know that (404). The order is its `invoiceId`, by which Dub
-/// recognises a duplicate. An answer in which customer or sale is `null` is
-/// [`Outcome::NotAttributed`](crate::Outcome::NotAttributed). Amounts go in the currency's minor unit.
+/// recognises a duplicate for seven days; after that its counts of sales would grow again, while a commission
+/// stays one for an invoice. An answer in which customer or sale is `null` is
+/// [`Outcome::NotAttributed`](crate::Outcome::NotAttributed). Amounts go in cents, but for the currencies that Dub
+/// takes whole (yen, for example): it has no other units, so 1 Kuwaiti dinar is 100, and an amount with more
+/// digits is [`Unsupported::Value`].
 ///
 /// A refund looks up the order's commission, and marks it as refunded, or sets its `saleAmount` to what
 /// is left. That follows from the sale's amount and the
@@ -249,10 +253,9 @@ impl Dub {
         } else {
             at
         };
-        let value = Error::Unsupported(Unsupported::Value("amount"));
         let body = SaleBody {
             customer_external_id: customer(sale.customer())?,
-            amount: sale.amount().to_minor().ok_or(value)?,
+            amount: minor::units(sale.amount_ref())?,
             currency: sale.amount_ref().currency().to_ascii_lowercase(),
             payment_processor: &self.payment_processor,
             invoice_id: sale.order(),
