@@ -1,6 +1,7 @@
 //! Customers: their sign-up, what the shop holds of one, its erasure, and the friends they bring.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{FromRequestParts, Path, Query, State};
@@ -220,19 +221,12 @@ pub(crate) async fn friends(
         let message = "the platform doesn't answer: try again in a moment";
         Problem::new(accept, StatusCode::BAD_GATEWAY, message)
     };
-    let friend = client.friend(customer).await.map_err(failed)?;
-    let friend = friend.ok_or_else(unknown)?;
-    let stats = client.friend_stats(customer).await.map_err(failed)?;
-    let balance = client.friend_balance(customer).await.map_err(failed)?;
-    let referrals = client.friend_referrals(customer).map_err(failed)?;
-    let friends = referrals.take(MAX_FRIENDS).try_collect::<Vec<_>>();
-    let friends = friends.await.map_err(failed)?;
-    let friends = Friends {
-        link: friend.referral_link().map(str::to_owned),
-        stats: data(stats),
-        balance: data(balance),
-        friends: friends.iter().map(|friend| friend.json().clone()).collect(),
-    };
+    let read = tokio::time::timeout(FRIENDS_TIMEOUT, read_friends(client, customer));
+    let read = read.await.map_err(|_| {
+        let message = "the platform takes too long: try again in a moment";
+        Problem::new(accept, StatusCode::BAD_GATEWAY, message)
+    })?;
+    let friends = read.map_err(failed)?.ok_or_else(unknown)?;
     Ok(match accept.or(Format::Html) {
         Format::Html => pages::friends(&visitor, customer, &friends).into_response(),
         Format::Json => Json(&friends).into_response(),
@@ -241,6 +235,28 @@ pub(crate) async fn friends(
 
 /// How many friends are shown at most.
 const MAX_FRIENDS: usize = 1000;
+/// How long the page waits for the platform. A list alone may wait minutes for its rate limit.
+const FRIENDS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Asks the platform; `None` if it has no such customer.
+async fn read_friends(
+    client: &crate::platform::Friends,
+    customer: &str,
+) -> Result<Option<Friends>, platforms::Error> {
+    let Some(friend) = client.friend(customer).await? else {
+        return Ok(None);
+    };
+    let stats = client.friend_stats(customer).await?;
+    let balance = client.friend_balance(customer).await?;
+    let friends = client.friend_referrals(customer)?.take(MAX_FRIENDS);
+    let friends = friends.try_collect::<Vec<_>>().await?;
+    Ok(Some(Friends {
+        link: friend.referral_link().map(str::to_owned),
+        stats: data(stats),
+        balance: data(balance),
+        friends: friends.iter().map(|friend| friend.json().clone()).collect(),
+    }))
+}
 
 /// What is in a platform's envelope.
 fn data(answer: Option<Value>) -> Value {

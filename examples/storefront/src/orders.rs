@@ -259,7 +259,8 @@ async fn book_refund(
         Some(known) => known.amount().unwrap_or(left),
         None => amount.unwrap_or(left),
     };
-    if known.is_none() && left.is_zero() {
+    let is_beyond = known.is_some() && amount.is_zero();
+    if is_beyond || known.is_none() && left.is_zero() {
         return Ok(RefundBooked::NothingLeft);
     }
     if known.is_none() && amount > left {
@@ -342,16 +343,16 @@ pub(crate) async fn report_waiting_refunds(
     for refund in refunds {
         let left = left_of(paid, &reported);
         let amount = refund.amount().unwrap_or(left).min(left);
-        if amount.is_zero() {
-            let order = &order.order_id;
-            tracing::warn!(order, "a refund that came before its sale is beyond it");
-            continue;
-        }
         let id = refund.refund_id.as_deref();
         let name = &refund.refund;
         transaction
             .note_refund(&order.order_id, name, id, Some(amount), true)
             .await?;
+        if amount.is_zero() {
+            let order = &order.order_id;
+            tracing::warn!(order, "a refund that came before its sale is beyond it");
+            continue;
+        }
         if let Some(report) = refund_report(order, paid, amount, &reported, id) {
             shop.report(transaction, &report, true).await?;
         }

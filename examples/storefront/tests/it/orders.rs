@@ -404,6 +404,25 @@ fn a_refund_waits_for_its_sale() {
 }
 
 #[test]
+fn a_refund_beyond_its_sale_stays_so_when_it_is_announced_again() {
+    let mut shop = Shop::start_as_told(&[], &[]);
+    let sandbox = shop.sandbox();
+    let mut visitor = shop.browser();
+    visitor.get("/?aff=PARTNER_1");
+    let whole = json!({"order": "order-1", "amount": "100", "refund": "re_1"});
+    let beyond = json!({"order": "order-1", "amount": "30", "refund": "re_2"});
+    for refund in [&whole, &beyond] {
+        visitor.post("/refund", &[], Json(refund));
+    }
+    pay(&mut visitor, "order-1", "100");
+    let again = visitor.post("/refund", &[], Json(&beyond));
+    assert_eq!(again.report().0, "duplicate");
+    shop.settles();
+    assert_eq!(shop.outbox()["waiting"], 0);
+    assert_eq!(reported(&sandbox).len(), 2, "a sale and one refund");
+}
+
+#[test]
 fn a_refund_of_a_sale_that_was_credited_to_nobody_takes_nothing_back() {
     let shop = Shop::start(&[]);
     let mut visitor = shop.visitor();

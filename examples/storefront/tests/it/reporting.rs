@@ -166,6 +166,16 @@ fn a_sale_to_a_customer_who_never_signed_up_is_credited_at_partnero_too() {
 }
 
 #[test]
+fn a_platform_that_never_answers_does_not_hold_the_friends_page() {
+    let platform = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", platform.local_addr().unwrap());
+    let options = ["--platform", "partnero-friends", "--platform-url", &url];
+    let shop = Shop::start_as_told(&options, &[]);
+    let answer = shop.request("GET", "/friends?customer=ada", &[], b"");
+    assert_eq!(answer.status, 502);
+}
+
+#[test]
 fn in_a_refer_a_friend_program_everybody_has_a_link() {
     let mut shop = shop_at("partnero-friends");
     let sandbox = shop.sandbox();
