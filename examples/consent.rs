@@ -13,6 +13,7 @@ use axum::extract::{Form, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::{Router, routing::get, routing::post};
+use tower_http::csrf::CsrfLayer;
 use tower_referral::{
     Capture, Consent, Forget, Keyring, Referral, ReferralLayer, SigningKey, carry::Carry,
 };
@@ -29,6 +30,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let app = Router::new()
         .route("/", get(home))
         .route("/consent", post(answer))
+        // Or another site gives consent in a visitor's name, with a token of its own.
+        .layer(CsrfLayer::new())
         .with_state(carry)
         .layer(referrals);
 

@@ -119,7 +119,12 @@ impl Capture {
     }
 
     /// Captures a referral that a [`CarryToken`](crate::carry::CarryToken) brought back, with the moment
-    /// of its first capture. It never displaces one that was captured later.
+    /// of its first capture. It never displaces one that was captured later, as far as this request shows it.
+    ///
+    /// A `POST` from another site (an identity provider's `form_post`, or a form that a stranger made) comes
+    /// without the visitor's `SameSite=Lax` cookie, and the referral would take the place of whatever is kept. So
+    /// refuse such requests where nobody is to send them (tower-http's `CsrfLayer` does), and answer the others
+    /// with a redirect to a `GET` of your own site that captures.
     ///
     /// If no click was started for it, for want of consent, one is created at the visitor's next page view, or with
     /// `ClickTiming::AtEndpoint` in this very request where that is a `POST`. A click that was started, whatever

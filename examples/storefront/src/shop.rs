@@ -5,15 +5,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, FromRequestParts, Request};
+use axum::extract::{DefaultBodyLimit, FromRequestParts};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Map, Value, json};
 use time::format_description::well_known::Rfc3339;
+use tower_http::csrf::{CsrfLayer, ProtectionError};
 use tower_referral::carry::Carry;
 use tower_referral::click::{Clicks, LateClick, is_crawler};
 use tower_referral::{
@@ -95,7 +95,7 @@ pub(crate) fn open(
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(MAX_BODY_LEN))
-        .layer(middleware::from_fn(refuse_other_sites))
+        .layer(CsrfLayer::new().with_rejection_response(refuse_other_site))
         .with_state(shop);
     // Last, because a layer covers only the routes that were added before it; but for the sessions,
     // which have to be there when a request comes to this layer.
@@ -137,6 +137,8 @@ fn routes(shop: &Shop, referrals: &ReferralLayer) -> Router<Arc<Shop>> {
             "/checkout",
             get(async |visitor: Visitor| pages::checkout(&visitor)).post(orders::checkout),
         )
+        // These two stand in for a payment provider and are open to anybody: not for a real shop, which
+        // takes a provider's signed webhooks (below).
         .route("/webhooks/payment", post(orders::payment_webhook))
         .route("/refund", post(orders::refund))
         .route(
@@ -407,16 +409,9 @@ async fn wrong_method(accept: Accept) -> Problem {
     Problem::new(accept, StatusCode::METHOD_NOT_ALLOWED, message)
 }
 
-/// Refuses forms that other sites send in a visitor's name. Without this, another site could give a
-/// visitor's consent, together with a referral of its own choice.
-///
-/// Browsers say where a request comes from; whoever doesn't is no browser.
-async fn refuse_other_sites(accept: Accept, request: Request, next: Next) -> Response {
-    let site = request.headers().get("sec-fetch-site");
-    let is_foreign = site.is_some_and(|site| site != "same-origin" && site != "none");
-    if is_foreign && !request.method().is_safe() {
-        let message = "this is for the shop's own pages only: open the shop and try again there";
-        return Problem::new(accept, StatusCode::FORBIDDEN, message).into_response();
-    }
-    next.run(request).await
+/// What other sites' forms are answered. Without that, another site could give a visitor's consent,
+/// together with a referral of its own choice.
+fn refuse_other_site(_: ProtectionError) -> Response {
+    let message = "this is for the shop's own pages only: open the shop and try again there";
+    Problem::json(StatusCode::FORBIDDEN, message).into_response()
 }

@@ -209,6 +209,10 @@ fn other_sites_send_nothing_in_a_visitors_name() {
         assert_eq!(answer.status, 403, "{path}");
         assert!(!answer.error().is_empty());
     }
+    // A browser that says no more than the page's origin.
+    let foreign = ("Origin", "https://evil.example");
+    let answer = visitor.post("/consent", &[foreign], Form(&[("answer", "granted")]));
+    assert_eq!(answer.status, 403);
     assert!(visitor.cookies.is_empty());
     let ours = ("Sec-Fetch-Site", "same-origin");
     let answer = visitor.post("/consent", &[ours], Form(&[("answer", "granted")]));
