@@ -108,7 +108,7 @@
 //! | `serde` | no | [`Referral`], [`ReferralKey`], [`ClickId`] and [`VisitorId`] to and from JSON and the like. |
 //! | `testing` | no | [`testing`]: a clock to set and a visitor who keeps cookies, for your own tests. |
 //! | `tower-sessions-0_14`, `tower-sessions-0_15` | no | `ServerSide` and `AppSession` over the stores of that version of tower-sessions. |
-//! | `tracing` | no | An event for every decision, and a warning for every failed click. |
+//! | `tracing` | no | An event for every decision, and the cause of every failed click: a warning for the 1st, 2nd, 4th, 8th and so on, `DEBUG` for the others. |
 //! | `wasm` | no | Clock and randomness of JavaScript on `wasm32-unknown-unknown`, through wasm-bindgen; nothing elsewhere. See [serverless](guide::serverless). |
 //!
 //! [Tower]: https://docs.rs/tower

@@ -57,11 +57,13 @@
 //!   two calls (a click that a sign-up needs) are stored at once, and the next attempt goes on with
 //!   them.
 //! - **In order.** Reports about one order, and a customer's sign-up before the sales, go one after
-//!   another, across all processes. A refund whose sale isn't known waits for it, for days.
+//!   another, across all processes. A refund whose sale isn't known waits for it, for three days
+//!   ([`WorkerBuilder::refund_patience`]).
 //! - **Nothing is final that new knowledge changes.** A sale that had no credit and is enqueued again
 //!   with credit is sent again, unless the platform has recorded it, and so are the refunds that
 //!   found no sale. A refund whose content went meanwhile needs a person. Once a sign-up is recorded,
-//!   the customer's sales that nobody is credited with are sent again, however old they are.
+//!   the customer's sales that nobody is credited with are sent again, as long as their content is kept
+//!   ([`WorkerBuilder::keep_content`]).
 //! - **The account's failures pause the platform, not the report.** A refused API key, a redirect, an
 //!   HTML page or no connection at all stops sending; one probe goes after 1 s, 2 s, and so on up to
 //!   60 s, and everything goes by itself once it works. A report whose answer doesn't say whether it was
@@ -69,7 +71,11 @@
 //!   is one brake for the process.
 //! - **Everything is shown.** [`Outbox::status`], [`Outbox::problems`] and [`Outbox::history`] answer
 //!   "why wasn't this partner paid?" A row that can't be read is shown as such, and hides no other.
-//! - **Kept clean.** The content of a delivered report goes after 90 days, its ID and outcome stay;
+//! - **A person decides.** [`Outbox::resend`], [`Outbox::resend_row`] and [`Outbox::resend_all`] send
+//!   again what a person has put right, [`Outbox::settle`] closes what was looked up at the platform, and
+//!   [`Outbox::probe`] tries a paused platform at once.
+//! - **Kept clean.** The content of a delivered report goes after 90 days
+//!   ([`WorkerBuilder::keep_content`]), its ID and outcome stay ([`WorkerBuilder::keep_rows`]);
 //!   [`Outbox::erase`] removes a customer, from what is stored of payments too, which is kept as long as
 //!   [`WorkerBuilder::keep_payments`] says.
 //!
@@ -78,14 +84,14 @@
 //! | state | meaning | next |
 //! |---|---|---|
 //! | `waiting` | for its time, or for an earlier report (`blocked_by`) | `claimed` |
-//! | `held` | a refund or the like waits for a sale that isn't known | `waiting` with the sale, or after days |
+//! | `held` | a refund or the like waits for a sale that isn't known | `waiting` with the sale, or after three days |
 //! | `claimed` | in a worker's hand; at a platform that deduplicates, perhaps on its way | any |
 //! | `sending` | on its way to a platform that doesn't deduplicate | any; after a crash `ambiguous`, or settled by the platform's list |
 //! | `done` | the platform has answered: `outcome` | `waiting`, if it had no credit and gets some |
-//! | `failed` | refused, and would be refused again | `waiting`, by a person |
+//! | `failed` | refused, and would be refused again | `waiting` or `done`, by a person |
 //! | `ambiguous` | may have arrived | `waiting` or `done`, by a person |
-//! | `unreadable` | isn't a report that this version reads | `waiting`, by a person or a newer version |
-//! | `withdrawn` | its customer, or that of its sale, was erased before it was sent | |
+//! | `unreadable` | isn't a report that this version reads | `waiting` or `done`, by a person; `waiting`, by a newer version |
+//! | `withdrawn` | its customer, or that of its sale, was erased before it was sent, or its content was removed | |
 //!
 //! # Click IDs that come late
 //!

@@ -31,7 +31,8 @@
 //! A report that workers can't read is taken all the same, and set aside as `unreadable`, with the place
 //! in its JSON in `details`: a field is missing, a number is beyond a 64-bit float (`1e999`), JSON is
 //! nested in more than 127 levels, or, in SQLite, a text has half a surrogate pair (`"\ud800"`) or isn't
-//! UTF-8.
+//! UTF-8. An ID has at most 128 characters. One that is much longer PostgreSQL can't hold in an index, and the
+//! statement fails, so check what the shop takes for an order's or a customer's ID.
 //!
 //! Within the order's own statement the report costs no round trip. In PostgreSQL the statement that
 //! enqueues begins with `WITH input`, and takes others in front:
