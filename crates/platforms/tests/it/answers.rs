@@ -42,6 +42,18 @@ fn a_2xx_whose_body_says_no_is_no_success() {
 }
 
 #[test]
+fn a_page_is_known_by_how_it_begins() {
+    for (body, is_html) in [
+        ("<!doctype html>", true),
+        (" \n<p>", true),
+        (r#"{"html":"<p>"}"#, false),
+        ("", false),
+    ] {
+        assert_eq!(answer(200, body).is_html(), is_html, "{body}");
+    }
+}
+
+#[test]
 fn a_text_is_a_mark_if_it_is_the_whole_body_of_a_success() {
     for body in ["OK", " OK\n"] {
         assert!(answer(200, body).shows_text("OK").is_ok(), "{body}");
