@@ -21,7 +21,8 @@ use crate::{Credit, Report};
 /// transactions lock each other out after all, one fails, and the provider sends its event again.
 ///
 /// Booking a payment takes one `find` and one `save`, and one `credit` where no record has it. Only an
-/// event that brings what earlier payments may have been waiting for takes a second `find`.
+/// event that brings what earlier payments may have been waiting for takes a second `find`, or one that
+/// finds a refund without its sale, which may have links of its own.
 ///
 /// `Outbox::book` of `tower-referral-outbox` has an implementation on PostgreSQL and SQLite;
 /// [`MemoryBooks`](super::MemoryBooks) is one for tests.

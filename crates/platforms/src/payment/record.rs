@@ -257,6 +257,11 @@ impl Record {
         first.into_iter().chain(second)
     }
 
+    /// Returns `true` if it is of a payment of which only refunds or links are known.
+    pub(super) fn is_without_sale(&self) -> bool {
+        self.payment().is_some_and(|payment| payment.sale.is_none())
+    }
+
     pub(super) fn payment(&self) -> Option<&PaymentFacts> {
         match &self.facts {
             Facts::Payment(payment) => Some(payment),

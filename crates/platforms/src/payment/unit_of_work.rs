@@ -62,8 +62,17 @@ impl<'b, B: Books + ?Sized> UnitOfWork<'b, B> {
         }
     }
 
+    /// Finds the records that have one of these links, and those that have one in common with a record
+    /// among them whose sale isn't known: only then it is clear whose it is.
     pub(super) async fn find(&mut self, links: &[Link], more: Vec<Link>) -> Result<(), B::Error> {
-        let links: BTreeSet<Link> = links.iter().cloned().chain(more).collect();
+        self.ask(links.iter().cloned().chain(more)).await?;
+        let without_sale = self.found.values().filter(|it| it.is_without_sale());
+        let links: Vec<Link> = without_sale.flat_map(|it| it.links.clone()).collect();
+        self.ask(links).await
+    }
+
+    async fn ask(&mut self, links: impl IntoIterator<Item = Link>) -> Result<(), B::Error> {
+        let links: BTreeSet<Link> = links.into_iter().collect();
         let links: Vec<Link> = links.difference(&self.asked).cloned().collect();
         if links.is_empty() {
             return Ok(());
@@ -199,34 +208,40 @@ impl<'b, B: Books + ?Sized> UnitOfWork<'b, B> {
     }
 
     /// Finds the records of the payment that has these links. Records of different invoices are never
-    /// one payment's: then the event's invoice or `name` decides, or it is of none of the sales.
+    /// one payment's: then the event's invoice or `name` decides, or it is of none of the sales. What came
+    /// before its sale is of it, too, unless its own links are of another invoice as well.
     pub(super) fn records_of(&self, links: &[Link], name: Option<&Link>) -> PaymentRecords {
-        let is_of = |record: &&Record| {
-            record.payment().is_some() && links.iter().any(|link| record.links.contains(link))
+        let all = self.payments_with(links);
+        let is_shared = are_several_invoices(all.iter().flat_map(|it| &it.links).chain(links));
+        let invoice = links.iter().find(|link| link.is_invoice());
+        let name = invoice.or(name);
+        let is_clear = |record: &Record| {
+            let others = self.payments_with(&record.links);
+            !are_several_invoices(others.iter().flat_map(|it| &it.links).chain(invoice))
         };
-        let all: Vec<&Record> = self.found.values().filter(is_of).collect();
-        let are_several = |links: &mut dyn Iterator<Item = &Link>| {
-            let invoices: BTreeSet<&Link> = links.filter(|link| link.is_invoice()).collect();
-            invoices.len() > 1
-        };
-        let is_shared = are_several(&mut all.iter().flat_map(|it| &it.links).chain(links));
-        let name = links.iter().find(|link| link.is_invoice()).or(name);
         let is_own = |record: &&Record| match name {
             _ if !is_shared => true,
-            Some(name) => record.links.contains(name),
-            None => {
-                let has_sale = record.payment().is_some_and(|it| it.sale.is_some());
-                !has_sale && !record.links.iter().any(Link::is_invoice)
+            Some(name) => {
+                record.links.contains(name) || record.is_without_sale() && is_clear(record)
             }
+            None => record.is_without_sale() && !record.links.iter().any(Link::is_invoice),
         };
         let mut own: Vec<&Record> = all.into_iter().filter(is_own).collect();
-        if are_several(&mut own.iter().flat_map(|it| &it.links)) {
+        if are_several_invoices(own.iter().flat_map(|it| &it.links)) {
             own.clear();
         }
         PaymentRecords {
             ids: own.into_iter().map(|record| record.id.clone()).collect(),
             is_shared,
         }
+    }
+
+    fn payments_with<'l>(&self, links: impl IntoIterator<Item = &'l Link>) -> Vec<&Record> {
+        let links: Vec<&Link> = links.into_iter().collect();
+        let is_of = |record: &&Record| {
+            record.payment().is_some() && links.iter().any(|link| record.links.contains(link))
+        };
+        self.found.values().filter(is_of).collect()
     }
 
     /// Takes what is stored of one payment: its records, joined.
@@ -461,6 +476,11 @@ impl<'b, B: Books + ?Sized> UnitOfWork<'b, B> {
             ..AccountFacts::default()
         })
     }
+}
+
+fn are_several_invoices<'l>(links: impl IntoIterator<Item = &'l Link>) -> bool {
+    let invoices = links.into_iter().filter(|link| link.is_invoice());
+    invoices.collect::<BTreeSet<&Link>>().len() > 1
 }
 
 impl OpenPayment {

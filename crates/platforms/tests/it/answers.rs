@@ -20,6 +20,7 @@ fn a_2xx_whose_body_says_no_is_no_success() {
         r#"{"status":false}"#,
         r#"{"status":"error"}"#,
         r#"{"error":"x"}"#,
+        r#"{"error":5}"#,
         r#"{"errors":["x"]}"#,
         r#"{"errors":{"x":[]}}"#,
     ] {
@@ -32,13 +33,20 @@ fn a_2xx_whose_body_says_no_is_no_success() {
         "{}",
         r#"{"status":1,"errors":[ ],"error":null}"#,
         r#"{"errors":{ },"error":""}"#,
+        r#"{"status":200}"#,
+        r#"{"status":"active"}"#,
     ] {
         assert_eq!(answer(200, body).accepted(), Ok(()), "{body}");
     }
-    assert!(matches!(
-        answer(200, r#"{"id":"#).accepted(),
-        Err(Error::Unreadable { .. })
-    ));
+    for body in [
+        r#"{"id":"#,
+        r#"{"status":2}"#,
+        r#"{"status":2.5}"#,
+        r#"{"status":2000}"#,
+    ] {
+        let error = answer(200, body).accepted().unwrap_err();
+        assert!(matches!(error, Error::Unreadable { .. }), "{body}");
+    }
 }
 
 #[test]
@@ -135,6 +143,7 @@ fn a_refusal_is_compared_from_end_to_end() {
     let duplicate = answer(422, r#"{"message":"Duplicate key","code":7}"#);
     let refusal = duplicate.refusal().unwrap();
     assert!(refusal.message_is("Duplicate key") && refusal.code_is("7"));
+    assert_eq!(format!("{refusal:?}"), "Refusal { status: 422, .. }");
     assert!(!refusal.message_is("Duplicate"));
     let coded = answer(404, r#"{"error":{"code":"not_found","message":"gone"}}"#);
     let refusal = coded.refusal().unwrap();

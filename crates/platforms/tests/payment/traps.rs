@@ -265,6 +265,25 @@ fn trap_4_old_invoices_of_one_charge_are_two_sales_of_their_own_orders() {
 }
 
 #[test]
+fn trap_4_a_refund_whose_own_ids_are_of_one_invoice_is_that_ones() {
+    let manual = |id: &str, intent: &str| {
+        let own = json!({ "customer": "C1", "order": id });
+        let mut invoice = Shape::Old.manual_invoice(id, 11_900, 10_000, own);
+        invoice["payment_intent"] = intent.into();
+        invoice["charge"] = "ch_of_both".into();
+        stripe_event(&Shape::Old.event("invoice.paid", invoice))
+    };
+    let mut refund = Shape::Old.refund("re_1", "in_1", 11_900, "succeeded");
+    refund["charge"] = Value::Null;
+    refund["payment_intent"] = "pi_in_1".into();
+    let refund = stripe_event(&Shape::Old.event("refund.created", refund));
+    let events = [manual("in_1", "pi_in_1"), manual("in_2", "pi_in_2"), refund];
+    let sums = same_in_any_order(&events).0;
+    assert_eq!(sums["in_1"].1, 1_000_000);
+    assert_eq!(sums["in_2"].1, 0);
+}
+
+#[test]
 fn trap_4_a_payment_intent_of_two_invoices_is_no_third_sale() {
     let webhook = stripe().with_payment_intents(true);
     let own = json!({ "customer": "C1", "order": "O7" });
