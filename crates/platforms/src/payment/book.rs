@@ -53,7 +53,7 @@ async fn book_payment<B: Books + ?Sized>(
         work.teach_by_payment(payment);
     }
     let name = payment.links.first().filter(|_| !payment.is_weak);
-    let records = work.records_of(&payment.links, name);
+    let records = work.records_of(&payment.links, name).await?;
     // Known already, as a part of several.
     let is_known = records.ids.is_empty() && work.has_payment(payment.links.first());
     if records.is_shared && (payment.is_weak || is_known) {
@@ -82,7 +82,7 @@ async fn book_link<B: Books + ?Sized>(
     } else {
         work.teach_by_link(link);
     }
-    let records = work.records_of(&link.links, None);
+    let records = work.records_of(&link.links, None).await?;
     let has_payment = !link.links.is_empty();
     let open = has_payment.then(|| work.open(&link.links, &records, is_erased));
     work.finish(open, records.reason()).await
@@ -96,7 +96,7 @@ async fn book_money_back<B: Books + ?Sized>(
     let mut work = UnitOfWork::new(books);
     work.find(&back.links, Vec::new()).await?;
     let is_erased = work.is_erased(&back.links);
-    let records = work.records_of(&back.links, None);
+    let records = work.records_of(&back.links, None).await?;
     if records.is_shared && !back.links.iter().any(Link::is_invoice) {
         // Nor is it kept: what joins one of the sales later isn't to bring it along.
         return work.finish(None, records.reason()).await;

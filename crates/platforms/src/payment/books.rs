@@ -22,7 +22,7 @@ use crate::{Credit, Report};
 ///
 /// Booking a payment takes one `find` and one `save`, and one `credit` where no record has it. Only an
 /// event that brings what earlier payments may have been waiting for takes a second `find`, or one that
-/// finds a refund without its sale, which may have links of its own.
+/// finds several records of payments.
 ///
 /// `Outbox::book` of `tower-referral-outbox` has an implementation on PostgreSQL and SQLite;
 /// [`MemoryBooks`](super::MemoryBooks) is one for tests.

@@ -257,6 +257,10 @@ impl Record {
         first.into_iter().chain(second)
     }
 
+    pub(super) fn has_invoice(&self) -> bool {
+        self.links.iter().any(Link::is_invoice)
+    }
+
     /// Returns `true` if it is of a payment of which only refunds or links are known.
     pub(super) fn is_without_sale(&self) -> bool {
         self.payment().is_some_and(|payment| payment.sale.is_none())

@@ -62,17 +62,8 @@ impl<'b, B: Books + ?Sized> UnitOfWork<'b, B> {
         }
     }
 
-    /// Finds the records that have one of these links, and those that have one in common with a record
-    /// among them whose sale isn't known: only then it is clear whose it is.
     pub(super) async fn find(&mut self, links: &[Link], more: Vec<Link>) -> Result<(), B::Error> {
-        self.ask(links.iter().cloned().chain(more)).await?;
-        let without_sale = self.found.values().filter(|it| it.is_without_sale());
-        let links: Vec<Link> = without_sale.flat_map(|it| it.links.clone()).collect();
-        self.ask(links).await
-    }
-
-    async fn ask(&mut self, links: impl IntoIterator<Item = Link>) -> Result<(), B::Error> {
-        let links: BTreeSet<Link> = links.into_iter().collect();
+        let links: BTreeSet<Link> = links.iter().cloned().chain(more).collect();
         let links: Vec<Link> = links.difference(&self.asked).cloned().collect();
         if links.is_empty() {
             return Ok(());
@@ -208,23 +199,46 @@ impl<'b, B: Books + ?Sized> UnitOfWork<'b, B> {
     }
 
     /// Finds the records of the payment that has these links. Records of different invoices are never
-    /// one payment's: then the event's invoice or `name` decides, or it is of none of the sales. What came
-    /// before its sale is of it, too, unless its own links are of another invoice as well.
-    pub(super) fn records_of(&self, links: &[Link], name: Option<&Link>) -> PaymentRecords {
-        let all = self.payments_with(links);
-        let is_shared = are_several_invoices(all.iter().flat_map(|it| &it.links).chain(links));
+    /// one payment's: then the event's invoice or `name` decides, or it is of none of the sales. A record
+    /// without an invoice is judged by all of its links, so that whichever event comes again, or last, finds
+    /// the same.
+    pub(super) async fn records_of(
+        &mut self,
+        links: &[Link],
+        name: Option<&Link>,
+    ) -> Result<PaymentRecords, B::Error> {
         let invoice = links.iter().find(|link| link.is_invoice());
         let name = invoice.or(name);
-        let is_clear = |record: &Record| {
-            let others = self.payments_with(&record.links);
-            !are_several_invoices(others.iter().flat_map(|it| &it.links).chain(invoice))
+        // What its record has of these links brought all that it could.
+        let known = self.payments_with(name);
+        let is_new = |link: &&Link| {
+            Some(*link) == name || known.iter().all(|record| !record.links.contains(*link))
         };
+        let links: Vec<Link> = links.iter().filter(is_new).cloned().collect();
+        let found = self.payments_with(&links);
+        if found.len() > 1 {
+            let without = found.iter().filter(|it| !it.has_invoice());
+            let more = without.flat_map(|it| it.links.clone()).collect();
+            self.find(&[], more).await?;
+        }
+        Ok(self.judge(&links, name))
+    }
+
+    /// `name` is the event's invoice, or its own name where it has none.
+    fn judge(&self, links: &[Link], name: Option<&Link>) -> PaymentRecords {
+        let invoice = name.filter(|name| name.is_invoice());
+        let all = self.payments_with(links);
+        let links_of_all = all.iter().flat_map(|it| &it.links);
+        let is_clear = |record: &Record| {
+            let near = self.payments_with(&record.links).into_iter();
+            !are_several_invoices(near.flat_map(|it| &it.links).chain(invoice))
+        };
+        let is_shared = are_several_invoices(links_of_all.chain(links))
+            || all.iter().any(|it| !it.has_invoice() && !is_clear(it));
         let is_own = |record: &&Record| match name {
             _ if !is_shared => true,
-            Some(name) => {
-                record.links.contains(name) || record.is_without_sale() && is_clear(record)
-            }
-            None => record.is_without_sale() && !record.links.iter().any(Link::is_invoice),
+            Some(name) => record.links.contains(name) || !record.has_invoice() && is_clear(record),
+            None => record.is_without_sale() && !record.has_invoice(),
         };
         let mut own: Vec<&Record> = all.into_iter().filter(is_own).collect();
         if are_several_invoices(own.iter().flat_map(|it| &it.links)) {

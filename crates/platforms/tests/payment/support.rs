@@ -191,7 +191,7 @@ pub(crate) fn same_in_any_order(events: &[Event]) -> Sums {
     expected
 }
 
-fn permute(order: &mut Vec<usize>, from: usize, see: &mut impl FnMut(&[usize])) {
+pub(crate) fn permute(order: &mut Vec<usize>, from: usize, see: &mut impl FnMut(&[usize])) {
     if from == order.len() {
         return see(order);
     }

@@ -4,13 +4,13 @@
 use serde_json::{Value, json};
 use tower_referral_platforms::Money;
 use tower_referral_platforms::payment::{
-    Event, Link, MemoryBooks, Payment, PaymentLink, Reason, book,
+    Event, Link, MemoryBooks, MoneyBack, Payment, PaymentLink, Reason, book,
 };
 
 use crate::stripe_events::{SHAPES, Shape, session, subscription_session};
 use crate::support::{
-    JsonBooks, NOW, Sums, clock, credit, enter, lines, now, play, same_in_any_order, stripe,
-    stripe_event,
+    JsonBooks, NOW, Sums, clock, credit, enter, lines, now, permute, play, same_in_any_order,
+    stripe, stripe_event,
 };
 
 fn ignored(json: &Value) -> Reason {
@@ -281,6 +281,45 @@ fn trap_4_a_refund_whose_own_ids_are_of_one_invoice_is_that_ones() {
     let sums = same_in_any_order(&events).0;
     assert_eq!(sums["in_1"].1, 1_000_000);
     assert_eq!(sums["in_2"].1, 0);
+}
+
+/// A session, the invoice of its payment intent, another invoice of its charge, and a refund.
+#[test]
+fn trap_4_what_was_kept_apart_stays_so_when_it_comes_again() {
+    let links = |names: &[(&str, &str)]| -> Vec<Link> {
+        let links = names.iter();
+        links
+            .map(|(kind, id)| Link::new("stripe", kind, id))
+            .collect()
+    };
+    let eur = |amount| Money::from_minor(amount, "EUR").expect("an amount");
+    let paid = |order: &str, names: &[(&str, &str)]| {
+        let mut links = links(names).into_iter();
+        let first = links.next().expect("a link");
+        let payment = Payment::new(order, first, eur(300), eur(200)).expect("an ID");
+        let payment = payment.with_customer("C").expect("an ID");
+        Event::from(links.fold(payment, Payment::with_link))
+    };
+    let (intent, charge) = (("payment_intent", "p1"), ("charge", "c1"));
+    let [by_intent, by_charge] = [intent, charge].map(|it| links(&[it]).remove(0));
+    let refund = MoneyBack::new("re_1", by_intent, eur(100)).expect("an ID");
+    let events = [
+        paid("O", &[("session", "s1"), intent]),
+        paid("in_2", &[("invoice", "in_2"), intent, charge]),
+        paid("in_1", &[("invoice", "in_1"), charge]),
+        Event::Refunded(refund.with_link(by_charge)),
+    ];
+    let mut order: Vec<usize> = (0..events.len()).collect();
+    permute(&mut order, 0, &mut |order| {
+        let mut books = JsonBooks::default();
+        for &at in order {
+            let _ = enter(&mut books, &events[at]);
+        }
+        for &at in order.iter().chain(order.iter().rev()) {
+            let again = enter(&mut books, &events[at]);
+            assert_eq!(again.reports, [], "{order:?}: {at}");
+        }
+    });
 }
 
 #[test]
