@@ -146,12 +146,15 @@ on_both! {
         for event in [invoice("in_1"), invoice("in_2"), link("in_1")] {
             let _ = enter(&db.pool, &db.outbox, &event).await.unwrap();
         }
-        for event in [link("in_2"), refund("re_1", "in_1", 3_000), link("in_2"), invoice("in_2")] {
+        let (shared, again) = (Reason::SharedPayment, Reason::AlreadyBooked);
+        for (event, reason) in [
+            (link("in_2"), shared),
+            (refund("re_1", "in_1", 3_000), shared),
+            (link("in_2"), again),
+            (invoice("in_2"), again),
+        ] {
             let booked = enter(&db.pool, &db.outbox, &event).await.unwrap();
-            assert_eq!(booked.reports, []);
-            let is_sale = matches!(event, Event::Payment(_));
-            let reason = if is_sale { Reason::AlreadyBooked } else { Reason::SharedPayment };
-            assert_eq!(booked.reason, Some(reason));
+            assert_eq!((booked.reports, booked.reason), (vec![], Some(reason)));
         }
         let told: Vec<String> = told!(db).iter().map(Report::id).collect();
         assert_eq!(told, ["sale:in_1", "sale:in_2"]);
