@@ -259,8 +259,11 @@ async fn book_refund(
         Some(known) => known.amount().unwrap_or(left),
         None => amount.unwrap_or(left),
     };
-    let is_beyond = known.is_some() && amount.is_zero();
-    if is_beyond || known.is_none() && left.is_zero() {
+    let is_beyond = match known {
+        Some(_) => amount.is_zero(),
+        None => left.is_zero(),
+    };
+    if is_beyond {
         return Ok(RefundBooked::NothingLeft);
     }
     if known.is_none() && amount > left {

@@ -194,8 +194,7 @@ impl<'b, B: Books + ?Sized> UnitOfWork<'b, B> {
 
     /// Returns `true` if there is a payment with this link.
     pub(super) fn has_payment(&self, link: Option<&Link>) -> bool {
-        let mut payments = self.found.values().filter(|it| it.payment().is_some());
-        payments.any(|record| link.is_some_and(|link| record.links.contains(link)))
+        !self.payments_with(link).is_empty()
     }
 
     /// Finds the records of the payment that has these links. Records of different invoices are never
@@ -209,7 +208,7 @@ impl<'b, B: Books + ?Sized> UnitOfWork<'b, B> {
     ) -> Result<PaymentRecords, B::Error> {
         let invoice = links.iter().find(|link| link.is_invoice());
         let name = invoice.or(name);
-        // What its record has of these links brought all that it could.
+        // The links that its record has already were looked at when they came.
         let known = self.payments_with(name);
         let is_new = |link: &&Link| {
             Some(*link) == name || known.iter().all(|record| !record.links.contains(*link))

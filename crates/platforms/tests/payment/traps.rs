@@ -240,15 +240,18 @@ fn trap_4_a_payment_intent_that_paid_two_invoices_takes_neither_sale_back() {
     assert!(Reason::SharedPayment.needs_attention());
 }
 
+/// A manual invoice in the old shape, which names what paid it.
+fn old_invoice(id: &str, order: &str, intent: &str, charge: &str) -> Event {
+    let own = json!({ "customer": "C1", "order": order });
+    let mut invoice = Shape::Old.manual_invoice(id, 11_900, 10_000, own);
+    invoice["payment_intent"] = intent.into();
+    invoice["charge"] = charge.into();
+    stripe_event(&Shape::Old.event("invoice.paid", invoice))
+}
+
 #[test]
 fn trap_4_old_invoices_of_one_charge_are_two_sales_of_their_own_orders() {
-    let manual = |id: &str, order: &str| {
-        let own = json!({ "customer": "C1", "order": order });
-        let mut invoice = Shape::Old.manual_invoice(id, 11_900, 10_000, own);
-        invoice["payment_intent"] = "pi_in_1".into();
-        invoice["charge"] = "ch_in_1".into();
-        stripe_event(&Shape::Old.event("invoice.paid", invoice))
-    };
+    let manual = |id: &str, order: &str| old_invoice(id, order, "pi_in_1", "ch_in_1");
     let events = [manual("in_1", "O1"), manual("in_2", "O2")];
     let expected = ["O1", "O2"].map(|id| one(id, 1_000_000, 0, None));
     let sums = same_in_any_order(&events);
@@ -266,13 +269,7 @@ fn trap_4_old_invoices_of_one_charge_are_two_sales_of_their_own_orders() {
 
 #[test]
 fn trap_4_a_refund_whose_own_ids_are_of_one_invoice_is_that_ones() {
-    let manual = |id: &str, intent: &str| {
-        let own = json!({ "customer": "C1", "order": id });
-        let mut invoice = Shape::Old.manual_invoice(id, 11_900, 10_000, own);
-        invoice["payment_intent"] = intent.into();
-        invoice["charge"] = "ch_of_both".into();
-        stripe_event(&Shape::Old.event("invoice.paid", invoice))
-    };
+    let manual = |id: &str, intent: &str| old_invoice(id, id, intent, "ch_of_both");
     let mut refund = Shape::Old.refund("re_1", "in_1", 11_900, "succeeded");
     refund["charge"] = Value::Null;
     refund["payment_intent"] = "pi_in_1".into();
